@@ -1,0 +1,3 @@
+"""Version of the toolbox."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,3 @@
+"""Native operators of mmcity, importable as ``mmcity_ops``."""
+
+__all__ = []
