@@ -1,0 +1,30 @@
+"""Shared helpers of the tests: where golden vectors and real captures lie."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parent.parent
+
+
+def golden_dir(name: str) -> Path:
+    """Folder of the golden vectors of one set (``ops``, ``citygsx``, ...).
+
+    ``MMCITY_GOLDEN`` replaces the carried vectors; a folder given there that holds
+    none of the set is an error, not a skip.
+    """
+    root = os.environ.get("MMCITY_GOLDEN")
+    base = Path(root) if root else REPO / "tests" / "data" / "golden"
+    folder = base / name if (base / name).is_dir() else base
+    if not any(folder.glob("*.npz")) and not any(folder.glob("*.pt")):
+        pytest.fail(f"{folder} holds no golden vectors of the set '{name}'")
+    return folder
+
+
+def real_data_dir(name: str) -> Path:
+    """Folder of one real capture below ``MMCITY_DATA``; skips the test where it is absent."""
+    root = Path(os.environ.get("MMCITY_DATA", REPO.parent / "shared" / "data"))
+    if not (root / name).is_dir():
+        pytest.skip(f"real data '{name}' not found below {root} (set MMCITY_DATA)")
+    return root / name
