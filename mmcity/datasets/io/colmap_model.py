@@ -1,0 +1,129 @@
+"""Reading and writing COLMAP sparse models without pycolmap."""
+
+import os
+from pathlib import Path
+
+from mmcity.utils.fileio import atomic_path
+
+from . import colmap_binary, colmap_text
+from .colmap_types import (
+    CAMERA_MODELS,
+    ColmapCamera,
+    ColmapFormatError,
+    ColmapImage,
+    ColmapModel,
+    ColmapPoints,
+)
+
+__all__ = [
+    "CAMERA_MODELS",
+    "ColmapCamera",
+    "ColmapFormatError",
+    "ColmapImage",
+    "ColmapModel",
+    "ColmapPoints",
+    "find_colmap_model",
+    "read_colmap_model",
+    "write_colmap_model",
+]
+
+_PARTS = ("cameras", "images", "points3D")
+_SEARCHED = ("sparse/0", "sparse", "colmap/sparse/0", ".")
+
+
+def _extension(folder: Path) -> str | None:
+    """``.bin`` or ``.txt`` if the folder holds cameras and images of that kind, else None."""
+    for ext in (".bin", ".txt"):
+        if all((folder / f"{part}{ext}").is_file() for part in ("cameras", "images")):
+            return ext
+    return None
+
+
+def find_colmap_model(root: str | os.PathLike) -> Path:
+    """Folder of the sparse model below a scene: ``sparse/0``, ``sparse`` or the root itself.
+
+    Raises:
+        FileNotFoundError: If none of them holds ``cameras`` and ``images``.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: expected the folder of a COLMAP scene, found none")
+    for name in _SEARCHED:
+        if _extension(root / name):
+            return root / name
+    raise FileNotFoundError(
+        f"{root}: expected cameras and images (.bin or .txt) in one of "
+        f"{', '.join(_SEARCHED)}, found {sorted(p.name for p in root.iterdir())[:20]}. "
+        "What to do: name the scene folder, or give the model folder as `sparse_dir`"
+    )
+
+
+def read_colmap_model(
+    path: str | os.PathLike,
+    *,
+    with_features: bool = True,
+    with_points: bool = True,
+    with_tracks: bool = True,
+) -> ColmapModel:
+    """Read a sparse model; binary files are preferred over text.
+
+    ``rigs`` and ``frames`` files of COLMAP 3.12 and later are not needed: ``images`` holds
+    the final pose of every image there, too.
+
+    Args:
+        path: Folder of the model, or of a scene (see :func:`find_colmap_model`).
+        with_features (bool): Read the 2D points of the images. Defaults to True.
+        with_points (bool): Read ``points3D``; a missing file then is an error. Defaults to True.
+        with_tracks (bool): Read the tracks of the points. Defaults to True.
+
+    Returns:
+        ColmapModel: With numpy arrays, checked for contradictions.
+
+    Raises:
+        FileNotFoundError: If there is no model.
+        ColmapFormatError: If a file is truncated, corrupt or contradicts another.
+    """
+    folder = Path(path)
+    ext = _extension(folder) if folder.is_dir() else None
+    if ext is None:
+        folder = find_colmap_model(folder)
+        ext = _extension(folder)
+    files = {part: folder / f"{part}{ext}" for part in _PARTS}
+    if with_points and not files["points3D"].is_file():
+        raise FileNotFoundError(
+            f"{files['points3D']}: expected the points of the model beside its {ext} images, "
+            "found no such file. What to do: export the model again with all three files"
+        )
+    if ext == ".bin":
+        cameras = colmap_binary.read_cameras_bin(files["cameras"])
+        images = colmap_binary.read_images_bin(files["images"], with_features)
+        read_points = colmap_binary.read_points3D_bin
+    else:
+        cameras = colmap_text.read_cameras_txt(files["cameras"])
+        images = colmap_text.read_images_txt(files["images"], with_features)
+        read_points = colmap_text.read_points3D_txt
+    points = read_points(files["points3D"], with_tracks) if with_points else ColmapPoints.empty()
+    model = ColmapModel(cameras, images, points, path=str(folder))
+    try:
+        model.check()
+    except ValueError as error:
+        raise ColmapFormatError(folder, "a consistent model", str(error)) from error
+    return model
+
+
+def write_colmap_model(model: ColmapModel, path: str | os.PathLike, ext: str = ".bin") -> None:
+    """Write ``cameras``, ``images`` and ``points3D``; each file is moved into place when whole.
+
+    Args:
+        model (ColmapModel): Checked before anything is written.
+        path: Folder; created if missing.
+        ext (str): ``.bin`` or ``.txt``. Defaults to ``.bin``.
+    """
+    if ext not in (".bin", ".txt"):
+        raise ValueError(f"ext: expected '.bin' or '.txt', got {ext!r}")
+    model.check()
+    writers = colmap_binary if ext == ".bin" else colmap_text
+    contents = (model.cameras, model.images, model.points3D)
+    for part, content in zip(_PARTS, contents):
+        with atomic_path(Path(path) / f"{part}{ext}") as temporary:
+            getattr(writers, f"write_{part}_{ext[1:]}")(content, temporary)
