@@ -1,3 +1,5 @@
 """Native operators of mmcity, importable as ``mmcity_ops``."""
 
-__all__ = []
+from mmcity_ops._backend import debug_mode, set_debug
+
+__all__ = ["debug_mode", "set_debug"]

@@ -1,33 +1,317 @@
-"""Builds and loads the native libraries (first version: CPU only)."""
+"""Builds, caches and loads the native libraries.
 
-import functools
+Two libraries exist: ``mmcity_cpu`` (all schemas and the CPU kernels) and ``mmcity_cuda`` (only
+CUDA kernels). Each is compiled once per combination of sources, flags, torch and python, into
+its own folder below the extension cache, under a lock that the kernel frees when a build is
+killed. A library that was packaged beside this file (``lib/``) is used without any compiler.
+
+Environment:
+    ``TORCH_EXTENSIONS_DIR``: root of the cache. Defaults to torch's own default.
+    ``MMCITY_BUILD_TIMEOUT``: seconds to wait for another process that builds. Defaults to 1200.
+    ``MMCITY_CXXFLAGS``, ``MMCITY_LDFLAGS``: appended to the flags (sanitizers, debugging).
+    ``MAX_JOBS``: compiler processes at a time.
+"""
+
+import contextlib
+import fcntl
 import hashlib
+import os
+import re
+import shutil
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
-CSRC = Path(__file__).resolve().parent / "csrc"
-CXX_FLAGS = ["-O3", "-fopenmp", "-g0", "-fno-math-errno", "-fno-trapping-math"]
+PACKAGE = Path(__file__).resolve().parent
+CSRC = PACKAGE / "csrc"
+PREBUILT = PACKAGE / "lib"
+CXX_FLAGS = ("-O3", "-fopenmp", "-g0", "-fno-math-errno", "-fno-trapping-math", "-Wall")
+LINK_FLAGS = ("-fopenmp",)
+POLL_SECONDS = 0.2
+RANK0_HEAD_START = 3.0  # seconds that the other local ranks give rank 0 to take the lock
+ERROR_LINES = 12
 
 
-@functools.lru_cache(maxsize=1)
+class BuildError(RuntimeError):
+    """A native library could not be compiled, linked or loaded."""
+
+
+class CompilerMissingError(BuildError):
+    """No usable C++ compiler or ninja on this machine."""
+
+
+_loaded: dict[str, bool] = {}
+
+
+def cpu_sources() -> list[Path]:
+    """The C++ files of the CPU library that hold kernels."""
+    return sorted((CSRC / "cpu").glob("*.cpp"))
+
+
+def schema_sources() -> list[Path]:
+    """The C++ files that declare operators; compiled as one unit."""
+    return [CSRC / "register.cpp", *sorted((CSRC / "schemas").glob("*.cpp"))]
+
+
+def torch_tag() -> str:
+    """Tag of torch and python: a library built for one tag is never loaded by another."""
+    torch_version = re.sub(r"[^0-9A-Za-z]", "_", torch.__version__)
+    return f"{sys.implementation.cache_tag}_torch{torch_version}"
+
+
+def digest_of(files: list[Path], flags: tuple[str, ...]) -> str:
+    """Short hash of file names, contents and flags."""
+    digest = hashlib.sha256("\0".join(flags).encode())
+    for path in files:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def extra_flags(variable: str) -> tuple[str, ...]:
+    return tuple(os.environ.get(variable, "").split())
+
+
+def cpu_library_name() -> str:
+    """Name that changes with every source, header, flag, torch and python version."""
+    files = [*schema_sources(), *cpu_sources(), *sorted(CSRC.glob("math/**/*.h"))]
+    files += sorted((CSRC / "cpu").glob("**/*.h"))
+    flags = (*CXX_FLAGS, *LINK_FLAGS, *extra_flags("MMCITY_CXXFLAGS"))
+    return f"mmcity_cpu_{torch_tag()}_{digest_of(files, flags + extra_flags('MMCITY_LDFLAGS'))}"
+
+
+def cache_root() -> Path:
+    """Folder below which every library has its own folder."""
+    root = os.environ.get("TORCH_EXTENSIONS_DIR")
+    if root:
+        return Path(root).expanduser()
+    from torch.utils.cpp_extension import get_default_build_root
+
+    return Path(get_default_build_root())
+
+
+def say(text: str) -> None:
+    """One progress line on stderr, so that piped output stays clean."""
+    print(f"mmcity_ops: {text}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def build_lock(folder: Path, timeout: float | None = None) -> Iterator[None]:
+    """Hold the exclusive right to build in ``folder``.
+
+    The lock belongs to the process, not to a file's existence: a build that is killed frees it.
+    The ``lock`` file that torch's own loader may have left behind is removed once we hold ours.
+
+    Raises:
+        BuildError: If another process holds the lock for longer than ``timeout`` seconds.
+    """
+    timeout = timeout or float(os.environ.get("MMCITY_BUILD_TIMEOUT", 1200))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = open(folder / ".build_lock", "a+")
+    except OSError as error:
+        raise BuildError(
+            f"cannot write to the build folder {folder} ({error}); "
+            "set TORCH_EXTENSIONS_DIR to a folder you may write to"
+        ) from error
+    start, told = time.monotonic(), False
+    if int(os.environ.get("LOCAL_RANK", "0")) > 0:
+        _wait_for_rank0(folder)
+    try:
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() - start > timeout:
+                    raise BuildError(
+                        f"another process has been building in {folder} for more than "
+                        f"{timeout:.0f} s; wait for it, end it, or raise MMCITY_BUILD_TIMEOUT"
+                    ) from error
+                if not told:
+                    say(f"waiting for another process that builds {folder.name}")
+                    told = True
+                time.sleep(POLL_SECONDS)
+        (folder / "lock").unlink(missing_ok=True)
+        yield
+    finally:
+        handle.close()  # frees the lock
+
+
+def _wait_for_rank0(folder: Path) -> None:
+    """Let local rank 0 take the lock first; go on at once when it is done."""
+    end = time.monotonic() + RANK0_HEAD_START
+    while time.monotonic() < end and not (folder / "complete").exists():
+        time.sleep(POLL_SECONDS)
+
+
+def check_toolchain() -> None:
+    """Raises: CompilerMissingError, with what to install."""
+    compiler = os.environ.get("CXX", "c++")
+    if shutil.which(compiler.split()[0]) is None:
+        raise CompilerMissingError(
+            f"no C++ compiler: '{compiler}' is not on PATH (install g++ or set CXX)"
+        )
+    if shutil.which("ninja") is None:
+        raise CompilerMissingError("ninja is not on PATH (pip install ninja)")
+    include = Path(sysconfig.get_path("include"))
+    if not (include / "Python.h").exists():
+        raise CompilerMissingError(f"Python.h is missing below {include} (install python3-dev)")
+
+
+def first_errors(output: str) -> str:
+    """The lines of a compiler log that say what is wrong."""
+    lines = output.splitlines()
+    pattern = re.compile(r"(fatal )?error[: ]|undefined reference|No space left|Killed|cannot find")
+    hits = [
+        i for i, line in enumerate(lines) if pattern.search(line) and "RuntimeError" not in line
+    ]
+    if not hits:
+        return "\n".join(lines[-ERROR_LINES:])
+    shown: list[str] = []
+    for i in hits:
+        shown += [line for line in lines[i : i + 3] if line not in shown]
+        if len(shown) >= ERROR_LINES:
+            break
+    return "\n".join(shown[:ERROR_LINES])
+
+
+def compile_library(
+    name: str,
+    sources: list[Path],
+    *,
+    what: str,
+    cflags: tuple[str, ...] = (),
+    ldflags: tuple[str, ...] = (),
+    includes: tuple[Path, ...] = (),
+) -> Path:
+    """Compile one library into the cache and return its path; a complete one is returned at once.
+
+    Args:
+        name: Library name, holding a hash of everything that it is made from.
+        sources: C++ files.
+        what: Words for the progress line.
+        cflags: Further compiler flags.
+        ldflags: Further linker flags, also object files.
+        includes: Further include folders.
+
+    Raises:
+        CompilerMissingError: If there is nothing to compile with.
+        BuildError: If compiling fails; the message shows the first compiler errors.
+    """
+    folder = cache_root() / name
+    library, stamp = folder / f"{name}.so", folder / "complete"
+    if stamp.exists() and library.exists():
+        return library
+    check_toolchain()
+    from torch.utils import cpp_extension
+
+    with build_lock(folder):
+        if stamp.exists() and library.exists():
+            return library
+        say(f"building {what} ({len(sources)} files, once; cached in {folder}) ...")
+        start = time.monotonic()
+        try:
+            cpp_extension.load(
+                name=name,
+                sources=[str(path) for path in sources],
+                extra_include_paths=[str(CSRC), *map(str, includes)],
+                extra_cflags=[*CXX_FLAGS, *cflags, *extra_flags("MMCITY_CXXFLAGS")],
+                extra_ldflags=[*LINK_FLAGS, *ldflags, *extra_flags("MMCITY_LDFLAGS")],
+                build_directory=str(folder),
+                is_python_module=False,
+                verbose=False,
+            )
+        except (RuntimeError, OSError) as error:
+            raise BuildError(
+                f"building {what} failed; first errors:\n{first_errors(str(error))}\n"
+                f"Build folder: {folder}. Check the compiler (g++ 10 or later), or set "
+                "MMCITY_OPS_BACKEND=reference to do without (slow)."
+            ) from error
+        stamp.touch()
+        say(f"built {what} in {time.monotonic() - start:.0f} s")
+    return library
+
+
+def find_prebuilt(name: str) -> Path | None:
+    """A library packaged beside the sources that fits them exactly."""
+    path = PREBUILT / f"{name}.so"
+    return path if path.exists() else None
+
+
+def write_schema_unit(folder: Path) -> Path:
+    """One C++ file that includes every schema file: torch's headers are parsed once for all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    unit = folder / "schemas_unit.cpp"
+    text = "".join(f'#include "{path.relative_to(CSRC)}"\n' for path in schema_sources())
+    if not unit.exists() or unit.read_text() != text:
+        temporary = folder / f".schemas_unit.{os.getpid()}"
+        temporary.write_text(text)
+        temporary.replace(unit)
+    return unit
+
+
+def build_cpu() -> Path:
+    """Path of the CPU library, compiled when needed."""
+    name = cpu_library_name()
+    prebuilt = find_prebuilt(name)
+    if prebuilt:
+        return prebuilt
+    folder = cache_root() / name
+    if (folder / "complete").exists() and (folder / f"{name}.so").exists():
+        return folder / f"{name}.so"
+    try:
+        unit = write_schema_unit(folder)
+    except OSError as error:
+        raise BuildError(
+            f"cannot write to the build folder {folder} ({error}); "
+            "set TORCH_EXTENSIONS_DIR to a folder you may write to"
+        ) from error
+    return compile_library(name, [unit, *cpu_sources()], what="the CPU operators")
+
+
+def load_library(kind: str, path: Path) -> None:
+    """Load a built library into torch's dispatcher."""
+    try:
+        torch.ops.load_library(str(path))
+    except OSError as error:
+        raise BuildError(
+            f"cannot load {path} ({error}); delete its folder and try again"
+        ) from error
+    _loaded[kind] = True
+
+
+def is_loaded(kind: str) -> bool:
+    """Whether the ``"cpu"`` or ``"cuda"`` library is loaded in this process."""
+    return _loaded.get(kind, False)
+
+
 def load_cpu_library() -> bool:
-    """Compile ``csrc/register.cpp`` and ``csrc/cpu/*.cpp`` (once, cached) and load them."""
-    from torch.utils.cpp_extension import load
+    """Build (once, cached) and load the CPU library, and register what python adds to it.
 
-    sources = [CSRC / "register.cpp", *sorted((CSRC / "cpu").glob("*.cpp"))]
-    headers = sorted(CSRC.glob("**/*.h"))
-    digest = hashlib.sha256(" ".join(CXX_FLAGS).encode())
-    for path in [*sources, *headers]:
-        digest.update(path.read_bytes())
-    torch_tag = torch.__version__.replace(".", "_").replace("+", "_")
-    name = f"mmcity_cpu_{torch_tag}_{digest.hexdigest()[:12]}"
-    load(
-        name=name,
-        sources=[str(path) for path in sources],
-        extra_include_paths=[str(CSRC)],
-        extra_cflags=CXX_FLAGS,
-        extra_ldflags=["-fopenmp"],
-        is_python_module=False,
-    )
+    Raises:
+        BuildError: If it cannot be built; CompilerMissingError where there is no compiler.
+    """
+    if not is_loaded("cpu"):
+        load_library("cpu", build_cpu())
+        from mmcity_ops import _backend
+
+        _backend.run_load_hooks()
+    return True
+
+
+def load_cuda_library() -> bool:
+    """Load the CUDA library, compiling it where nvcc is present.
+
+    Raises:
+        BuildError: Naming the missing build when there is neither a library nor nvcc.
+    """
+    if not is_loaded("cuda"):
+        load_cpu_library()
+        from mmcity_ops import _build_cuda
+
+        load_library("cuda", _build_cuda.build_cuda())
     return True

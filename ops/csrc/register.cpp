@@ -1,5 +1,5 @@
-// Schemas of every native operator. Implementations register themselves for
-// their backend (cpu/*.cpp, bind_cuda.cpp) with TORCH_LIBRARY_IMPL.
+// Opens the namespace of the native operators. Each family declares its own in
+// schemas/<family>.cpp; backends register kernels with TORCH_LIBRARY_IMPL.
 #include <torch/library.h>
 
 TORCH_LIBRARY(mmcity, m) {

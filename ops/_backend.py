@@ -1,0 +1,224 @@
+"""Which backend answers a call, argument checks, and what python adds to native operators.
+
+Backends: a CUDA tensor goes to the CUDA library, a CPU tensor to the native CPU library, and to
+the torch reference where there is no compiler (with one warning). ``MMCITY_OPS_BACKEND`` =
+``auto | native | reference`` overrides: ``native`` turns the fallback into an error, and
+``reference`` runs the torch reference on any device.
+"""
+
+import contextlib
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmcity_ops import _build
+
+BACKENDS = ("auto", "native", "reference")
+FLOATS = (torch.float32, torch.float64)
+
+_load_hooks: list[Callable[[], None]] = []
+_state: dict[str, Any] = {
+    "warned": False,
+    "no_compiler": "",
+    "debug": os.environ.get("MMCITY_OPS_DEBUG", "0") not in ("", "0"),
+}
+
+
+def on_native_load(hook: Callable[[], None]) -> Callable[[], None]:
+    """Decorator: run ``hook`` once the native operators exist (fake kernels, autograd rules)."""
+    if _build.is_loaded("cpu"):
+        hook()
+    else:
+        _load_hooks.append(hook)
+    return hook
+
+
+def run_load_hooks() -> None:
+    """Called by the loader after the CPU library, which holds all schemas, was loaded."""
+    while _load_hooks:
+        _load_hooks.pop(0)()
+
+
+def requested_backend() -> str:
+    """Value of ``MMCITY_OPS_BACKEND``; ValueError for an unknown one."""
+    name = os.environ.get("MMCITY_OPS_BACKEND", "auto") or "auto"
+    if name not in BACKENDS:
+        raise ValueError(f"MMCITY_OPS_BACKEND={name!r}: expected one of {', '.join(BACKENDS)}")
+    return name
+
+
+@torch.compiler.assume_constant_result
+def _choose(device_type: str) -> bool:
+    name = requested_backend()
+    if name == "reference":
+        return False
+    if device_type == "cuda":
+        return _build.load_cuda_library()
+    if device_type not in ("cpu", "meta"):
+        raise RuntimeError(f"mmcity_ops has no backend for device '{device_type}' (cpu, cuda)")
+    if _state["no_compiler"] and name == "auto":
+        return False
+    try:
+        return _build.load_cpu_library()
+    except _build.CompilerMissingError as error:
+        if name == "native":
+            raise
+        _state["no_compiler"] = str(error)
+        if not _state["warned"]:
+            _state["warned"] = True
+            warnings.warn(
+                f"mmcity_ops runs its slow torch reference: {error}", RuntimeWarning, stacklevel=4
+            )
+        return False
+
+
+def use_native(tensor: Tensor) -> bool:
+    """Whether a call on this tensor goes to a native library (built and loaded on return).
+
+    Raises:
+        RuntimeError: If the tensor is on CUDA and the CUDA library is missing, or the backend
+            is forced to ``native`` and cannot be built.
+    """
+    return _choose(tensor.device.type)
+
+
+# ------------------------------------------------------------------ argument checks
+
+
+def check_shape(name: str, tensor: Tensor, expected: Sequence[int | str | None]) -> None:
+    """Raise ValueError unless the shape fits; a str or None in ``expected`` fits any size."""
+    shape = tensor.shape
+    if len(shape) != len(expected) or any(
+        isinstance(want, int) and want != got for want, got in zip(expected, shape)
+    ):
+        wanted = ", ".join("*" if want is None else str(want) for want in expected)
+        raise ValueError(f"{name}: expected shape [{wanted}], got {list(shape)}")
+
+
+def check_last(name: str, tensor: Tensor, *last: int) -> None:
+    """Raise ValueError unless the trailing sizes are ``last``."""
+    if tuple(tensor.shape[-len(last) :]) != last:
+        raise ValueError(
+            f"{name}: expected shape [..., {', '.join(map(str, last))}], got {list(tensor.shape)}"
+        )
+
+
+def check_float(**tensors: Tensor | None) -> None:
+    """Raise TypeError unless all given tensors are float32, or all are float64."""
+    first: tuple[str, torch.dtype] | None = None
+    for name, tensor in tensors.items():
+        if tensor is None:
+            continue
+        if tensor.dtype not in FLOATS:
+            raise TypeError(f"{name}: expected float32 or float64, got {tensor.dtype}")
+        if first is None:
+            first = (name, tensor.dtype)
+        elif tensor.dtype != first[1]:
+            raise TypeError(f"{name}: expected {first[1]} as of '{first[0]}', got {tensor.dtype}")
+
+
+def check_dtype(name: str, tensor: Tensor, *dtypes: torch.dtype) -> None:
+    """Raise TypeError unless the tensor has one of the types."""
+    if tensor.dtype not in dtypes:
+        wanted = " or ".join(str(dtype) for dtype in dtypes)
+        raise TypeError(f"{name}: expected {wanted}, got {tensor.dtype}")
+
+
+def check_device(**tensors: Tensor | None) -> None:
+    """Raise RuntimeError unless all given tensors are on one device."""
+    first: tuple[str, torch.device] | None = None
+    for name, tensor in tensors.items():
+        if tensor is None:
+            continue
+        if first is None:
+            first = (name, tensor.device)
+        elif tensor.device != first[1]:
+            raise RuntimeError(
+                f"{name}: expected device {first[1]} as of '{first[0]}', got {tensor.device}"
+            )
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raise ValueError unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
+
+
+# ------------------------------------------------------------------ debug mode
+
+
+def set_debug(enabled: bool) -> None:
+    """Turn the check for non-finite inputs on or off (also ``MMCITY_OPS_DEBUG=1``)."""
+    _state["debug"] = enabled
+
+
+@contextlib.contextmanager
+def debug_mode(enabled: bool = True) -> Iterator[None]:
+    """Check inputs for NaN and infinity inside a ``with`` block."""
+    before = _state["debug"]
+    set_debug(enabled)
+    try:
+        yield
+    finally:
+        set_debug(before)
+
+
+def check_finite(**tensors: Tensor | None) -> None:
+    """In debug mode, raise ValueError that names the first non-finite element."""
+    if not _state["debug"]:
+        return
+    for name, tensor in tensors.items():
+        if tensor is None or not tensor.is_floating_point():
+            continue
+        bad = ~torch.isfinite(tensor.detach())
+        if bool(bad.any()):
+            index = tuple(bad.nonzero()[0].tolist())
+            raise ValueError(f"{name}: {tensor[index].item()} at index {list(index)}")
+
+
+# ------------------------------------------------------------------ rules for native operators
+
+
+def cast_under_autocast(op: str) -> None:
+    """Under autocast, run a native operator on float32 copies of its half inputs."""
+    for device in ("cpu", "cuda"):
+        torch.library.register_autocast(op, device, torch.float32)
+
+
+def float32_under_autocast(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator for a torch reference: under autocast it sees float32 and runs in float32."""
+    import functools
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        device = next((a.device.type for a in args if isinstance(a, Tensor)), "cpu")
+        if not torch.is_autocast_enabled(device):
+            return function(*args, **kwargs)
+        cast = [_to_float32(value) for value in args]
+        cast_kw = {key: _to_float32(value) for key, value in kwargs.items()}
+        with torch.autocast(device, enabled=False):
+            return function(*cast, **cast_kw)
+
+    return wrapped
+
+
+def _to_float32(value: Any) -> Any:
+    if isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16):
+        return value.float()
+    return value
+
+
+def forbid_double_backward(op: str) -> None:
+    """Make differentiating a ``*_bwd`` operator raise instead of giving silent zeros."""
+
+    def raise_error(ctx: Any, *grads: Tensor) -> None:
+        raise RuntimeError(
+            f"double backward is not supported by {op}; use MMCITY_OPS_BACKEND=reference, whose "
+            "operations are differentiable any number of times"
+        )
+
+    torch.library.register_autograd(op, raise_error)

@@ -1,0 +1,112 @@
+// Small vectors and matrices, value types without constructors so that they stay in registers.
+#pragma once
+#include "math/hd.h"
+
+namespace mmc {
+
+template <typename T>
+struct Vec2 {
+  T x, y;
+};
+template <typename T>
+struct Vec3 {
+  T x, y, z;
+};
+template <typename T>
+struct Vec4 {
+  T x, y, z, w;
+};
+// Row-major: m[row][col].
+template <typename T>
+struct Mat3 {
+  T m[3][3];
+};
+template <typename T>
+struct Sym2 {
+  T xx, xy, yy;
+};
+// Triangular storage order (11, 12, 13, 22, 23, 33).
+template <typename T>
+struct Sym3 {
+  T xx, xy, xz, yy, yz, zz;
+};
+
+template <typename T>
+MMC_HD Vec3<T> operator+(const Vec3<T>& a, const Vec3<T>& b) {
+  return {a.x + b.x, a.y + b.y, a.z + b.z};
+}
+template <typename T>
+MMC_HD Vec3<T> operator-(const Vec3<T>& a, const Vec3<T>& b) {
+  return {a.x - b.x, a.y - b.y, a.z - b.z};
+}
+template <typename T>
+MMC_HD Vec3<T> operator*(T s, const Vec3<T>& a) {
+  return {s * a.x, s * a.y, s * a.z};
+}
+template <typename T>
+MMC_HD T dot(const Vec3<T>& a, const Vec3<T>& b) {
+  return a.x * b.x + a.y * b.y + a.z * b.z;
+}
+template <typename T>
+MMC_HD Vec3<T> cross(const Vec3<T>& a, const Vec3<T>& b) {
+  return {a.y * b.z - a.z * b.y, a.z * b.x - a.x * b.z, a.x * b.y - a.y * b.x};
+}
+
+template <typename T>
+MMC_HD Vec3<T> mul(const Mat3<T>& a, const Vec3<T>& v) {
+  return {a.m[0][0] * v.x + a.m[0][1] * v.y + a.m[0][2] * v.z,
+          a.m[1][0] * v.x + a.m[1][1] * v.y + a.m[1][2] * v.z,
+          a.m[2][0] * v.x + a.m[2][1] * v.y + a.m[2][2] * v.z};
+}
+// A^T v
+template <typename T>
+MMC_HD Vec3<T> mul_t(const Mat3<T>& a, const Vec3<T>& v) {
+  return {a.m[0][0] * v.x + a.m[1][0] * v.y + a.m[2][0] * v.z,
+          a.m[0][1] * v.x + a.m[1][1] * v.y + a.m[2][1] * v.z,
+          a.m[0][2] * v.x + a.m[1][2] * v.y + a.m[2][2] * v.z};
+}
+template <typename T>
+MMC_HD Mat3<T> mul(const Mat3<T>& a, const Mat3<T>& b) {
+  Mat3<T> c;
+  for (int i = 0; i < 3; ++i)
+    for (int j = 0; j < 3; ++j)
+      c.m[i][j] = a.m[i][0] * b.m[0][j] + a.m[i][1] * b.m[1][j] + a.m[i][2] * b.m[2][j];
+  return c;
+}
+// A B^T
+template <typename T>
+MMC_HD Mat3<T> mul_nt(const Mat3<T>& a, const Mat3<T>& b) {
+  Mat3<T> c;
+  for (int i = 0; i < 3; ++i)
+    for (int j = 0; j < 3; ++j)
+      c.m[i][j] = a.m[i][0] * b.m[j][0] + a.m[i][1] * b.m[j][1] + a.m[i][2] * b.m[j][2];
+  return c;
+}
+template <typename T>
+MMC_HD Mat3<T> full(const Sym3<T>& s) {
+  return {{{s.xx, s.xy, s.xz}, {s.xy, s.yy, s.yz}, {s.xz, s.yz, s.zz}}};
+}
+template <typename T>
+MMC_HD Vec3<T> mul(const Sym3<T>& s, const Vec3<T>& v) {
+  return {s.xx * v.x + s.xy * v.y + s.xz * v.z, s.xy * v.x + s.yy * v.y + s.yz * v.z,
+          s.xz * v.x + s.yz * v.y + s.zz * v.z};
+}
+// M M^T
+template <typename T>
+MMC_HD Sym3<T> outer_self(const Mat3<T>& a) {
+  const auto d = [&](int i, int j) {
+    return a.m[i][0] * a.m[j][0] + a.m[i][1] * a.m[j][1] + a.m[i][2] * a.m[j][2];
+  };
+  return {d(0, 0), d(0, 1), d(0, 2), d(1, 1), d(1, 2), d(2, 2)};
+}
+// R S R^T
+template <typename T>
+MMC_HD Sym3<T> sandwich(const Mat3<T>& r, const Sym3<T>& s) {
+  const Mat3<T> a = mul(r, full(s));
+  const auto d = [&](int i, int j) {
+    return a.m[i][0] * r.m[j][0] + a.m[i][1] * r.m[j][1] + a.m[i][2] * r.m[j][2];
+  };
+  return {d(0, 0), d(0, 1), d(0, 2), d(1, 1), d(1, 2), d(2, 2)};
+}
+
+}  // namespace mmc
