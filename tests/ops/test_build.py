@@ -98,7 +98,8 @@ def test_the_reference_answers_with_one_warning_without_a_compiler(tmp_path):
         "from mmcity_ops import _backend\n"
         "with warnings.catch_warnings(record=True) as seen:\n"
         "    warnings.simplefilter('always')\n"
-        "    first, second = _backend.use_native(torch.zeros(1)), _backend.use_native(torch.ones(1))\n"
+        "    first = _backend.use_native(torch.zeros(1))\n"
+        "    second = _backend.use_native(torch.ones(1))\n"
         "print(first, second, [str(w.message) for w in seen if 'reference' in str(w.message)])\n"
     )
     env = dict(os.environ, CXX="no-such-compiler", TORCH_EXTENSIONS_DIR=str(tmp_path))

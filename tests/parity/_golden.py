@@ -1,0 +1,92 @@
+"""Loading of golden vectors and the comparisons that their README asks for."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from conftest import golden_dir
+from torch import Tensor
+
+FLAGS = ("borderline", "radii_ambiguous", "box_ambiguous", "ambiguous")
+
+
+def find_cases(prefix: str, set_name: str = "ops") -> list[Path]:
+    """All files of a set whose name starts with ``prefix``, whatever their number and sizes."""
+    paths = sorted(golden_dir(set_name).glob(f"{prefix}*.npz"))
+    if not paths:
+        raise FileNotFoundError(f"no golden file {prefix}*.npz in {golden_dir(set_name)}")
+    return paths
+
+
+class Golden:
+    """Arrays of one ``.npz`` file as tensors of the type under test.
+
+    Args:
+        path: The file.
+        dtype: Floating arrays are converted to this type; integers and bools stay.
+    """
+
+    def __init__(self, path: Path, dtype: torch.dtype = torch.float64) -> None:
+        self.path, self.dtype = path, dtype
+        with np.load(path) as data:
+            self.arrays = {key: data[key] for key in data.files}
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.arrays
+
+    def __getitem__(self, key: str) -> Tensor:
+        tensor = torch.from_numpy(np.array(self.arrays[key]))
+        return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
+
+    def scalar(self, key: str):
+        """A size, number or word of the file as a python value."""
+        return self.arrays[key].item()
+
+    def leaf(self, key: str) -> Tensor:
+        """A tensor that collects a gradient."""
+        return self[key].requires_grad_()
+
+    def stored_as(self, key: str) -> np.dtype:
+        return self.arrays[key].dtype
+
+
+def relative_l2(got: Tensor, want: Tensor) -> float:
+    """||got - want|| / ||want||, in float64."""
+    got, want = got.detach().double(), want.double()
+    return float((got - want).norm() / want.norm().clamp_min(1e-300))
+
+
+def gradient_tolerance(dtype: torch.dtype, stored: np.dtype) -> float:
+    """Relative L2 that the golden README suggests."""
+    if dtype == torch.float32:
+        return 1e-4
+    return 6e-8 if stored == np.float32 else 1e-9
+
+
+def assert_close_l2(name: str, got: Tensor, golden: Golden, key: str, scale: float = 1.0) -> None:
+    """Relative L2 within the tolerance of the type under test; float32 also bounds the maximum."""
+    want = torch.from_numpy(np.array(golden.arrays[key])).double()
+    assert got.shape == want.shape, f"{name}: {tuple(got.shape)} against {tuple(want.shape)}"
+    error = relative_l2(got, want)
+    limit = scale * gradient_tolerance(golden.dtype, golden.stored_as(key))
+    assert error <= limit, f"{golden.path.name}: {name}: relative L2 {error:.3g} > {limit:.3g}"
+    if golden.dtype == torch.float32:
+        worst = float((got.detach().double() - want).abs().max())
+        bound = scale * 1e-3 * float(want.abs().max())
+        assert worst <= bound, f"{golden.path.name}: {name}: max error {worst:.3g} > {bound:.3g}"
+
+
+def assert_images_close(
+    name: str, got: Tensor, golden: Golden, key: str, *, atol32: float = 2e-5, keep=None
+) -> None:
+    """Images equal where ``keep`` [C, H, W] holds (default: outside ``borderline``)."""
+    want = torch.from_numpy(np.array(golden.arrays[key])).double()
+    if keep is None:
+        keep = ~torch.from_numpy(golden.arrays["borderline"])
+    got, want = got.detach().double()[keep], want[keep]
+    if golden.dtype == torch.float32:
+        worst = float((got - want).abs().max())
+        assert worst <= atol32, f"{golden.path.name}: {name}: max error {worst:.3g} > {atol32:g}"
+    else:
+        error = relative_l2(got, want)
+        assert error <= 6e-8, f"{golden.path.name}: {name}: relative L2 {error:.3g} > 6e-8"
