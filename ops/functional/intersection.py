@@ -1,0 +1,149 @@
+"""Which projected Gaussian touches which tile: lists in depth order per tile."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mmcity_ops import reference
+
+
+class TileLists(NamedTuple):
+    """Lists of all tiles.
+
+    Attributes:
+        tiles_per_gauss (Tensor): int32, shape of the rows: tiles that each row touches.
+        isect_ids (Tensor): int64 ``[n_isects]`` keys image | tile | depth bits, ascending.
+        flatten_ids (Tensor): int32 (int64 from 2**31 rows on) ``[n_isects]`` row of each entry.
+        isect_offsets (Tensor): int64 ``[I, th, tw]`` start of each tile's list.
+    """
+
+    tiles_per_gauss: Tensor
+    isect_ids: Tensor
+    flatten_ids: Tensor
+    isect_offsets: Tensor
+
+
+def _check_key_width(n_images: int, n_tiles: int) -> None:
+    bits = 32 + math.ceil(math.log2(max(n_tiles, 1))) + math.ceil(math.log2(max(n_images, 1)))
+    if bits > 64:
+        raise ValueError(
+            f"the sort key of {n_images} images of {n_tiles} tiles needs {bits} bits, more than"
+            " 64: render fewer images at once or use larger tiles"
+        )
+
+
+def tile_lists(
+    means2d: Tensor,
+    radii: Tensor,
+    depths: Tensor,
+    tile_size: int,
+    tile_width: int,
+    tile_height: int,
+    *,
+    conics: Tensor | None = None,
+    opacities: Tensor | None = None,
+    image_ids: Tensor | None = None,
+    n_images: int | None = None,
+    masks: Tensor | None = None,
+) -> TileLists:
+    """:func:`isect_tiles` and :func:`isect_offset_encode` in one pass (same arguments)."""
+    if image_ids is None:
+        n_images = math.prod(means2d.shape[:-2]) if n_images is None else n_images
+    elif n_images is None:
+        raise ValueError("n_images is required with image_ids (packed rows)")
+    _check_key_width(n_images, tile_width * tile_height)
+    counts, isect_ids, flatten_ids = reference.isect_tiles(
+        means2d,
+        radii,
+        depths,
+        tile_size,
+        tile_width,
+        tile_height,
+        conics=conics,
+        opacities=opacities,
+        image_ids=image_ids,
+        n_images=n_images,
+        masks=masks,
+    )
+    offsets = reference.isect_offset_encode(isect_ids, n_images, tile_width, tile_height)
+    return TileLists(counts, isect_ids, flatten_ids, offsets)
+
+
+def isect_tiles(
+    means2d: Tensor,
+    radii: Tensor,
+    depths: Tensor,
+    tile_size: int,
+    tile_width: int,
+    tile_height: int,
+    *,
+    conics: Tensor | None = None,
+    opacities: Tensor | None = None,
+    image_ids: Tensor | None = None,
+    n_images: int | None = None,
+    masks: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """List the tiles that each projected Gaussian touches, sorted by image, tile and depth.
+
+    Args:
+        means2d (Tensor): ``[..., N, 2]`` pixels, or packed ``[nnz, 2]`` with ``image_ids``.
+        radii (Tensor): int32 ``[..., N, 2]`` box half sizes in pixels; 0 marks a culled row.
+        depths (Tensor): ``[..., N]`` camera z, the sort key (compared as float32).
+        tile_size (int): tile edge in pixels.
+        tile_width, tile_height (int): tiles per row and per column.
+        conics (Tensor, optional): ``[..., N, 3]``. If given, exact ellipse lists: only tiles
+            that the level set of alpha 1/255 (at most 3.33 sigma) meets. Defaults to None
+            (all tiles of the box).
+        opacities (Tensor, optional): ``[..., N]``, tightens the ellipse. Defaults to None.
+        image_ids (Tensor, optional): int64 ``[nnz]`` image of each packed row, ascending.
+        n_images (int, optional): number of images; needed with ``image_ids``.
+        masks (Tensor, optional): bool ``[..., th, tw]``; False keeps a tile's list empty.
+
+    Returns:
+        tuple: ``tiles_per_gauss`` int32 in the shape of the rows; ``isect_ids`` int64
+        ``[n_isects]`` with the float32 depth bits in bits 0-31, then
+        ``ceil(log2(tiles))`` bits of tile ``ty * tw + tx``, then the image (with negative
+        depths the bits are biased so that order holds); ``flatten_ids`` ``[n_isects]`` =
+        image * N + Gaussian (dense) or the row number (packed). Ties in depth are ordered by
+        row, so that lists are equal on every backend.
+
+    Raises:
+        ValueError: the sort key would need more than 64 bits; ``n_images`` is missing.
+    """
+    return tuple(
+        tile_lists(
+            means2d,
+            radii,
+            depths,
+            tile_size,
+            tile_width,
+            tile_height,
+            conics=conics,
+            opacities=opacities,
+            image_ids=image_ids,
+            n_images=n_images,
+            masks=masks,
+        )[:3]
+    )
+
+
+def isect_offset_encode(
+    isect_ids: Tensor, n_images: int, tile_width: int, tile_height: int
+) -> Tensor:
+    """Start of each tile's list in the sorted keys of :func:`isect_tiles`.
+
+    Args:
+        isect_ids (Tensor): int64 ``[n_isects]`` sorted keys.
+        n_images (int): number of images.
+        tile_width, tile_height (int): tiles per row and per column.
+
+    Returns:
+        Tensor: int64 ``[n_images, tile_height, tile_width]``; a list ends where the next
+        begins, the last one at ``n_isects``.
+    """
+    if isect_ids.dtype != torch.int64:
+        raise TypeError(f"isect_ids must be int64, got {isect_ids.dtype}")
+    _check_key_width(n_images, tile_width * tile_height)
+    return reference.isect_offset_encode(isect_ids, n_images, tile_width, tile_height)
