@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mmcity_ops import reference
+from mmcity_ops.reference import intersection as reference
 
 
 class TileLists(NamedTuple):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mmcity_ops import reference
+from mmcity_ops.reference import rasterize as reference
 
 
 def _attach_absgrad(means2d: Tensor, probe: Tensor) -> None:
