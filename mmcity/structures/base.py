@@ -1,0 +1,128 @@
+"""What all tensor containers share: device, dtype, indexing, concatenation."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["TensorContainer"]
+
+
+def as_tensor(value: Any, dtype: torch.dtype | None = None) -> Tensor:
+    """A tensor of an array, list or tensor; whole numbers become float32 unless asked."""
+    if not isinstance(value, Tensor):
+        value = torch.as_tensor(np.asarray(value))
+    if dtype is not None:
+        return value.to(dtype)
+    return value if value.is_floating_point() else value.to(torch.float32)
+
+
+class TensorContainer:
+    """Rows of several tensors that belong together.
+
+    Subclasses name their tensors in ``_row_fields`` (first dimension = row; a field may be
+    None) and what all rows share in ``_shared_fields``; both are keyword arguments of their
+    constructor.
+    """
+
+    _row_fields: ClassVar[tuple[str, ...]] = ()
+    _shared_fields: ClassVar[tuple[str, ...]] = ()
+
+    def _rebuilt(self, rows: dict[str, Tensor | None], **shared) -> "TensorContainer":
+        """A container of the same type without checking what was checked before."""
+        out = object.__new__(type(self))
+        out.__dict__.update(self.__dict__)
+        out.__dict__.update(rows, **shared)
+        return out
+
+    def _map(self, function) -> "TensorContainer":
+        values = {name: getattr(self, name) for name in self._row_fields}
+        return self._rebuilt({k: None if v is None else function(v) for k, v in values.items()})
+
+    def __len__(self) -> int:
+        return len(getattr(self, self._row_fields[0]))
+
+    def __getitem__(self, index) -> "TensorContainer":
+        """Rows by number (gives a container of one), slice, mask or index tensor."""
+        if isinstance(index, int | np.integer):
+            index = int(index)
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"row {index} of a {type(self).__name__} of {len(self)}")
+            index = slice(index, index + 1 or None)
+        elif isinstance(index, np.ndarray | list | tuple):
+            index = torch.as_tensor(np.asarray(index))
+        if isinstance(index, Tensor):
+            if index.dtype == torch.bool and index.shape != (len(self),):
+                raise IndexError(f"mask: expected shape ({len(self)},), got {tuple(index.shape)}")
+            if index.ndim == 0:
+                return self[int(index)]
+            index = index.to(self.device) if index.dtype == torch.bool else index.long()
+        return self._map(lambda value: value[index])
+
+    def __iter__(self):
+        return (self[row] for row in range(len(self)))
+
+    @classmethod
+    def cat(cls, parts: Sequence["TensorContainer"]) -> "TensorContainer":
+        """Rows of several containers one after the other.
+
+        Raises:
+            ValueError: If there is none, or if they differ in what all rows share.
+        """
+        parts = list(parts)
+        if not parts:
+            raise ValueError(f"{cls.__name__}.cat: expected at least one, got none")
+        rows: dict[str, Tensor | None] = {}
+        for name in cls._shared_fields:
+            values = [getattr(part, name) for part in parts]
+            if any(value != values[0] for value in values):
+                raise ValueError(f"{cls.__name__}.cat: expected one {name}, got {values}")
+        for name in cls._row_fields:
+            values = [getattr(part, name) for part in parts]
+            missing = [value is None for value in values]
+            if any(missing) and not all(missing):
+                raise ValueError(f"{cls.__name__}.cat: only some of the parts have {name}")
+            shapes = {tuple(value.shape[1:]) for value in values if value is not None}
+            if len(shapes) > 1:
+                raise ValueError(f"{cls.__name__}.cat: {name} has rows of shapes {sorted(shapes)}")
+            rows[name] = None if all(missing) else torch.cat(values)
+        return parts[0]._rebuilt(rows)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the first tensor."""
+        return getattr(self, self._row_fields[0]).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of the first tensor."""
+        return getattr(self, self._row_fields[0]).dtype
+
+    def to(self, *args, **kwargs) -> "TensorContainer":
+        """On another device, or with another floating-point type (whole numbers keep theirs)."""
+        device, dtype, non_blocking, _ = torch._C._nn._parse_to(*args, **kwargs)
+        return self._map(
+            lambda value: value.to(
+                device=device,
+                dtype=dtype if value.is_floating_point() else None,
+                non_blocking=non_blocking,
+            )
+        )
+
+    def cpu(self) -> "TensorContainer":
+        """On the CPU."""
+        return self.to("cpu")
+
+    def cuda(self, device: int | None = None) -> "TensorContainer":
+        """On a CUDA device."""
+        return self.to(torch.device("cuda", device if device is not None else 0))
+
+    def detach(self) -> "TensorContainer":
+        """Without gradient history."""
+        return self._map(lambda value: value.detach())
+
+    def clone(self) -> "TensorContainer":
+        """With memory of its own."""
+        return self._map(lambda value: value.clone())
