@@ -1,0 +1,322 @@
+"""Encoder of the HexPlane VAE: voxel convolutions and the Projection Module."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .hexplane import PLANES
+
+__all__ = ["HexPlaneEncoder", "PlaneDownsampler", "ProjectionTransformer", "VoxelEncoder"]
+
+_LEAK = 0.1
+#: Sequences attended at once; bounds the memory of the attention workspace.
+_MAX_SEQUENCES = 32768
+
+
+def _residual_body(channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv3d(channels, channels, 3, padding=1, padding_mode="replicate"),
+        nn.InstanceNorm3d(channels),
+        nn.LeakyReLU(_LEAK),
+        nn.Conv3d(channels, channels, 3, padding=1, padding_mode="replicate"),
+        nn.InstanceNorm3d(channels),
+    )
+
+
+class VoxelEncoder(nn.Module):
+    """3D convolutions on single frames, with strided reduction per axis.
+
+    Args:
+        in_channels: Channels of the embedded voxels.
+        channels: Channels of the output.
+        down: Number of halvings along x, y, z.
+    """
+
+    def __init__(self, in_channels: int, channels: int, down: Sequence[int]) -> None:
+        super().__init__()
+        self.conv0 = nn.Conv3d(in_channels, channels, 3, padding=1, padding_mode="replicate")
+        self.conv1 = _residual_body(channels)
+        stages: list[nn.Module] = []
+        for i in range(max(down)):
+            stride = tuple(2 if d > i else 1 for d in down)
+            reduce = nn.Conv3d(channels, channels, stride, stride=stride)
+            stages += [
+                nn.Sequential(reduce, nn.InstanceNorm3d(channels)),
+                _residual_body(channels),
+            ]
+        self.down = nn.ModuleList(stages)
+
+    def forward(self, voxels: Tensor) -> Tensor:
+        """Map ``(B*T, C_in, X, Y, Z)`` to ``(B*T, C, x, y, z)``."""
+        x = self.conv0(voxels)
+        x = x + self.conv1(x)
+        for reduce, body in zip(self.down[0::2], self.down[1::2]):
+            x = reduce(x)
+            x = x + body(x)
+        return x
+
+
+class _Attention(nn.Module):
+    def __init__(self, dim: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        if dim % heads:
+            raise ValueError(
+                f"latent_channels {dim} must be divisible by transformer_heads {heads}"
+            )
+        self.heads = heads
+        self.dropout = dropout
+        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.proj = nn.Linear(dim, dim)
+        self.proj_drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, length, dim = x.shape
+        qkv = self.qkv(x).view(batch, length, 3, self.heads, dim // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, N, C/heads)
+        drop = self.dropout if self.training else 0.0
+        x = F.scaled_dot_product_attention(q, k, v, dropout_p=drop)
+        return self.proj_drop(self.proj(x.transpose(1, 2).reshape(batch, length, dim)))
+
+
+class _Mlp(nn.Module):
+    def __init__(self, dim: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.drop(self.fc2(self.drop(F.gelu(self.fc1(x)))))
+
+
+class ProjectionTransformer(nn.Module):
+    """Pre-norm transformer over the cells that one plane cell collapses.
+
+    Args:
+        dim: Channels.
+        depth: Layers.
+        heads: Attention heads of width ``dim / heads``.
+        mlp_dim: Hidden width of the MLP.
+        dropout: On attention probabilities, attention output and both MLP positions,
+            in training only.
+        with_checkpoint: Recompute the layers in the backward pass. Defaults to False.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        depth: int,
+        heads: int,
+        mlp_dim: int,
+        dropout: float,
+        with_checkpoint: bool = False,
+    ) -> None:
+        super().__init__()
+        self.with_checkpoint = with_checkpoint
+        self.layers = nn.ModuleList(
+            nn.ModuleList(
+                [
+                    nn.Sequential(nn.LayerNorm(dim), _Attention(dim, heads, dropout)),
+                    nn.Sequential(nn.LayerNorm(dim), _Mlp(dim, mlp_dim, dropout)),
+                ]
+            )
+            for _ in range(depth)
+        )
+
+    def _run(self, x: Tensor) -> Tensor:
+        for attention, mlp in self.layers:
+            x = x + attention(x)
+            x = x + mlp(x)
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(S, N, C)`` to ``(S, N, C)``; the S sequences are independent."""
+        if self.with_checkpoint and torch.is_grad_enabled():
+            parts = [
+                checkpoint(self._run, part, use_reentrant=False) for part in x.split(_MAX_SEQUENCES)
+            ]
+        else:
+            parts = [self._run(part) for part in x.split(_MAX_SEQUENCES)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+class PlaneDownsampler(nn.Module):
+    """Strided convolutions on one plane; ``ratio`` counts the halvings of its two axes."""
+
+    def __init__(self, channels: int, ratio: tuple[int, int]) -> None:
+        super().__init__()
+        stages: list[nn.Module] = [nn.Identity()]  # published checkpoints count from 1
+        steps = max(ratio)
+        for i in range(steps):
+            stride = tuple(2 if r > i else 1 for r in ratio)
+            conv = nn.Conv2d(channels, channels, stride, stride=stride)
+            stages.append(
+                nn.Sequential(conv) if i == steps - 1 else nn.Sequential(conv, nn.LeakyReLU(_LEAK))
+            )
+        self.down = nn.Sequential(*stages)
+
+    def forward(self, plane: Tensor) -> Tensor:
+        return self.down(plane)
+
+
+class HexPlaneEncoder(nn.Module):
+    """Labels of a clip to six feature planes (section 3.2 of the paper).
+
+    Args:
+        num_classes: Label slots, class 0 = free.
+        spatial_size: Grid ``(X, Y, Z)``.
+        sequence_length: Frames T of a clip.
+        latent_channels: Channels C.
+        down: Halvings of x, y, z in the voxel encoder.
+        hex_down: Halvings of t, x, y, z on the planes.
+        separate_t_encoder: The planes tx, ty, tz get a voxel encoder of their own.
+        one_hot_time: That encoder also sees the one-hot frame index.
+        separate_t_reducer: xy, xz, yz are projected from a volume that has no time axis.
+        projector: ``transformer`` (the paper's Projection Module) or ``average`` (its baseline).
+        transformer_depth: Layers of each projection.
+        transformer_heads: Heads of each projection.
+        transformer_dim_mlp: Hidden width of each projection.
+        dropout: Dropout in the projections.
+        readout: What becomes the plane cell: ``first`` (first collapsed cell, as published
+            checkpoints need), ``token`` (the appended token) or ``mean``.
+        with_checkpoint: Gradient checkpointing in the projections. Defaults to False.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        spatial_size: Sequence[int],
+        sequence_length: int,
+        latent_channels: int = 16,
+        down: Sequence[int] = (1, 1, 1),
+        hex_down: Sequence[int] = (1, 0, 0, 0),
+        separate_t_encoder: bool = True,
+        one_hot_time: bool = True,
+        separate_t_reducer: bool = True,
+        projector: str = "transformer",
+        transformer_depth: int = 2,
+        transformer_heads: int = 2,
+        transformer_dim_mlp: int = 32,
+        dropout: float = 0.1,
+        readout: str = "first",
+        with_checkpoint: bool = False,
+    ) -> None:
+        super().__init__()
+        if projector not in ("transformer", "average"):
+            raise ValueError(f"projector must be 'transformer' or 'average', got {projector!r}")
+        if readout not in ("first", "token", "mean"):
+            raise ValueError(f"readout must be 'first', 'token' or 'mean', got {readout!r}")
+        channels = latent_channels
+        self.sequence_length = sequence_length
+        self.one_hot_time = one_hot_time and separate_t_encoder
+        self.separate_t_reducer = separate_t_reducer
+        self.projector = projector
+        self.readout = readout
+        self.embedding = nn.Embedding(num_classes, channels)
+        self.voxel_encoder = VoxelEncoder(channels, channels, down)
+        self.t_encoder = None
+        if separate_t_encoder:
+            extra = sequence_length if one_hot_time else 0
+            self.t_encoder = VoxelEncoder(channels + extra, channels, down)
+        sizes = {"t": sequence_length}
+        for axis, size, d in zip("xyz", spatial_size, down):
+            if size % 2**d:
+                raise ValueError(f"grid size {size} along {axis} is not divisible by 2**{d}")
+            sizes[axis] = size // 2**d
+
+        names = list(PLANES)
+        if separate_t_reducer:
+            names = ["xyz", *PLANES]
+        self.reduced_axes = {}
+        for name in names:
+            source = "xyz" if separate_t_reducer and name in ("xy", "xz", "yz") else "txyz"
+            self.reduced_axes[name] = [axis for axis in source if axis not in name]
+        if projector == "transformer":
+            self.tokens = nn.ParameterDict()
+            self.pos_encodings = nn.ParameterDict()
+            self.transformers = nn.ModuleDict()
+            for name in names:
+                length = 1
+                for axis in self.reduced_axes[name]:
+                    length *= sizes[axis]
+                self.tokens[name] = nn.Parameter(torch.randn(1, 1, channels))
+                self.pos_encodings[name] = nn.Parameter(torch.randn(1, length + 1, channels))
+                self.transformers[name] = ProjectionTransformer(
+                    channels,
+                    transformer_depth,
+                    transformer_heads,
+                    transformer_dim_mlp,
+                    dropout,
+                    with_checkpoint,
+                )
+        self.convs = nn.ModuleDict()
+        for name in names:
+            conv = nn.Conv3d if name == "xyz" else nn.Conv2d
+            self.convs[name] = nn.Sequential(
+                conv(channels, channels, 1), nn.Tanh(), conv(channels, channels, 1)
+            )
+        halvings = dict(zip("txyz", hex_down))
+        self.downsamplers = nn.ModuleList(
+            PlaneDownsampler(channels, (halvings[name[0]], halvings[name[1]])) for name in PLANES
+        )
+
+    def encode_voxels(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Labels ``(B, T, X, Y, Z)`` to the spatial and temporal volumes ``(B, C, T, x, y, z)``."""
+        batch, frames = labels.shape[:2]
+        embedded = self.embedding(labels.long()).permute(0, 1, 5, 2, 3, 4)  # (B, T, C, X, Y, Z)
+        spatial = self._fold(self.voxel_encoder, embedded.flatten(0, 1), batch)
+        if self.t_encoder is None:
+            return spatial, spatial
+        if self.one_hot_time:
+            hot = torch.eye(frames, dtype=embedded.dtype, device=embedded.device)
+            hot = hot.view(1, frames, frames, 1, 1, 1).expand(
+                batch, frames, frames, *embedded.shape[3:]
+            )
+            embedded = torch.cat([embedded, hot], dim=2)
+        return spatial, self._fold(self.t_encoder, embedded.flatten(0, 1), batch)
+
+    @staticmethod
+    def _fold(encoder: VoxelEncoder, frames: Tensor, batch: int) -> Tensor:
+        return encoder(frames).unflatten(0, (batch, -1)).transpose(1, 2)
+
+    def project(self, volume: Tensor, name: str) -> Tensor:
+        """Collapse all axes of ``volume`` that are not in ``name``.
+
+        Args:
+            volume: ``(B, C, t, x, y, z)``, or ``(B, C, x, y, z)`` without time.
+            name: ``xyz`` or the name of a plane.
+
+        Returns:
+            ``(B, C, *kept)``.
+        """
+        axes = "txyz" if volume.dim() == 6 else "xyz"
+        kept = [axes.index(axis) + 2 for axis in name]
+        reduced = [axes.index(axis) + 2 for axis in axes if axis not in name]
+        if self.projector == "average":
+            return self.convs[name](volume.mean(dim=reduced))
+        cells = volume.permute(0, *kept, *reduced, 1)  # (B, *kept, *reduced, C)
+        shape = cells.shape[: 1 + len(kept)]
+        cells = cells.reshape(shape.numel(), -1, volume.shape[1])
+        token = self.tokens[name].expand(len(cells), -1, -1)
+        cells = torch.cat([cells, token], dim=1) + self.pos_encodings[name]
+        cells = self.transformers[name](cells)
+        if self.readout == "mean":
+            cells = cells.mean(dim=1)
+        else:
+            cells = cells[:, 0 if self.readout == "first" else -1]
+        return self.convs[name](cells.view(*shape, -1).movedim(-1, 1))
+
+    def forward(self, labels: Tensor) -> list[Tensor]:
+        """Labels ``(B, T, X, Y, Z)`` to six planes ``(B, C, a, b)``."""
+        if labels.shape[1] != self.sequence_length:
+            raise ValueError(
+                f"this encoder takes clips of {self.sequence_length} frames, got {labels.shape[1]}"
+            )
+        spatial, temporal = self.encode_voxels(labels)
+        if self.separate_t_reducer:
+            spatial = self.project(spatial, "xyz")
+        planes = [self.project(spatial if "t" not in n else temporal, n) for n in PLANES]
+        return [down(plane) for down, plane in zip(self.downsamplers, planes)]
