@@ -53,9 +53,7 @@ class _Sampler:
         for index in range(len(self.diffusion) - 1, -1, -1):
             t = torch.full((len(x),), index, device=x.device, dtype=torch.long)
             output = denoiser(x, self.diffusion.original_timesteps(t))
-            drawn = torch.randn(
-                x.shape, generator=generator, device=x.device, dtype=torch.float32
-            )
+            drawn = torch.randn(x.shape, generator=generator, device=x.device, dtype=torch.float32)
             x = self.step(output, x, index, drawn).to(noise.dtype)
             if after_step is not None:
                 x = after_step(x, index, self.diffusion)

@@ -1,0 +1,342 @@
+"""Clips of semantic occupancy: one dataset class per on-disk layout."""
+
+import copy
+import json
+import logging
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from mmengine.dataset import BaseDataset
+from mmengine.logging import print_log
+
+from mmcity.datasets.io.occupancy_files import (
+    read_carlasc_frame,
+    read_carlasc_params,
+    read_occ3d_nuscenes_frame,
+    read_occ3d_waymo_frame,
+    read_planar_poses,
+)
+from mmcity.registry import DATASETS, TRANSFORMS
+
+from .occupancy_labels import (
+    CARLASC_TO_UNIFIED,
+    OCC3D_NUSCENES_TO_UNIFIED,
+    OCC3D_WAYMO_TO_UNIFIED,
+    SEMANTICKITTI_TO_UNIFIED,
+    UNIFIED_CLASSES,
+    UNIFIED_PALETTE,
+    remap_labels,
+)
+
+__all__ = [
+    "CarlaSCOccSequence",
+    "Occ3DNuScenesOccSequence",
+    "Occ3DWaymoOccSequence",
+    "OccSequenceDataset",
+    "SemanticKITTIOccSequence",
+]
+
+
+class OccSequenceDataset(BaseDataset):
+    """Windows of consecutive frames of occupancy scenes.
+
+    A subclass lists its scenes (:meth:`load_scenes`) and reads one frame
+    (:meth:`read_frame`). An item holds ``voxels`` uint8 ``(T, X, Y, Z)`` in unified classes,
+    ``invalid`` bool of the same shape, ``planar_poses`` float64 ``(T, 3)`` (x, y, yaw) or None,
+    ``scene``, ``frames`` (names of the frames) and ``window`` (index of the first frame).
+
+    Args:
+        data_root: Root folder of the data set.
+        split: Sub-folder or list name, by layout.
+        sequence_length: Frames T of a clip. Defaults to 16.
+        skip: Frames left out between two of a clip. Defaults to 0.
+        stride: Frames between the starts of two windows. Defaults to 1.
+        scenes: Names of the scenes to use. Defaults to all of the split.
+        crop: Sizes ``(X, Y, Z)`` of a crop about the centre of x and y, from the floor of z.
+            Defaults to None (the whole grid).
+        data_length: Number of clips to keep, 0 for all. Defaults to 0.
+        shuffle_dataset: Shuffle the clips (by ``seed``) before they are cut to ``data_length``.
+        seed: Of the shuffle. Defaults to 0.
+        raw_labels: Keep the data set's own labels. Defaults to False.
+        kwargs: As in mmengine's ``BaseDataset``.
+    """
+
+    METAINFO = {
+        "classes": UNIFIED_CLASSES,
+        "palette": UNIFIED_PALETTE,
+        "free_class": 0,
+    }
+    #: Unified class of every raw label.
+    LABEL_TABLE: tuple[int, ...] = ()
+
+    def __init__(
+        self,
+        data_root: str,
+        split: str,
+        sequence_length: int = 16,
+        skip: int = 0,
+        stride: int = 1,
+        scenes: Sequence[str] | None = None,
+        crop: Sequence[int] | None = None,
+        data_length: int = 0,
+        shuffle_dataset: bool = False,
+        seed: int = 0,
+        raw_labels: bool = False,
+        pipeline: Sequence[dict | Callable] = (),
+        **kwargs,
+    ) -> None:
+        if sequence_length < 1 or skip < 0 or stride < 1:
+            raise ValueError(
+                "sequence_length and stride must be at least 1 and skip at least 0, got "
+                f"{sequence_length}, {stride} and {skip}"
+            )
+        self.split = split
+        self.sequence_length = sequence_length
+        self.skip = skip
+        self.stride = stride
+        self.scenes = None if scenes is None else set(scenes)
+        self.crop = None if crop is None else tuple(crop)
+        self.data_length = data_length
+        self.shuffle_dataset = shuffle_dataset
+        self.seed = seed
+        self.raw_labels = raw_labels
+        # Built here, so that type names resolve whatever the default scope is.
+        built = [TRANSFORMS.build(step) if isinstance(step, dict) else step for step in pipeline]
+        super().__init__(ann_file="", data_root=data_root, pipeline=built, **kwargs)
+
+    def load_scenes(self) -> list[dict]:
+        """Scenes of the split: dicts with ``name``, ``frames`` (paths, in order), ``poses``."""
+        raise NotImplementedError
+
+    def read_frame(self, path: str, scene: dict) -> tuple[np.ndarray, np.ndarray]:
+        """Raw labels ``(X, Y, Z)`` and the mask of invalid voxels of one frame."""
+        raise NotImplementedError
+
+    def load_data_list(self) -> list[dict]:
+        """One entry per window of every scene."""
+        scenes = self.load_scenes()
+        if self.scenes is not None:
+            missing = self.scenes - {scene["name"] for scene in scenes}
+            if missing:
+                raise ValueError(
+                    f"{self.data_root}: scenes {sorted(missing)} are not in split "
+                    f"'{self.split}', which has {sorted(scene['name'] for scene in scenes)}"
+                )
+            scenes = [scene for scene in scenes if scene["name"] in self.scenes]
+        span = self.sequence_length * (self.skip + 1) - self.skip
+        windows = []
+        for scene in scenes:
+            for start in range(0, len(scene["frames"]) - span + 1, self.stride):
+                picked = slice(start, start + span, self.skip + 1)
+                poses = scene.get("poses")
+                window = {
+                    key: scene[key] for key in scene if key not in ("frames", "poses", "name")
+                }
+                window.update(
+                    scene=scene["name"],
+                    window=start,
+                    frames=list(scene["frames"][picked]),
+                    planar_poses=None if poses is None else poses[picked],
+                )
+                windows.append(window)
+        if not windows:
+            raise ValueError(
+                f"{self.data_root}: no clip of {self.sequence_length} frames (skip {self.skip}) in "
+                f"split '{self.split}'; its {len(scenes)} scenes have "
+                f"{sorted(len(scene['frames']) for scene in scenes)} frames"
+            )
+        if self.shuffle_dataset:
+            random.Random(self.seed).shuffle(windows)
+        return windows[: self.data_length] if self.data_length > 0 else windows
+
+    def get_data_info(self, idx: int) -> dict:
+        """Read the frames of a window; augmentation belongs to the pipeline."""
+        info = copy.deepcopy(super().get_data_info(idx))
+        labels, invalid = [], []
+        for path in info["frames"]:
+            frame, mask = self.read_frame(path, info)
+            if not self.raw_labels:
+                frame = remap_labels(frame, self.LABEL_TABLE, str(path))
+            labels.append(self._crop(frame, path))
+            invalid.append(self._crop(mask, path))
+        info["voxels"] = np.stack(labels).astype(np.uint8)
+        info["invalid"] = np.stack(invalid)
+        return info
+
+    def _crop(self, grid: np.ndarray, path: str) -> np.ndarray:
+        if self.crop is None:
+            return grid
+        if any(c > s for c, s in zip(self.crop, grid.shape)):
+            raise ValueError(f"{path}: crop {self.crop} is larger than the grid {grid.shape}")
+        x, y = ((s - c) // 2 for s, c in zip(grid.shape[:2], self.crop))
+        return grid[x : x + self.crop[0], y : y + self.crop[1], : self.crop[2]]
+
+
+def _folders(root: Path) -> list[Path]:
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: no such folder; is data_root right?")
+    return sorted(path for path in root.iterdir() if path.is_dir())
+
+
+@DATASETS.register_module()
+class CarlaSCOccSequence(OccSequenceDataset):
+    """CarlaSC (Cartesian): ``<split>/<town>/cartesian/evaluation/NNNNNN.{label,bin}``.
+
+    ``data_root`` is the folder that holds ``Train``, ``Val`` and ``Test``. See
+    :class:`OccSequenceDataset` for the arguments. Invalid voxels are those never observed.
+    """
+
+    LABEL_TABLE = CARLASC_TO_UNIFIED
+
+    def load_scenes(self) -> list[dict]:
+        scenes = []
+        for town in _folders(Path(self.data_root) / self.split):
+            folder = town / "cartesian" / "evaluation"
+            if not folder.is_dir():
+                folder = town / "evaluation"
+            frames = sorted(folder.glob("*.label"))
+            poses_file = folder.parent / "poses.txt"
+            poses = read_planar_poses(poses_file) if poses_file.is_file() else None
+            if poses is not None and len(poses) < len(frames):
+                # Frames without a pose cannot be conditioned on; the original skips them too.
+                self._warn_short_poses(poses_file, len(poses), len(frames))
+                frames = frames[: len(poses)]
+            scenes.append(
+                {
+                    "name": town.name,
+                    "frames": [str(path) for path in frames],
+                    "poses": poses,
+                    "grid": tuple(read_carlasc_params(folder)["grid_size"]),
+                }
+            )
+        return scenes
+
+    @staticmethod
+    def _warn_short_poses(path: Path, poses: int, frames: int) -> None:
+        print_log(
+            f"{path}: {poses} poses for {frames} frames; the frames without a pose are left out",
+            logger="current",
+            level=logging.WARNING,
+        )
+
+    def read_frame(self, path: str, scene: dict) -> tuple[np.ndarray, np.ndarray]:
+        return read_carlasc_frame(path, scene["grid"])
+
+
+@DATASETS.register_module()
+class Occ3DWaymoOccSequence(OccSequenceDataset):
+    """Occ3D-Waymo: ``<split>/<scene>/<frame>_04.npz``; invalid = not seen by the lidar.
+
+    ``poses.txt`` beside the frames (CarlaSC's format) is read where it exists, since the
+    released files carry no poses.
+    """
+
+    LABEL_TABLE = OCC3D_WAYMO_TO_UNIFIED
+
+    def load_scenes(self) -> list[dict]:
+        scenes = []
+        for folder in _folders(Path(self.data_root) / self.split):
+            poses = folder / "poses.txt"
+            scenes.append(
+                {
+                    "name": folder.name,
+                    "frames": [str(path) for path in sorted(folder.glob("*_04.npz"))],
+                    "poses": read_planar_poses(poses) if poses.is_file() else None,
+                }
+            )
+        return scenes
+
+    def read_frame(self, path: str, scene: dict) -> tuple[np.ndarray, np.ndarray]:
+        labels, lidar, _ = read_occ3d_waymo_frame(path)
+        return labels, ~lidar
+
+
+@DATASETS.register_module()
+class Occ3DNuScenesOccSequence(OccSequenceDataset):
+    """Occ3D-nuScenes: ``gts/<scene>/<token>/labels.npz``; invalid = not seen by the lidar.
+
+    Args:
+        order_file: JSON with the key-frame tokens of each scene in time order,
+            ``{scene: [token, ...]}`` (tokens are random, so that folders alone have no order).
+        kwargs: See :class:`OccSequenceDataset`; ``split`` is the folder below ``data_root``.
+    """
+
+    LABEL_TABLE = OCC3D_NUSCENES_TO_UNIFIED
+
+    def __init__(self, data_root: str, order_file: str, split: str = "gts", **kwargs) -> None:
+        self.order_file = order_file
+        super().__init__(data_root=data_root, split=split, **kwargs)
+
+    def load_scenes(self) -> list[dict]:
+        root = Path(self.data_root)
+        path = Path(self.order_file)
+        path = path if path.is_absolute() else root / path
+        order = json.loads(path.read_text())
+        scenes = []
+        for name, tokens in sorted(order.items()):
+            frames = [root / self.split / name / token / "labels.npz" for token in tokens]
+            missing = [str(frame) for frame in frames if not frame.is_file()]
+            if missing:
+                raise FileNotFoundError(f"{path} lists {missing[0]}, which does not exist")
+            scenes.append({"name": name, "frames": [str(f) for f in frames], "poses": None})
+        return scenes
+
+    def read_frame(self, path: str, scene: dict) -> tuple[np.ndarray, np.ndarray]:
+        labels, lidar, _ = read_occ3d_nuscenes_frame(path)
+        return labels, ~lidar
+
+
+@DATASETS.register_module()
+class SemanticKITTIOccSequence(OccSequenceDataset):
+    """4D occupancy built from SemanticKITTI: ``sequences/NN/occ4d.npz``.
+
+    Args:
+        grid_key: Array to use: ``occ_128x128x8`` or ``occ_200x200x16``.
+        kwargs: See :class:`OccSequenceDataset`; ``split`` names the sub-folder, and
+            ``scenes`` the sequences. Label 0 stands for empty and unknown alike, so every
+            voxel is valid.
+    """
+
+    LABEL_TABLE = SEMANTICKITTI_TO_UNIFIED
+
+    def __init__(
+        self,
+        data_root: str,
+        split: str = "sequences",
+        grid_key: str = "occ_128x128x8",
+        **kwargs,
+    ) -> None:
+        self.grid_key = grid_key
+        self._clips: dict[str, np.ndarray] = {}
+        super().__init__(data_root=data_root, split=split, **kwargs)
+
+    def load_scenes(self) -> list[dict]:
+        scenes = []
+        for folder in _folders(Path(self.data_root) / self.split):
+            path = folder / "occ4d.npz"
+            if not path.is_file():
+                continue
+            with np.load(path) as data:
+                if self.grid_key not in data:
+                    raise ValueError(f"{path}: no array '{self.grid_key}', got {data.files}")
+                pose = data["lidar2world"]
+                count = len(data["times"])
+            yaw = np.arctan2(pose[:, 1, 0], pose[:, 0, 0])
+            scenes.append(
+                {
+                    "name": folder.name,
+                    "frames": [f"{path}#{i}" for i in range(count)],
+                    "poses": np.stack([pose[:, 0, 3], pose[:, 1, 3], yaw], axis=1),
+                }
+            )
+        return scenes
+
+    def read_frame(self, path: str, scene: dict) -> tuple[np.ndarray, np.ndarray]:
+        file, index = path.rsplit("#", 1)
+        if file not in self._clips:
+            with np.load(file) as data:
+                self._clips[file] = data[self.grid_key]
+        frame = self._clips[file][int(index)]
+        return frame, np.zeros(frame.shape, dtype=bool)
