@@ -7,13 +7,17 @@ from mmcity_ops.functional.intersection import (
     isect_tiles,
     tile_lists,
 )
+from mmcity_ops.functional.knn import knn_mean_dist2
 from mmcity_ops.functional.rasterize import rasterize_to_pixels
+from mmcity_ops.functional.ssim import fused_ssim
 
 __all__ = [
     "TileLists",
     "debug_mode",
+    "fused_ssim",
     "isect_offset_encode",
     "isect_tiles",
+    "knn_mean_dist2",
     "rasterize_to_pixels",
     "set_debug",
     "tile_lists",

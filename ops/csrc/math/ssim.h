@@ -1,0 +1,53 @@
+// Structural similarity of one pixel from its windowed moments, and the derivatives of it.
+#pragma once
+#include "math/hd.h"
+
+namespace mmc {
+
+// Gaussian window of 11 taps, sigma 1.5, normalized; tap i and 10 - i are equal.
+constexpr int kSsimRadius = 5;
+template <typename T>
+struct SsimWindow {
+  // exp(-(i - 5)^2 / 4.5) / sum, i = 0..5
+  static constexpr T taps[6] = {
+      T(0.00102838008447911), T(0.00759875813523919), T(0.03600077212843083),
+      T(0.10936068950970002), T(0.21300553771125370), T(0.26601172486179436)};
+};
+
+template <typename T>
+struct SsimTerms {
+  T a, b, c, d;  // map = c d / (a b)
+};
+
+// mu, e: window means of the images and of their products. Dynamic range 1.
+template <typename T>
+MMC_HD SsimTerms<T> ssim_terms(T mu1, T mu2, T e11, T e22, T e12) {
+  constexpr T c1 = T(1e-4), c2 = T(9e-4);
+  const T var1 = max_(e11 - mu1 * mu1, T(0));
+  const T var2 = max_(e22 - mu2 * mu2, T(0));
+  const T cov = e12 - mu1 * mu2;
+  return {mu1 * mu1 + mu2 * mu2 + c1, var1 + var2 + c2, T(2) * mu1 * mu2 + c1, T(2) * cov + c2};
+}
+
+template <typename T>
+MMC_HD T ssim_map(const SsimTerms<T>& t) {
+  return (t.c * t.d) / (t.a * t.b);
+}
+
+// Derivatives of the map by mu1 (through the variances too), E11 (= by E22), E12 and mu2.
+template <typename T>
+struct SsimPartials {
+  T mu1, e11, e12, mu2;
+};
+
+template <typename T>
+MMC_HD SsimPartials<T> ssim_partials(const SsimTerms<T>& t, T mu1, T mu2) {
+  const T inv = T(1) / (t.a * t.b);
+  const T map = t.c * t.d * inv;
+  const T by_mean = T(2) * (t.d - t.c) * inv;         // times the other image's mean
+  const T by_self = T(2) * map * (T(1) / t.b - T(1) / t.a);  // times the image's own mean
+  return {mu2 * by_mean + mu1 * by_self, -map / t.b, T(2) * t.c * inv,
+          mu1 * by_mean + mu2 * by_self};
+}
+
+}  // namespace mmc

@@ -1,0 +1,58 @@
+"""Golden vectors of the image, point and voxel operators."""
+
+import numpy as np
+import pytest
+import torch
+from _golden import Golden, assert_close_l2, find_cases
+from mmcity_ops import fused_ssim, knn_mean_dist2
+
+CASES = [
+    pytest.param(("reference", torch.float64), id="reference"),
+    pytest.param(("native", torch.float64), id="float64"),
+    pytest.param(("native", torch.float32), id="float32"),
+]
+
+
+@pytest.fixture(params=CASES)
+def kind(request, monkeypatch):
+    """Type under test; the backend is chosen on the way."""
+    backend, dtype = request.param
+    monkeypatch.setenv("MMCITY_OPS_BACKEND", backend)
+    return dtype
+
+
+def close(got, golden, key, atol=2e-5):
+    """Values: relative L2 in float64, absolute in float32."""
+    want = torch.from_numpy(np.array(golden.arrays[key])).double()
+    assert got.shape == want.shape
+    if golden.dtype == torch.float32:
+        torch.testing.assert_close(got.detach().double(), want, rtol=0, atol=atol)
+    else:
+        assert_close_l2(key, got, golden, key)
+
+
+@pytest.mark.parametrize("path", find_cases("ssim"), ids=lambda p: p.stem)
+def test_ssim(path, kind):
+    golden = Golden(path, kind)
+    img1, img2 = golden.leaf("img1"), golden["img2"]
+
+    mean, ssim_map = fused_ssim(img1, img2, return_map=True)
+    close(ssim_map, golden, "ssim_map")
+    close(mean, golden, "ssim")
+    (from_mean,) = torch.autograd.grad(mean, img1, retain_graph=True)
+    assert_close_l2("from mean", from_mean, golden, "v_img1_from_mean")
+    (from_map,) = torch.autograd.grad(ssim_map, img1, golden["v_map"])
+    assert_close_l2("from map", from_map, golden, "v_img1_from_map")
+
+    if "ssim_valid" in golden:
+        valid = fused_ssim(img1, img2, padding="valid")
+        close(valid, golden, "ssim_valid")
+        (grad,) = torch.autograd.grad(valid, img1)
+        assert_close_l2("valid", grad, golden, "v_img1_from_mean_valid")
+
+
+@pytest.mark.parametrize("path", find_cases("knn_mean_dist2"), ids=lambda p: p.stem)
+def test_knn_mean_dist2(path, kind):
+    golden = Golden(path, kind)
+    got = knn_mean_dist2(golden["points"], golden.scalar("k"))
+    assert_close_l2("mean_dist2", got, golden, "mean_dist2")
