@@ -1,6 +1,7 @@
 """Native operators of mmcity, importable as ``mmcity_ops``."""
 
 from mmcity_ops._backend import debug_mode, set_debug
+from mmcity_ops.functional.covariance import quat_scale_to_covar_preci
 from mmcity_ops.functional.intersection import (
     TileLists,
     isect_offset_encode,
@@ -8,17 +9,27 @@ from mmcity_ops.functional.intersection import (
     tile_lists,
 )
 from mmcity_ops.functional.knn import knn_mean_dist2
+from mmcity_ops.functional.plane import plane_depth, plane_features
+from mmcity_ops.functional.projection import fully_fused_projection
+from mmcity_ops.functional.rasterization import rasterization
 from mmcity_ops.functional.rasterize import rasterize_to_pixels
+from mmcity_ops.functional.spherical_harmonics import spherical_harmonics
 from mmcity_ops.functional.ssim import fused_ssim
 
 __all__ = [
     "TileLists",
     "debug_mode",
+    "fully_fused_projection",
     "fused_ssim",
     "isect_offset_encode",
     "isect_tiles",
     "knn_mean_dist2",
+    "plane_depth",
+    "plane_features",
+    "quat_scale_to_covar_preci",
+    "rasterization",
     "rasterize_to_pixels",
     "set_debug",
+    "spherical_harmonics",
     "tile_lists",
 ]

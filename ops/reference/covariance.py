@@ -18,7 +18,12 @@ def normalize_quats(quats: Tensor) -> Tensor:
 
 def quats_to_rotmats(quats: Tensor) -> Tensor:
     """Rotation matrices [..., 3, 3] of quaternions [..., 4] (wxyz, any length)."""
-    w, x, y, z = normalize_quats(quats).unbind(-1)
+    return raw_rotmats(normalize_quats(quats))
+
+
+def raw_rotmats(quats: Tensor) -> Tensor:
+    """The polynomial of unit quaternions [..., 4], evaluated on them as they are."""
+    w, x, y, z = quats.unbind(-1)
     rows = (
         1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
         2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from _golden import Golden, assert_close_l2, find_cases
+
 from mmcity_ops import fused_ssim, knn_mean_dist2
 
 CASES = [

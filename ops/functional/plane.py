@@ -1,0 +1,94 @@
+"""Planes of flat Gaussians and unbiased depth from them (planar Gaussian splatting)."""
+
+from torch import Tensor
+
+from mmcity_ops import _backend as backend
+from mmcity_ops.functional.projection import check_cameras
+from mmcity_ops.reference import plane as reference
+
+
+def plane_features(
+    means: Tensor,  # [..., N, 3]
+    quats: Tensor,  # [..., N, 4] wxyz
+    scales: Tensor,  # [..., N, 3]
+    viewmats: Tensor,  # [..., C, 4, 4]
+    camera_ids: Tensor | None = None,  # [nnz]
+    gaussian_ids: Tensor | None = None,  # [nnz]
+) -> Tensor:
+    """Camera-frame normal and camera-to-plane distance of each Gaussian, for compositing.
+
+    The normal is the axis of the smallest scale (ties: the first), turned towards the camera.
+    The constant channel that planar methods carry along equals the rendered alpha and is left
+    out. No gradient reaches the choice of axis and the turn.
+
+    Args:
+        means: Centres [..., N, 3].
+        quats: Rotations [..., N, 4] as wxyz.
+        scales: Standard deviations [..., N, 3]; only their order matters.
+        viewmats: World-to-camera matrices [..., C, 4, 4].
+        camera_ids: For packed rows, the camera [nnz] of each, with no batch dimensions.
+        gaussian_ids: For packed rows, the Gaussian [nnz] of each.
+
+    Returns:
+        Features [..., C, N, 4], or [nnz, 4]: normal (3, unit) and distance (1, metres, >= 0).
+
+    Raises:
+        ValueError: If a shape does not fit.
+        TypeError: If a dtype is not float32 or float64, or they differ.
+        RuntimeError: If the tensors are on different devices.
+    """
+    backend.check_last("means", means, 3)
+    backend.check_shape("quats", quats, (*means.shape[:-1], 4))
+    backend.check_shape("scales", scales, (*means.shape[:-1], 3))
+    check_cameras(means.shape[:-2], viewmats, None)
+    floats = dict(means=means, quats=quats, scales=scales, viewmats=viewmats)
+    backend.check_float(**floats)
+    backend.check_device(**floats, camera_ids=camera_ids, gaussian_ids=gaussian_ids)
+    backend.check_finite(**floats)
+    if (camera_ids is None) != (gaussian_ids is None):
+        raise ValueError("camera_ids and gaussian_ids: expected both or none")
+    if gaussian_ids is not None and means.dim() != 2:
+        raise ValueError(
+            f"means: packed rows need shape [N, 3] without batch, got {list(means.shape)}"
+        )
+    return reference.plane_features(means, quats, scales, viewmats, camera_ids, gaussian_ids)
+
+
+def plane_depth(
+    normals: Tensor,  # [..., C, H, W, 3]
+    distances: Tensor,  # [..., C, H, W, 1]
+    alphas: Tensor,  # [..., C, H, W, 1]
+    Ks: Tensor,  # [..., C, 3, 3]
+    *,
+    min_alpha: float = 1e-3,
+    min_cosine: float = 0.05,
+) -> tuple[Tensor, Tensor]:
+    """Depth at which each pixel's ray meets the composited plane.
+
+    With ray r = ((u - cx) / fx, (v - cy) / fy, 1) the depth is d / -(N . r + 1e-8). Normal and
+    distance carry the same weights, so the depth is unbiased where alpha is below 1.
+
+    Args:
+        normals: Composited camera-frame normals [..., C, H, W, 3], background 0.
+        distances: Composited plane distances [..., C, H, W, 1], background 0.
+        alphas: Alpha [..., C, H, W, 1].
+        Ks: Intrinsics [..., C, 3, 3]; not differentiable.
+        min_alpha: Pixels need more alpha than this. Defaults to 1e-3.
+        min_cosine: Pixels need -N . r above this share of alpha. Defaults to 0.05.
+
+    Returns:
+        Depth [..., C, H, W, 1] (0 where invalid, without gradient) and a bool validity mask.
+
+    Raises:
+        ValueError: If a shape does not fit.
+        TypeError: If a dtype is not float32 or float64, or they differ.
+        RuntimeError: If the tensors are on different devices.
+    """
+    backend.check_last("normals", normals, 3)
+    backend.check_shape("distances", distances, (*normals.shape[:-1], 1))
+    backend.check_shape("alphas", alphas, (*normals.shape[:-1], 1))
+    backend.check_shape("Ks", Ks, (*normals.shape[:-3], 3, 3))
+    floats = dict(normals=normals, distances=distances, alphas=alphas, Ks=Ks)
+    backend.check_float(**floats)
+    backend.check_device(**floats)
+    return reference.plane_depth(normals, distances, alphas, Ks, min_alpha, min_cosine)
