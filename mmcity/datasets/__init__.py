@@ -1,1 +1,17 @@
-__all__ = []
+"""Datasets, readers and transforms; importing this package fills their registries."""
+
+from . import transforms
+from .occ_sequence import (
+    CarlaSCOccSequence,
+    Occ3DNuScenesOccSequence,
+    Occ3DWaymoOccSequence,
+    SemanticKITTIOccSequence,
+)
+
+__all__ = [
+    "CarlaSCOccSequence",
+    "Occ3DNuScenesOccSequence",
+    "Occ3DWaymoOccSequence",
+    "SemanticKITTIOccSequence",
+    "transforms",
+]

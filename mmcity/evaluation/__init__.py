@@ -1,1 +1,5 @@
-__all__ = []
+"""Metrics (registered) and the pure functions under them."""
+
+from . import functional, metrics
+
+__all__ = ["functional", "metrics"]

@@ -1,1 +1,3 @@
-__all__ = []
+from .occupancy import FlipXYT, MakeCommand, MakeLayout, MakeTrajectory, PackOccInputs
+
+__all__ = ["FlipXYT", "MakeCommand", "MakeLayout", "MakeTrajectory", "PackOccInputs"]

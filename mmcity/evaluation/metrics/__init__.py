@@ -1,1 +1,3 @@
-__all__ = []
+from .occ_iou import OccIoU
+
+__all__ = ["OccIoU"]

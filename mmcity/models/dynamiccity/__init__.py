@@ -1,1 +1,13 @@
-__all__ = []
+"""DynamicCity: HexPlane VAE and HexPlane diffusion transformer."""
+
+from .dit import HexPlaneDiT
+from .samplers import AncestralSampler, DDIMSampler, DPMSolverSampler
+from .vae import HexPlaneVAE
+
+__all__ = [
+    "AncestralSampler",
+    "DDIMSampler",
+    "DPMSolverSampler",
+    "HexPlaneDiT",
+    "HexPlaneVAE",
+]

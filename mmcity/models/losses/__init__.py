@@ -1,1 +1,3 @@
-__all__ = []
+from .occupancy import LovaszSoftmaxLoss, WeightedCrossEntropyLoss
+
+__all__ = ["LovaszSoftmaxLoss", "WeightedCrossEntropyLoss"]
