@@ -1,3 +1,1 @@
-from .mixed_precision import MixedPrecisionOptimWrapper
-
-__all__ = ["MixedPrecisionOptimWrapper"]
+__all__ = []
