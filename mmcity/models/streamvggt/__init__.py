@@ -1,1 +1,26 @@
-__all__ = []
+from .aggregator import Aggregator
+from .cache import StreamCache, build_policy
+from .camera_head import CameraHead
+from .dpt_head import DPTHead
+from .outputs import split_frames
+from .pose_encoding import decode_pose, encode_pose, unproject_depth
+from .session import StreamSession
+from .stream_vggt import StreamVGGT
+from .track_head import TrackHead
+from .vggt import VGGT
+
+__all__ = [
+    "VGGT",
+    "Aggregator",
+    "CameraHead",
+    "DPTHead",
+    "StreamCache",
+    "StreamSession",
+    "StreamVGGT",
+    "TrackHead",
+    "build_policy",
+    "decode_pose",
+    "encode_pose",
+    "split_frames",
+    "unproject_depth",
+]

@@ -117,9 +117,7 @@ class FusionBlock(nn.Module):
 class Scratch(nn.Module):
     """Fusion pyramid of a DPT head and its output convolutions."""
 
-    def __init__(
-        self, in_channels: Sequence[int], features: int, output_dim: int | None
-    ) -> None:
+    def __init__(self, in_channels: Sequence[int], features: int, output_dim: int | None) -> None:
         super().__init__()
         for level, channels in enumerate(in_channels, start=1):
             conv = nn.Conv2d(channels, features, 3, padding=1, bias=False)
@@ -229,8 +227,9 @@ class DPTHead(nn.Module):
         flat = [part.flatten(0, 1) for part in inputs]
         with torch.autocast(device_type=flat[0].device.type, enabled=False):
             chunks = [
-                self._forward_frames([part[start : start + self.frames_per_chunk] for part in flat],
-                                     image_size)
+                self._forward_frames(
+                    [part[start : start + self.frames_per_chunk] for part in flat], image_size
+                )
                 for start in range(0, flat[0].shape[0], self.frames_per_chunk)
             ]
             if not hasattr(self.scratch, "output_conv2"):

@@ -1,0 +1,153 @@
+"""StreamVGGT: the causal form of VGGT, run frame by frame with a cache."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmcity.registry import MODELS
+
+from .cache import CachePolicy, StreamCache
+from .outputs import split_frames
+from .session import StreamSession
+from .vggt import VGGT
+
+__all__ = ["StreamVGGT"]
+
+
+@MODELS.register_module()
+class StreamVGGT(VGGT):
+    """Streaming visual geometry transformer (arXiv 2507.11539).
+
+    Same parameters as :class:`VGGT`; frames see only themselves and earlier ones.
+
+    Args:
+        teacher: Config of the :class:`VGGT` whose outputs are the training targets. It is
+            not part of the state dict and never trained. None to train on ground truth.
+            Defaults to None.
+        teacher_checkpoint: File with the teacher's weights. Defaults to None.
+        **kwargs: Arguments of :class:`VGGT`.
+    """
+
+    causal = True
+
+    def __init__(
+        self, teacher: Mapping | None = None, teacher_checkpoint: str | None = None, **kwargs
+    ) -> None:
+        super().__init__(**kwargs)
+        # In a list, so that it is no child module: checkpoints hold the student alone.
+        self._teacher: list[nn.Module] = []
+        if teacher is not None:
+            module = MODELS.build(dict(teacher))
+            if teacher_checkpoint is not None:
+                from mmengine.runner.checkpoint import load_checkpoint
+
+                load_checkpoint(module, teacher_checkpoint, map_location="cpu", strict=True)
+            self.set_teacher(module)
+        elif teacher_checkpoint is not None:
+            raise ValueError("teacher_checkpoint was given without a teacher")
+
+    @property
+    def teacher(self) -> nn.Module | None:
+        """The frozen teacher, if there is one."""
+        return self._teacher[0] if self._teacher else None
+
+    def set_teacher(self, teacher: nn.Module) -> None:
+        """Use ``teacher`` from now on; it is frozen and put in eval mode."""
+        self._teacher = [teacher.requires_grad_(False).eval()]
+
+    def _apply(self, fn, recurse: bool = True) -> "StreamVGGT":
+        for module in self._teacher:
+            module._apply(fn)
+        return super()._apply(fn, recurse)
+
+    def new_cache(
+        self,
+        policy: CachePolicy | Mapping | str | None = None,
+        dtype: str | torch.dtype | None = None,
+        camera_cache_mode: str = "per_iteration",
+        max_steps: int | None = None,
+    ) -> StreamCache:
+        """An empty cache that fits this model; see :class:`StreamCache`."""
+        head = self.camera_head
+        return StreamCache(
+            self.aggregator.depth,
+            0 if head is None else head.trunk_depth,
+            1 if head is None else head.num_iterations,
+            policy,
+            dtype,
+            camera_cache_mode,
+            max_steps,
+        )
+
+    def stream_step(self, images: Tensor, cache: StreamCache) -> dict[str, Tensor]:
+        """Process one time step and update the cache.
+
+        Args:
+            images: Frames of the step, ``(B, V, 3, H, W)`` in [0, 1]; V is 1, or the number
+                of cameras of a rig.
+            cache: From :meth:`new_cache`; changed in place.
+
+        Returns:
+            Outputs as of :meth:`run` with S = V, and ``descriptor`` ``(B, C)``, the mean
+            patch embedding of the step at unit length. With a track head also
+            ``track_features`` is a function that makes the step's feature maps on demand.
+        """
+        aggregator = self.aggregator
+        patches = aggregator.embed_patches(images)
+        descriptor = F.normalize(patches.float().mean(dim=(1, 2)), dim=-1)
+        tokens = aggregator.add_special_tokens(patches, starts_sequence=cache.is_empty)
+        cache.begin_step(descriptor, images.shape[1], tokens.shape[2], aggregator.num_special)
+        attends = [cache.attend(layer) for layer in range(aggregator.depth)]
+        kept = aggregator.run_pairs(tokens, images.shape[-2:], attends)
+        outputs = self.run_dense_heads(kept, images.shape[-2:])
+        if self.camera_head is not None:
+            poses = self.camera_head.refine(kept[self.last_layer][:, :, 0], cache.camera_attend)
+            outputs.update(pose_enc=poses[-1], pose_enc_iters=poses)
+        cache.end_step()
+        outputs["descriptor"] = descriptor
+        if self.track_head is not None:
+            outputs["track_features"] = lambda: self.track_features(kept, images)
+        return outputs
+
+    def stream(self, **kwargs) -> StreamSession:
+        """A session that keeps the state of one stream; see :class:`StreamSession`."""
+        return StreamSession(self, **kwargs)
+
+    @torch.no_grad()
+    def inference(
+        self, stream: Iterable[Tensor | Mapping], **kwargs
+    ) -> Iterator[dict[str, Tensor]]:
+        """Yield the result of every frame as it comes; nothing is kept.
+
+        Args:
+            stream: Frames ``(B, 3, H, W)`` or ``(3, H, W)``, rig steps ``(B, V, 3, H, W)``,
+                or dicts with ``img`` (and optionally ``valid_mask``).
+            **kwargs: Arguments of :class:`StreamSession`.
+
+        Yields:
+            Per-frame results of :func:`split_frames`, one per frame and camera.
+        """
+        session = self.stream(**kwargs)
+        for view in stream:
+            images = view["img"] if isinstance(view, Mapping) else view
+            views = [view] if isinstance(view, Mapping) else None
+            yield from split_frames(session.step(images), views)
+
+    def targets(
+        self,
+        images: Tensor,
+        query_points: Tensor | None,
+        data_samples: Sequence | None,
+    ) -> list[dict[str, Tensor]]:
+        """Outputs of the teacher with the ground truth's masks, or the ground truth alone."""
+        if self.teacher is None:
+            return super().targets(images, query_points, data_samples)
+        with torch.no_grad():
+            targets = split_frames(self.teacher.run(images, query_points))
+        if data_samples:
+            truth = super().targets(images, query_points, data_samples)
+            for target, frame in zip(targets, truth):
+                target["valid_mask"] = frame["valid_mask"]
+        return targets

@@ -1,0 +1,257 @@
+"""VGGT: camera, depth, points and tracks of all frames in one bidirectional pass."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from mmengine.model import BaseModel
+from mmengine.structures import BaseDataElement
+from torch import Tensor
+
+from mmcity.registry import MODELS
+
+from .aggregator import Aggregator
+from .camera_head import CameraHead
+from .dpt_head import DPTHead
+from .outputs import split_frames, unpack_inputs
+from .pose_encoding import decode_pose
+from .track_head import TrackHead
+
+__all__ = ["VGGT"]
+
+
+@MODELS.register_module()
+class VGGT(BaseModel):
+    """Visual geometry transformer (arXiv 2503.11651).
+
+    The parameters carry the names of the published checkpoint, which loads strictly.
+
+    Args:
+        aggregator: Arguments of :class:`Aggregator`. Defaults to the 1B model's.
+        camera_head: Arguments of :class:`CameraHead`; None leaves the head out.
+        depth_head: Arguments of :class:`DPTHead` for depth; None leaves the head out.
+        point_head: Arguments of :class:`DPTHead` for points; None leaves the head out.
+        track_head: Arguments of :class:`TrackHead`; None leaves the head out.
+        loss: Config of the training objective (registered in MODELS). Defaults to None.
+        frozen_parts: Prefixes of parameters that are not trained, such as
+            ``'aggregator.patch_embed'``. Defaults to none.
+        data_preprocessor: Config of mmengine. Defaults to None.
+        init_cfg: Where to load weights from (mmengine). Defaults to None.
+    """
+
+    causal = False
+
+    def __init__(
+        self,
+        aggregator: Mapping | None = None,
+        camera_head: Mapping | None = (),
+        depth_head: Mapping | None = (),
+        point_head: Mapping | None = (),
+        track_head: Mapping | None = (),
+        loss: Mapping | None = None,
+        frozen_parts: Sequence[str] = (),
+        data_preprocessor: Mapping | None = None,
+        init_cfg: Mapping | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor, init_cfg)
+        aggregator = dict(aggregator or {})
+        dim = 2 * aggregator.get("embed_dim", 1024)
+        patch = aggregator.get("patch_size", 14)
+        shared = {"dim_in": dim, "patch_size": patch}
+        self.camera_head = self.depth_head = self.point_head = self.track_head = None
+        if camera_head is not None:
+            self.camera_head = CameraHead(dim_in=dim, **dict(camera_head))
+        if point_head is not None:
+            args = {"output_dim": 4, "activation": "inv_log", **dict(point_head)}
+            self.point_head = DPTHead(**shared, **args)
+        if depth_head is not None:
+            args = {"output_dim": 2, "activation": "exp", **dict(depth_head)}
+            self.depth_head = DPTHead(**shared, **args)
+        if track_head is not None:
+            self.track_head = TrackHead(**shared, **dict(track_head))
+        last = aggregator.get("depth", 24) - 1
+        kept = {last}
+        for head in (self.depth_head, self.point_head, self.track_head):
+            kept.update(() if head is None else head.layers)
+        self.aggregator = Aggregator(kept_layers=sorted(kept), **aggregator)
+        self.last_layer = last
+        self.loss_module = None if loss is None else MODELS.build(dict(loss))
+        self.frozen_parts = tuple(frozen_parts)
+        self._freeze()
+
+    def _freeze(self) -> None:
+        names = [name for name, _ in self.named_parameters()]
+        for part in self.frozen_parts:
+            if not any(name == part or name.startswith(part + ".") for name in names):
+                raise ValueError(f"frozen_parts: no parameter begins with {part!r}")
+        for name, parameter in self.named_parameters():
+            if any(name == part or name.startswith(part + ".") for part in self.frozen_parts):
+                parameter.requires_grad_(False)
+
+    @property
+    def patch_size(self) -> int:
+        """Image sides must be multiples of this."""
+        return self.aggregator.patch_size
+
+    def forward(
+        self,
+        inputs: Tensor | Mapping[str, Tensor],
+        data_samples: Sequence | None = None,
+        mode: str = "tensor",
+    ) -> dict[str, Tensor] | list[BaseDataElement]:
+        """Run the network on whole sequences.
+
+        Args:
+            inputs: Images ``(B, S, 3, H, W)`` in [0, 1], or a dict with ``images`` and
+                optionally ``query_points`` ``(B, N, 2)`` (pixels x, y of frame 0).
+            data_samples: Ground truth of each sequence (loss mode); see the loss.
+            mode: ``'tensor'`` for the raw outputs, ``'predict'`` for one data sample per
+                sequence, ``'loss'`` for a dict of losses.
+
+        Returns:
+            In tensor mode ``pose_enc`` ``(B, S, 9)`` (last iteration), ``pose_enc_iters``
+            (list), ``depth`` ``(B, S, H, W, 1)``, ``world_points`` ``(B, S, H, W, 3)``,
+            ``depth_conf`` and ``world_points_conf`` ``(B, S, H, W)``; with query points
+            ``track`` ``(B, S, N, 2)``, ``track_iters`` (list), ``vis``, ``track_conf``,
+            ``vis_logits`` ``(B, S, N)``. Heads that were left out are missing.
+        """
+        images, query_points = unpack_inputs(inputs)
+        if mode == "tensor":
+            return self.run(images, query_points)
+        if mode == "predict":
+            return self.predict(images, query_points, data_samples)
+        if mode == "loss":
+            return self.loss(images, query_points, data_samples)
+        raise ValueError(f"mode must be 'tensor', 'predict' or 'loss', got {mode!r}")
+
+    def run(
+        self,
+        images: Tensor,
+        query_points: Tensor | None = None,
+        step_frames: int = 1,
+        window: int | None = None,
+    ) -> dict[str, Tensor]:
+        """Full-sequence pass; see :meth:`forward` for the outputs.
+
+        Args:
+            images: ``(B, S, 3, H, W)`` in [0, 1].
+            query_points: ``(B, N, 2)``.
+            step_frames: Frames per time step (causal model). Defaults to 1.
+            window: Steps seen besides the first one (causal model). Defaults to None (all).
+        """
+        tokens = self.aggregator(images, self.causal, step_frames, window)
+        outputs = self.run_dense_heads(tokens, images.shape[-2:])
+        if self.camera_head is not None:
+            camera_tokens = tokens[self.last_layer][:, :, 0]
+            poses = self.camera_head(camera_tokens, self.causal, step_frames, window)
+            outputs.update(pose_enc=poses[-1], pose_enc_iters=poses)
+        if query_points is not None:
+            outputs.update(self.run_tracker(query_points, self.track_features(tokens, images)))
+        return outputs
+
+    def run_dense_heads(
+        self, tokens: Mapping[int, Tensor], image_size: Sequence[int]
+    ) -> dict[str, Tensor]:
+        """Depth and point maps from the kept tokens."""
+        special = self.aggregator.num_special
+        outputs = {}
+        if self.depth_head is not None:
+            depth, conf = self.depth_head(tokens, image_size, special)
+            outputs.update(depth=depth, depth_conf=conf)
+        if self.point_head is not None:
+            points, conf = self.point_head(tokens, image_size, special)
+            outputs.update(world_points=points, world_points_conf=conf)
+        return outputs
+
+    def track_features(self, tokens: Mapping[int, Tensor], images: Tensor) -> Tensor:
+        """Feature maps of the tracker ``(B, S, C, H / stride, W / stride)``."""
+        if self.track_head is None:
+            raise ValueError("query points were given, but the model has no track head")
+        return self.track_head.extract(tokens, images.shape[-2:], self.aggregator.num_special)
+
+    def run_tracker(self, query_points: Tensor, maps: Tensor) -> dict[str, Tensor]:
+        """Tracks of points of the first map."""
+        coords, vis, conf = self.track_head.track(query_points, maps)
+        return {
+            "track": coords[-1],
+            "track_iters": coords,
+            "vis": vis.sigmoid(),
+            "vis_logits": vis,
+            "track_conf": conf.sigmoid(),
+        }
+
+    def predict(
+        self,
+        images: Tensor,
+        query_points: Tensor | None = None,
+        data_samples: Sequence | None = None,
+    ) -> list[BaseDataElement]:
+        """One data sample per sequence with the fields of :meth:`fill_sample`."""
+        outputs = self.run(images, query_points)
+        if data_samples is None:
+            data_samples = [BaseDataElement() for _ in images]
+        for index, sample in enumerate(data_samples):
+            self.fill_sample(sample, outputs, index, images.shape[-2:])
+        return list(data_samples)
+
+    @staticmethod
+    def fill_sample(
+        sample: BaseDataElement,
+        outputs: Mapping[str, Tensor],
+        index: int,
+        image_size: Sequence[int],
+    ) -> None:
+        """Set ``pred_*`` fields of a sample from entry ``index`` of a batch.
+
+        Fields: ``pred_depth`` (S, H, W), ``pred_points`` (S, H, W, 3), confidences,
+        ``pred_viewmats`` (S, 4, 4), ``pred_Ks`` (S, 3, 3), ``pred_pose_enc`` (S, 9) and
+        with query points ``pred_track`` (S, N, 2), ``pred_vis`` (S, N).
+        """
+        fields = {}
+        if "depth" in outputs:
+            fields["pred_depth"] = outputs["depth"][index, ..., 0]
+            fields["pred_depth_conf"] = outputs["depth_conf"][index]
+        if "world_points" in outputs:
+            fields["pred_points"] = outputs["world_points"][index]
+            fields["pred_points_conf"] = outputs["world_points_conf"][index]
+        if "pose_enc" in outputs:
+            viewmats, Ks = decode_pose(outputs["pose_enc"][index], image_size)
+            fields["pred_pose_enc"] = outputs["pose_enc"][index]
+            fields["pred_viewmats"], fields["pred_Ks"] = viewmats, Ks
+        if "track" in outputs:
+            fields["pred_track"] = outputs["track"][index]
+            fields["pred_vis"] = outputs["vis"][index]
+        for name, value in fields.items():
+            sample.set_data({name: value.detach()})
+
+    def loss(
+        self,
+        images: Tensor,
+        query_points: Tensor | None,
+        data_samples: Sequence | None,
+    ) -> dict[str, Tensor]:
+        """Losses against the ground truth in ``data_samples``."""
+        if self.loss_module is None:
+            raise ValueError("the model was built without `loss`, so it cannot train")
+        predictions = split_frames(self.run(images, query_points))
+        return self.loss_module(predictions, self.targets(images, query_points, data_samples))
+
+    def targets(
+        self,
+        images: Tensor,
+        query_points: Tensor | None,
+        data_samples: Sequence | None,
+    ) -> list[dict[str, Tensor]]:
+        """Ground truth of each frame as batched tensors."""
+        if not data_samples:
+            raise ValueError("loss mode needs data_samples with the ground truth")
+        names = data_samples[0].gt_frames.keys()
+        stacked = {
+            name: torch.stack([torch.as_tensor(s.gt_frames[name]) for s in data_samples]).to(
+                images.device
+            )
+            for name in names
+        }  # (B, S, ...)
+        return [
+            {name: value[:, frame] for name, value in stacked.items()}
+            for frame in range(images.shape[1])
+        ]
