@@ -1,6 +1,7 @@
 """Datasets, readers and transforms; importing this package fills their registries."""
 
 from . import transforms
+from .hexplane_rollout import HexPlaneRollout
 from .occ_sequence import (
     CarlaSCOccSequence,
     Occ3DNuScenesOccSequence,
@@ -10,6 +11,7 @@ from .occ_sequence import (
 
 __all__ = [
     "CarlaSCOccSequence",
+    "HexPlaneRollout",
     "Occ3DNuScenesOccSequence",
     "Occ3DWaymoOccSequence",
     "SemanticKITTIOccSequence",

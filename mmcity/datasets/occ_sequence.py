@@ -151,9 +151,13 @@ class OccSequenceDataset(BaseDataset):
             random.Random(self.seed).shuffle(windows)
         return windows[: self.data_length] if self.data_length > 0 else windows
 
+    def get_data_info_without_voxels(self, idx: int) -> dict:
+        """Names, poses and index of a window, without reading its frames."""
+        return copy.deepcopy(super().get_data_info(idx))
+
     def get_data_info(self, idx: int) -> dict:
         """Read the frames of a window; augmentation belongs to the pipeline."""
-        info = copy.deepcopy(super().get_data_info(idx))
+        info = self.get_data_info_without_voxels(idx)
         labels, invalid = [], []
         for path in info["frames"]:
             frame, mask = self.read_frame(path, info)

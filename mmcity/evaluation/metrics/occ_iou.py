@@ -60,9 +60,7 @@ class OccIoU(BaseMetric):
                 for i in range(len(pred)):
                     mask = None if valid is None else valid[i]
                     counts.append(
-                        count_occupancy(
-                            pred[i], target[i], self.num_classes, self.free_class, mask
-                        )
+                        count_occupancy(pred[i], target[i], self.num_classes, self.free_class, mask)
                     )
             self.results.append(
                 [

@@ -1,6 +1,7 @@
 """DynamicCity: HexPlane VAE and HexPlane diffusion transformer."""
 
 from .dit import HexPlaneDiT
+from .latent_diffusion import HexPlaneDiffusion
 from .samplers import AncestralSampler, DDIMSampler, DPMSolverSampler
 from .vae import HexPlaneVAE
 
@@ -9,5 +10,6 @@ __all__ = [
     "DDIMSampler",
     "DPMSolverSampler",
     "HexPlaneDiT",
+    "HexPlaneDiffusion",
     "HexPlaneVAE",
 ]

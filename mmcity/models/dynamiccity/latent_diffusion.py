@@ -1,0 +1,276 @@
+"""Diffusion of HexPlane rollouts: training loss, sampling, decoding to occupancy."""
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.model import BaseModel
+from torch import Tensor
+
+from mmcity.registry import MODELS, TASK_UTILS
+from mmcity.structures.occupancy_data_sample import OccupancyDataSample
+
+from .diffusion import GaussianDiffusion
+from .hexplane import from_rollout, rollout_mask, rollout_size, rollout_slices
+from .inpainting import RepaintSchedule
+from .samplers import StepHook
+
+__all__ = ["HexPlaneDiffusion"]
+
+
+@MODELS.register_module()
+class HexPlaneDiffusion(BaseModel):
+    """Wraps a HexPlaneDiT with its diffusion, a sampler and (to decode) a HexPlane VAE.
+
+    Args:
+        denoiser: Config of a :class:`HexPlaneDiT`.
+        diffusion: Arguments of :class:`GaussianDiffusion` for training.
+        sampler: Config of a sampler (``AncestralSampler``, ``DDIMSampler``,
+            ``DPMSolverSampler``). Defaults to the ancestral chain with 1000 steps.
+        guidance_scale: Of classifier-free guidance; 1.0 leaves it out. Defaults to 4.0.
+        vae: Config of a :class:`HexPlaneVAE`, frozen; give its weights by ``init_cfg``.
+            Needed to predict occupancy, not to train. Defaults to None.
+        normalize: ``none`` (raw means, as published) or ``plane_channel`` (standardise each
+            channel of each plane; :meth:`set_statistics` must be called before training).
+        data_preprocessor, init_cfg: As in mmengine.
+    """
+
+    def __init__(
+        self,
+        denoiser: dict,
+        diffusion: dict | None = None,
+        sampler: dict | None = None,
+        guidance_scale: float = 4.0,
+        vae: dict | None = None,
+        normalize: str = "none",
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        if normalize not in ("none", "plane_channel"):
+            raise ValueError(f"normalize must be 'none' or 'plane_channel', got {normalize!r}")
+        self.denoiser = MODELS.build(denoiser)
+        self.diffusion = GaussianDiffusion(**(diffusion or {}))
+        self.sampler = TASK_UTILS.build(sampler or {"type": "AncestralSampler"})
+        self.guidance_scale = guidance_scale
+        self.normalize = normalize
+        self.vae = None
+        if vae is not None:
+            self.vae = MODELS.build(vae).requires_grad_(False).eval()
+            if tuple(self.vae.txyz) != tuple(self.denoiser.txyz):
+                raise ValueError(
+                    f"the VAE's latent sizes txyz = {self.vae.txyz} differ from the "
+                    f"denoiser's {self.denoiser.txyz}"
+                )
+        channels = self.denoiser.in_channels
+        self.register_buffer("latent_mean", torch.zeros(6, channels))
+        self.register_buffer("latent_std", torch.ones(6, channels))
+        self.register_buffer("position_mask", rollout_mask(self.txyz), persistent=False)
+
+    @property
+    def txyz(self) -> tuple[int, int, int, int]:
+        """Latent sizes ``(t, x, y, z)``."""
+        return self.denoiser.txyz
+
+    def train(self, mode: bool = True) -> "HexPlaneDiffusion":
+        super().train(mode)
+        if self.vae is not None:
+            self.vae.eval()
+        return self
+
+    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Store mean and standard deviation ``(6, C)`` per plane and channel."""
+        expected = tuple(self.latent_mean.shape)
+        if tuple(mean.shape) != expected or tuple(std.shape) != expected:
+            raise ValueError(
+                f"statistics must be {expected}, got {tuple(mean.shape)} and {tuple(std.shape)}"
+            )
+        if not bool((std > 0).all()):
+            raise ValueError("the standard deviations must be positive")
+        self.latent_mean.copy_(mean)
+        self.latent_std.copy_(std)
+
+    def _statistics_maps(self) -> tuple[Tensor, Tensor]:
+        size = rollout_size(self.txyz)
+        mean = self.latent_mean.new_zeros(self.latent_mean.shape[1], size, size)
+        std = torch.ones_like(mean)
+        for i, (rows, cols) in enumerate(rollout_slices(self.txyz)):
+            mean[:, rows, cols] = self.latent_mean[i, :, None, None]
+            std[:, rows, cols] = self.latent_std[i, :, None, None]
+        return mean, std
+
+    def standardize(self, rollout: Tensor) -> Tensor:
+        """Latents to the space that is diffused."""
+        if self.normalize == "none":
+            return rollout
+        mean, std = self._statistics_maps()
+        return (rollout - mean) / std * self.position_mask
+
+    def unstandardize(self, rollout: Tensor) -> Tensor:
+        """Inverse of :meth:`standardize`."""
+        if self.normalize == "none":
+            return rollout
+        mean, std = self._statistics_maps()
+        return (rollout * std + mean) * self.position_mask
+
+    def _conditions(self, inputs: dict) -> dict[str, Tensor]:
+        conditions = {}
+        for name in self.denoiser.conditions:
+            value = inputs.get(name)
+            if value is None:
+                continue
+            value = torch.stack(list(value)) if isinstance(value, (list, tuple)) else value
+            value = value.to(self.latent_mean.device)
+            conditions[name] = self.standardize(value) if name == "hexplane" else value
+        return conditions
+
+    def forward(
+        self,
+        inputs: dict,
+        data_samples: list[OccupancyDataSample] | None = None,
+        mode: str = "tensor",
+    ):
+        """Train on, or sample, a batch.
+
+        Args:
+            inputs: ``rollout`` ``(B, C, S, S)`` to train on, and conditions by name
+                (``hexplane``, ``layout``, ``trajectory``, ``command``); one that is missing is
+                dropped for the whole batch.
+            data_samples: One per clip; ``predict`` fills ``pred_occupancy``.
+            mode: ``loss``, ``predict`` (one sample per data sample) or ``tensor`` (the
+                sampled rollouts).
+        """
+        conditions = self._conditions(inputs)
+        if mode == "loss":
+            rollout = inputs["rollout"]
+            if isinstance(rollout, (list, tuple)):
+                rollout = torch.stack(list(rollout))
+            x_start = self.standardize(rollout.float())
+            t = torch.randint(len(self.diffusion), (len(x_start),), device=x_start.device)
+            losses = self.diffusion.training_losses(
+                lambda x, step: self.denoiser(x, step, conditions),
+                x_start,
+                t,
+                torch.randn_like(x_start),
+                self.position_mask,
+            )
+            return {"loss_mse": losses["mse"].mean(), "loss_vb": losses["vb"].mean()}
+        if mode not in ("predict", "tensor"):
+            raise ValueError(f"mode must be 'loss', 'predict' or 'tensor', got {mode!r}")
+        count = len(data_samples) if data_samples is not None else self._batch_of(inputs)
+        rollout = self.sample_rollouts(count, conditions)
+        if mode == "tensor":
+            return rollout
+        if data_samples is None:
+            data_samples = [OccupancyDataSample() for _ in range(count)]
+        for sample, labels in zip(data_samples, self.decode_rollouts(rollout)):
+            sample.pred_occupancy = labels
+        return data_samples
+
+    @staticmethod
+    def _batch_of(inputs: dict) -> int:
+        for value in inputs.values():
+            return len(value)
+        return 1
+
+    @torch.no_grad()
+    def sample_rollouts(
+        self,
+        count: int,
+        conditions: dict[str, Tensor] | None = None,
+        generator: torch.Generator | None = None,
+        after_step: StepHook | None = None,
+        guidance_scale: float | None = None,
+    ) -> Tensor:
+        """Draw rollouts.
+
+        Args:
+            count: Number of samples B.
+            conditions: By name, batch B, HexPlanes standardised already.
+            generator: Random numbers; makes the draw repeatable.
+            after_step: Called after each step with (sample, index, diffusion).
+            guidance_scale: Defaults to the model's own.
+
+        Returns:
+            ``(B, C, S, S)`` latents, not standardised.
+        """
+        device = self.latent_mean.device
+        size = rollout_size(self.txyz)
+        noise = torch.randn(
+            count, self.denoiser.in_channels, size, size, generator=generator, device=device
+        )
+        rollout = self.sampler.sample(
+            self._denoise_with(conditions or {}, guidance_scale), noise, generator, after_step
+        )
+        return self.unstandardize(rollout * self.position_mask)
+
+    def _denoise_with(self, conditions: dict[str, Tensor], guidance_scale: float | None):
+        scale = self.guidance_scale if guidance_scale is None else guidance_scale
+
+        def denoise(x: Tensor, t: Tensor) -> Tensor:
+            if scale == 1.0 or not conditions:
+                return self.denoiser(x, t, conditions)
+            return self.denoiser.forward_guided(x, t, scale, conditions)[: len(x)]
+
+        return denoise
+
+    @torch.no_grad()
+    def inpaint_rollouts(
+        self,
+        known: Tensor,
+        unknown_mask: Tensor,
+        conditions: dict[str, Tensor] | None = None,
+        generator: torch.Generator | None = None,
+        schedule: RepaintSchedule | None = None,
+        guidance_scale: float | None = None,
+    ) -> Tensor:
+        """Fill the unknown cells of rollouts (masked sampling, arXiv 2201.09865).
+
+        Args:
+            known: Latents ``(B, C, S, S)``, not standardised.
+            unknown_mask: ``(B or 1, 1, S, S)``, 1 where a cell is to be generated.
+            conditions, generator, guidance_scale: As in :meth:`sample_rollouts`.
+            schedule: Resampling jumps. Defaults to none.
+
+        Returns:
+            ``(B, C, S, S)`` latents; known cells are as they came.
+        """
+        start = self.standardize(known)
+        mask = unknown_mask.to(start)
+        denoise = self._denoise_with(conditions or {}, guidance_scale)
+        diffusion = self.sampler.diffusion
+        schedule = schedule or RepaintSchedule(1, 1)
+
+        def draw() -> Tensor:
+            return torch.randn(start.shape, generator=generator, device=start.device)
+
+        self.sampler.reset()
+        x = draw()
+        for index, is_forward in schedule.steps(len(diffusion)):
+            t = torch.full((len(x),), index, device=x.device, dtype=torch.long)
+            if is_forward:  # noise the sample of index - 1 back to index
+                beta = float(diffusion.betas[index])
+                x = (1 - beta) ** 0.5 * x + beta**0.5 * draw()
+                self.sampler.reset()
+                continue
+            output = denoise(x, diffusion.original_timesteps(t))
+            x = self.sampler.step(output, x, index, draw())
+            if index > 0:
+                kept = diffusion.q_sample(start, t - 1, draw())
+            else:
+                kept = start
+            x = mask * x + (1 - mask) * kept
+        return self.unstandardize(x * self.position_mask)
+
+    @torch.no_grad()
+    def decode_rollouts(self, rollouts: Tensor) -> Tensor:
+        """Latent rollouts ``(B, C, S, S)`` to labels ``(B, T, X, Y, Z)`` uint8."""
+        if self.vae is None:
+            raise RuntimeError("this model was built without a VAE; set `vae` in its config")
+        return self.vae.decode_labels(from_rollout(rollouts, self.txyz))
+
+    @torch.no_grad()
+    def encode_clips(self, voxels: Tensor) -> Sequence[Tensor]:
+        """Labels ``(B, T, X, Y, Z)`` to latent plane means."""
+        if self.vae is None:
+            raise RuntimeError("this model was built without a VAE; set `vae` in its config")
+        return self.vae.encode(voxels)[0]
