@@ -1,1 +1,3 @@
-__all__ = []
+from . import checkpointing, distributed, hooks, loops, optim
+
+__all__ = ["checkpointing", "distributed", "hooks", "loops", "optim"]

@@ -1,1 +1,4 @@
-__all__ = []
+from .iter_based_train_loop import ResumableIterBasedTrainLoop
+from .resumable_stream import BatchStream
+
+__all__ = ["BatchStream", "ResumableIterBasedTrainLoop"]

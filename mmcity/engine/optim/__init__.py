@@ -1,1 +1,3 @@
-__all__ = []
+from .mixed_precision import MixedPrecisionOptimWrapper
+
+__all__ = ["MixedPrecisionOptimWrapper"]

@@ -1,0 +1,94 @@
+# make demo | test | lint | sanitize | docs | clean
+#
+# The targets use the active virtual environment, or make one in .venv.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON3 ?= python3
+VENV := $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV),$(CURDIR)/.venv)
+PYTHON := $(VENV)/bin/python
+# Folder with a ready mmcv wheel; without it the tests of the mmdet3d bridge skip.
+WHEELS ?= ../shared/wheels
+# Processes that run tests at once.
+TEST_PROCESSES ?= 2
+# Folder of a COLMAP scene for `make demo`; empty takes the one that travels with the repository.
+SCENE ?=
+
+PIP := $(PYTHON) -m pip --disable-pip-version-check -q
+CORE := $(VENV)/.mmcity-core
+TESTING := $(VENV)/.mmcity-testing
+# The versions are pinned for the Python that they were tried with; others resolve freely.
+CONSTRAINTS = $(shell $(PYTHON) -c 'import sys; print("-c requirements/constraints-cpu-py311.txt" if sys.version_info[:2] == (3, 11) else "")' 2>/dev/null)
+
+.PHONY: help install demo test test-only lint check-cuda sanitize docs clean
+
+help:
+	@sed -n '1,3p' Makefile
+
+$(PYTHON):
+	@echo "== virtual environment in $(VENV)"
+	$(PYTHON3) -m venv $(VENV)
+
+$(CORE): requirements/runtime.txt requirements/constraints-cpu-py311.txt setup.py setup.cfg | $(PYTHON)
+	@echo "== core requirements"
+	$(PIP) install -U pip
+	$(PIP) install $(CONSTRAINTS) -r requirements/runtime.txt wheel
+	$(PIP) install -e . --no-build-isolation --no-deps
+	@touch $@
+
+$(TESTING): $(wildcard requirements/*.txt) $(CORE)
+	@echo "== test requirements"
+	$(PIP) install $(CONSTRAINTS) -r requirements/tests.txt -r requirements/lint.txt -r requirements/mim.txt
+	$(PIP) install --no-deps -r requirements/mim-nodeps.txt
+	@if ls $(WHEELS)/mmcv-2.1.0-*.whl >/dev/null 2>&1 \
+	    && $(PIP) install --no-deps --only-binary mmcv --find-links $(WHEELS) mmcv==2.1.0; then \
+	    echo "== mmdet3d for the tests of the bridge"; \
+	    $(PIP) install --no-build-isolation $(CONSTRAINTS) -r requirements/det3d.txt; \
+	    $(PIP) install --no-deps -r requirements/det3d-nodeps.txt; \
+	else \
+	    echo "no mmcv wheel for this Python in $(WHEELS): the tests of the mmdet3d bridge will skip (docs/faq.md says how to build one)"; \
+	fi
+	@touch $@
+
+install: $(CORE)
+
+demo: $(CORE)
+	$(PYTHON) demo/run.py $(if $(SCENE),--scene "$(SCENE)")
+
+test: lint check-cuda test-only
+
+test-only: $(TESTING)
+	@echo "== native operators"
+	$(PYTHON) -m mmcity_ops.build
+	@echo "== tests"
+	PATH="$(VENV)/bin:$$PATH" OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} \
+	    $(PYTHON) -m pytest -q -n $(TEST_PROCESSES) --dist worksteal -m "not slow or ci_slow" $(PYTEST_ARGS)
+
+lint: $(TESTING)
+	@echo "== ruff, import-linter, codespell"
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports
+	@if [ -x $(VENV)/bin/codespell ]; then $(VENV)/bin/codespell; else echo "codespell is not installed, skipped"; fi
+
+check-cuda: $(CORE)
+	@if command -v nvcc >/dev/null 2>&1 || [ -n "$${MMCITY_NVCC:-}$${CUDA_HOME:-}" ]; then \
+	    echo "== CUDA sources"; $(PYTHON) -m mmcity_ops.build --check; \
+	else \
+	    echo "nvcc is not installed: the compile check of the CUDA sources is skipped"; \
+	fi
+
+# The operator tests with address and undefined behaviour sanitizers (slow, not part of `test`).
+sanitize: $(TESTING)
+	PATH="$(VENV)/bin:$$PATH" $(PYTHON) -m mmcity_ops.build --sanitize
+
+docs: $(CORE)
+	$(PIP) install -r requirements/docs.txt
+	$(PYTHON) -m sphinx -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+clean:
+	rm -rf .venv build dist *.egg-info mmcity/.mim docs/_build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

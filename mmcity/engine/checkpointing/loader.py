@@ -1,0 +1,133 @@
+"""Reading checkpoints: ``weights_only=True`` always, unless the user opts out by name."""
+
+import os
+import pickle
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import barrier, get_rank
+from mmengine.runner import CheckpointLoader
+
+from mmcity.utils.cli import UserError
+
+from .codec import decode_checkpoint
+
+__all__ = [
+    "CheckpointError",
+    "UnsafeCheckpointError",
+    "is_unsafe_load_allowed",
+    "load_from_http",
+    "load_from_local",
+]
+
+UNSAFE_LOAD_VARIABLE = "MMCITY_UNSAFE_LOAD"
+
+
+class CheckpointError(UserError, RuntimeError):
+    """A checkpoint cannot be used; the message names the file and what to do."""
+
+
+class UnsafeCheckpointError(CheckpointError):
+    """A checkpoint would run code when it is unpickled."""
+
+
+def is_unsafe_load_allowed() -> bool:
+    """Whether the user set ``MMCITY_UNSAFE_LOAD=1`` (the tools' ``--unsafe-load``)."""
+    return os.environ.get(UNSAFE_LOAD_VARIABLE, "0") not in ("", "0")
+
+
+def load_from_local(filename: str | os.PathLike, map_location: Any = None) -> Any:
+    """Read a checkpoint file and rebuild what the checkpoint hook had encoded.
+
+    Args:
+        filename: Path of the file.
+        map_location: As in :func:`torch.load`. Defaults to None.
+
+    Returns:
+        The checkpoint, usually a dict.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        UnsafeCheckpointError: If the file needs classes or functions beyond tensors and
+            plain containers, and ``MMCITY_UNSAFE_LOAD`` is not set.
+        CheckpointError: If the file is not a checkpoint or is damaged.
+    """
+    path = Path(filename).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"checkpoint {path} does not exist or is not a file")
+    try:
+        return decode_checkpoint(torch.load(path, map_location=map_location, weights_only=True))
+    except pickle.UnpicklingError as error:
+        offenders = _unsafe_globals(path, str(error))
+        if not offenders:
+            raise _not_a_checkpoint(path) from error
+        if not is_unsafe_load_allowed():
+            raise UnsafeCheckpointError(
+                f"checkpoint {path} is refused: reading it would import and call "
+                f"{', '.join(offenders)}, which can run any code. If you trust its origin, "
+                f"pass --unsafe-load to the tool or set {UNSAFE_LOAD_VARIABLE}=1"
+            ) from error
+    except (EOFError, RuntimeError, ValueError, KeyError, IndexError) as error:
+        raise _not_a_checkpoint(path) from error
+
+    warnings.warn(
+        f"reading {path} without weights_only, because {UNSAFE_LOAD_VARIABLE} is set: "
+        "the file may run code",
+        stacklevel=2,
+    )
+    try:
+        return decode_checkpoint(torch.load(path, map_location=map_location, weights_only=False))
+    except (pickle.UnpicklingError, EOFError, RuntimeError, AttributeError, ImportError) as error:
+        raise _not_a_checkpoint(path) from error
+
+
+def load_from_http(filename: str, map_location: Any = None, model_dir: str | None = None) -> Any:
+    """Download a checkpoint once per machine into torch's hub folder, then read it safely.
+
+    Args:
+        filename: URL of the file.
+        map_location: As in :func:`torch.load`. Defaults to None.
+        model_dir: Folder of the downloads. Defaults to torch's ``hub/checkpoints``.
+    """
+    folder = Path(model_dir or Path(torch.hub.get_dir()) / "checkpoints")
+    target = folder / filename.split("?")[0].rstrip("/").rsplit("/", 1)[-1]
+    is_downloader = int(os.environ.get("LOCAL_RANK", get_rank())) == 0
+    if is_downloader and not target.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        # torch writes to a temporary name and moves the finished file into place
+        torch.hub.download_url_to_file(filename, str(target), progress=True)
+    barrier()
+    return load_from_local(target, map_location)
+
+
+def _unsafe_globals(path: Path, message: str) -> list[str]:
+    """Names that the pickle wants beyond the allowed ones; empty if it is no such pickle."""
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError, IndexError):
+        names = []
+    found = re.findall(r"GLOBAL ([\w.]+) was not an allowed", message)
+    return sorted({*names, *found})
+
+
+def _not_a_checkpoint(path: Path) -> CheckpointError:
+    with path.open("rb") as file:
+        head = file.read(4)
+    if path.stat().st_size == 0:
+        what = "it is empty"
+    elif head[:2] == b"PK":
+        what = "it is cut off or damaged (a zip archive that cannot be read to its end)"
+    else:
+        what = f"its first bytes are {head!r}"
+    return CheckpointError(
+        f"{path} is not a checkpoint: expected a file written by torch.save, but {what}"
+    )
+
+
+CheckpointLoader.register_scheme(prefixes="", loader=load_from_local, force=True)
+CheckpointLoader.register_scheme(
+    prefixes=("http://", "https://"), loader=load_from_http, force=True
+)

@@ -1,0 +1,94 @@
+"""Options of the command line that change a config."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from mmengine.config import Config, DictAction
+
+from .config_check import KNOWN_KEYS, ConfigError, check_option_keys
+
+__all__ = ["merge_options", "parse_options"]
+
+_WORDS = {"true": True, "false": False, "none": None}
+
+
+def parse_options(texts: Sequence[str] | None) -> dict[str, Any]:
+    """Parse ``KEY=VALUE`` pairs: numbers, booleans, None, lists and tuples, else text.
+
+    Unlike mmengine's action, text keeps its spaces, so that paths may hold them.
+
+    Raises:
+        ConfigError: If a pair has no ``=``.
+    """
+    options = {}
+    for text in texts or ():
+        key, separator, value = text.partition("=")
+        if not separator or not key:
+            raise ConfigError(f"--cfg-options takes KEY=VALUE, got {text!r}")
+        options[key] = _parse_value(value)
+    return options
+
+
+def _parse_value(text: str) -> Any:
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            continue
+    if text[:1] in ("[", "(") or "," in text:
+        return DictAction._parse_iterable(text)
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        return text[1:-1]
+    return text
+
+
+def merge_options(cfg: Config, options: Mapping[str, Any] | None) -> None:
+    """Merge options into a config, in place.
+
+    A variable of the config that holds a path or name (``data_root``) is followed to the
+    places that were made from it: values equal to it, or paths below it.
+
+    Raises:
+        ConfigError: If an option names nothing that exists, or a variable whose uses
+            cannot be told (set the places themselves).
+    """
+    check_option_keys(cfg, options)
+    for key, value in (options or {}).items():
+        if key in cfg and key not in KNOWN_KEYS and "." not in key:
+            _replace_variable(cfg, key, value)
+        cfg.merge_from_dict({key: value})
+
+
+def _replace_variable(cfg: Config, name: str, new: Any) -> None:
+    old = cfg[name]
+    if isinstance(old, Mapping):
+        return  # a dict variable is merged like any other
+    uses = [(path, holder, key) for path, holder, key in _leaves(cfg, "") if path != name]
+    if isinstance(old, str) and isinstance(new, str) and old:
+        below = old.rstrip("/") + "/"
+        for _, holder, key in uses:
+            value = holder[key]
+            if value == old:
+                holder[key] = new
+            elif isinstance(value, str) and value.startswith(below):
+                holder[key] = new.rstrip("/") + "/" + value[len(below) :]
+        return
+    equal = [path for path, holder, key in uses if holder[key] == old and type(old) is not bool]
+    if equal:
+        raise ConfigError(
+            f"--cfg-options {name}: '{name}' is a variable that the config has already used. Set "
+            f"the places instead; equal to it now: {', '.join(equal[:8])}"
+        )
+
+
+def _leaves(node: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
+    """Pairs of container and key of every value that is no dict or list."""
+    items = node.items() if isinstance(node, (Mapping, Config)) else enumerate(node)
+    for key, value in items:
+        here = f"{path}.{key}" if path else str(key)
+        if isinstance(value, (Mapping, list)):
+            yield from _leaves(value, here)
+        else:
+            yield here, node, key

@@ -1,0 +1,66 @@
+"""A progress bar for people who watch."""
+
+import sys
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+
+from mmcity.registry import HOOKS
+
+__all__ = ["ProgressBarHook"]
+
+
+@HOOKS.register_module()
+class ProgressBarHook(Hook):
+    """Shows a rich progress bar with the loss while training on a terminal.
+
+    Does nothing where the output is not a terminal, so log files stay clean.
+
+    Args:
+        refresh_per_second: How often the bar is drawn. Defaults to 4.
+    """
+
+    priority = "BELOW_NORMAL"
+
+    def __init__(self, refresh_per_second: float = 4) -> None:
+        self.refresh_per_second = refresh_per_second
+        self._progress = None
+        self._task = None
+
+    def before_train(self, runner) -> None:
+        """Draw the bar."""
+        if not (is_main_process() and sys.stdout.isatty()):
+            return
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            refresh_per_second=self.refresh_per_second,
+        )
+        self._task = self._progress.add_task(
+            "train", total=runner.train_loop.max_iters, completed=runner.iter
+        )
+        self._progress.start()
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        """Advance it."""
+        if self._progress is None:
+            return
+        loss = (outputs or {}).get("loss")
+        description = "train" if loss is None else f"loss {loss.item():.4f}"
+        self._progress.update(self._task, completed=runner.iter + 1, description=description)
+
+    def after_train(self, runner) -> None:
+        """Leave the finished bar on the screen."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None

@@ -1,0 +1,175 @@
+"""From the choices on a command line to a Runner that is ready to go."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner, find_latest_checkpoint
+
+from mmcity.engine.config_check import ConfigError, check_config_keys
+from mmcity.engine.config_options import merge_options, parse_options
+from mmcity.utils.setup_env import register_all_modules
+
+__all__ = [
+    "apply_amp",
+    "apply_auto_scale_lr",
+    "apply_checkpoint",
+    "apply_dump",
+    "apply_prediction_file",
+    "apply_resume",
+    "apply_show",
+    "build_runner",
+    "load_config",
+    "parse_options",
+    "set_work_dir",
+]
+
+
+def load_config(path: str | os.PathLike, options: Mapping[str, object] | None = None) -> Config:
+    """Read a config file, check its names and merge the options of the command line.
+
+    Args:
+        path: A python, json or yaml config.
+        options: Dotted keys and their values (``--cfg-options``). Defaults to None.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ConfigError: If a top-level name is misspelt, or an option changes nothing.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"config {path} does not exist or is not a file")
+    register_all_modules(init_default_scope=False)
+    cfg = Config.fromfile(path)
+    check_config_keys(cfg)
+    merge_options(cfg, options)
+    cfg.setdefault("default_scope", "mmcity")
+    return cfg
+
+
+def set_work_dir(cfg: Config, work_dir: str | None) -> None:
+    """Choose where outputs go: command line, then config, then ``work_dirs/<config name>``."""
+    if work_dir is not None:
+        cfg.work_dir = work_dir
+    elif cfg.get("work_dir") is None:
+        cfg.work_dir = str(Path("work_dirs") / Path(cfg.filename).stem)
+
+
+def apply_amp(cfg: Config) -> None:
+    """Switch the optimiser wrapper to mixed precision (``--amp``).
+
+    Raises:
+        ConfigError: If the config has a wrapper that cannot be switched.
+    """
+    wrapper = cfg.get("optim_wrapper")
+    kind = (wrapper or {}).get("type", "OptimWrapper")
+    if wrapper is None or kind not in ("OptimWrapper", "AmpOptimWrapper"):
+        if kind == "MixedPrecisionOptimWrapper":
+            return
+        raise ConfigError(
+            f"--amp replaces an optim_wrapper of type 'OptimWrapper', but the config has {kind!r}"
+        )
+    wrapper.type = "mmcity.MixedPrecisionOptimWrapper"
+    wrapper.setdefault("loss_scale", "dynamic")
+
+
+def apply_auto_scale_lr(cfg: Config) -> None:
+    """Scale the learning rate with the batch size over all processes (``--auto-scale-lr``).
+
+    Raises:
+        ConfigError: If the config does not say which batch size its learning rate is for.
+    """
+    scale = cfg.get("auto_scale_lr")
+    if scale is None or "base_batch_size" not in scale:
+        raise ConfigError(
+            "--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config: the "
+            "batch size over all processes that its learning rate was chosen for"
+        )
+    scale.enable = True
+
+
+def apply_resume(cfg: Config, resume: str | None) -> None:
+    """Continue an earlier run (``--resume``).
+
+    Args:
+        cfg: The config with its ``work_dir`` set.
+        resume: None to start anew, "auto" for the newest checkpoint of the work directory
+            (a new start if there is none), else the path of a checkpoint.
+
+    Raises:
+        FileNotFoundError: If the named checkpoint, or the one that ``last_checkpoint``
+            points to, is not there.
+    """
+    if resume is None:
+        return
+    if resume == "auto":
+        if not (Path(cfg.work_dir) / "last_checkpoint").is_file():
+            cfg.resume, cfg.load_from = False, cfg.get("load_from")
+            return
+        pointed = Path(find_latest_checkpoint(cfg.work_dir))
+        # A work directory may have been moved as a whole.
+        moved = Path(cfg.work_dir) / pointed.name
+        resume = str(pointed if pointed.is_file() else moved)
+    if "://" not in resume and not Path(resume).expanduser().is_file():
+        raise FileNotFoundError(f"cannot resume: checkpoint {resume} does not exist")
+    cfg.resume, cfg.load_from = True, resume
+
+
+def apply_checkpoint(cfg: Config, checkpoint: str | None) -> None:
+    """Choose what to test; None leaves the config's ``load_from``.
+
+    Raises:
+        FileNotFoundError: If the file is not there.
+    """
+    cfg.resume = False
+    if checkpoint is None:
+        return
+    if "://" not in checkpoint and not Path(checkpoint).expanduser().is_file():
+        raise FileNotFoundError(f"checkpoint {checkpoint} does not exist or is not a file")
+    cfg.load_from = checkpoint
+
+
+def apply_dump(cfg: Config, folder: str) -> None:
+    """Write what each test sample gives to a folder (``--dump``).
+
+    A ``DumpResultHook`` that the config already has keeps its other arguments.
+    """
+    hooks = cfg.setdefault("custom_hooks", None) or []
+    for hook in hooks:
+        if str(hook.get("type")).rsplit(".", 1)[-1] == "DumpResultHook":
+            hook.out_dir = folder
+            break
+    else:
+        hooks.append(dict(type="mmcity.DumpResultHook", out_dir=folder))
+    cfg.custom_hooks = hooks
+
+
+def apply_show(cfg: Config, folder: str) -> None:
+    """Let the visualisation hook of the config draw into a folder (``--show-dir``).
+
+    Raises:
+        ConfigError: If the config has no such hook.
+    """
+    hook = cfg.get("default_hooks", {}).get("visualization")
+    if hook is None:
+        raise ConfigError(
+            "--show-dir needs default_hooks.visualization in the config; to get pictures from "
+            "results, use --dump DIR and then tools/visualize.py DIR"
+        )
+    hook.draw = True
+    hook.test_out_dir = folder
+
+
+def apply_prediction_file(cfg: Config, path: str) -> None:
+    """Pickle all predictions into one file (``--out FILE.pkl``)."""
+    evaluators = cfg.get("test_evaluator") or []
+    if not isinstance(evaluators, (list, tuple)):
+        evaluators = [evaluators]
+    cfg.test_evaluator = [*evaluators, dict(type="DumpResults", out_file_path=path)]
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Build the Runner that a config describes (``runner_type`` chooses another class)."""
+    return RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)

@@ -1,0 +1,72 @@
+"""Timing the stages of a training step (data, projection, rasterization, ...)."""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+
+__all__ = ["StageTimer", "stage"]
+
+_active_timer: ContextVar["StageTimer | None"] = ContextVar("stage_timer", default=None)
+
+
+class StageTimer:
+    """Sums wall time and calls per named stage.
+
+    Args:
+        synchronize: Whether to wait for the CUDA device at the ends of a stage; without
+            it only the launch is measured. Defaults to True.
+    """
+
+    def __init__(self, synchronize: bool = True) -> None:
+        self.synchronize = synchronize and torch.cuda.is_available()
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.calls: dict[str, int] = defaultdict(int)
+
+    @contextmanager
+    def activate(self) -> Iterator["StageTimer"]:
+        """Make this the timer that :func:`stage` reports to."""
+        token = _active_timer.set(self)
+        try:
+            yield self
+        finally:
+            _active_timer.reset(token)
+
+    def add(self, name: str, seconds: float) -> None:
+        """Add one call of a stage."""
+        self.seconds[name] += seconds
+        self.calls[name] += 1
+
+    def now(self) -> float:
+        """Seconds on a clock that only differences of make sense."""
+        if self.synchronize:
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """Per stage: ``calls``, ``seconds`` in all and ``ms_per_call``."""
+        return {
+            name: {
+                "calls": self.calls[name],
+                "seconds": seconds,
+                "ms_per_call": 1000 * seconds / self.calls[name],
+            }
+            for name, seconds in self.seconds.items()
+        }
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Time a block under a name, if a :class:`StageTimer` is active; free otherwise."""
+    timer = _active_timer.get()
+    if timer is None:
+        yield
+        return
+    start = timer.now()
+    try:
+        yield
+    finally:
+        timer.add(name, timer.now() - start)
