@@ -1,3 +1,7 @@
+from .image_quality import ImageQualityMetric
 from .occ_iou import OccIoU
 
-__all__ = ["OccIoU"]
+__all__ = [
+    "ImageQualityMetric",
+    "OccIoU",
+]

@@ -1,0 +1,117 @@
+"""Learned perceptual similarity (LPIPS, Zhang et al. 2018) from weights on disk."""
+
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["LPIPS"]
+
+#: Layers before each tapped feature: ("conv", in, out, kernel, stride, padding) or ("pool", k).
+_ALEX = [
+    [("conv", 3, 64, 11, 4, 2)],
+    [("pool", 3), ("conv", 64, 192, 5, 1, 2)],
+    [("pool", 3), ("conv", 192, 384, 3, 1, 1)],
+    [("conv", 384, 256, 3, 1, 1)],
+    [("conv", 256, 256, 3, 1, 1)],
+]
+
+
+def _vgg_stages() -> list[list[tuple]]:
+    stages, channels = [], 3
+    for i, (width, depth) in enumerate([(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)]):
+        stage: list[tuple] = [("pool", 2)] if i else []
+        for _ in range(depth):
+            stage.append(("conv", channels, width, 3, 1, 1))
+            channels = width
+        stages.append(stage)
+    return stages
+
+
+class LPIPS(nn.Module):
+    """Distance of two images in the features of a classification network.
+
+    Args:
+        weights: A ``torch.save`` file with one flat dict that holds the convolution
+            weights under torchvision's names (``features.0.weight``, ...) and the five
+            linear heads under the names of the LPIPS release (``lin0.model.1.weight``).
+            ``torch.save({**backbone_state, **lpips_heads}, path)`` makes it.
+        network: ``alex`` or ``vgg``. Defaults to ``alex``.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        ValueError: If a weight is missing or has another shape.
+    """
+
+    def __init__(self, weights: str | os.PathLike, network: str = "alex") -> None:
+        super().__init__()
+        if network not in ("alex", "vgg"):
+            raise ValueError(f"network must be 'alex' or 'vgg', received '{network}'")
+        path = Path(weights)
+        if not path.is_file():
+            raise FileNotFoundError(f"LPIPS weights not found: {path}")
+        self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1))
+        self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1))
+        self.stages = nn.ModuleList()
+        self.heads = nn.ParameterList()
+        self._load(torch.load(path, map_location="cpu", weights_only=True), network, path)
+        self.requires_grad_(False).eval()
+
+    def _load(self, state: dict[str, Tensor], network: str, path: Path) -> None:
+        index = 0  # position in torchvision's nn.Sequential `features`
+        for number, stage in enumerate(_ALEX if network == "alex" else _vgg_stages()):
+            layers: list[nn.Module] = []
+            for kind, *numbers in stage:
+                if kind == "pool":
+                    layers.append(nn.MaxPool2d(numbers[0], stride=2))
+                    index += 1
+                    continue
+                conv = nn.Conv2d(numbers[0], numbers[1], *numbers[2:])
+                for name in ("weight", "bias"):
+                    value = self._take(state, f"features.{index}.{name}", path)
+                    self._copy(getattr(conv, name), value, f"features.{index}.{name}", path)
+                layers += [conv, nn.ReLU()]
+                index += 2
+            self.stages.append(nn.Sequential(*layers))
+            name = f"lin{number}.model.1.weight"
+            head = torch.empty(1, layers[-2].out_channels, 1, 1)
+            self._copy(head, self._take(state, name, path), name, path)
+            self.heads.append(nn.Parameter(head))
+
+    @staticmethod
+    def _take(state: dict[str, Tensor], name: str, path: Path) -> Tensor:
+        if name not in state:
+            raise ValueError(f"{path}: weight '{name}' is missing")
+        return state[name]
+
+    @staticmethod
+    def _copy(target: Tensor, value: Tensor, name: str, path: Path) -> None:
+        if target.shape != value.shape:
+            raise ValueError(
+                f"{path}: weight '{name}' has shape {tuple(value.shape)}, "
+                f"expected {tuple(target.shape)}"
+            )
+        with torch.no_grad():
+            target.copy_(value)
+
+    @torch.no_grad()
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Distance per image.
+
+        Args:
+            prediction: (B, 3, H, W) in [0, 1].
+            target: Same shape.
+
+        Returns:
+            (B,) distances, 0 for equal images.
+        """
+        first = (prediction * 2 - 1 - self.shift) / self.scale
+        second = (target * 2 - 1 - self.shift) / self.scale
+        total = prediction.new_zeros(prediction.shape[0])
+        for stage, head in zip(self.stages, self.heads):
+            first, second = stage(first), stage(second)
+            difference = nn.functional.normalize(first, dim=1, eps=1e-10)
+            difference = difference - nn.functional.normalize(second, dim=1, eps=1e-10)
+            total = total + (difference.square() * head).sum(1).mean(dim=(1, 2))
+        return total

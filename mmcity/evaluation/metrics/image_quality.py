@@ -1,0 +1,122 @@
+"""Quality of rendered images against photographs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import MMLogger
+
+from mmcity.registry import METRICS
+
+from ..functional.image import colour_correct, psnr, ssim
+from ..functional.lpips import LPIPS
+
+__all__ = ["ImageQualityMetric"]
+
+
+@METRICS.register_module()
+class ImageQualityMetric(BaseMetric):
+    """PSNR, SSIM and, where weights are given, LPIPS; mean over the images of a split.
+
+    The raw numbers compare the render as it is. Beside them stand, under names of their
+    own, ``psnr_cc`` and ``ssim_cc`` after one affine colour transform per image fitted to
+    the photograph (what is left of an error without exposure and white balance), and
+    ``psnr_covered`` over the pixels that training views saw (``coverage`` is their share).
+    Renders are clamped to [0, 1] and, like the photographs, compared as rounded to 8 bits
+    if ``quantize`` is set.
+
+    Args:
+        split: Name of the split, becomes the prefix of the numbers. Defaults to ``test``.
+        lpips_weights: File with LPIPS weights, see :class:`LPIPS`. Defaults to None: no
+            LPIPS.
+        lpips_network: ``alex`` or ``vgg``. Defaults to ``alex``.
+        quantize: Round renders to 8 bits before comparing, as a written PNG would be.
+            Defaults to False.
+        collect_device: See mmengine. Defaults to ``cpu``.
+    """
+
+    def __init__(
+        self,
+        split: str = "test",
+        lpips_weights: str | None = None,
+        lpips_network: str = "alex",
+        quantize: bool = False,
+        collect_device: str = "cpu",
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=split)
+        self.quantize = quantize
+        self.lpips = None if lpips_weights is None else LPIPS(lpips_weights, lpips_network)
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Score each sample.
+
+        Reads ``pred_image``, ``gt_image`` and, where there, ``gt_mask`` and ``pred_covered``.
+        """
+        for sample in data_samples:
+            if "gt_image" not in sample:
+                raise ValueError(f"{sample.get('img_path')}: no photograph to compare with")
+            self.results.append(
+                self.score(
+                    sample["pred_image"],
+                    sample["gt_image"],
+                    sample.get("gt_mask"),
+                    sample.get("pred_covered"),
+                )
+            )
+
+    @torch.no_grad()
+    def score(
+        self,
+        prediction: torch.Tensor,
+        target: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        covered: torch.Tensor | None = None,
+    ) -> dict[str, float]:
+        """Numbers of one image.
+
+        Args:
+            prediction: (3, H, W) render.
+            target: (3, H, W) photograph in [0, 1].
+            mask: (H, W) bool, pixels that count in every number. Defaults to all.
+            covered: (H, W) bool, pixels seen by training views. Defaults to unknown.
+        """
+        prediction = prediction.clamp(0, 1)
+        if self.quantize:
+            prediction = (prediction * 255).round() / 255
+        corrected = colour_correct(prediction, target, mask)
+        scores = {
+            "psnr": psnr(prediction, target, mask).item(),
+            "ssim": ssim(prediction, target, mask).item(),
+            "psnr_cc": psnr(corrected, target, mask).item(),
+            "ssim_cc": ssim(corrected, target, mask).item(),
+            "height": prediction.shape[-2],
+            "width": prediction.shape[-1],
+        }
+        if covered is not None:
+            counted = covered if mask is None else covered & mask
+            scores["coverage"] = counted.double().mean().item()
+            if bool(counted.any()):
+                scores["psnr_covered"] = psnr(prediction, target, counted).item()
+        if self.lpips is not None:
+            self.lpips.to(prediction.device)
+            scores["lpips"] = self.lpips(prediction[None], target[None]).item()
+        return scores
+
+    def compute_metrics(self, results: list[dict[str, float]]) -> dict[str, Any]:
+        """Means over the images, their number and size."""
+        if not results:
+            raise ValueError("no image was scored: the split is empty")
+        means: dict[str, Any] = {}
+        for name in ("psnr", "ssim", "lpips", "psnr_cc", "ssim_cc", "psnr_covered", "coverage"):
+            values = [result[name] for result in results if name in result]
+            if values:
+                means[name] = sum(values) / len(values)
+        sizes = sorted({(result["width"], result["height"]) for result in results})
+        means["size"] = ", ".join(f"{width}x{height}" for width, height in sizes)
+        means["n_images"] = len(results)
+        MMLogger.get_current_instance().info(
+            f"{self.prefix}: {len(results)} images of {means['size']} pixels, "
+            f"PSNR {means['psnr']:.2f} dB"
+        )
+        return means
