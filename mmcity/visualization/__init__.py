@@ -1,1 +1,15 @@
-__all__ = []
+from .camera_paths import fly_through
+from .color_maps import colorize_depth, colorize_error, colorize_normals, to_uint8
+from .contact_sheet import contact_sheet
+from .video import write_image, write_video
+
+__all__ = [
+    "colorize_depth",
+    "colorize_error",
+    "colorize_normals",
+    "contact_sheet",
+    "fly_through",
+    "to_uint8",
+    "write_image",
+    "write_video",
+]

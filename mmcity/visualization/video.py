@@ -1,0 +1,109 @@
+"""Films of rendered frames."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from mmcity.utils.fileio import atomic_path
+
+from .color_maps import to_uint8
+
+__all__ = ["write_image", "write_video"]
+
+
+def write_image(path: str | os.PathLike, image) -> None:
+    """Write an image (3, H, W) or (H, W, 3) as PNG or JPEG, whole or not at all."""
+    with atomic_path(path) as temporary:
+        Image.fromarray(to_uint8(image)).save(temporary)
+
+
+def write_video(path: str | os.PathLike, frames: Iterable, fps: float = 24.0) -> int:
+    """Write frames as a film, whole or not at all.
+
+    ``.gif`` is written by Pillow; ``.mp4`` by imageio-ffmpeg (H.264) where it is installed,
+    else by OpenCV (MPEG-4). H.264 wants even sizes: an odd last row or column is cut off.
+
+    Args:
+        path: Target, ``.mp4`` or ``.gif``.
+        frames: Images (3, H, W) or (H, W, 3), all of one size.
+        fps: Frames per second. Defaults to 24.
+
+    Returns:
+        Number of frames.
+
+    Raises:
+        ValueError: On another suffix or without frames.
+        RuntimeError: If no writer works here.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in (".mp4", ".gif"):
+        raise ValueError(f"{path}: expected a name that ends in .mp4 or .gif")
+    pictures = (to_uint8(frame) for frame in frames)
+    first = next(pictures, None)
+    if first is None:
+        raise ValueError(f"{path}: no frames to write")
+
+    def every() -> Iterable[np.ndarray]:
+        yield first
+        yield from pictures
+
+    with atomic_path(path) as temporary:
+        write = _write_gif if suffix == ".gif" else _write_mp4
+        return write(temporary, every(), fps)
+
+
+def _write_gif(path: Path, frames: Iterable[np.ndarray], fps: float) -> int:
+    images = [Image.fromarray(frame) for frame in frames]
+    options = dict(duration=1000 / fps, loop=0, optimize=True)
+    images[0].save(path, save_all=True, append_images=images[1:], **options)
+    return len(images)
+
+
+def _write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float) -> int:
+    frames = (np.ascontiguousarray(f[: len(f) // 2 * 2, : f.shape[1] // 2 * 2]) for f in frames)
+    try:
+        import imageio_ffmpeg
+    except ImportError:
+        return _write_with_opencv(path, frames, fps)
+    count, writer = 0, None
+    try:
+        for frame in frames:
+            if writer is None:
+                size = (frame.shape[1], frame.shape[0])
+                writer = imageio_ffmpeg.write_frames(
+                    str(path),
+                    size,
+                    fps=fps,
+                    quality=7,
+                    macro_block_size=1,
+                    ffmpeg_log_level="error",
+                )
+                writer.send(None)
+            writer.send(frame.tobytes())
+            count += 1
+    finally:
+        if writer is not None:
+            writer.close()
+    return count
+
+
+def _write_with_opencv(path: Path, frames: Iterable[np.ndarray], fps: float) -> int:
+    count, writer = 0, None
+    for frame in frames:
+        if writer is None:
+            size = (frame.shape[1], frame.shape[0])
+            writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), fps, size)
+            if not writer.isOpened():
+                raise RuntimeError(
+                    f"{path}: OpenCV cannot write mp4 here; `pip install imageio-ffmpeg` or "
+                    "write a .gif"
+                )
+        writer.write(frame[..., ::-1])
+        count += 1
+    if writer is not None:
+        writer.release()
+    return count
