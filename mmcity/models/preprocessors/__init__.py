@@ -1,1 +1,3 @@
-__all__ = []
+from .posed_image import PosedImagePreprocessor
+
+__all__ = ["PosedImagePreprocessor"]

@@ -1,0 +1,177 @@
+"""Adaptive density control of 3D Gaussian splatting."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from mmcity.registry import STRATEGIES
+
+from ..splats import SplatParameters
+from .base import Strategy
+from .surgery import duplicate, keep, reset_opacities, split
+
+__all__ = ["DefaultStrategy"]
+
+
+@STRATEGIES.register_module()
+class DefaultStrategy(Strategy):
+    """Clone, split, prune and reset (Kerbl et al. 2023).
+
+    Gaussians whose projected mean feels a large gradient on average are cloned (small
+    ones) or split in two (large ones); those that became transparent or huge are removed;
+    now and then all opacities are lowered, so that only what the images need comes back.
+
+    Args:
+        refine_start: First iteration that may edit. Defaults to 500.
+        refine_stop: Edits end before this iteration. Defaults to 15000.
+        refine_every: Iterations between two edits. Defaults to 100.
+        grow_grad2d: Mean gradient of the projected mean, in units of half the image, from
+            which a Gaussian grows. With ``absgrad`` about four times the usual value fits.
+            Defaults to 2e-4.
+        grow_scale3d: Scale over scene extent up to which a Gaussian is cloned rather than
+            split. Defaults to 0.01.
+        prune_opacity: Opacity below which a Gaussian is removed. Defaults to 0.005.
+        prune_scale3d: Scale over scene extent from which it is removed, once opacities
+            have been reset. Defaults to 0.1.
+        reset_every: Iterations between two resets of the opacities; 0 for never. Defaults
+            to 3000.
+        reset_stop: No reset from this iteration on. Defaults to None: ``refine_stop``.
+        pause_after_reset: Iterations without edits after a reset, since gradients are
+            unusual then. Defaults to 0.
+        absgrad: Average absolute gradients per pixel instead of their sum (AbsGS, Ye et
+            al. 2024). Defaults to False.
+        max_gaussians: Cap on the number of Gaussians. At the cap those with the largest
+            gradients grow first. Defaults to None.
+        seed: Seed of the draws. Defaults to 0.
+    """
+
+    uses_gradients = True
+
+    def __init__(
+        self,
+        refine_start: int = 500,
+        refine_stop: int = 15000,
+        refine_every: int = 100,
+        grow_grad2d: float = 2e-4,
+        grow_scale3d: float = 0.01,
+        prune_opacity: float = 0.005,
+        prune_scale3d: float = 0.1,
+        reset_every: int = 3000,
+        reset_stop: int | None = None,
+        pause_after_reset: int = 0,
+        absgrad: bool = False,
+        max_gaussians: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(seed)
+        self.refine_start = refine_start
+        self.refine_stop = refine_stop
+        self.refine_every = refine_every
+        self.grow_grad2d = grow_grad2d
+        self.grow_scale3d = grow_scale3d
+        self.prune_opacity = prune_opacity
+        self.prune_scale3d = prune_scale3d
+        self.reset_every = reset_every
+        self.reset_stop = refine_stop if reset_stop is None else reset_stop
+        self.pause_after_reset = pause_after_reset
+        self.absgrad = absgrad
+        self.max_gaussians = max_gaussians
+        self.grad2d = torch.zeros(0)  # (N,) sum of gradient norms since the last edit
+        self.count = torch.zeros(0)  # (N,) times seen since the last edit
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Statistics gathered since the last edit."""
+        return {"grad2d": self.grad2d, "count": self.count}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore :meth:`state_dict`."""
+        if set(state) != {"grad2d", "count"}:
+            raise ValueError(
+                f"DefaultStrategy expects 'grad2d' and 'count', received {sorted(state)}: the "
+                "checkpoint was written with another strategy"
+            )
+        self.grad2d, self.count = state["grad2d"], state["count"]
+
+    def step(
+        self,
+        splats: SplatParameters,
+        optimizer: Optimizer,
+        iteration: int,
+        render_meta: list[dict[str, Any]],
+        *,
+        scene_extent: float,
+        means_lr: float,
+    ) -> dict[str, int]:
+        """See :meth:`Strategy.step`."""
+        if iteration >= self.refine_stop:
+            return {}
+        self._gather(splats, render_meta)
+        report: dict[str, int] = {}
+        since_reset = iteration % self.reset_every if self.reset_every else iteration
+        paused = self.reset_every and iteration > self.reset_every
+        paused = paused and since_reset < self.pause_after_reset
+        if iteration > self.refine_start and iteration % self.refine_every == 0 and not paused:
+            report |= self._grow(splats, optimizer, iteration, scene_extent)
+            report |= self._prune(splats, optimizer, iteration, scene_extent)
+            self.grad2d = splats.means.new_zeros(len(splats))
+            self.count = torch.zeros_like(self.grad2d)
+        if self.reset_every and since_reset == 0 and 0 < iteration < self.reset_stop:
+            reset_opacities(splats, optimizer, 2 * self.prune_opacity)
+            report["reset"] = len(splats)
+        return report
+
+    @torch.no_grad()
+    def _gather(self, splats: SplatParameters, render_meta: list[dict[str, Any]]) -> None:
+        if len(self.grad2d) != len(splats):
+            self.grad2d = splats.means.new_zeros(len(splats))
+            self.count = torch.zeros_like(self.grad2d)
+        for meta in render_meta:
+            means2d = meta["means2d"]
+            gradient = means2d.absgrad if self.absgrad else means2d.grad
+            if gradient is None:  # nothing was visible
+                continue
+            half = gradient.new_tensor([meta["width"] / 2, meta["height"] / 2])
+            # The loss is a mean over the views: undo that, so that thresholds do not
+            # depend on the batch size.
+            norms = (gradient * half).norm(dim=-1) * meta["n_views"]  # (nnz,) or (C, N)
+            seen = (meta["radii"] > 0).all(dim=-1)
+            if meta.get("gaussian_ids") is not None:
+                rows = meta["gaussian_ids"][seen]
+            else:
+                rows = seen.nonzero()[..., -1]
+            self.grad2d.index_add_(0, rows, norms[seen])
+            self.count.index_add_(0, rows, torch.ones_like(norms[seen]))
+
+    def _grow(
+        self, splats: SplatParameters, optimizer: Optimizer, iteration: int, scene_extent: float
+    ) -> dict[str, int]:
+        mean_grad = self.grad2d / self.count.clamp_min(1)
+        grows = mean_grad > self.grow_grad2d
+        if self.max_gaussians is not None:
+            room = max(self.max_gaussians - len(splats), 0)
+            if int(grows.sum()) > room:
+                best = mean_grad.argsort(descending=True, stable=True)[:room]
+                grows = torch.zeros_like(grows)
+                grows[best] = True
+        is_small = splats.scales.detach().amax(dim=1) <= self.grow_scale3d * scene_extent
+        cloned = (grows & is_small).nonzero()[:, 0]
+        divided = (grows & ~is_small).nonzero()[:, 0]
+        generator = self._generator(iteration, splats.means.device)
+        if len(cloned):
+            duplicate(splats, optimizer, cloned)
+        if len(divided):
+            split(splats, optimizer, divided, generator)
+        return {"cloned": len(cloned), "split": len(divided)}
+
+    def _prune(
+        self, splats: SplatParameters, optimizer: Optimizer, iteration: int, scene_extent: float
+    ) -> dict[str, int]:
+        gone = splats.opacities.detach() < self.prune_opacity
+        if self.reset_every and iteration > self.reset_every:
+            gone |= splats.scales.detach().amax(dim=1) > self.prune_scale3d * scene_extent
+        pruned = int(gone.sum())
+        if pruned:
+            keep(splats, optimizer, ~gone)
+        return {"pruned": pruned}

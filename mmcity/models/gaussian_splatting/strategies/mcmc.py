@@ -1,0 +1,119 @@
+"""Densification as sampling."""
+
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from mmcity.registry import STRATEGIES
+
+from ..splats import SplatParameters
+from .base import Strategy
+from .surgery import add_copies, covariances, relocate, sample_rows
+
+__all__ = ["MCMCStrategy"]
+
+#: Noise fades with opacity along a sigmoid of this steepness about this transparency.
+NOISE_STEEPNESS = 100.0
+NOISE_CENTRE = 0.995
+#: From this opacity on, the gate is below 1e-4 and the noise is left out.
+NOISE_MAX_OPACITY = 0.1
+
+
+@STRATEGIES.register_module()
+class MCMCStrategy(Strategy):
+    """Relocate dead Gaussians, add up to a cap, shake (Kheradmand et al. 2024).
+
+    The number of Gaussians grows to ``max_gaussians`` and stays there, which bounds cost
+    and memory. It wants the opacity and scale regularisers among the losses.
+
+    Args:
+        max_gaussians: Cap on the number of Gaussians. Defaults to 1_000_000.
+        refine_start: First iteration that may relocate and add. Defaults to 500.
+        refine_stop: Relocation and growth end before this iteration. Defaults to 25000.
+        refine_every: Iterations between two edits. Defaults to 100.
+        growth: Factor of the number of Gaussians at each edit. Defaults to 1.05.
+        min_opacity: A Gaussian at or below it is dead. Defaults to 0.005.
+        noise_lr: Size of the noise in units of the means' learning rate. 0 switches it
+            off. Defaults to 5e5.
+        noise_stop: No noise from this iteration on. Defaults to None: never stops.
+        seed: Seed of the draws. Defaults to 0.
+    """
+
+    def __init__(
+        self,
+        max_gaussians: int = 1_000_000,
+        refine_start: int = 500,
+        refine_stop: int = 25000,
+        refine_every: int = 100,
+        growth: float = 1.05,
+        min_opacity: float = 0.005,
+        noise_lr: float = 5e5,
+        noise_stop: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(seed)
+        self.max_gaussians = max_gaussians
+        self.refine_start = refine_start
+        self.refine_stop = refine_stop
+        self.refine_every = refine_every
+        self.growth = growth
+        self.min_opacity = min_opacity
+        self.noise_lr = noise_lr
+        self.noise_stop = noise_stop
+
+    def step(
+        self,
+        splats: SplatParameters,
+        optimizer: Optimizer,
+        iteration: int,
+        render_meta: list[dict[str, Any]],
+        *,
+        scene_extent: float,
+        means_lr: float,
+    ) -> dict[str, int]:
+        """See :meth:`Strategy.step`."""
+        report: dict[str, int] = {}
+        generator = self._generator(iteration, splats.means.device)
+        is_time = self.refine_start < iteration < self.refine_stop
+        if is_time and iteration % self.refine_every == 0:
+            report["relocated"] = self._relocate(splats, optimizer, generator)
+            report["added"] = self._add(splats, optimizer, generator)
+        if self.noise_lr and (self.noise_stop is None or iteration < self.noise_stop):
+            self._shake(splats, means_lr, generator)
+        return report
+
+    def _relocate(
+        self, splats: SplatParameters, optimizer: Optimizer, generator: torch.Generator
+    ) -> int:
+        opacities = splats.opacities.detach()
+        is_dead = opacities <= self.min_opacity
+        dead = is_dead.nonzero()[:, 0]
+        if len(dead) in (0, len(splats)):
+            return 0
+        alive = torch.where(is_dead, torch.zeros_like(opacities), opacities)
+        sources = sample_rows(alive, len(dead), generator)
+        relocate(splats, optimizer, dead, sources, self.min_opacity)
+        return len(dead)
+
+    def _add(
+        self, splats: SplatParameters, optimizer: Optimizer, generator: torch.Generator
+    ) -> int:
+        wanted = min(self.max_gaussians, int(self.growth * len(splats)))
+        count = max(wanted - len(splats), 0)
+        if count:
+            sources = sample_rows(splats.opacities.detach(), count, generator)
+            add_copies(splats, optimizer, sources, self.min_opacity)
+        return count
+
+    @torch.no_grad()
+    def _shake(self, splats: SplatParameters, means_lr: float, generator: torch.Generator) -> None:
+        opacities = splats.opacities
+        rows = (opacities < NOISE_MAX_OPACITY).nonzero()[:, 0]
+        if not len(rows):
+            return
+        gate = torch.sigmoid(NOISE_STEEPNESS * ((1 - opacities[rows]) - NOISE_CENTRE))
+        noise = torch.randn(len(rows), 3, generator=generator, device=gate.device, dtype=gate.dtype)
+        noise = noise * (gate * self.noise_lr * means_lr)[:, None]  # (M, 3)
+        step = torch.einsum("mij,mj->mi", covariances(splats, rows), noise)
+        splats.means.data.index_add_(0, rows, step)

@@ -1,0 +1,101 @@
+"""Rendering of Gaussians with spherical-harmonic colours through the native operators."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from mmcity.registry import MODELS
+from mmcity.structures import Cameras
+from mmcity_ops import rasterization
+
+__all__ = ["SplatRenderer"]
+
+
+@MODELS.register_module()
+class SplatRenderer(nn.Module):
+    """Settings of :func:`mmcity_ops.rasterization` and the background behind it.
+
+    Args:
+        antialiased: Correct opacities for the low-pass filter, so that the look does not
+            change with the resolution (Mip-Splatting, Yu et al. 2024). Defaults to False.
+        eps2d: Variance in px^2 that the low-pass filter adds. Defaults to 0.3.
+        near_plane: Nearest depth, world units. Defaults to 0.01.
+        far_plane: Farthest depth, world units. Defaults to 1e10.
+        radius_clip: Gaussians with at most this radius in px are skipped. Defaults to 0.0.
+        tile_size: Edge of a tile in px. Defaults to 16.
+        packed: Keep rows of visible Gaussians only. Defaults to True.
+        background: Config of the background. Defaults to black.
+    """
+
+    def __init__(
+        self,
+        antialiased: bool = False,
+        eps2d: float = 0.3,
+        near_plane: float = 0.01,
+        far_plane: float = 1e10,
+        radius_clip: float = 0.0,
+        tile_size: int = 16,
+        packed: bool = True,
+        background: dict | None = None,
+    ) -> None:
+        super().__init__()
+        self.options = dict(
+            rasterize_mode="antialiased" if antialiased else "classic",
+            eps2d=eps2d,
+            near_plane=near_plane,
+            far_plane=far_plane,
+            radius_clip=radius_clip,
+            tile_size=tile_size,
+            packed=packed,
+        )
+        self.background = MODELS.build(background or dict(type="ConstantBackground"))
+
+    def forward(
+        self,
+        means: Tensor,
+        quats: Tensor,
+        scales: Tensor,
+        opacities: Tensor,
+        sh: tuple[Tensor, Tensor],
+        cameras: Cameras,
+        *,
+        sh_degree: int,
+        with_depth: bool = False,
+        absgrad: bool = False,
+    ) -> dict[str, Any]:
+        """Render cameras of one size.
+
+        Args:
+            means: (N, 3) world units.
+            quats: (N, 4) wxyz.
+            scales: (N, 3) world units.
+            opacities: (N,) in [0, 1].
+            sh: Coefficients (N, 1, 3) and (N, K - 1, 3).
+            cameras: C cameras of one size.
+            sh_degree: Degree in use.
+            with_depth: Also render the expected z-depth. Defaults to False.
+            absgrad: Keep absolute gradients of the projected means. Defaults to False.
+
+        Returns:
+            ``rgb`` (C, H, W, 3) not clamped, ``alpha`` (C, H, W, 1), ``depth`` (C, H, W, 1) or
+            None, ``meta`` of the rasterization.
+        """
+        width, height = cameras.one_size()
+        images, alphas, meta = rasterization(
+            means,
+            quats,
+            scales,
+            opacities,
+            sh,
+            cameras.viewmats,
+            cameras.Ks,
+            width,
+            height,
+            sh_degree=sh_degree,
+            render_mode="RGB+ED" if with_depth else "RGB",
+            camera_model=cameras.camera_model,
+            absgrad=absgrad,
+            **self.options,
+        )
+        rgb = images[..., :3] + (1 - alphas) * self.background(cameras)
+        return dict(rgb=rgb, alpha=alphas, depth=images[..., 3:] if with_depth else None, meta=meta)
