@@ -83,7 +83,9 @@ def align_point_maps(source: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor
         One per batch entry.
     """
     weights = (source[1] * target[1]).sqrt()
-    return [Sim3.from_points(a, b, w) for a, b, w in zip(source[0], target[0], weights)]
+    sims = (Sim3.from_points(a, b, w) for a, b, w in zip(source[0], target[0], weights))
+    # Chains of transforms are kept exact and in one place.
+    return [sim.to("cpu", torch.float64) for sim in sims]
 
 
 class ChunkStitcher:
@@ -104,7 +106,7 @@ class ChunkStitcher:
         """Forget all chunks."""
         #: Chunk to world, ``[chunk][batch]``; loop closure changes earlier entries.
         self.transforms: list[list[Sim3]] = []
-        #: The same as they were when results were handed out.
+        #: The same as used for the results that were handed out.
         self.emitted: list[list[Sim3]] = []
         #: First step of each chunk.
         self.starts: list[int] = []
@@ -123,16 +125,18 @@ class ChunkStitcher:
             self._close_loop(local, images, outputs["descriptor"])
             if step == self.starts[-1]:
                 self._add_keyframe(local, images, outputs["descriptor"])
-        placed = transform_outputs(outputs, self.transforms[-1])
-        self._overlap.append(sample_points(placed))
-        return placed
+        self._overlap.append(local)
+        # A loop closed within a chunk takes effect from the next one on, so that one
+        # transform holds for all results of a chunk.
+        return transform_outputs(outputs, self.emitted[-1])
 
     def begin_chunk(self, overlap: Sequence[Mapping[str, Tensor]]) -> None:
         """Align a new chunk by its outputs on the last steps of the old one."""
         parts = [sample_points(outputs) for outputs in overlap]
         source = tuple(torch.cat(p, dim=1) for p in zip(*parts))
-        target = tuple(torch.cat(p, dim=1) for p in zip(*self._overlap))
-        self._open(align_point_maps(source, target), -1)
+        points, conf = (torch.cat(p, dim=1) for p in zip(*self._overlap))
+        points = torch.stack([sim(p) for sim, p in zip(self.transforms[-1], points)])
+        self._open(align_point_maps(source, (points, conf)), -1)
 
     def _open(self, sims: list[Sim3], start: int) -> None:
         self.transforms.append(sims)
@@ -213,7 +217,7 @@ class ChunkStitcher:
         """Restore :meth:`state_dict`."""
 
         def sims(chunks: list[list[Tensor]]) -> list[list[Sim3]]:
-            return [[Sim3.from_matrix(matrix.to(device)) for matrix in one] for one in chunks]
+            return [[Sim3.from_matrix(matrix) for matrix in one] for one in chunks]
 
         self.reset()
         self.transforms, self.emitted = sims(state["transforms"]), sims(state["emitted"])

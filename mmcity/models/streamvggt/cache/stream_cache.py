@@ -35,7 +35,7 @@ class _StepTable:
         entries = torch.arange(len(page), device=page.device)
         for name in ("ids", "descriptors"):
             table = getattr(self, name).clone()
-            table[entries, page] = table[:, -1]
+            table[entries, page] = getattr(self, name)[:, -1]
             setattr(self, name, table[:, :-1])
 
 
