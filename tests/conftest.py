@@ -28,3 +28,18 @@ def real_data_dir(name: str) -> Path:
     if not (root / name).is_dir():
         pytest.skip(f"real data '{name}' not found below {root} (set MMCITY_DATA)")
     return root / name
+
+
+@pytest.fixture(scope="session")
+def toytown_citygsx(tmp_path_factory) -> Path:
+    """Folder of a very small aerial toy scene (8 images of 96x72, one town block)."""
+    from mmcity.datasets.toytown import ToytownConfig
+    from mmcity.datasets.toytown.writers import write_citygsx
+
+    return write_citygsx(
+        tmp_path_factory.mktemp("toytown") / "citygsx",
+        ToytownConfig(seed=3, blocks=(1, 1)),
+        image_size=(96, 72),
+        num_images=8,
+        num_points=1500,
+    )

@@ -15,7 +15,10 @@ __all__ = ["Lot", "add_building", "plan_lots"]
 
 _STOREY = 3.0
 _WALLS = (
-    (Material.BRICK, [(0.34, 0.13, 0.085), (0.42, 0.2, 0.12), (0.28, 0.1, 0.075), (0.45, 0.33, 0.2)]),
+    (
+        Material.BRICK,
+        [(0.34, 0.13, 0.085), (0.42, 0.2, 0.12), (0.28, 0.1, 0.075), (0.45, 0.33, 0.2)],
+    ),
     (
         Material.PLASTER,
         [
@@ -173,8 +176,15 @@ def _add_wing(
     for side in range(4):
         a, b = base[side], base[(side + 1) % 4]
         _add_wall(
-            builder, at(*a, z0), at(*b, z0), z1 - z0 + parapet, storeys, style, rng,
-            is_ground=first == 0, is_street=is_front and side == 0,
+            builder,
+            at(*a, z0),
+            at(*b, z0),
+            z1 - z0 + parapet,
+            storeys,
+            style,
+            rng,
+            is_ground=first == 0,
+            is_street=is_front and side == 0,
         )
     roof_args = {"instance": style.instance, "seed": style.seed}
     if roof == "flat":
@@ -187,8 +197,13 @@ def _add_wing(
             size = (*rng.uniform(0.8, 2.4, 2), rng.uniform(0.6, 1.6))
             cx, cy = rng.uniform(x0 + 1.6, x1 - 1.6), rng.uniform(y0 + 1.6, y1 - 1.6)
             builder.box(
-                at(cx, cy, z1 + size[2] / 2), size, lot.yaw, Material.METAL, WorldClass.BUILDING,
-                color=(0.45, 0.46, 0.47), **roof_args,
+                at(cx, cy, z1 + size[2] / 2),
+                size,
+                lot.yaw,
+                Material.METAL,
+                WorldClass.BUILDING,
+                color=(0.45, 0.46, 0.47),
+                **roof_args,
             )
         return z1 + parapet
     rise = min(w, d) / 2 * float(rng.uniform(0.55, 0.95))
@@ -197,8 +212,13 @@ def _add_wing(
         cx, cy = rng.uniform(x0 + 1, x1 - 1), y + rng.uniform(-0.2, 0.2) * d
         height = rise + 0.8
         builder.box(
-            at(cx, cy, z1 + height / 2), (0.6, 0.8, height), lot.yaw, Material.BRICK,
-            WorldClass.BUILDING, color=(0.3, 0.13, 0.09), **roof_args,
+            at(cx, cy, z1 + height / 2),
+            (0.6, 0.8, height),
+            lot.yaw,
+            Material.BRICK,
+            WorldClass.BUILDING,
+            color=(0.3, 0.13, 0.09),
+            **roof_args,
         )
     return z1 + rise
 
@@ -213,10 +233,19 @@ def _add_parapet(
     kwargs = {"color": style.trim, "instance": style.instance, "seed": style.seed}
     for k in range(4):
         n = (k + 1) % 4
-        top = [at(*outer[k], z + height), at(*outer[n], z + height),
-               at(*inner[n], z + height), at(*inner[k], z + height)]
+        top = [
+            at(*outer[k], z + height),
+            at(*outer[n], z + height),
+            at(*inner[n], z + height),
+            at(*inner[k], z + height),
+        ]
         builder.patch(top, Material.KERB, WorldClass.BUILDING, **kwargs)
-        face = [at(*inner[n], z), at(*inner[k], z), at(*inner[k], z + height), at(*inner[n], z + height)]
+        face = [
+            at(*inner[n], z),
+            at(*inner[k], z),
+            at(*inner[k], z + height),
+            at(*inner[n], z + height),
+        ]
         builder.patch(face, Material.PLASTER, WorldClass.BUILDING, **kwargs)
 
 
@@ -241,12 +270,21 @@ def _add_pitched_roof(
     tile = {"color": style.tile, **kwargs}
     e0, e1 = (x0 - over, x1 + over)
     for t in (y0 - over, y1 + over):
-        corners = [point(e0, t, -drop), point(e1, t, -drop), point(r1, middle, rise), point(r0, middle, rise)]
+        corners = [
+            point(e0, t, -drop),
+            point(e1, t, -drop),
+            point(r1, middle, rise),
+            point(r0, middle, rise),
+        ]
         builder.patch(corners, Material.ROOF_TILE, WorldClass.BUILDING, **tile)
     for s, r in ((x0, r0), (x1, r1)):
         outward = -over if s == x0 else over
         if kind == "hip":
-            corners = [point(s + outward, y0 - over, -drop), point(s + outward, y1 + over, -drop), point(r, middle, rise)]
+            corners = [
+                point(s + outward, y0 - over, -drop),
+                point(s + outward, y1 + over, -drop),
+                point(r, middle, rise),
+            ]
             material, color = Material.ROOF_TILE, style.tile
         else:
             corners = [point(s, y0, 0), point(s, y1, 0), point(s, middle, rise)]
@@ -254,8 +292,13 @@ def _add_pitched_roof(
         axis_u = (corners[1] - corners[0]) / np.linalg.norm(corners[1] - corners[0])
         up = corners[2] - 0.5 * (corners[0] + corners[1])
         row = builder.surface(
-            material, WorldClass.BUILDING, color=color, origin=corners[0], axis_u=axis_u,
-            axis_v=up / np.linalg.norm(up), **kwargs,
+            material,
+            WorldClass.BUILDING,
+            color=color,
+            origin=corners[0],
+            axis_u=axis_u,
+            axis_v=up / np.linalg.norm(up),
+            **kwargs,
         )
         builder.triangles(np.array(corners), np.array([[0, 1, 2]]), row)
 
@@ -278,12 +321,22 @@ def _add_wall(
     up = np.array([0.0, 0, 1])
     common = {"instance": style.instance, "seed": style.seed}
     wall = builder.surface(
-        style.material, WorldClass.BUILDING, color=style.color, origin=start, axis_u=d, axis_v=up,
+        style.material,
+        WorldClass.BUILDING,
+        color=style.color,
+        origin=start,
+        axis_u=d,
+        axis_v=up,
         **common,
     )
     reveal = builder.surface(
-        Material.PLASTER, WorldClass.BUILDING, color=style.trim, origin=start, axis_u=d,
-        axis_v=up, **common,
+        Material.PLASTER,
+        WorldClass.BUILDING,
+        color=style.trim,
+        origin=start,
+        axis_u=d,
+        axis_v=up,
+        **common,
     )
 
     def at(s: float, z: float, depth: float = 0.0) -> np.ndarray:
@@ -317,8 +370,12 @@ def _add_wall(
             plain(s0, s1, b, lintel)
             t = style.inset
             builder.patch(
-                [at(s0, a, t), at(s1, a, t), at(s1, b, t), at(s0, b, t)], material,
-                WorldClass.BUILDING, color=color, instance=style.instance, seed=seed,
+                [at(s0, a, t), at(s1, a, t), at(s1, b, t), at(s0, b, t)],
+                material,
+                WorldClass.BUILDING,
+                color=color,
+                instance=style.instance,
+                seed=seed,
             )
             for e in (
                 [at(s0, a), at(s1, a), at(s1, a, t), at(s0, a, t)],
@@ -337,14 +394,32 @@ def _add_wall(
         yaw = float(np.arctan2(d[1], d[0]))
         if style.has_shops:  # name board above the shop windows
             board = 0.6 * length
-            corners = [at(length / 2 - board / 2, 2.95, -0.1), at(length / 2 + board / 2, 2.95, -0.1),
-                       at(length / 2 + board / 2, 3.45, -0.1), at(length / 2 - board / 2, 3.45, -0.1)]
-            builder.box(at(length / 2, 3.2, -0.04), (board, 0.1, 0.5), yaw, Material.PLAIN,
-                        WorldClass.BUILDING, color=style.accent, **common)
+            corners = [
+                at(length / 2 - board / 2, 2.95, -0.1),
+                at(length / 2 + board / 2, 2.95, -0.1),
+                at(length / 2 + board / 2, 3.45, -0.1),
+                at(length / 2 - board / 2, 3.45, -0.1),
+            ]
+            builder.box(
+                at(length / 2, 3.2, -0.04),
+                (board, 0.1, 0.5),
+                yaw,
+                Material.PLAIN,
+                WorldClass.BUILDING,
+                color=style.accent,
+                **common,
+            )
             builder.patch(corners, Material.SIGN, WorldClass.BUILDING, color=style.accent, **common)
         else:
-            builder.box(at(length / 2, 3.35, -0.03), (length, 0.12, 0.2), yaw, Material.KERB,
-                        WorldClass.BUILDING, color=style.trim, **common)
+            builder.box(
+                at(length / 2, 3.35, -0.03),
+                (length, 0.12, 0.2),
+                yaw,
+                Material.KERB,
+                WorldClass.BUILDING,
+                color=style.trim,
+                **common,
+            )
 
 
 def _row_of_openings(
@@ -367,9 +442,7 @@ def _row_of_openings(
             half = 0.5 * style.spacing - 0.18
             rows.append((c - half, c + half, 0.15, 2.5, Material.SHOP, style.accent, seed))
         else:
-            rows.append(
-                (c - w / 2, c + w / 2, 0.85, 0.85 + h, Material.WINDOW, style.frame, seed)
-            )
+            rows.append((c - w / 2, c + w / 2, 0.85, 0.85 + h, Material.WINDOW, style.frame, seed))
     return rows
 
 
@@ -379,7 +452,21 @@ def _add_balcony(
     yaw = float(np.arctan2(d[1], d[0]))
     width = s1 - s0 + 0.7
     common = {"instance": style.instance, "seed": style.seed}
-    builder.box(at((s0 + s1) / 2, floor + 0.05, -0.5), (width, 1.0, 0.15), yaw, Material.KERB,
-                WorldClass.BUILDING, color=style.trim, **common)
-    builder.box(at((s0 + s1) / 2, floor + 0.6, -0.98), (width, 0.05, 0.95), yaw, Material.METAL,
-                WorldClass.BUILDING, color=(0.1, 0.11, 0.12), **common)
+    builder.box(
+        at((s0 + s1) / 2, floor + 0.05, -0.5),
+        (width, 1.0, 0.15),
+        yaw,
+        Material.KERB,
+        WorldClass.BUILDING,
+        color=style.trim,
+        **common,
+    )
+    builder.box(
+        at((s0 + s1) / 2, floor + 0.6, -0.98),
+        (width, 0.05, 0.95),
+        yaw,
+        Material.METAL,
+        WorldClass.BUILDING,
+        color=(0.1, 0.11, 0.12),
+        **common,
+    )

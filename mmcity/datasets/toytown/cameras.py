@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmcity.datasets.toytown.meshes import unit
+from mmcity.structures import geometry
 
 __all__ = ["View", "look_at"]
 
@@ -41,10 +41,7 @@ class View:
     @property
     def world_to_cam(self) -> np.ndarray:
         """(4, 4) inverse of the rigid pose."""
-        out = np.eye(4)
-        out[:3, :3] = self.cam_to_world[:3, :3].T
-        out[:3, 3] = -out[:3, :3] @ self.center
-        return out
+        return geometry.se3_inverse(self.cam_to_world)
 
     def pixel_grid(self) -> np.ndarray:
         """(H, W, 2) pixel centres."""
@@ -67,9 +64,7 @@ class View:
         x, y = local[:, 0] / safe, local[:, 1] / safe
         if any(self.distortion):
             x, y = self._distort(x, y)
-        pixels = np.column_stack(
-            [self.K[0, 0] * x + self.K[0, 2], self.K[1, 1] * y + self.K[1, 2]]
-        )
+        pixels = np.column_stack([self.K[0, 0] * x + self.K[0, 2], self.K[1, 1] * y + self.K[1, 2]])
         return pixels, z
 
     def _distort(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -90,15 +85,9 @@ class View:
         return x, y
 
 
-def look_at(eye: np.ndarray, target: np.ndarray, up: tuple = (0.0, 0.0, 1.0)) -> np.ndarray:
+def look_at(
+    eye: np.ndarray, target: np.ndarray, up: tuple[float, float, float] = (0.0, 0.0, 1.0)
+) -> np.ndarray:
     """Camera-to-world pose (4, 4) at ``eye`` that looks at ``target``, image up along ``up``."""
-    eye = np.asarray(eye, dtype=np.float64)
-    forward = unit(np.asarray(target, dtype=np.float64) - eye)
-    right = np.cross(forward, np.asarray(up, dtype=np.float64))
-    if np.linalg.norm(right) < 1e-9:
-        raise ValueError(f"look_at needs an up direction off the line of sight, got up={up}")
-    right = unit(right)
-    pose = np.eye(4)
-    pose[:3, :3] = np.column_stack([right, np.cross(forward, right), forward])
-    pose[:3, 3] = eye
-    return pose
+    vectors = [np.asarray(v, dtype=np.float64) for v in (eye, target, up)]
+    return geometry.se3_inverse(geometry.look_at(*vectors))

@@ -50,10 +50,7 @@ def inset(polygon: np.ndarray, distance: float) -> np.ndarray:
     normals = np.column_stack([-edges[:, 1], edges[:, 0]]) / np.hypot(*edges.T)[:, None]
     offsets = (polygon * normals).sum(1) + distance
     out = np.array(
-        [
-            np.linalg.solve(normals[[i - 1, i]], offsets[[i - 1, i]])
-            for i in range(len(polygon))
-        ]
+        [np.linalg.solve(normals[[i - 1, i]], offsets[[i - 1, i]]) for i in range(len(polygon))]
     )
     if ((np.roll(out, -1, axis=0) - out) * edges).sum(1).min() <= 0:
         return np.zeros((0, 2))

@@ -114,7 +114,7 @@ def make_street_plan(config: ToytownConfig, rng: np.random.Generator) -> StreetP
         diagonals = [free.pop() for _ in range(min(max(1, len(cells) // 9), len(free)))]
 
     removed = set()
-    for (i, j), (k, l) in merges.items():
+    for (i, _), (k, l) in merges.items():
         removed.add((node(k, l), node(k, l + 1)) if k > i else (node(k, l), node(k + 1, l)))
     roads = []
     for i in range(nx + 1):

@@ -38,11 +38,11 @@ class Lighting:
     @classmethod
     def from_config(cls, config: ToytownConfig) -> "Lighting":
         presets = {
-            "day": (42.0, (1.3, 1.2, 1.02), (0.36, 0.42, 0.52), (0.15, 0.14, 0.12),
+            "day": (42.0, (1.75, 1.62, 1.38), (0.46, 0.53, 0.64), (0.2, 0.19, 0.16),
                     (0.13, 0.28, 0.62), (0.62, 0.72, 0.84), 0.45),
-            "overcast": (50.0, (0.08, 0.08, 0.08), (0.82, 0.86, 0.9), (0.22, 0.22, 0.21),
+            "overcast": (50.0, (0.08, 0.08, 0.08), (1.1, 1.15, 1.2), (0.3, 0.3, 0.29),
                          (0.5, 0.54, 0.6), (0.7, 0.72, 0.75), 0.9),
-            "evening": (12.0, (1.35, 0.85, 0.45), (0.3, 0.33, 0.45), (0.13, 0.1, 0.09),
+            "evening": (12.0, (1.9, 1.2, 0.65), (0.42, 0.45, 0.6), (0.13, 0.1, 0.09),
                         (0.14, 0.22, 0.48), (0.9, 0.66, 0.46), 0.35),
         }  # fmt: skip
         elevation, *colors, clouds = presets[config.lighting]
@@ -75,7 +75,7 @@ class Lighting:
         n = normal.astype(np.float32)
         direct = np.clip(n @ self.sun.astype(np.float32), 0, 1) * lit
         up = 0.5 + 0.5 * n[:, 2]
-        ambient = (self.sky_color * up[:, None] + self.ground_color * (1 - up)[:, None])
+        ambient = self.sky_color * up[:, None] + self.ground_color * (1 - up)[:, None]
         return albedo * (self.sun_color * direct[:, None] + ambient * openness[:, None])
 
     def haze(self, color: np.ndarray, distance: np.ndarray) -> np.ndarray:
@@ -114,7 +114,9 @@ class Canyon:
 
 def _box_blur(grid: np.ndarray, radius: int) -> np.ndarray:
     for axis in (0, 1):
-        padded = np.pad(grid, [(radius + 1, radius) if k == axis else (0, 0) for k in (0, 1)], "edge")
+        padded = np.pad(
+            grid, [(radius + 1, radius) if k == axis else (0, 0) for k in (0, 1)], "edge"
+        )
         total = np.cumsum(padded, axis=axis, dtype=np.float64)
         n = 2 * radius + 1
         upper = np.take(total, range(n, total.shape[axis]), axis=axis)

@@ -10,7 +10,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from mmcity.datasets.toytown.noise import cell_hash, fbm, pulse, ridge
+from mmcity.datasets.toytown.noise import cell_hash, fbm, fbm3, pulse, ridge
 
 __all__ = ["Material", "Patch", "albedo"]
 
@@ -88,7 +88,8 @@ def _asphalt(p: Patch) -> np.ndarray:
     # Patches where the road was opened: cells of a coarse grid, darker and smoother.
     patch = (cell_hash(p.u / 5.3, p.v / 4.1, 13) > 0.9).astype(np.float32)
     crack = np.abs(fbm(p.u, p.v, p.footprint, 14, 0.35, 3, 0.6))
-    crack = np.clip(1 - crack / (0.02 + p.footprint), 0, 1) * np.clip(0.04 / p.footprint, 0, 1)
+    crack = np.clip(1 - crack / (0.008 + p.footprint), 0, 1) * np.clip(0.012 / p.footprint, 0, 1)
+    crack = crack * (fbm(p.u, p.v, p.footprint, 16, 0.11, 2) > 0.1)
     return _shade(p.color, (1 + 0.16 * wear + 0.2 * grain) * (1 - 0.22 * patch) * (1 - 0.4 * crack))
 
 
@@ -101,7 +102,9 @@ def _tiles(p: Patch, du: float, dv: float, joint: float, shift: float) -> tuple:
     """Cells of a running bond: joint coverage (N,) and a random number per cell (N,)."""
     row = np.floor(p.v / dv)
     along = p.u + shift * du * np.mod(row, 2)
-    cover = 1 - (1 - pulse(along, du, joint, p.footprint)) * (1 - pulse(p.v, dv, joint, p.footprint))
+    cover = 1 - (1 - pulse(along, du, joint, p.footprint)) * (
+        1 - pulse(p.v, dv, joint, p.footprint)
+    )
     # Cells smaller than the footprint must not flicker: fade the variation to its mean.
     keep = np.clip(2 - 2 * p.footprint / min(du, dv), 0, 1)
     return cover, (cell_hash(along / du, row, p.seed) - 0.5) * keep
@@ -176,7 +179,9 @@ def _pane(p: Patch) -> np.ndarray:
     cloud = fbm(p.u + 3 * room, p.v, p.footprint, p.seed, 0.8, 3)
     glass = _mix((0.025, 0.032, 0.04), (0.16, 0.21, 0.27), np.clip(0.75 * rise + 0.4 * cloud, 0, 1))
     curtain = (room > 0.62) * ridge(
-        np.abs(p.u / np.maximum(p.extent[:, 0], 0.1) - 0.5), 0.24 + 0.2 * (room - 0.62), 9.0,
+        np.abs(p.u / np.maximum(p.extent[:, 0], 0.1) - 0.5),
+        0.24 + 0.2 * (room - 0.62),
+        9.0,
         p.footprint,
     )
     folds = 0.85 + 0.15 * np.sin(p.u * 45.0) * np.clip(1.5 - p.footprint * 20, 0, 1)
@@ -199,15 +204,15 @@ def _window(p: Patch) -> np.ndarray:
 
 def _door(p: Patch) -> np.ndarray:
     width, height = p.extent[:, 0], p.extent[:, 1]
-    panel = (
-        ridge(p.u, 0.15 * width, 0.85 * width, p.footprint)
-        * (1 - pulse(p.v + 0.1, height / 3, 0.12, p.footprint))
+    panel = ridge(p.u, 0.15 * width, 0.85 * width, p.footprint) * (
+        1 - pulse(p.v + 0.1, height / 3, 0.12, p.footprint)
     )
     light = ridge(p.v, 0.82 * height, 0.94 * height, p.footprint) * ridge(
         p.u, 0.2 * width, 0.8 * width, p.footprint
     )
-    base = _shade(p.color, (1 + 0.1 * fbm(p.u * 6, p.v, p.footprint * 6, p.seed, 1.0, 2))
-                  * (1 - 0.25 * panel))
+    base = _shade(
+        p.color, (1 + 0.1 * fbm(p.u * 6, p.v, p.footprint * 6, p.seed, 1.0, 2)) * (1 - 0.25 * panel)
+    )
     return _mix(base, (0.08, 0.1, 0.12), light)
 
 
@@ -264,13 +269,11 @@ def _rubber(p: Patch) -> np.ndarray:
 
 
 def _leaves(p: Patch) -> np.ndarray:
-    # Two oblique planes through the solid, so that no direction of a crown is stretched.
-    a, b = p.u + 0.8 * p.w, p.v - 0.6 * p.w
-    c, d = p.v + 0.7 * p.u, p.w - 0.5 * p.u
-    clump = fbm(a, b, p.footprint, p.seed, 0.9, 2) + fbm(c, d, p.footprint, p.seed, 1.1, 2)
-    leaf = fbm(a, b, p.footprint, 51, 4.5, 3, 0.9) + fbm(c, d, p.footprint, 52, 5.0, 3, 0.9)
-    light = np.clip(1 + 0.3 * clump + 0.34 * leaf, 0.2, 2.2)
-    warm = np.stack([1 + 0.2 * leaf, np.ones_like(leaf), 1 - 0.15 * leaf], axis=1)
+    solid = np.column_stack([p.u, p.v, p.w])
+    clump = fbm3(solid, p.footprint, p.seed, 0.9, 2)
+    leaf = fbm3(solid, p.footprint, 51, 3.6, 3, 0.95)
+    light = np.clip(1 + 0.4 * clump + 0.6 * leaf, 0.15, 2.4)
+    warm = np.stack([1 + 0.25 * leaf, np.ones_like(leaf), 1 - 0.2 * leaf], axis=1)
     return _shade(p.color, light) * warm
 
 

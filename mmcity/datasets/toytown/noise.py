@@ -7,11 +7,12 @@ its mean instead of aliasing.
 
 import numpy as np
 
-__all__ = ["cell_hash", "fbm", "pulse", "ridge", "value_noise"]
+__all__ = ["cell_hash", "fbm", "fbm3", "pulse", "ridge", "value_noise"]
 
 _TABLE = np.random.Generator(np.random.PCG64(20240607)).random(1 << 16).astype(np.float32)
 _PRIME_U = np.uint32(0x9E3779B1)
 _PRIME_V = np.uint32(0x85EBCA77)
+_PRIME_W = np.uint32(0xC2B2AE3D)
 _SHIFT = np.uint32(16)
 
 
@@ -86,6 +87,35 @@ def fbm(
             break
         key = np.asarray(seed, dtype=np.uint32) + np.uint32(7919 * octave)
         total += (amplitude * weight) * (2.0 * value_noise(u * f, v * f, key) - 1.0)
+        amplitude *= np.float32(gain)
+    return total
+
+
+def fbm3(
+    p: np.ndarray,
+    footprint: np.ndarray,
+    seed: np.ndarray | int,
+    frequency: float,
+    octaves: int = 3,
+    gain: float = 0.5,
+) -> np.ndarray:
+    """As :func:`fbm` for points (N, 3) of a solid."""
+    total = np.zeros(len(p), dtype=np.float32)
+    amplitude = np.float32(1.0)
+    for octave in range(octaves):
+        f = np.float32(frequency * 2**octave)
+        weight = np.clip(2.0 - (2.0 * f) * footprint, 0.0, 1.0)
+        if not weight.any():
+            break
+        z = p[:, 2] * f
+        layer = np.floor(z)
+        fz = z - layer
+        fz = fz * fz * (3.0 - 2.0 * fz)
+        key = np.asarray(seed, dtype=np.uint32) + np.uint32(7919 * octave)
+        key = key + layer.astype(np.int32).view(np.uint32) * _PRIME_W
+        low = value_noise(p[:, 0] * f, p[:, 1] * f, key)
+        high = value_noise(p[:, 0] * f, p[:, 1] * f, key + _PRIME_W)
+        total += (amplitude * weight) * (2.0 * (low + (high - low) * fz) - 1.0)
         amplitude *= np.float32(gain)
     return total
 

@@ -25,7 +25,9 @@ class RayCaster:
         """
         raise NotImplementedError
 
-    def occluded(self, origins: np.ndarray, directions: np.ndarray, limit: np.ndarray) -> np.ndarray:
+    def occluded(
+        self, origins: np.ndarray, directions: np.ndarray, limit: np.ndarray
+    ) -> np.ndarray:
         """Whether anything lies within ``limit`` (N,) metres, (N,) bool."""
         raise NotImplementedError
 
@@ -61,7 +63,9 @@ class _EmbreeCaster(RayCaster):
         distance = np.where(missed, np.float32(np.inf), result["tfar"])
         return face, distance, result["u"], result["v"]
 
-    def occluded(self, origins: np.ndarray, directions: np.ndarray, limit: np.ndarray) -> np.ndarray:
+    def occluded(
+        self, origins: np.ndarray, directions: np.ndarray, limit: np.ndarray
+    ) -> np.ndarray:
         limit = np.ascontiguousarray(np.minimum(limit, 1e30), dtype=np.float32)
         found = self._scene.run(
             np.ascontiguousarray(origins, dtype=np.float32),
@@ -112,7 +116,9 @@ class _BvhCaster(RayCaster):
     def hit(self, origins: np.ndarray, directions: np.ndarray) -> tuple:
         return self._trace(origins, directions, np.full(len(origins), np.inf))
 
-    def occluded(self, origins: np.ndarray, directions: np.ndarray, limit: np.ndarray) -> np.ndarray:
+    def occluded(
+        self, origins: np.ndarray, directions: np.ndarray, limit: np.ndarray
+    ) -> np.ndarray:
         return self._trace(origins, directions, np.asarray(limit, dtype=np.float64))[0] >= 0
 
     def _trace(self, origins: np.ndarray, directions: np.ndarray, best: np.ndarray) -> tuple:

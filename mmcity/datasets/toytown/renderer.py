@@ -160,7 +160,9 @@ class Renderer:
         flip = np.where(along > 0, -1.0, 1.0)[:, None]
         normal = normal * flip
         # A smooth normal must not look away from the side that is seen.
-        shading = np.where(((shading * flip) * normal).sum(1, keepdims=True) < 0, normal, shading * flip)
+        shading = np.where(
+            ((shading * flip) * normal).sum(1, keepdims=True) < 0, normal, shading * flip
+        )
         if rotation is not None:
             normal = np.einsum("nij,nj->ni", rotation, normal)
             shading = np.einsum("nij,nj->ni", rotation, shading)

@@ -50,7 +50,12 @@ def _painted(
 ) -> None:
     side = np.array([-along[1], along[0]]) * (width / 2)
     half = along * (length / 2)
-    corners = [center - half - side, center + half - side, center + half + side, center - half + side]
+    corners = [
+        center - half - side,
+        center + half - side,
+        center + half + side,
+        center - half + side,
+    ]
     builder.quad([[*c, _PAINT] for c in corners], surface)
 
 
@@ -93,8 +98,13 @@ def _add_block(
         a, b = outer[i], outer[(i + 1) % len(outer)]
         if np.hypot(*(b - a)) > 1e-6:
             face = [[*a, 0.0], [*b, 0.0], [*b, z], [*a, z]]
-            builder.patch(face, Material.KERB, WorldClass.SIDEWALK, color=(0.4, 0.39, 0.37),
-                          seed=int(arc[i] * 10))
+            builder.patch(
+                face,
+                Material.KERB,
+                WorldClass.SIDEWALK,
+                color=(0.4, 0.39, 0.37),
+                seed=int(arc[i] * 10),
+            )
     paving = builder.surface(
         Material.PAVING, WorldClass.SIDEWALK, color=_SIDEWALK_COLOR, seed=int(rng.integers(1 << 31))
     )
@@ -138,8 +148,12 @@ def _add_lawn(
     heights = np.stack([park_height(r, polygon, z) for r in rings])
     heights[0] = z
     count = len(border)
-    points = np.concatenate([np.dstack([rings, heights[..., None]]).reshape(-1, 3),
-                             [[*center, float(park_height(center[None], polygon, z)[0])]]])
+    points = np.concatenate(
+        [
+            np.dstack([rings, heights[..., None]]).reshape(-1, 3),
+            [[*center, float(park_height(center[None], polygon, z)[0])]],
+        ]
+    )
     faces = []
     i, j = np.arange(count), (np.arange(count) + 1) % count
     for r in range(len(shares) - 1):
@@ -147,7 +161,9 @@ def _add_lawn(
         faces += [np.column_stack([a + i, a + j, b + j]), np.column_stack([a + i, b + j, b + i])]
     last = (len(shares) - 1) * count
     faces.append(np.column_stack([last + i, last + j, np.full(count, len(points) - 1)]))
-    builder.triangles(points, np.concatenate(faces), surface, _smooth(points, np.concatenate(faces)))
+    builder.triangles(
+        points, np.concatenate(faces), surface, _smooth(points, np.concatenate(faces))
+    )
 
 
 def _smooth(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:

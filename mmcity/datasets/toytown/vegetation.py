@@ -50,7 +50,12 @@ def add_tree(
     color = _AUTUMN if rng.random() < 0.08 else _GREENS[rng.integers(4)]
     color = tuple(np.array(color) * rng.uniform(0.8, 1.3, 3))
     bark = builder.surface(
-        Material.BARK, WorldClass.TRUNK, instance, (0.13, 0.09, 0.06), base, seed=seed,
+        Material.BARK,
+        WorldClass.TRUNK,
+        instance,
+        (0.13, 0.09, 0.06),
+        base,
+        seed=seed,
     )
     leaves = builder.surface(
         Material.LEAVES, WorldClass.VEGETATION, instance, color, base, seed=seed
@@ -71,7 +76,10 @@ def add_tree(
         return
     crown = height - trunk
     for k in range(int(rng.integers(4, 7))):
-        angle, reach = rng.uniform(0, 2 * np.pi), (0.0 if k == 0 else rng.uniform(0.2, 0.34) * crown)
+        angle, reach = (
+            rng.uniform(0, 2 * np.pi),
+            (0.0 if k == 0 else rng.uniform(0.2, 0.34) * crown),
+        )
         r = crown * (0.4 if k == 0 else rng.uniform(0.22, 0.32)) * rng.uniform(0.9, 1.1, 3)
         lift = trunk + crown * (0.55 if k == 0 else rng.uniform(0.3, 0.72))
         middle = base + [reach * np.cos(angle), reach * np.sin(angle), lift]
@@ -84,7 +92,12 @@ def add_bush(
     """Add a low bush."""
     color = tuple(np.array(_GREENS[rng.integers(4)]) * rng.uniform(0.8, 1.4, 3))
     row = builder.surface(
-        Material.LEAVES, WorldClass.VEGETATION, instance, color, base, seed=int(rng.integers(1 << 31))
+        Material.LEAVES,
+        WorldClass.VEGETATION,
+        instance,
+        color,
+        base,
+        seed=int(rng.integers(1 << 31)),
     )
     radii = size * rng.uniform(0.8, 1.2, 3)
     _blob(builder, np.asarray(base) + [0, 0, 0.6 * size], radii, row, rng, 2)
@@ -104,7 +117,12 @@ def add_hedge(
     length = float(np.hypot(d[0], d[1]))
     color = tuple(np.array(_GREENS[rng.integers(3)]) * rng.uniform(0.8, 1.2, 3))
     builder.box(
-        (start + end) / 2 + [0, 0, height / 2], (length, 0.6, height),
-        float(np.arctan2(d[1], d[0])), Material.LEAVES, WorldClass.VEGETATION,
-        color=color, instance=instance, seed=int(rng.integers(1 << 31)),
+        (start + end) / 2 + [0, 0, height / 2],
+        (length, 0.6, height),
+        float(np.arctan2(d[1], d[0])),
+        Material.LEAVES,
+        WorldClass.VEGETATION,
+        color=color,
+        instance=instance,
+        seed=int(rng.integers(1 << 31)),
     )

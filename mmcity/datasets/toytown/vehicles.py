@@ -32,9 +32,16 @@ VEHICLE_KINDS = {
     "motorcycle": VehicleKind(WorldClass.MOTORCYCLE, (2.1, 0.75, 1.65), 0.02),
 }
 _PAINTS = [
-    (0.55, 0.55, 0.56), (0.75, 0.75, 0.74), (0.03, 0.03, 0.035), (0.4, 0.03, 0.03),
-    (0.04, 0.09, 0.3), (0.2, 0.21, 0.23), (0.04, 0.18, 0.1), (0.6, 0.42, 0.05),
-    (0.05, 0.28, 0.4), (0.35, 0.1, 0.04),
+    (0.55, 0.55, 0.56),
+    (0.75, 0.75, 0.74),
+    (0.03, 0.03, 0.035),
+    (0.4, 0.03, 0.03),
+    (0.04, 0.09, 0.3),
+    (0.2, 0.21, 0.23),
+    (0.04, 0.18, 0.1),
+    (0.6, 0.42, 0.05),
+    (0.05, 0.28, 0.4),
+    (0.35, 0.1, 0.04),
 ]
 
 
@@ -74,7 +81,9 @@ def _wheels(
             inner = np.array([x, sign * (half - 0.24), radius])
             outer = np.array([x, sign * (half + 0.005), radius])
             builder.cylinder(inner, outer, (radius, radius), 14, rubber)
-            builder.cylinder(outer, outer + [0, sign * 0.012, 0], (0.6 * radius, 0.5 * radius), 10, hub, False)
+            builder.cylinder(
+                outer, outer + [0, sign * 0.012, 0], (0.6 * radius, 0.5 * radius), 10, hub, False
+            )
 
 
 def _lights(
@@ -82,41 +91,66 @@ def _lights(
 ) -> None:
     for sign in (-1, 1):
         for x, color in ((front, (0.8, 0.8, 0.72)), (back, (0.5, 0.02, 0.02))):
-            builder.box((x, sign * (half - 0.2), z), (0.06, 0.32, 0.14), 0.0, Material.PLAIN, cls,
-                        instance=instance, color=color)
+            builder.box(
+                (x, sign * (half - 0.2), z),
+                (0.06, 0.32, 0.14),
+                0.0,
+                Material.PLAIN,
+                cls,
+                instance=instance,
+                color=color,
+            )
     for x in (front, back):
-        builder.box((x, 0, z - 0.22), (0.04, 0.5, 0.11), 0.0, Material.PLAIN, cls,
-                    instance=instance, color=(0.7, 0.7, 0.66))
+        builder.box(
+            (x, 0, z - 0.22),
+            (0.04, 0.5, 0.11),
+            0.0,
+            Material.PLAIN,
+            cls,
+            instance=instance,
+            color=(0.7, 0.7, 0.66),
+        )
 
 
-def add_vehicle(
-    builder: MeshBuilder, kind: str, color: tuple, instance: int, seed: int
-) -> None:
+def add_vehicle(builder: MeshBuilder, kind: str, color: tuple, instance: int, seed: int) -> None:
     """Add a four-wheeled vehicle of a kind of :data:`VEHICLE_KINDS` around its origin."""
     spec = VEHICLE_KINDS[kind]
     cls, (length, width, height) = spec.cls, spec.size
     half = width / 2
     paint = builder.surface(Material.CAR_PAINT, cls, instance, color, axis_v=(0, 0, 1), seed=seed)
     top = builder.surface(Material.CAR_PAINT, cls, instance, color, seed=seed)
-    glass = builder.surface(Material.GLASS, cls, instance, (0.05, 0.05, 0.06), axis_v=(0, 0, 1), seed=seed)
+    glass = builder.surface(
+        Material.GLASS, cls, instance, (0.05, 0.05, 0.06), axis_v=(0, 0, 1), seed=seed
+    )
     dark = builder.surface(Material.PLAIN, cls, instance, (0.03, 0.03, 0.03), seed=seed)
     if kind in ("car", "hatchback"):
         f, r = length / 2, -length / 2
         _loft(
             builder,
-            [(r, 0.38, 0.8, half * 0.84, half * 0.84), (r + 0.15, 0.24, 0.93, half * 0.94, half * 0.92),
-             (r + 1.0, 0.2, 0.95, half, half * 0.96), (f - 1.3, 0.2, 0.9, half, half * 0.96),
-             (f - 0.25, 0.24, 0.74, half * 0.94, half * 0.88), (f, 0.36, 0.64, half * 0.8, half * 0.8)],
-            paint, [top] * 5, dark,
+            [
+                (r, 0.38, 0.8, half * 0.84, half * 0.84),
+                (r + 0.15, 0.24, 0.93, half * 0.94, half * 0.92),
+                (r + 1.0, 0.2, 0.95, half, half * 0.96),
+                (f - 1.3, 0.2, 0.9, half, half * 0.96),
+                (f - 0.25, 0.24, 0.74, half * 0.94, half * 0.88),
+                (f, 0.36, 0.64, half * 0.8, half * 0.8),
+            ],
+            paint,
+            [top] * 5,
+            dark,
         )
         tail = 0.55 if kind == "car" else 0.1
         _loft(
             builder,
-            [(r + tail, 0.93, 0.95, half * 0.9, half * 0.88),
-             (r + tail + 0.65, 0.93, height - 0.03, half * 0.92, half * 0.72),
-             (f - 2.1, 0.9, height, half * 0.92, half * 0.72),
-             (f - 1.2, 0.88, 0.9, half * 0.9, half * 0.86)],
-            glass, [glass, top, glass], None,
+            [
+                (r + tail, 0.93, 0.95, half * 0.9, half * 0.88),
+                (r + tail + 0.65, 0.93, height - 0.03, half * 0.92, half * 0.72),
+                (f - 2.1, 0.9, height, half * 0.92, half * 0.72),
+                (f - 1.2, 0.88, 0.9, half * 0.9, half * 0.86),
+            ],
+            glass,
+            [glass, top, glass],
+            None,
         )
         _wheels(builder, [r + 0.75, f - 0.8], half, 0.32, cls, instance)
         _lights(builder, f - 0.06, r + 0.03, half * 0.86, 0.62, cls, instance)
@@ -124,62 +158,156 @@ def add_vehicle(
         f, r = length / 2, -length / 2
         _loft(
             builder,
-            [(r, 0.3, height - 0.05, half, half * 0.94), (f - 1.9, 0.3, height, half, half * 0.94),
-             (f - 1.0, 0.3, 1.15, half, half * 0.94), (f, 0.35, 0.85, half * 0.9, half * 0.85)],
-            paint, [top, glass, top], dark,
+            [
+                (r, 0.3, height - 0.05, half, half * 0.94),
+                (f - 1.9, 0.3, height, half, half * 0.94),
+                (f - 1.0, 0.3, 1.15, half, half * 0.94),
+                (f, 0.35, 0.85, half * 0.9, half * 0.85),
+            ],
+            paint,
+            [top, glass, top],
+            dark,
         )
         for sign in (-1, 1):
-            builder.box((f - 1.85, sign * half * 0.965, 1.5), (0.9, 0.03, 0.5), 0.0, Material.GLASS,
-                        cls, instance=instance, seed=seed)
+            builder.box(
+                (f - 1.85, sign * half * 0.965, 1.5),
+                (0.9, 0.03, 0.5),
+                0.0,
+                Material.GLASS,
+                cls,
+                instance=instance,
+                seed=seed,
+            )
         _wheels(builder, [r + 0.9, f - 0.9], half, 0.36, cls, instance)
         _lights(builder, f - 0.05, r, half * 0.9, 0.75, cls, instance)
     elif kind == "bus":
-        builder.box((0, 0, 1.72), (length, width, 2.75), 0.0, Material.CAR_PAINT, cls,
-                    instance=instance, color=color, seed=seed)
+        builder.box(
+            (0, 0, 1.72),
+            (length, width, 2.75),
+            0.0,
+            Material.CAR_PAINT,
+            cls,
+            instance=instance,
+            color=color,
+            seed=seed,
+        )
         for sign in (-1, 1):
             for k in range(6):
                 x = -length / 2 + 1.2 + k * 1.6
                 y = sign * (half + 0.01)
                 corners = [[x, y, 1.5], [x + 1.4, y, 1.5], [x + 1.4, y, 2.55], [x, y, 2.55]]
                 builder.quad(corners if sign < 0 else corners[::-1], glass)
-            builder.box((0, sign * (half + 0.005), 0.9), (length * 0.98, 0.02, 0.25), 0.0,
-                        Material.PLAIN, cls, instance=instance, color=(0.72, 0.72, 0.7))
-        builder.box((length / 2, 0, 1.9), (0.05, width * 0.9, 1.3), 0.0, Material.GLASS, cls,
-                    instance=instance, seed=seed)
-        board = [[length / 2 + 0.03, -0.8, 2.65], [length / 2 + 0.03, 0.8, 2.65],
-                 [length / 2 + 0.03, 0.8, 2.95], [length / 2 + 0.03, -0.8, 2.95]]
-        builder.patch(board, Material.SIGN, cls, instance=instance, color=(0.05, 0.05, 0.05), seed=seed)
+            builder.box(
+                (0, sign * (half + 0.005), 0.9),
+                (length * 0.98, 0.02, 0.25),
+                0.0,
+                Material.PLAIN,
+                cls,
+                instance=instance,
+                color=(0.72, 0.72, 0.7),
+            )
+        builder.box(
+            (length / 2, 0, 1.9),
+            (0.05, width * 0.9, 1.3),
+            0.0,
+            Material.GLASS,
+            cls,
+            instance=instance,
+            seed=seed,
+        )
+        board = [
+            [length / 2 + 0.03, -0.8, 2.65],
+            [length / 2 + 0.03, 0.8, 2.65],
+            [length / 2 + 0.03, 0.8, 2.95],
+            [length / 2 + 0.03, -0.8, 2.95],
+        ]
+        builder.patch(
+            board, Material.SIGN, cls, instance=instance, color=(0.05, 0.05, 0.05), seed=seed
+        )
         _wheels(builder, [-length / 2 + 2.4, length / 2 - 2.2], half, 0.48, cls, instance)
         _lights(builder, length / 2, -length / 2, half, 0.85, cls, instance)
     elif kind == "truck":
         cargo = length - 2.3
-        builder.box((-length / 2 + cargo / 2, 0, 2.0), (cargo, width, height - 0.85), 0.0,
-                    Material.PANEL, cls, instance=instance, color=(0.66, 0.66, 0.63), seed=seed)
+        builder.box(
+            (-length / 2 + cargo / 2, 0, 2.0),
+            (cargo, width, height - 0.85),
+            0.0,
+            Material.PANEL,
+            cls,
+            instance=instance,
+            color=(0.66, 0.66, 0.63),
+            seed=seed,
+        )
         for sign in (-1, 1):
             y = sign * (half + 0.01)
-            side = [[-length / 2 + 0.5, y, 1.3], [-length / 2 + cargo - 0.5, y, 1.3],
-                    [-length / 2 + cargo - 0.5, y, 2.7], [-length / 2 + 0.5, y, 2.7]]
-            builder.patch(side if sign < 0 else [side[i] for i in (1, 0, 3, 2)], Material.SIGN, cls,
-                          instance=instance, color=color, seed=seed)
-        builder.box((0, 0, 0.68), (length * 0.95, width * 0.5, 0.25), 0.0, Material.METAL, cls,
-                    instance=instance, color=(0.06, 0.06, 0.06))
+            side = [
+                [-length / 2 + 0.5, y, 1.3],
+                [-length / 2 + cargo - 0.5, y, 1.3],
+                [-length / 2 + cargo - 0.5, y, 2.7],
+                [-length / 2 + 0.5, y, 2.7],
+            ]
+            builder.patch(
+                side if sign < 0 else [side[i] for i in (1, 0, 3, 2)],
+                Material.SIGN,
+                cls,
+                instance=instance,
+                color=color,
+                seed=seed,
+            )
+        builder.box(
+            (0, 0, 0.68),
+            (length * 0.95, width * 0.5, 0.25),
+            0.0,
+            Material.METAL,
+            cls,
+            instance=instance,
+            color=(0.06, 0.06, 0.06),
+        )
         f = length / 2
         _loft(
             builder,
-            [(f - 2.1, 0.5, 2.6, half * 0.97, half * 0.9), (f - 0.5, 0.5, 2.55, half * 0.97, half * 0.9),
-             (f - 0.12, 0.5, 1.5, half * 0.97, half * 0.94), (f, 0.5, 1.1, half * 0.95, half * 0.94)],
-            paint, [top, glass, top], dark,
+            [
+                (f - 2.1, 0.5, 2.6, half * 0.97, half * 0.9),
+                (f - 0.5, 0.5, 2.55, half * 0.97, half * 0.9),
+                (f - 0.12, 0.5, 1.5, half * 0.97, half * 0.94),
+                (f, 0.5, 1.1, half * 0.95, half * 0.94),
+            ],
+            paint,
+            [top, glass, top],
+            dark,
         )
         for sign in (-1, 1):
-            builder.box((f - 1.15, sign * half * 0.955, 1.95), (0.9, 0.04, 0.65), 0.0, Material.GLASS,
-                        cls, instance=instance, seed=seed)
+            builder.box(
+                (f - 1.15, sign * half * 0.955, 1.95),
+                (0.9, 0.04, 0.65),
+                0.0,
+                Material.GLASS,
+                cls,
+                instance=instance,
+                seed=seed,
+            )
         _wheels(builder, [-f + 1.3, f - 1.2], half, 0.46, cls, instance)
         _lights(builder, f - 0.02, -f, half, 0.8, cls, instance)
     elif kind == "trailer":
-        builder.box((0, 0, 1.55), (length * 0.92, width, height - 0.5), 0.0, Material.PANEL, cls,
-                    instance=instance, color=color, seed=seed)
-        builder.box((length * 0.47, 0, 0.45), (length * 0.06 + 0.5, 0.12, 0.1), 0.0, Material.METAL, cls,
-                    instance=instance, color=(0.05, 0.05, 0.05))
+        builder.box(
+            (0, 0, 1.55),
+            (length * 0.92, width, height - 0.5),
+            0.0,
+            Material.PANEL,
+            cls,
+            instance=instance,
+            color=color,
+            seed=seed,
+        )
+        builder.box(
+            (length * 0.47, 0, 0.45),
+            (length * 0.06 + 0.5, 0.12, 0.1),
+            0.0,
+            Material.METAL,
+            cls,
+            instance=instance,
+            color=(0.05, 0.05, 0.05),
+        )
         _wheels(builder, [-0.9, 0.1], half, 0.36, cls, instance)
     else:
         _add_excavator(builder, cls, instance, seed)
@@ -188,16 +316,33 @@ def add_vehicle(
 def _add_excavator(builder: MeshBuilder, cls: int, instance: int, seed: int) -> None:
     yellow = {"instance": instance, "color": (0.68, 0.4, 0.03), "seed": seed}
     for sign in (-1, 1):
-        builder.box((-0.6, sign * 0.95, 0.4), (3.2, 0.5, 0.8), 0.0, Material.RUBBER, cls,
-                    instance=instance, color=(0.05, 0.05, 0.05), seed=seed)
+        builder.box(
+            (-0.6, sign * 0.95, 0.4),
+            (3.2, 0.5, 0.8),
+            0.0,
+            Material.RUBBER,
+            cls,
+            instance=instance,
+            color=(0.05, 0.05, 0.05),
+            seed=seed,
+        )
     builder.box((-0.9, 0, 1.35), (2.5, 2.2, 0.95), 0.0, Material.METAL, cls, **yellow)
-    builder.box((-0.2, 0.6, 2.2), (1.3, 0.95, 1.4), 0.0, Material.GLASS, cls, instance=instance, seed=seed)
+    builder.box(
+        (-0.2, 0.6, 2.2), (1.3, 0.95, 1.4), 0.0, Material.GLASS, cls, instance=instance, seed=seed
+    )
     builder.box((-0.2, 0.6, 2.95), (1.4, 1.05, 0.1), 0.0, Material.METAL, cls, **yellow)
     arm = builder.surface(Material.METAL, cls, instance, (0.68, 0.4, 0.03), seed=seed)
     builder.cylinder([0.3, -0.4, 1.6], [1.7, -0.4, 2.9], (0.2, 0.16), 4, arm, smooth=False)
     builder.cylinder([1.7, -0.4, 2.9], [2.5, -0.4, 1.1], (0.16, 0.13), 4, arm, smooth=False)
-    builder.box((2.45, -0.4, 0.75), (0.7, 0.9, 0.7), 0.0, Material.METAL, cls, instance=instance,
-                color=(0.2, 0.19, 0.18))
+    builder.box(
+        (2.45, -0.4, 0.75),
+        (0.7, 0.9, 0.7),
+        0.0,
+        Material.METAL,
+        cls,
+        instance=instance,
+        color=(0.2, 0.19, 0.18),
+    )
 
 
 def add_two_wheeler(
@@ -208,7 +353,9 @@ def add_two_wheeler(
     is_motor = kind == "motorcycle"
     radius, axle = (0.31, 0.72) if is_motor else (0.34, 0.52)
     rubber = builder.surface(Material.RUBBER, spec.cls, instance, (0.03, 0.03, 0.03), seed=seed)
-    frame = builder.surface(Material.CAR_PAINT, spec.cls, instance, color, axis_v=(0, 0, 1), seed=seed)
+    frame = builder.surface(
+        Material.CAR_PAINT, spec.cls, instance, color, axis_v=(0, 0, 1), seed=seed
+    )
     thick = 0.07 if is_motor else 0.025
     for x in (-axle, axle):
         builder.cylinder([x, -thick, radius], [x, thick, radius], (radius, radius), 16, rubber)
@@ -216,24 +363,52 @@ def add_two_wheeler(
     saddle, bars = np.array([-0.25, 0, 0.9]), np.array([axle - 0.12, 0, 1.02])
     crank = np.array([0.0, 0, 0.35])
     for a, b in (
-        ([-axle, 0, radius], crank), (crank, saddle), (crank, bars), (saddle, bars),
-        ([axle, 0, radius], bars), ([-axle, 0, radius], saddle),
+        ([-axle, 0, radius], crank),
+        (crank, saddle),
+        (crank, bars),
+        (saddle, bars),
+        ([axle, 0, radius], bars),
+        ([-axle, 0, radius], saddle),
     ):
         builder.cylinder(a, b, (tube, tube), 6, frame)
     builder.cylinder(bars + [0, -0.28, 0.03], bars + [0, 0.28, 0.03], (0.02, 0.02), 6, rubber)
     if is_motor:
-        builder.box((0.05, 0, 0.6), (0.75, 0.32, 0.4), 0.0, Material.CAR_PAINT, spec.cls,
-                    instance=instance, color=color, seed=seed)
-        builder.box((-0.45, 0, 0.8), (0.7, 0.26, 0.14), 0.0, Material.RUBBER, spec.cls,
-                    instance=instance, color=(0.04, 0.04, 0.04), seed=seed)
+        builder.box(
+            (0.05, 0, 0.6),
+            (0.75, 0.32, 0.4),
+            0.0,
+            Material.CAR_PAINT,
+            spec.cls,
+            instance=instance,
+            color=color,
+            seed=seed,
+        )
+        builder.box(
+            (-0.45, 0, 0.8),
+            (0.7, 0.26, 0.14),
+            0.0,
+            Material.RUBBER,
+            spec.cls,
+            instance=instance,
+            color=(0.04, 0.04, 0.04),
+            seed=seed,
+        )
     if not has_rider:
         return
     rider = WorldClass.MOTORCYCLIST if is_motor else WorldClass.BICYCLIST
     palette = np.random.Generator(np.random.PCG64(seed))
-    cloth = builder.surface(Material.CLOTH, rider, instance, tuple(palette.uniform(0.03, 0.55, 3)), seed=seed)
-    trousers = builder.surface(Material.CLOTH, rider, instance, tuple(palette.uniform(0.02, 0.15, 3)), seed=seed)
+    cloth = builder.surface(
+        Material.CLOTH, rider, instance, tuple(palette.uniform(0.03, 0.55, 3)), seed=seed
+    )
+    trousers = builder.surface(
+        Material.CLOTH, rider, instance, tuple(palette.uniform(0.02, 0.15, 3)), seed=seed
+    )
     skin = builder.surface(
-        Material.PLAIN, rider, instance, (0.06, 0.06, 0.07) if is_motor else (0.45, 0.28, 0.2), seed=seed
+        Material.PLAIN,
+        rider,
+        instance,
+        (0.06, 0.06, 0.07) if is_motor else (0.45, 0.28, 0.2),
+        seed=seed,
     )
     hip, shoulder = np.array([-0.22, 0, 0.95]), np.array([0.1, 0, 1.42])
     builder.cylinder(hip, shoulder, (0.17, 0.19), 8, cloth)

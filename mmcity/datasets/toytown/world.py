@@ -127,9 +127,14 @@ def _insert(builder: MeshBuilder, mesh: SurfaceMesh, position: np.ndarray, yaw: 
     rotation = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])
     rows = [
         builder.surface(
-            mesh.material[k], WorldClass(int(mesh.cls[k])), int(mesh.instance[k]),
-            tuple(mesh.color[k]), rotation @ mesh.origin[k] + position,
-            rotation @ mesh.axis_u[k], rotation @ mesh.axis_v[k], tuple(mesh.extent[k]),
+            mesh.material[k],
+            WorldClass(int(mesh.cls[k])),
+            int(mesh.instance[k]),
+            tuple(mesh.color[k]),
+            rotation @ mesh.origin[k] + position,
+            rotation @ mesh.axis_u[k],
+            rotation @ mesh.axis_v[k],
+            tuple(mesh.extent[k]),
             int(mesh.seed[k]),
         )
         for k in range(len(mesh.material))
@@ -287,14 +292,16 @@ def _furnish_sidewalk(town: _Town, block: Block, rng: np.random.Generator) -> No
                 key = town.new(WorldClass.OTHER, "billboard")
                 color = tuple(rng.uniform(0.05, 0.5, 3))
                 fu.add_billboard(
-                    town.builder, base, float(np.arctan2(d[1], d[0])), int(rng.integers(1 << 31)),
-                    color, key,
+                    town.builder,
+                    base,
+                    float(np.arctan2(d[1], d[0])),
+                    int(rng.integers(1 << 31)),
+                    color,
+                    key,
                 )
 
 
-def _furnish_road(
-    town: _Town, plan: StreetPlan, road: Road, rng: np.random.Generator
-) -> None:
+def _furnish_road(town: _Town, plan: StreetPlan, road: Road, rng: np.random.Generator) -> None:
     """Parked vehicles, traffic lights and a few road works."""
     d = road.direction
     side = np.array([-d[1], d[0]])
@@ -311,8 +318,10 @@ def _furnish_road(
                 if s + length > end:
                     break
                 if rng.random() < 0.62 * min(town.config.clutter, 1.5):
-                    middle = road.start + d * (s + length / 2) + side * sign * (
-                        road.width / 2 - 0.1 - VEHICLE_KINDS[kind].size[1] / 2
+                    middle = (
+                        road.start
+                        + d * (s + length / 2)
+                        + side * sign * (road.width / 2 - 0.1 - VEHICLE_KINDS[kind].size[1] / 2)
                     )
                     heading = yaw if sign < 0 else yaw + np.pi
                     jitter = float(rng.normal(0, 0.015))

@@ -1,0 +1,57 @@
+"""Make a toy town and write it in the file formats that the systems read.
+
+python tools/dataset_converters/create_toytown.py --out data/toytown --formats citygsx
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+from mmcity.datasets.toytown.config import LIGHTINGS, SIZES, ToytownConfig
+from mmcity.datasets.toytown.writers import WRITERS
+from mmcity.datasets.toytown.writers.common import default_workers
+
+
+def parse_args() -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", required=True, help="folder; each format goes into one below it")
+    parser.add_argument(
+        "--formats", nargs="+", default=sorted(WRITERS), choices=sorted(WRITERS), metavar="FMT",
+        help=f"what to write: {', '.join(sorted(WRITERS))} (default: all)",
+    )  # fmt: skip
+    parser.add_argument("--size", default="tiny", choices=list(SIZES), help="extent and counts")
+    parser.add_argument("--seed", type=int, default=0, help="world seed: the static city")
+    parser.add_argument(
+        "--sequence-seed", type=int, default=0, help="traffic and paths of the sensors"
+    )
+    parser.add_argument("--image-size", help="WIDTHxHEIGHT instead of the preset of the size")
+    parser.add_argument("--lighting", default="day", choices=LIGHTINGS)
+    parser.add_argument(
+        "--workers", type=int, default=default_workers(), help="processes that render"
+    )
+    args = parser.parse_args()
+    if args.image_size is not None:
+        parts = args.image_size.lower().split("x")
+        if len(parts) != 2 or not all(p.isdigit() and int(p) > 0 for p in parts):
+            parser.error(f"--image-size: expected WIDTHxHEIGHT, got {args.image_size!r}")
+        args.image_size = (int(parts[0]), int(parts[1]))
+    return args
+
+
+def main() -> None:
+    """Write each format and say where it lies."""
+    args = parse_args()
+    config = ToytownConfig(
+        seed=args.seed, size=args.size, sequence_seed=args.sequence_seed, lighting=args.lighting
+    )
+    for name in args.formats:
+        start = time.perf_counter()
+        folder = WRITERS[name](
+            Path(args.out) / name, config, image_size=args.image_size, workers=args.workers
+        )
+        print(f"{name}: {folder} ({time.perf_counter() - start:.1f} s)")
+
+
+if __name__ == "__main__":
+    main()
