@@ -1,19 +1,28 @@
 """Datasets, readers and transforms; importing this package fills their registries."""
 
 from . import transforms
+from .colmap import ColmapDataset
 from .hexplane_rollout import HexPlaneRollout
+from .nerfstudio import NerfstudioDataset
 from .occ_sequence import (
     CarlaSCOccSequence,
     Occ3DNuScenesOccSequence,
     Occ3DWaymoOccSequence,
     SemanticKITTIOccSequence,
 )
+from .posed_images import PosedImage, PosedImagesDataset
+from .samplers import CameraSampler
 
 __all__ = [
+    "CameraSampler",
     "CarlaSCOccSequence",
+    "ColmapDataset",
     "HexPlaneRollout",
+    "NerfstudioDataset",
     "Occ3DNuScenesOccSequence",
     "Occ3DWaymoOccSequence",
+    "PosedImage",
+    "PosedImagesDataset",
     "SemanticKITTIOccSequence",
     "transforms",
 ]

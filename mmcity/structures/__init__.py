@@ -2,12 +2,13 @@ from . import geometry
 from .cameras import CAMERA_TYPES, Cameras
 from .data_samples import (
     LocalizationDataSample,
-    OccupancyDataSample,
     SceneDataSample,
     SequenceDataSample,
 )
 from .gaussians import Gaussians
 from .gaussians_io import GaussianFileError, read_gaussians_ply, write_gaussians_ply, write_splat
+from .occupancy_data_sample import OccupancyDataSample
+from .ply import PlyFormatError, read_ply_vertices, write_ply_vertices
 from .sim3 import Sim3
 from .spherical_harmonics import SH_C0, rotate_sh, sh_degree_of
 from .trajectory import Trajectory, TrajectoryFormatError
@@ -21,6 +22,7 @@ __all__ = [
     "Gaussians",
     "LocalizationDataSample",
     "OccupancyDataSample",
+    "PlyFormatError",
     "SceneDataSample",
     "SequenceDataSample",
     "Sim3",
@@ -29,8 +31,10 @@ __all__ = [
     "VoxelGrid",
     "geometry",
     "read_gaussians_ply",
+    "read_ply_vertices",
     "rotate_sh",
     "sh_degree_of",
     "write_gaussians_ply",
+    "write_ply_vertices",
     "write_splat",
 ]

@@ -13,11 +13,9 @@ from torch import Tensor
 from .cameras import Cameras
 from .gaussians import Gaussians
 from .trajectory import Trajectory
-from .voxel_grid import VoxelGrid
 
 __all__ = [
     "LocalizationDataSample",
-    "OccupancyDataSample",
     "SceneDataSample",
     "SequenceDataSample",
 ]
@@ -62,15 +60,6 @@ class LocalizationDataSample(SceneDataSample):
     """An image whose pose is asked for. ``camera`` holds the true pose."""
 
     pred_camera = _field("pred_camera", Cameras, "Cameras: One camera at the estimated pose.")
-
-
-class OccupancyDataSample(BaseDataElement):
-    """Occupancy around a car, or a generated scene."""
-
-    cameras = _field("cameras", Cameras, "Cameras: The surround views, in the ego frame.")
-    gt_occupancy = _field("gt_occupancy", VoxelGrid, "VoxelGrid: True labels, with masks.")
-    pred_occupancy = _field("pred_occupancy", VoxelGrid, "VoxelGrid: Estimated labels.")
-    gaussians = _field("gaussians", Gaussians, "Gaussians: In the ego frame.")
 
 
 class SequenceDataSample(BaseDataElement):

@@ -2,7 +2,6 @@
 
 import os
 import re
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,6 +9,7 @@ import torch
 from mmcity.utils.fileio import atomic_path
 
 from .gaussians import Gaussians
+from .ply import PlyFormatError, read_ply_vertices, write_ply_vertices
 from .spherical_harmonics import sh_degree_of
 
 __all__ = ["GaussianFileError", "read_gaussians_ply", "write_gaussians_ply", "write_splat"]
@@ -26,25 +26,8 @@ _BASE = (
 )
 
 
-class GaussianFileError(ValueError):
+class GaussianFileError(PlyFormatError):
     """A PLY that holds no Gaussians, or that is broken."""
-
-
-def _check_header(path: Path) -> None:
-    """Refuse a vertex count that the file cannot hold, before anything is allocated."""
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        head = file.read(1 << 16)
-    if not head.startswith(b"ply"):
-        raise GaussianFileError(
-            f"{path}: expected a PLY file, got one that begins with {head[:8]!r}"
-        )
-    for name, count in re.findall(rb"element\s+(\S+)\s+(\d+)", head.split(b"end_header")[0]):
-        if int(count) > size:
-            raise GaussianFileError(
-                f"{path}: expected at most {size} elements in {size} bytes, got {int(count)} of "
-                f"{name.decode(errors='replace')} (truncated or corrupt)"
-            )
 
 
 def _numbered(names: list[str], prefix: str) -> list[str]:
@@ -70,60 +53,43 @@ def read_gaussians_ply(path: str | os.PathLike) -> Gaussians:
         GaussianFileError: If it is broken, lacks a property, or holds values that are not
             finite.
     """
-    from plyfile import PlyData, PlyParseError
-
-    path = Path(path)
-    _check_header(path)
     try:
-        vertex = PlyData.read(str(path))["vertex"]
-        names = [prop.name for prop in vertex.properties]
-        missing = [name for name in (*_BASE, *(f"f_dc_{i}" for i in range(3))) if name not in names]
-        has_sh = not {"f_dc_0", "f_dc_1", "f_dc_2"} & set(missing)
-        missing = [name for name in missing if has_sh or not name.startswith("f_dc_")]
-        features = _numbered(names, "feature_")
-        if missing or not (has_sh or features):
-            raise GaussianFileError(
-                f"{path}: expected the properties of 3D Gaussian Splatting, missing are "
-                f"{missing or ['f_dc_0..2']}; got {names[:20]}. What to do: give the "
-                "point_cloud.ply of a trained scene, not a plain point cloud"
-            )
+        columns = read_ply_vertices(path, _BASE)
+    except PlyFormatError as error:
+        raise GaussianFileError(
+            f"{error}. What to do: give the point_cloud.ply of a trained scene"
+        ) from error
+    features = _numbered(list(columns), "feature_")
+    has_sh = all(f"f_dc_{i}" in columns for i in range(3))
+    if not (has_sh or features):
+        raise GaussianFileError(f"{path}: expected f_dc_0..2, got {list(columns)[:20]}")
 
-        def table(columns: list[str]) -> torch.Tensor:
-            values = [np.asarray(vertex[name], dtype=np.float32) for name in columns]
-            return torch.from_numpy(np.stack(values, -1) if values else np.zeros((0, 0)))
+    def table(names: list[str]) -> torch.Tensor:
+        return torch.from_numpy(np.stack([columns[name].astype(np.float32) for name in names], -1))
 
-        count = len(vertex)
-        rest = _numbered(names, "f_rest_")
-        if len(rest) % 3:
-            raise GaussianFileError(f"{path}: expected f_rest_* in threes, got {len(rest)}")
+    count = len(columns["x"])
+    shN = None
+    if has_sh:
+        rest = _numbered(list(columns), "f_rest_")
         try:
+            if len(rest) % 3:
+                raise ValueError("expected three times as many as coefficients")
             sh_degree_of(1 + len(rest) // 3)
         except ValueError as error:
             raise GaussianFileError(f"{path}: {len(rest)} f_rest_* properties: {error}") from error
-        shN = None
-        if has_sh:
-            shN = torch.zeros(count, 0, 3)
-            if rest:
-                # (N, 3 * (K - 1)) channel by channel -> (N, K - 1, 3)
-                shN = table(rest).unflatten(1, (3, -1)).transpose(1, 2).contiguous()
-        out = Gaussians(
-            means=table(["x", "y", "z"]),
-            quats=table([f"rot_{i}" for i in range(4)]),
-            scales=table([f"scale_{i}" for i in range(3)]).exp(),
-            opacities=table(["opacity"])[:, 0].sigmoid(),
-            sh0=table([f"f_dc_{i}" for i in range(3)])[:, None] if has_sh else None,
-            shN=shN,
-            features=table(features) if features else None,
-        )
-    except GaussianFileError:
-        raise
-    except (
-        *(PlyParseError, ValueError, KeyError, TypeError, IndexError, OverflowError),
-        *(MemoryError, EOFError, StopIteration, UnicodeError),
-    ) as error:
-        raise GaussianFileError(
-            f"{path}: expected a readable PLY file, got {type(error).__name__}: {error}"
-        ) from error
+        shN = torch.zeros(count, 0, 3)
+        if rest:
+            # (N, 3 * (K - 1)) channel by channel -> (N, K - 1, 3)
+            shN = table(rest).unflatten(1, (3, -1)).transpose(1, 2).contiguous()
+    out = Gaussians(
+        means=table(["x", "y", "z"]),
+        quats=table([f"rot_{i}" for i in range(4)]),
+        scales=table([f"scale_{i}" for i in range(3)]).exp(),
+        opacities=table(["opacity"])[:, 0].sigmoid(),
+        sh0=table([f"f_dc_{i}" for i in range(3)])[:, None] if has_sh else None,
+        shN=shN,
+        features=table(features) if features else None,
+    )
     bad = ~out.is_finite
     if bool(bad.any()):
         raise GaussianFileError(
@@ -143,8 +109,6 @@ def write_gaussians_ply(gaussians: Gaussians, path: str | os.PathLike) -> None:
         gaussians (Gaussians): With SH, features, or both.
         path: Moved into place when whole.
     """
-    from plyfile import PlyData, PlyElement
-
     g = gaussians.detach().to("cpu", torch.float32)
     count = len(g)
     opacity = g.opacities.clamp(_OPACITY_EPS, 1 - _OPACITY_EPS).logit()
@@ -161,11 +125,7 @@ def write_gaussians_ply(gaussians: Gaussians, path: str | os.PathLike) -> None:
     columns.update((f"rot_{i}", value) for i, value in enumerate(g.quats.unbind(1)))
     if g.features is not None:
         columns.update((f"feature_{i}", value) for i, value in enumerate(g.features.unbind(1)))
-    rows = np.empty(count, dtype=[(name, "<f4") for name in columns])
-    for name, value in columns.items():
-        rows[name] = value.numpy()
-    with atomic_path(path) as temporary:
-        PlyData([PlyElement.describe(rows, "vertex")], byte_order="<").write(str(temporary))
+    write_ply_vertices(path, {name: value.numpy() for name, value in columns.items()})
 
 
 def write_splat(gaussians: Gaussians, path: str | os.PathLike) -> None:

@@ -151,7 +151,7 @@ def test_broken_files_give_one_error(tmp_path):
     with pytest.raises(GaussianFileError, match="truncated or corrupt"):
         Gaussians.read_ply(path)
     path.write_bytes(b"ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nend_header\n1\n")
-    with pytest.raises(GaussianFileError, match="missing are"):
+    with pytest.raises(GaussianFileError, match="expected the vertex properties"):
         Gaussians.read_ply(path)
     scene = make_gaussians()
     scene.means[3, 0] = float("nan")

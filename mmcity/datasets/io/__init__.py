@@ -9,6 +9,7 @@ from .colmap_model import (
     read_colmap_model,
     write_colmap_model,
 )
+from .point_ply import read_point_ply, write_point_ply
 
 __all__ = [
     "CAMERA_MODELS",
@@ -19,5 +20,7 @@ __all__ = [
     "ColmapPoints",
     "find_colmap_model",
     "read_colmap_model",
+    "read_point_ply",
     "write_colmap_model",
+    "write_point_ply",
 ]

@@ -1,0 +1,298 @@
+"""COLMAP scenes: any capture, the CityGS-X layout, and relocalisation splits."""
+
+import json
+import os
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from mmengine.logging import print_log
+
+from mmcity.registry import DATASETS
+
+from .io.colmap_model import ColmapPoints, find_colmap_model, read_colmap_model
+from .posed_images import PosedImage, PosedImagesDataset
+from .splits import held_out
+
+__all__ = ["ColmapDataset", "read_depth_params"]
+
+_IMAGE_DIRS = ("images", "train/rgbs", "rgbs", "input", ".")
+_MASK_DIRS = ("masks", "mask", "train/mask", "train/masks")
+_DEPTH_DIRS = ("depths", "depth", "train/depths", "train/depth")
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
+#: Depth priors whose scale leaves this range about the median are wrong fits.
+_SCALE_RANGE = (0.2, 5.0)
+
+
+def read_depth_params(path: Path) -> dict[str, tuple[float, float]]:
+    """Scale and offset of each image's inverse depth prior, by image name without suffix.
+
+    Images whose scale is not above 0, not finite, or outside of 0.2 to 5 times the median of
+    the positive scales are left out: their fit failed.
+
+    Raises:
+        ValueError: If the file is no JSON table of ``{name: {scale, offset}}``.
+    """
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+        pairs = {
+            name: (float(row["scale"] or 0), float(row["offset"] or 0))
+            for name, row in table.items()
+            if row is not None
+        }
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"{path}: expected JSON {{name: {{scale, offset}}}}, got {error!r}"
+        ) from error
+    scales = [s for s, _ in pairs.values() if np.isfinite(s) and s > 0]
+    if not scales:
+        return {}
+    low, high = (np.median(scales) * bound for bound in _SCALE_RANGE)
+    return {
+        name: (scale, offset)
+        for name, (scale, offset) in pairs.items()
+        if low <= scale <= high and np.isfinite(offset)
+    }
+
+
+@DATASETS.register_module()
+class ColmapDataset(PosedImagesDataset):
+    """Images posed by COLMAP.
+
+    Args:
+        data_root (str): Scene folder.
+        sparse_dir (str): Model folder below it. Defaults to the first of ``sparse/0``,
+            ``sparse``, ``colmap/sparse/0`` and the root that holds a model.
+        image_dir (str): Folder that image names are relative to. Defaults to the first of
+            ``images``, ``train/rgbs``, ``rgbs``, ``input`` and the root that holds the first
+            image. A name is looked up as it stands, then by its last part alone.
+        split_by (str): ``auto``, ``tsv``, ``list``, ``val_folder``, ``every_n`` or ``none``
+            (see :func:`~mmcity.datasets.splits.held_out`). Defaults to ``auto``.
+        split_file (str, optional): File or folder that the rule reads.
+        every_n (int): Defaults to 8.
+        every_n_offset (int): Defaults to 0.
+        train_skip (int): Keep every k-th training image (1-based number divisible by k).
+        test_skip (int): Likewise for test images.
+        mask_dir (str, optional): Folder of masks (nonzero: the pixel counts), ``auto`` to look
+            for one. Defaults to None: no masks.
+        depth_dir (str, optional): Folder of depth priors, or ``auto``. Defaults to None.
+        depth_kind (str): ``inverse``: value / 65536, scaled per image by
+            ``depth_params.json`` beside the model; ``metric``: value x ``depth_unit``.
+        depth_unit (float): Metres per count of a metric map. Defaults to 0.001.
+        max_point_error (float, optional): Leave out points with a larger mean reprojection
+            error in px.
+        min_track_length (int): Leave out points seen by fewer images. Defaults to 0.
+        point_stride (int): Keep every k-th point. Defaults to 1.
+        **kwargs: See :class:`PosedImagesDataset`.
+
+    Attributes:
+        points3D (ColmapPoints): Points with colours, errors and tracks.
+        scene_extent (float): 1.1 times the radius of the training camera centres.
+    """
+
+    METAINFO = {"task": "scene_reconstruction"}
+
+    def __init__(
+        self,
+        data_root: str | os.PathLike,
+        *,
+        sparse_dir: str = "auto",
+        image_dir: str = "auto",
+        split_by: str = "auto",
+        split_file: str | None = None,
+        every_n: int = 8,
+        every_n_offset: int = 0,
+        train_skip: int = 1,
+        test_skip: int = 1,
+        mask_dir: str | None = None,
+        depth_dir: str | None = None,
+        depth_kind: str = "inverse",
+        depth_unit: float = 0.001,
+        max_point_error: float | None = None,
+        min_track_length: int = 0,
+        point_stride: int = 1,
+        **kwargs,
+    ) -> None:
+        if depth_kind not in ("inverse", "metric"):
+            raise ValueError(f"depth_kind: expected 'inverse' or 'metric', got {depth_kind!r}")
+        if min(train_skip, test_skip, point_stride) < 1:
+            raise ValueError("train_skip, test_skip and point_stride: expected at least 1")
+        self.sparse_dir, self.image_dir = sparse_dir, image_dir
+        self.split_options = {
+            "rule": split_by,
+            "file": split_file,
+            "every_n": every_n,
+            "offset": every_n_offset,
+        }
+        self.train_skip, self.test_skip = train_skip, test_skip
+        self.mask_dir, self.depth_dir = mask_dir, depth_dir
+        self.depth_kind, self.depth_unit = depth_kind, depth_unit
+        self.max_point_error = max_point_error
+        self.min_track_length, self.point_stride = min_track_length, point_stride
+        super().__init__(data_root, **kwargs)
+
+    # ------------------------------------------------------------ reading
+
+    def load_images(self) -> tuple[list[PosedImage], ColmapPoints]:
+        """See :meth:`PosedImagesDataset.load_images`."""
+        root = self.data_root
+        folder = find_colmap_model(root) if self.sparse_dir == "auto" else root / self.sparse_dir
+        model = read_colmap_model(folder, with_features=False)
+        names = sorted(image.name for image in model.images.values())
+        if not names:
+            raise ValueError(f"{folder}: expected registered images, got none")
+        image_dir = self._image_dir(names)
+        images = [
+            PosedImage(
+                name=image.name,
+                path=_resolve(image_dir, image.name),
+                camera=model.cameras[image.camera_id],
+                viewmat=image.viewmat,
+            )
+            for image in model.images.values()
+        ]
+        self._mention_extra(image_dir, images)
+        self._attach_masks(images)
+        self._attach_depths(images, folder)
+        return images, self._chosen_points(model.points3D)
+
+    def assign_splits(self, images: list[PosedImage]) -> str:
+        """See :meth:`PosedImagesDataset.assign_splits`."""
+        names = [image.name for image in images]
+        test, train, reason = held_out(names, self.data_root, **self.split_options)
+        for part, flags, skip in (
+            ("test", test, self.test_skip),
+            ("train", train, self.train_skip),
+        ):
+            rows = [row for row, flag in enumerate(flags) if flag]
+            kept = {row for number, row in enumerate(rows, 1) if number % skip == 0}
+            for row, image in enumerate(images):
+                setattr(image, f"is_{part}", row in kept)
+        return reason
+
+    def _image_dir(self, names: list[str]) -> Path:
+        if self.image_dir != "auto":
+            folder = self.data_root / self.image_dir
+            if not folder.is_dir():
+                raise FileNotFoundError(f"{folder}: expected the images folder, found none")
+            return folder
+        # The first of the names with a file decides, so that one missing image does not.
+        for name in names[:: max(len(names) // 16, 1)]:
+            for choice in _IMAGE_DIRS:
+                if _resolve(self.data_root / choice, name).is_file():
+                    return self.data_root / choice
+        raise FileNotFoundError(
+            f"{self.data_root}: expected the image {names[0]!r} in one of "
+            f"{', '.join(_IMAGE_DIRS)}, found it in none. What to do: set image_dir"
+        )
+
+    def _mention_extra(self, folder: Path, images: list[PosedImage]) -> None:
+        known = {image.path.name for image in images}
+        parents = {image.path.parent for image in images if image.path.parent.is_dir()}
+        extra = sorted(
+            str(file.relative_to(folder))
+            for parent in parents
+            for file in parent.iterdir()
+            if file.suffix.lower() in _IMAGE_SUFFIXES and file.name not in known
+        )
+        if extra:
+            print_log(
+                f"{folder}: {len(extra)} image files have no pose in the model and are not used, "
+                f"e.g. {extra[:3]}",
+                "current",
+                30,
+            )
+
+    def _folder(self, given: str | None, choices: tuple[str, ...], what: str) -> Path | None:
+        if given is None:
+            return None
+        if given != "auto":
+            folder = self.data_root / given
+            if not folder.is_dir():
+                raise FileNotFoundError(f"{folder}: expected the folder of {what}, found none")
+            return folder
+        return next((self.data_root / c for c in choices if (self.data_root / c).is_dir()), None)
+
+    def _attach_masks(self, images: list[PosedImage]) -> None:
+        folder = self._folder(self.mask_dir, _MASK_DIRS, "masks")
+        if folder is None:
+            return
+        for image in images:
+            path = _beside(folder, image.name, ".png")
+            if path is not None:
+                image.extra["mask_path"] = str(path)
+        self._mention_coverage(folder, images, "mask_path", "masks")
+
+    def _attach_depths(self, images: list[PosedImage], model_folder: Path) -> None:
+        folder = self._folder(self.depth_dir, _DEPTH_DIRS, "depth priors")
+        if folder is None:
+            return
+        params = None
+        if self.depth_kind == "inverse":
+            path = model_folder / "depth_params.json"
+            if not path.is_file():
+                raise FileNotFoundError(
+                    f"{path}: expected scale and offset of the depth priors, found none. What to "
+                    "do: fit them to the points first, or set depth_kind='metric'"
+                )
+            params = read_depth_params(path)
+        for image in images:
+            path = _beside(folder, image.name, ".png")
+            if path is None:
+                continue
+            if params is None:
+                values = {"depth_scale": self.depth_unit, "depth_offset": 0.0}
+            else:
+                name = PurePosixPath(image.name)
+                key = next((k for k in (name.stem, str(name.with_suffix(""))) if k in params), None)
+                if key is None:
+                    continue
+                scale, offset = params[key]
+                values = {"depth_scale": scale / 65536, "depth_offset": offset}
+            image.extra.update(depth_path=str(path), depth_kind=self.depth_kind, **values)
+        self._mention_coverage(folder, images, "depth_path", "usable depth priors")
+
+    def _mention_coverage(self, folder: Path, images, key: str, what: str) -> None:
+        count = sum(key in image.extra for image in images)
+        if count == 0:
+            raise FileNotFoundError(
+                f"{folder}: expected {what} named like the images ({images[0].name!r}), found none"
+            )
+        if count < len(images):
+            print_log(f"{folder}: {count} of {len(images)} images have {what}", "current")
+
+    def _chosen_points(self, points: ColmapPoints) -> ColmapPoints:
+        keep = points.track_lengths >= self.min_track_length
+        if self.max_point_error is not None:
+            keep &= points.errors <= self.max_point_error
+        if len(points) and not keep.any():
+            raise ValueError(
+                f"{self.data_root}: max_point_error={self.max_point_error} and "
+                f"min_track_length={self.min_track_length} leave none of {len(points)} points"
+            )
+        return points[np.flatnonzero(keep)[:: self.point_stride]]
+
+
+def _resolve(folder: Path, name: str) -> Path:
+    """Where the image lies: under its name, else under the last part of its name."""
+    path = folder / name
+    if not path.is_file():
+        short = folder / PurePosixPath(name.replace("\\", "/")).name
+        if short.is_file():
+            return short
+    return path
+
+
+def _beside(folder: Path, name: str, suffix: str) -> Path | None:
+    """The companion of an image: ``name.jpg.png``, ``name.png``, also by last part alone."""
+    whole = PurePosixPath(name.replace("\\", "/"))
+    for stem in (whole, PurePosixPath(whole.name)):
+        plain = stem.name.replace(".color", "")
+        choices = (
+            folder / f"{stem}{suffix}",
+            folder / stem.with_suffix(suffix),
+            folder / stem.with_name(plain).with_suffix(suffix),
+        )
+        for path in choices:
+            if path.is_file():
+                return path
+    return None

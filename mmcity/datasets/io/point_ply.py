@@ -1,0 +1,60 @@
+"""Point clouds in PLY files: positions and, where present, colours and normals."""
+
+import os
+
+import numpy as np
+
+from mmcity.structures.ply import PlyFormatError, read_ply_vertices, write_ply_vertices
+
+from .colmap_types import ColmapPoints
+
+__all__ = ["read_point_ply", "write_point_ply"]
+
+_COLORS = ("red", "green", "blue")
+
+
+def read_point_ply(path: str | os.PathLike) -> ColmapPoints:
+    """Read a point cloud.
+
+    Args:
+        path: PLY with vertex properties ``x y z`` and optionally ``red green blue`` (uint8, or
+            floating point in [0, 1]).
+
+    Returns:
+        ColmapPoints: Without tracks.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        PlyFormatError: If it is broken or holds points that are not finite.
+    """
+    columns = read_ply_vertices(path, "xyz")
+    xyz = np.stack([columns[axis].astype(np.float64) for axis in "xyz"], axis=1)
+    if not np.isfinite(xyz).all():
+        raise PlyFormatError(f"{path}: expected finite points, got NaN or infinity")
+    rgb = None
+    if all(name in columns for name in _COLORS):
+        rgb = np.stack([columns[name] for name in _COLORS], axis=1)
+        if rgb.dtype != np.uint8:
+            rgb = np.nan_to_num(rgb.astype(np.float64) * 255).round().clip(0, 255).astype(np.uint8)
+    return ColmapPoints.from_arrays(xyz, rgb)
+
+
+def write_point_ply(path: str | os.PathLike, xyz, rgb=None, normals=None) -> None:
+    """Write a point cloud (binary): ``x y z``, normals and colours where given.
+
+    Args:
+        path: Moved into place when whole.
+        xyz (np.ndarray): ``(N, 3)``.
+        rgb (np.ndarray, optional): ``(N, 3)`` uint8.
+        normals (np.ndarray, optional): ``(N, 3)``.
+    """
+    tables = [("xyz", xyz, "<f4"), (("nx", "ny", "nz"), normals, "<f4"), (_COLORS, rgb, "u1")]
+    write_ply_vertices(
+        path,
+        {
+            name: np.asarray(values)[:, column].astype(kind)
+            for names, values, kind in tables
+            if values is not None
+            for column, name in enumerate(names)
+        },
+    )

@@ -1,0 +1,338 @@
+"""Images with known cameras: what COLMAP and Nerfstudio scenes have in common."""
+
+import os
+import sys
+from abc import ABCMeta, abstractmethod
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.dataset import Compose
+from mmengine.logging import print_log
+from rich.progress import track
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from mmcity.registry import TRANSFORMS
+from mmcity.structures import Cameras
+
+from .image_cache import ByteLRUCache
+from .io.colmap_model import CAMERA_MODELS, ColmapCamera, ColmapPoints
+from .splits import SPLITS
+from .transforms.posed_images import image_size
+
+__all__ = ["PosedImage", "PosedImagesDataset"]
+
+
+@dataclass
+class PosedImage:
+    """One image of a scene, before it is loaded.
+
+    Attributes:
+        name (str): Name in the scene's own files; images are sorted by it.
+        path (Path): The file.
+        camera (ColmapCamera): Intrinsics and distortion; at the size of the file once the
+            dataset has looked at it.
+        viewmat (np.ndarray): ``(4, 4)`` float64 world to camera.
+        extra (dict): Further results for the pipeline, such as ``mask_path``.
+        is_test (bool): Whether it is held out.
+        is_train (bool): Whether it is trained on.
+    """
+
+    name: str
+    path: Path
+    camera: ColmapCamera
+    viewmat: np.ndarray
+    extra: dict = field(default_factory=dict)
+    is_test: bool = False
+    is_train: bool = True
+
+
+class PosedImagesDataset(Dataset, metaclass=ABCMeta):
+    """Base of datasets that give one posed image per item.
+
+    A subclass lists its images in :meth:`load_images`; everything else is here: splits,
+    missing files, sizes, distortion, resizing, caching. An item is ``dict(inputs=dict(img=..,
+    mask=.., ..), data_samples=SceneDataSample)`` (see
+    :class:`~mmcity.datasets.transforms.PackSceneInputs`).
+
+    Args:
+        data_root (str): Scene folder.
+        split (str): ``train``, ``test`` (or ``val``, the same images) or ``all``. Defaults to
+            ``train``.
+        resize (dict, optional): Arguments of ``ResizePosedImage``, such as
+            ``dict(long_side=480)``, ``dict(factor=4)`` or ``dict(resolution=-1)``. Defaults
+            to the size of the files.
+        undistort (bool): Remove lens distortion on load; without it, distorted cameras are
+            refused. Defaults to False.
+        alpha (str): What an alpha channel means: ``drop``, ``mask``, ``white``, ``black``.
+        missing_images (str): ``error``, or ``skip`` with a warning, when image files of the
+            scene do not exist. Defaults to ``error``.
+        require_points (bool): Refuse a scene without 3D points. Defaults to True.
+        cache_bytes (float): Bound of the cache of decoded, resized pictures, per process.
+            Defaults to 2e9; 0 keeps nothing.
+        preload (bool): Fill the cache at once, with a progress bar. Defaults to False.
+        pipeline (Sequence[dict], optional): Transforms after the cached ones; they may be
+            random. Defaults to ``[dict(type='PackSceneInputs')]``.
+        load_pipeline (Sequence[dict], optional): Transforms whose results are cached; replaces
+            loading, undistortion and resizing as given above.
+        indices (int | Sequence[int], optional): Take only the first so many, or these, images
+            of the split.
+    """
+
+    METAINFO: dict = {}
+
+    def __init__(
+        self,
+        data_root: str | os.PathLike,
+        split: str = "train",
+        resize: dict | None = None,
+        undistort: bool = False,
+        alpha: str = "drop",
+        missing_images: str = "error",
+        require_points: bool = True,
+        cache_bytes: float = 2e9,
+        preload: bool = False,
+        pipeline: Sequence[dict] | None = None,
+        load_pipeline: Sequence[dict] | None = None,
+        indices: int | Sequence[int] | None = None,
+        metainfo: dict | None = None,
+    ) -> None:
+        if split not in SPLITS:
+            raise ValueError(f"split: expected one of {SPLITS}, got {split!r}")
+        if missing_images not in ("error", "skip"):
+            raise ValueError(f"missing_images: expected 'error' or 'skip', got {missing_images!r}")
+        self.data_root = Path(data_root)
+        if not self.data_root.is_dir():
+            raise FileNotFoundError(
+                f"{self.data_root}: expected a scene folder, found none. What to do: set "
+                "data_root to the folder that holds the images and the poses"
+            )
+        self.split = split
+        self.undistort = undistort
+        self.missing_images = missing_images
+        self.cache = ByteLRUCache(int(cache_bytes))
+        if load_pipeline is None:
+            load_pipeline = [dict(type="LoadPosedImage", alpha=alpha)]
+            load_pipeline += [dict(type="UndistortPosedImage")] if undistort else []
+            load_pipeline += [dict(type="ResizePosedImage", **(resize or {}))]
+        self._loaders = [TRANSFORMS.build(cfg) for cfg in load_pipeline]
+        packers = [dict(type="PackSceneInputs")] if pipeline is None else pipeline
+        self.pipeline = Compose([TRANSFORMS.build(cfg) for cfg in packers])
+
+        images, self.points3D = self.load_images()
+        self.images = self._usable(sorted(images, key=lambda image: image.name))
+        self._split(self.images)
+        self.all_cameras = self._final_cameras(self.images)
+        is_train = np.array([image.is_train for image in self.images])
+        self._rows = self._rows_of_split(indices)
+        self.cameras = self.all_cameras[torch.from_numpy(self._rows)]
+        train_cameras = self.all_cameras[torch.from_numpy(is_train)]
+        self.scene_extent = train_cameras.scene_extent() if len(train_cameras) else 0.0
+        if require_points and not len(self.points3D):
+            raise ValueError(
+                f"{self.data_root}: expected 3D points, got none. What to do: triangulate the "
+                "scene, or set require_points=False and choose a start without points"
+            )
+        self._metainfo = {
+            "dataset_type": type(self).__name__,
+            "scene": self.data_root.name,
+            "split": split,
+            "scene_extent": self.scene_extent,
+            **self.METAINFO,
+            **(metainfo or {}),
+        }
+        if preload:
+            self.preload()
+
+    # ------------------------------------------------------------ for subclasses
+
+    @abstractmethod
+    def load_images(self) -> tuple[list[PosedImage], ColmapPoints]:
+        """All images of the scene with poses, and its points."""
+
+    @abstractmethod
+    def assign_splits(self, images: list[PosedImage]) -> str:
+        """Set ``is_test`` and ``is_train`` of images sorted by name; say what decided."""
+
+    # ------------------------------------------------------------ set-up
+
+    def _usable(self, images: list[PosedImage]) -> list[PosedImage]:
+        if not images:
+            raise ValueError(f"{self.data_root}: expected images with poses, got none")
+        missing = [image for image in images if not image.path.is_file()]
+        if missing:
+            named = ", ".join(str(image.path) for image in missing[:3])
+            what = f"{len(missing)} of {len(images)} image files do not exist: {named}"
+            if self.missing_images == "error" or len(missing) == len(images):
+                raise FileNotFoundError(
+                    f"{self.data_root}: {what}. What to do: complete the folder, set image_dir, "
+                    "or leave such images out with missing_images='skip'"
+                )
+            print_log(f"{self.data_root}: {what}; they are left out", "current", 30)
+            lost = {id(image) for image in missing}
+            images = [image for image in images if id(image) not in lost]
+        with ThreadPoolExecutor(8) as pool:
+            sizes = list(pool.map(lambda image: image_size(image.path), images))
+        for image, (width, height) in zip(images, sizes):
+            image.camera = _camera_at(image.camera, width, height, image.path)
+            if not image.camera.is_pinhole and not self.undistort:
+                raise ValueError(
+                    f"{self.data_root}: image {image.name!r} has a {image.camera.model} camera "
+                    f"with distortion {image.camera.params.tolist()}; expected PINHOLE pictures. "
+                    "What to do: undistort them with `colmap image_undistorter`, or set "
+                    "undistort=True to do it on load"
+                )
+        return images
+
+    def _split(self, images: list[PosedImage]) -> None:
+        reason = self.assign_splits(images)
+        test = sum(image.is_test for image in images)
+        train = sum(image.is_train for image in images)
+        print_log(
+            f"{self.data_root.name}: {len(images)} images, {train} train, {test} test "
+            f"({reason}), {len(self.points3D)} points",
+            "current",
+        )
+
+    def _rows_of_split(self, indices) -> np.ndarray:
+        chosen = {
+            "all": [True] * len(self.images),
+            "train": [image.is_train for image in self.images],
+        }.get(self.split, [image.is_test for image in self.images])
+        rows = np.flatnonzero(chosen)
+        if isinstance(indices, int):
+            rows = rows[:indices]
+        elif indices is not None:
+            rows = rows[np.asarray(indices, dtype=np.int64)]
+        if not len(rows):
+            raise ValueError(
+                f"{self.data_root}: the split {self.split!r} holds none of the "
+                f"{len(self.images)} images. What to do: choose another rule with split_by"
+            )
+        return rows
+
+    def _results(self, row: int) -> dict:
+        image = self.images[row]
+        camera = image.camera
+        return {
+            "img_path": str(image.path),
+            "img_name": image.name,
+            "camera_index": row,
+            "ori_shape": (camera.height, camera.width),
+            "colmap_camera": camera,
+            "camera": Cameras(
+                torch.from_numpy(camera.K)[None],
+                torch.from_numpy(image.viewmat)[None],
+                camera.width,
+                camera.height,
+                validate=False,
+            ),
+            **image.extra,
+        }
+
+    def _final_cameras(self, images: list[PosedImage]) -> Cameras:
+        """Cameras after undistortion and resizing, without reading a picture."""
+        out = []
+        for row in range(len(images)):
+            results = self._results(row)
+            for loader in self._loaders:
+                if hasattr(loader, "update_camera"):
+                    results = loader.update_camera(results)
+            out.append(results["camera"])
+        cameras = Cameras.cat(out)
+        try:
+            cameras.check()
+        except ValueError as error:
+            raise ValueError(f"{self.data_root}: {error}") from error
+        return cameras.to(torch.float32)
+
+    # ------------------------------------------------------------ use
+
+    @property
+    def metainfo(self) -> dict:
+        """Name, split and extent of the scene."""
+        return dict(self._metainfo)
+
+    @property
+    def img_names(self) -> list[str]:
+        """Names of the images of the split."""
+        return [self.images[row].name for row in self._rows]
+
+    @property
+    def is_train(self) -> Tensor:
+        """``(n_images,)`` bool over all images of the scene: trained on."""
+        return torch.tensor([image.is_train for image in self.images])
+
+    def full_init(self) -> None:
+        """Nothing is left to do; mmengine calls it."""
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> dict:
+        results = dict(self.load(int(index)))
+        results.update(index=int(index), split=self.split)
+        return self.pipeline(results)
+
+    def load(self, index: int) -> dict:
+        """Results of the cached transforms for one image; treat the arrays as read-only.
+
+        Raises:
+            ImageReadError: If the file does not decode.
+        """
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"image {index} of {len(self)}")
+        row = int(self._rows[index])
+        results = self.cache.get(row)
+        if results is None:
+            results = self._results(row)
+            for loader in self._loaders:
+                results = loader(results)
+            results["camera"] = self.all_cameras[row]
+            self.cache.put(row, results)
+        return results
+
+    def preload(self, threads: int = 4) -> None:
+        """Load the split into the cache until it is full."""
+        first = ByteLRUCache.size_of(self.load(0))
+        fitting = min(len(self), self.cache.max_bytes // max(first, 1))
+        if fitting < len(self):
+            print_log(
+                f"{self.data_root}: about {fitting} of {len(self)} images fit into the cache of "
+                f"{self.cache.max_bytes / 1e9:.1f} GB (all need about "
+                f"{first * len(self) / 1e9:.1f} GB); the others are read when needed. "
+                "What to do: raise cache_bytes, or lower the resolution",
+                "current",
+                30,
+            )
+        with ThreadPoolExecutor(threads) as pool:
+            done = pool.map(self.load, range(fitting))
+            quiet = not sys.stdout.isatty()
+            for _ in track(done, "Reading images", total=fitting, disable=quiet, transient=True):
+                pass
+
+
+def _camera_at(camera: ColmapCamera, width: int, height: int, path: Path) -> ColmapCamera:
+    """The camera at the size of its file; distortion does not depend on the size."""
+    if (camera.width, camera.height) == (width, height):
+        return camera
+    ratio_x, ratio_y = width / camera.width, height / camera.height
+    if abs(ratio_x / ratio_y - 1) > 0.02:
+        raise ValueError(
+            f"{path}: expected the proportions of its camera {camera.width}x{camera.height}, got "
+            f"{width}x{height}. What to do: give the images that the poses were computed from"
+        )
+    factors = {"fx": ratio_x, "cx": ratio_x, "fy": ratio_y, "cy": ratio_y}
+    factors["f"] = (ratio_x + ratio_y) / 2
+    names = CAMERA_MODELS[camera.model].params
+    if "f" in names and abs(ratio_x - ratio_y) > 1e-9 and camera.is_pinhole:
+        # A single focal length cannot follow two ratios exactly; two can.
+        return ColmapCamera.pinhole(
+            camera.camera_id, width, height, np.diag([ratio_x, ratio_y, 1.0]) @ camera.K
+        )
+    params = [value * factors.get(name, 1.0) for name, value in zip(names, camera.params)]
+    return ColmapCamera(camera.camera_id, camera.model, width, height, np.array(params))

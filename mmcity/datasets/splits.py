@@ -1,0 +1,141 @@
+"""Which images of a scene are held out for testing."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.logging import print_log
+
+__all__ = ["SPLIT_RULES", "SPLITS", "held_out"]
+
+#: Names of the parts of a scene; ``val`` and ``test`` are the same images.
+SPLITS = ("train", "val", "test", "all")
+#: ``auto`` takes the first of the next three whose file or folder exists, else ``every_n``.
+SPLIT_RULES = ("auto", "tsv", "list", "val_folder", "every_n", "none")
+_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp"}
+
+
+def _find(root: Path, rule: str, file: str | None) -> Path | None:
+    if file is not None:
+        path = root / file
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: expected the split file or folder, found none")
+        return path
+    if rule == "tsv":
+        found = sorted(root.glob("*.tsv"))
+        if len(found) > 1:
+            raise ValueError(f"{root}: expected one *.tsv, got {[p.name for p in found]}")
+        return found[0] if found else None
+    path = root / {"list": "list_test.txt", "val_folder": "val/rgbs"}[rule]
+    return path if path.exists() else None
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected UTF-8 text, got {error}") from error
+
+
+def _listed(path: Path) -> set[str]:
+    lines = (line.strip() for line in _read_text(path).splitlines())
+    return {line for line in lines if line and not line.startswith("#")}
+
+
+def _from_tsv(path: Path) -> tuple[set[str], set[str]]:
+    """Test names and train names of a table with the columns filename and split."""
+    try:
+        rows = list(csv.DictReader(_read_text(path).splitlines(), delimiter="\t"))
+    except csv.Error as error:
+        raise ValueError(f"{path}: expected a table with tabs, got {error}") from error
+    names: dict[str, set[str]] = {"test": set(), "train": set()}
+    for number, row in enumerate(rows, start=2):
+        part = (row.get("split") or "").strip()
+        name = (row.get("filename") or "").strip()
+        if not name:
+            raise ValueError(f"{path}: expected columns filename and split, line {number}: {row}")
+        if part in names:
+            names[part].add(name)
+        elif part:
+            raise ValueError(f"{path}: expected split train or test in line {number}, got {part!r}")
+    return names["test"], names["train"]
+
+
+def held_out(
+    names: Sequence[str],
+    root: Path,
+    rule: str = "auto",
+    file: str | None = None,
+    every_n: int = 8,
+    offset: int = 0,
+) -> tuple[list[bool], list[bool], str]:
+    """Decide for each image whether it is held out.
+
+    Args:
+        names (Sequence[str]): Image names, sorted.
+        root (Path): Scene folder.
+        rule (str): One of :data:`SPLIT_RULES`. ``list``: the names in ``list_test.txt``;
+            ``tsv``: column ``split`` of a ``*.tsv`` (other images belong to no part);
+            ``val_folder``: the images whose file name exists in ``val/rgbs``; ``every_n``:
+            every n-th from ``offset``; ``none``: nothing.
+        file (str, optional): File or folder in place of the usual one, relative to ``root``.
+        every_n (int): Defaults to 8.
+        offset (int): Defaults to 0.
+
+    Returns:
+        tuple[list[bool], list[bool], str]: Whether each image is a test image, whether it is
+        a training image, and a description of what decided.
+
+    Raises:
+        FileNotFoundError: If a rule was asked for whose file does not exist.
+        ValueError: If a file holds no name of the scene, or is malformed.
+    """
+    if rule not in SPLIT_RULES:
+        raise ValueError(f"split_by: expected one of {SPLIT_RULES}, got {rule!r}")
+    names = list(names)
+    if rule == "auto":
+        if file is not None:
+            raise ValueError("split_file needs split_by to be 'tsv', 'list' or 'val_folder'")
+        rule = next((r for r in ("tsv", "list", "val_folder") if _find(root, r, None)), "every_n")
+    if rule == "none":
+        return [False] * len(names), [True] * len(names), "no image held out"
+    if rule == "every_n":
+        if every_n < 2 or not 0 <= offset < every_n:
+            raise ValueError(f"expected every_n >= 2 > offset >= 0, got {every_n}, {offset}")
+        test = [row % every_n == offset for row in range(len(names))]
+        return test, [not t for t in test], f"every {every_n}th image from {offset} held out"
+    path = _find(root, rule, file)
+    if path is None:
+        raise FileNotFoundError(
+            f"{root}: split_by='{rule}' expects "
+            f"{ {'tsv': '*.tsv', 'list': 'list_test.txt', 'val_folder': 'val/rgbs/'}[rule] }, "
+            "found none. What to do: add it, or choose split_by='every_n'"
+        )
+    trained: set[str] | None = None
+    if rule == "list":
+        wanted, key = _listed(path), str
+    elif rule == "tsv":
+        (wanted, trained), key = _from_tsv(path), str
+    else:
+        files = [p for p in path.iterdir() if p.suffix.lower() in _IMAGE_SUFFIXES]
+        wanted, key = {p.stem for p in files}, lambda name: Path(name).stem
+    test = [key(name) in wanted for name in names]
+    train = [not t for t in test] if trained is None else [key(n) in trained for n in names]
+    unknown = wanted - {key(name) for name in names}
+    if not any(test):
+        raise ValueError(
+            f"{path}: expected names of images of the scene, such as {names[:3]}, "
+            f"got {sorted(wanted)[:3]} ({len(wanted)} names, none known)"
+        )
+    if unknown:
+        print_log(
+            f"{path}: {len(unknown)} of {len(wanted)} test images are not in the model and are "
+            f"left out, e.g. {sorted(unknown)[:3]}",
+            logger="current",
+            level=30,
+        )
+    return (
+        test,
+        train,
+        f"{sum(test)} images held out by {path.name if rule != 'val_folder' else 'val/rgbs'}",
+    )

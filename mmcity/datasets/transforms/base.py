@@ -1,0 +1,21 @@
+"""What a data transform is."""
+
+from abc import ABCMeta, abstractmethod
+
+__all__ = ["BaseTransform"]
+
+
+class BaseTransform(metaclass=ABCMeta):
+    """A step of a data pipeline: takes a dict of results and gives it back, changed.
+
+    A transform that changes the picture's geometry also offers
+    ``update_camera(results)``, which changes only ``results['camera']``; a dataset uses it to
+    know the final cameras without reading images.
+    """
+
+    def __call__(self, results: dict) -> dict:
+        return self.transform(results)
+
+    @abstractmethod
+    def transform(self, results: dict) -> dict:
+        """Change ``results`` and return it."""
