@@ -6,7 +6,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mmcity_ops import _backend as backend
 from mmcity_ops.reference import intersection as reference
+
+NATIVE = "mmcity::isect_tiles"
+_debug = {"wide_ids": False}
 
 
 class TileLists(NamedTuple):
@@ -17,21 +21,56 @@ class TileLists(NamedTuple):
         isect_ids (Tensor): int64 ``[n_isects]`` keys image | tile | depth bits, ascending.
         flatten_ids (Tensor): int32 (int64 from 2**31 rows on) ``[n_isects]`` row of each entry.
         isect_offsets (Tensor): int64 ``[I, th, tw]`` start of each tile's list.
+        n_found (Tensor): int64 scalar on the device, entries found; more than the capacity
+            means that the farthest tiles' lists were cut.
     """
 
     tiles_per_gauss: Tensor
     isect_ids: Tensor
     flatten_ids: Tensor
     isect_offsets: Tensor
+    n_found: Tensor
 
 
-def _check_key_width(n_images: int, n_tiles: int) -> None:
+def force_wide_ids(enabled: bool) -> None:
+    """Debugging aid: emit int64 ``flatten_ids`` as for more than 2**31 rows."""
+    _debug["wide_ids"] = enabled
+
+
+def check_key_width(n_images: int, n_tiles: int) -> None:
     bits = 32 + math.ceil(math.log2(max(n_tiles, 1))) + math.ceil(math.log2(max(n_images, 1)))
     if bits > 64:
         raise ValueError(
             f"the sort key of {n_images} images of {n_tiles} tiles needs {bits} bits, more than"
             " 64: render fewer images at once or use larger tiles"
         )
+
+
+def _check(means2d, radii, depths, conics, opacities, image_ids, masks, n_images, th, tw) -> None:
+    rows = tuple(means2d.shape[:-1])
+    backend.check_last("means2d", means2d, 2)
+    backend.check_shape("radii", radii, (*rows, 2))
+    backend.check_shape("depths", depths, rows)
+    backend.check_dtype("radii", radii, torch.int32)
+    if conics is not None:
+        backend.check_shape("conics", conics, (*rows, 3))
+    if opacities is not None:
+        backend.check_shape("opacities", opacities, rows)
+    if image_ids is not None:
+        backend.check_shape("image_ids", image_ids, rows)
+        backend.check_dtype("image_ids", image_ids, torch.int64)
+    if masks is not None:
+        backend.check_last("masks", masks, th, tw)
+        backend.check_dtype("masks", masks, torch.bool)
+        if masks.numel() != n_images * th * tw:
+            raise ValueError(f"masks: expected {n_images} images, got shape {list(masks.shape)}")
+    backend.check_float(means2d=means2d, conics=conics, opacities=opacities)
+    backend.check_float(depths=depths)
+    backend.check_device(
+        means2d=means2d, radii=radii, depths=depths, conics=conics, opacities=opacities,
+        image_ids=image_ids, masks=masks,
+    )  # fmt: skip
+    backend.check_finite(means2d=means2d, depths=depths, conics=conics, opacities=opacities)
 
 
 def tile_lists(
@@ -47,13 +86,35 @@ def tile_lists(
     image_ids: Tensor | None = None,
     n_images: int | None = None,
     masks: Tensor | None = None,
+    max_isects: int | None = None,
 ) -> TileLists:
-    """:func:`isect_tiles` and :func:`isect_offset_encode` in one pass (same arguments)."""
+    """:func:`isect_tiles` and :func:`isect_offset_encode` in one pass (same arguments).
+
+    Args:
+        max_isects (int, optional): capacity of the lists. If given, ``isect_ids`` and
+            ``flatten_ids`` have exactly this size, unused entries are -1 in ``flatten_ids``,
+            and entries beyond it are dropped, which ``n_found`` tells without a
+            synchronisation. Defaults to None (exact size).
+    """
     if image_ids is None:
         n_images = math.prod(means2d.shape[:-2]) if n_images is None else n_images
     elif n_images is None:
         raise ValueError("n_images is required with image_ids (packed rows)")
-    _check_key_width(n_images, tile_width * tile_height)
+    _check(
+        means2d, radii, depths, conics, opacities, image_ids, masks, n_images, tile_height,
+        tile_width,
+    )  # fmt: skip
+    check_key_width(n_images, tile_width * tile_height)
+    if backend.use_native(means2d):
+        return TileLists(
+            *torch.ops.mmcity.isect_tiles(
+                means2d.detach(), radii, depths.detach().to(means2d.dtype),
+                None if conics is None else conics.detach(),
+                None if opacities is None else opacities.detach(),
+                image_ids, masks, n_images, tile_size, tile_width, tile_height,
+                -1 if max_isects is None else max_isects, _debug["wide_ids"],
+            )
+        )  # fmt: skip
     counts, isect_ids, flatten_ids = reference.isect_tiles(
         means2d,
         radii,
@@ -67,8 +128,17 @@ def tile_lists(
         n_images=n_images,
         masks=masks,
     )
+    if _debug["wide_ids"]:
+        flatten_ids = flatten_ids.to(torch.int64)
     offsets = reference.isect_offset_encode(isect_ids, n_images, tile_width, tile_height)
-    return TileLists(counts, isect_ids, flatten_ids, offsets)
+    found = torch.full((), len(isect_ids), dtype=torch.int64, device=means2d.device)
+    if max_isects is not None:
+        unused = max(0, max_isects - len(isect_ids))
+        last = torch.iinfo(torch.int64).max
+        isect_ids = torch.nn.functional.pad(isect_ids[:max_isects], (0, unused), value=last)
+        flatten_ids = torch.nn.functional.pad(flatten_ids[:max_isects], (0, unused), value=-1)
+        offsets = offsets.clamp(max=max_isects)
+    return TileLists(counts, isect_ids, flatten_ids, offsets, found)
 
 
 def isect_tiles(
@@ -145,5 +215,25 @@ def isect_offset_encode(
     """
     if isect_ids.dtype != torch.int64:
         raise TypeError(f"isect_ids must be int64, got {isect_ids.dtype}")
-    _check_key_width(n_images, tile_width * tile_height)
+    check_key_width(n_images, tile_width * tile_height)
     return reference.isect_offset_encode(isect_ids, n_images, tile_width, tile_height)
+
+
+@backend.on_native_load
+def _register() -> None:
+    @torch.library.register_fake(NATIVE)
+    def _(
+        means2d, radii, depths, conics, opacities, image_ids, masks, n_images, tile_size,
+        tile_width, tile_height, max_isects, wide_ids,
+    ):  # fmt: skip
+        size = max_isects if max_isects >= 0 else torch.library.get_ctx().new_dynamic_size()
+        id_type = torch.int64 if wide_ids else torch.int32
+        return (
+            radii.new_empty(radii.shape[:-1]),
+            radii.new_empty(size, dtype=torch.int64),
+            radii.new_empty(size, dtype=id_type),
+            radii.new_empty((n_images, tile_height, tile_width), dtype=torch.int64),
+            radii.new_empty((), dtype=torch.int64),
+        )
+
+    backend.cast_under_autocast(NATIVE)

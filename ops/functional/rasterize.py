@@ -3,7 +3,11 @@
 import torch
 from torch import Tensor
 
+from mmcity_ops import _backend as backend
 from mmcity_ops.reference import rasterize as reference
+
+FORWARD, BACKWARD = "mmcity::rasterize_fwd", "mmcity::rasterize_bwd"
+KERNEL_TILE = 16  # edge of the squares of pixels that the kernels work on
 
 
 def _attach_absgrad(means2d: Tensor, probe: Tensor) -> None:
@@ -66,20 +70,30 @@ def rasterize_to_pixels(
     lead = isect_offsets.shape[:-2]
     th, tw = isect_offsets.shape[-2:]
     channels = colors.shape[-1]
-    if tw * tile_size < width or th * tile_size < height:
+    check_rows(means2d, conics, colors, opacities)
+    check_tiling(isect_offsets, flatten_ids, width, height, tile_size)
+    if backgrounds is not None:
+        backend.check_shape("backgrounds", backgrounds, (*lead, channels))
+    if masks is not None:
+        backend.check_shape("masks", masks, (*lead, th, tw))
+        backend.check_dtype("masks", masks, torch.bool)
+    if not packed and means2d.shape[:-2] != lead:
         raise ValueError(
-            f"isect_offsets [..., {th}, {tw}] with tile_size {tile_size} does not cover an image"
-            f" of {width} x {height}"
+            f"means2d: expected shape {[*lead, 'N', 2]} as of isect_offsets"
+            f" {list(isect_offsets.shape)}, got {list(means2d.shape)}; packed rows need packed=True"
         )
-    probe = None
-    if absgrad and means2d.requires_grad:
-        probe = torch.zeros_like(means2d.detach()).reshape(-1, 2).requires_grad_()
-        _attach_absgrad(means2d, probe)
-    renders, alphas, info = reference.rasterize_to_pixels(
-        means2d.reshape(-1, 2),
-        conics.reshape(-1, 3),
-        colors.reshape(-1, channels),
-        opacities.reshape(-1),
+    backend.check_device(
+        means2d=means2d, conics=conics, colors=colors, opacities=opacities,
+        isect_offsets=isect_offsets, flatten_ids=flatten_ids, backgrounds=backgrounds, masks=masks,
+    )  # fmt: skip
+    backend.check_finite(
+        means2d=means2d, conics=conics, colors=colors, opacities=opacities, backgrounds=backgrounds
+    )
+    renders, alphas, info = composite(
+        means2d,
+        conics,
+        colors,
+        opacities,
         width,
         height,
         tile_size,
@@ -87,7 +101,8 @@ def rasterize_to_pixels(
         flatten_ids,
         None if backgrounds is None else backgrounds.reshape(-1, channels),
         None if masks is None else masks.reshape(-1, th, tw),
-        probe,
+        absgrad=absgrad,
+        stats=stats is not None,
     )
     if stats is not None:
         stats["last_ids"] = info["last_ids"].reshape(*lead, height, width)
@@ -97,3 +112,181 @@ def rasterize_to_pixels(
         renders.reshape(*lead, height, width, channels),
         alphas.reshape(*lead, height, width, 1),
     )
+
+
+def check_rows(means2d: Tensor, conics: Tensor, colors: Tensor, opacities: Tensor) -> None:
+    """Raise ValueError or TypeError unless the rows of one call fit together."""
+    rows = tuple(means2d.shape[:-1])
+    backend.check_last("means2d", means2d, 2)
+    backend.check_shape("conics", conics, (*rows, 3))
+    backend.check_shape("colors", colors, (*rows, "D"))
+    backend.check_shape("opacities", opacities, rows)
+    if colors.shape[-1] == 0:
+        raise ValueError(f"colors: expected at least one channel, got {list(colors.shape)}")
+    backend.check_float(means2d=means2d, conics=conics, opacities=opacities)
+    if colors.dtype not in (means2d.dtype, torch.bfloat16, torch.float16):
+        raise TypeError(f"colors: expected {means2d.dtype} as of 'means2d', got {colors.dtype}")
+
+
+def check_tiling(
+    isect_offsets: Tensor, flatten_ids: Tensor, width: int, height: int, tile_size: int
+) -> None:
+    """Raise ValueError or TypeError unless the lists' tiles cover the image."""
+    th, tw = isect_offsets.shape[-2:]
+    if tw != -(-width // tile_size) or th != -(-height // tile_size):
+        raise ValueError(
+            f"isect_offsets: expected shape [..., {-(-height // tile_size)}, "
+            f"{-(-width // tile_size)}] for an image of {width} x {height} and tile_size "
+            f"{tile_size}, got {list(isect_offsets.shape)}"
+        )
+    backend.check_shape("flatten_ids", flatten_ids, ("n_isects",))
+    backend.check_dtype("flatten_ids", flatten_ids, torch.int32, torch.int64)
+    backend.check_dtype("isect_offsets", isect_offsets, torch.int32, torch.int64)
+
+
+def composite(
+    means2d: Tensor,
+    conics: Tensor,
+    colors: Tensor,
+    opacities: Tensor,
+    width: int,
+    height: int,
+    tile_size: int,
+    isect_offsets: Tensor,
+    flatten_ids: Tensor,
+    backgrounds: Tensor | None,
+    masks: Tensor | None,
+    tile_ids: Tensor | None = None,
+    *,
+    absgrad: bool = False,
+    stats: bool = False,
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Composite checked inputs: whole images ``[I, H, W, ...]``, or with ``tile_ids`` int64
+    ``[n]`` (image * tiles + tile) blocks ``[n, ts, ts, ...]``; rows of any leading shape.
+    """
+    probe = None
+    if absgrad and means2d.requires_grad:
+        probe = torch.zeros_like(means2d.detach()).reshape(-1, 2).requires_grad_()
+        _attach_absgrad(means2d, probe)
+    rows = (
+        means2d.reshape(-1, 2),
+        conics.reshape(-1, 3),
+        colors.reshape(-1, colors.shape[-1]).to(means2d.dtype),
+        opacities.reshape(-1),
+    )
+    if backgrounds is not None:
+        backgrounds = backgrounds.to(means2d.dtype)
+    isect_offsets = isect_offsets.to(torch.int64)
+    if not backend.use_native(means2d):
+        run = reference.rasterize_to_pixels if tile_ids is None else reference.rasterize_blocks
+        extra = () if tile_ids is None else (tile_ids,)
+        return backend.float32_under_autocast(run)(
+            *rows, width, height, tile_size, isect_offsets, flatten_ids, backgrounds, masks,
+            probe, *extra,
+        )  # fmt: skip
+    renders, alphas, _, last, _, touched, peak = torch.ops.mmcity.rasterize_fwd(
+        *rows, backgrounds, probe, masks, isect_offsets, flatten_ids, tile_ids, width, height,
+        tile_size, stats,
+    )  # fmt: skip
+    info: dict[str, Tensor] = {}
+    if stats:
+        first = _list_starts(isect_offsets, tile_ids, width, height, tile_size)
+        info["last_ids"] = torch.where(last >= 0, last + first, -1)
+        info["n_touched"], info["max_weight"] = touched, peak
+    return renders, alphas, info
+
+
+def _list_starts(
+    isect_offsets: Tensor, tile_ids: Tensor | None, width: int, height: int, tile_size: int
+) -> Tensor:
+    """Start of the list of each pixel's tile."""
+    if tile_ids is not None:
+        return isect_offsets.reshape(-1)[tile_ids][:, None, None]
+    rows = torch.arange(height, device=isect_offsets.device) // tile_size
+    columns = torch.arange(width, device=isect_offsets.device) // tile_size
+    return isect_offsets[:, rows[:, None], columns[None, :]]
+
+
+@backend.on_native_load
+def _register() -> None:
+    def fake_fwd(
+        means2d, conics, colors, opacities, backgrounds, probe, masks, isect_offsets, flatten_ids,
+        tile_ids, width, height, tile_size, stats,
+    ):  # fmt: skip
+        pixels = (
+            (isect_offsets.shape[0], height, width)
+            if tile_ids is None
+            else (tile_ids.shape[0], tile_size, tile_size)
+        )
+        subs = (-(-tile_size // KERNEL_TILE)) ** 2
+        rows = means2d.shape[0] if stats else 0
+        return (
+            colors.new_empty((*pixels, colors.shape[1])),
+            means2d.new_empty((*pixels, 1)),
+            means2d.new_empty(pixels),
+            means2d.new_empty(pixels, dtype=torch.int32),
+            means2d.new_empty((flatten_ids.shape[0] * subs,), dtype=torch.int16),
+            means2d.new_empty((rows,), dtype=torch.int32),
+            means2d.new_empty((rows,)),
+        )
+
+    def fake_bwd(
+        v_renders, v_alphas, means2d, conics, colors, opacities, backgrounds, masks,
+        isect_offsets, flatten_ids, tile_ids, final_t, last, hits, width, height, tile_size,
+        geometry, features, absolute,
+    ):  # fmt: skip
+        def wanted(want, like):
+            return like.new_empty(like.shape if want else (0,))
+
+        return (
+            wanted(geometry, means2d),
+            wanted(geometry, conics),
+            wanted(features, colors),
+            wanted(geometry, opacities),
+            wanted(absolute, means2d),
+            means2d.new_empty((0,)) if backgrounds is None else torch.empty_like(backgrounds),
+        )
+
+    def setup_context(ctx, inputs, output):
+        (means2d, conics, colors, opacities, backgrounds, _, masks, isect_offsets, flatten_ids,
+         tile_ids, width, height, tile_size, _) = inputs  # fmt: skip
+        _, alphas, final_t, last, hits, touched, peak = output
+        ctx.mark_non_differentiable(final_t, last, hits, touched, peak)
+        ctx.save_for_backward(
+            means2d, conics, colors, opacities, backgrounds, masks, isect_offsets, flatten_ids,
+            tile_ids, final_t, last, hits,
+        )  # fmt: skip
+        ctx.size = (width, height, tile_size)
+        ctx.set_materialize_grads(False)
+
+    def backward(ctx, v_renders, v_alphas, *_):
+        (means2d, conics, colors, opacities, backgrounds, masks, isect_offsets, flatten_ids,
+         tile_ids, final_t, last, hits) = ctx.saved_tensors  # fmt: skip
+        needs = ctx.needs_input_grad
+        geometry, absolute = needs[0] or needs[1] or needs[3], needs[5]
+        if v_renders is None:
+            v_renders = final_t.new_zeros((*final_t.shape, colors.shape[1]))
+        if v_alphas is None:
+            v_alphas = final_t.new_zeros((*final_t.shape, 1))
+        v_means, v_conics, v_colors, v_opacities, v_abs, v_backgrounds = (
+            torch.ops.mmcity.rasterize_bwd(
+                v_renders, v_alphas, means2d, conics, colors, opacities, backgrounds, masks,
+                isect_offsets, flatten_ids, tile_ids, final_t, last, hits, *ctx.size,
+                geometry, needs[2], absolute,
+            )
+        )  # fmt: skip
+        return (
+            v_means if needs[0] else None,
+            v_conics if needs[1] else None,
+            v_colors if needs[2] else None,
+            v_opacities if needs[3] else None,
+            v_backgrounds if needs[4] else None,
+            v_abs if needs[5] else None,
+            *(None,) * 8,
+        )
+
+    torch.library.register_fake(FORWARD, fake_fwd)
+    torch.library.register_fake(BACKWARD, fake_bwd)
+    torch.library.register_autograd(FORWARD, backward, setup_context=setup_context)
+    backend.cast_under_autocast(FORWARD)
+    backend.forbid_double_backward(BACKWARD)

@@ -165,7 +165,8 @@ def rasterize_to_pixels(
         ``last_ids`` ``[I, H, W]`` and per-row ``n_touched``, ``max_weight``.
     """
     n_images, th, tw = isect_offsets.shape
-    tiles = tile_ranges(isect_offsets, len(flatten_ids), masks)
+    n_isects = int((flatten_ids >= 0).sum())  # lists of fixed capacity end in entries of -1
+    tiles = tile_ranges(isect_offsets, n_isects, masks)
     blocks, final, stats = composite_rows(
         means2d, conics, colors, opacities, tiles, width, height, tile_size, flatten_ids, probe
     )
@@ -176,3 +177,38 @@ def rasterize_to_pixels(
     if backgrounds is not None:
         renders = renders + final.to(colors.dtype) * backgrounds[:, None, None]
     return renders, 1.0 - final, stats
+
+
+def rasterize_blocks(
+    means2d: Tensor,
+    conics: Tensor,
+    colors: Tensor,
+    opacities: Tensor,
+    width: int,
+    height: int,
+    tile_size: int,
+    isect_offsets: Tensor,
+    flatten_ids: Tensor,
+    backgrounds: Tensor | None,
+    masks: Tensor | None,
+    probe: Tensor | None,
+    tile_ids: Tensor,
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Chosen tiles only, ``[n, ts, ts, ...]``; pixels beyond the image are 0."""
+    n_isects = int((flatten_ids >= 0).sum())
+    tiles = tile_ranges(isect_offsets, n_isects, masks)
+    chosen = [tiles[index] for index in tile_ids.tolist()]
+    blocks, final, stats = composite_rows(
+        means2d, conics, colors, opacities, chosen, width, height, tile_size, flatten_ids, probe
+    )
+    if backgrounds is not None:
+        image = torch.tensor([tile[0] for tile in chosen], dtype=torch.int64)
+        blocks = blocks + final[..., None] * backgrounds[image.to(final.device), None, None]
+    span = torch.arange(tile_size, device=means2d.device)
+    x = torch.tensor([tile[2] for tile in chosen], device=span.device)[:, None] * tile_size + span
+    y = torch.tensor([tile[1] for tile in chosen], device=span.device)[:, None] * tile_size + span
+    inside = ((y[:, :, None] < height) & (x[:, None, :] < width))[..., None]
+    zero = torch.zeros((), dtype=blocks.dtype, device=blocks.device)
+    stats["last_ids"] = torch.where(inside[..., 0], stats["last_ids"], -1)
+    alphas = torch.where(inside, 1.0 - final[..., None], zero)
+    return torch.where(inside, blocks, zero), alphas, stats

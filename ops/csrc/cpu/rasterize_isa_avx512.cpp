@@ -1,0 +1,27 @@
+// Tile kernels for AVX512, chosen at run time (rasterize.cpp). Headers of the library and of the
+// language are included before the target region: their inline code stays portable.
+#if defined(__x86_64__)
+#define MMC_ISA_NS isa_avx512
+#define MMC_ISA_AVX512
+#include <immintrin.h>
+#include "cpu/rasterize_kernels.h"
+#include "math/hd.h"
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,bmi,bmi2,lzcnt"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,bmi,bmi2,lzcnt")
+#endif
+// GCC 12 takes the undefined operand of its own intrinsics for a mistake.
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#include "cpu/rasterize_table.h"
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+namespace mmc {
+const RasterKernels<float>& raster_kernels_avx512() { return isa_avx512::kernel_table<float>("avx512"); }
+}  // namespace mmc
+#endif

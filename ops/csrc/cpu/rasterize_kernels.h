@@ -1,0 +1,84 @@
+// What the driver of the CPU rasterizer (rasterize.cpp) and the tile kernels, compiled once per
+// instruction set (rasterize_isa_*.cpp), agree on. No torch here: the kernels must not drag
+// inline library code into a translation unit that is compiled for a newer processor.
+#pragma once
+#include <cstdint>
+
+namespace mmc {
+
+constexpr int kTile = 16;          // edge of the square of pixels that one kernel call renders
+constexpr int kFewChannels = 4;    // up to here channels live in registers
+constexpr int kMaxChunk = 256;     // list entries that are staged at a time
+
+// One projected splat, padded to one cache line in float32. The conic is scaled (alpha.h);
+// half_y ... da say where its level set lies (intersect.h).
+template <typename T>
+struct alignas(16 * sizeof(T)) SplatRecord {
+  T x, y, a, b, c, opacity;
+  T color[kFewChannels];
+  T half_y, skew, slope, ta, da;
+  T unused;
+};
+
+// A square of pixels and its list. Larger tiles are split: `sub` numbers the parts.
+struct TileJob {
+  int64_t begin, end;    // range in the sorted list
+  int64_t pixel;         // index of the first pixel in the outputs
+  int64_t row_stride;    // pixels from one row to the next in the outputs
+  int64_t image;
+  int32_t x0, y0, w, h;  // first pixel in the image; size inside the image
+  int32_t sub;
+};
+
+template <typename T>
+struct RowsIn {  // raw rows, for the records
+  const T *means2d, *conics, *colors, *opacities;
+  int64_t n, channels;
+};
+
+template <typename T>
+struct RasterIn {
+  const SplatRecord<T>* records;
+  const T* colors;  // [rows, channels]
+  const T* backgrounds;  // [images, channels] or null
+  const int32_t* ids32;  // one of the two is null
+  const int64_t* ids64;
+  int64_t channels, subs;
+};
+
+template <typename T>
+struct ForwardOut {
+  T *renders, *alphas, *final_t;
+  int32_t* last;      // position in the tile's list, -1 for none
+  uint16_t* hits;     // [entry * subs + sub]: blocks of 4 x 4 pixels that the entry reached
+  int32_t* touched;   // per entry and sub, or null
+  T* peak;            // per entry and sub, or null
+};
+
+template <typename T>
+struct BackwardIO {
+  const T *v_renders, *v_alphas, *final_t;
+  const int32_t* last;
+  const uint16_t* hits;
+  const int64_t* slots;  // row of `partials` for each entry and sub with hits
+  T* partials;           // [slot][stride]: 6 moments, channels, 2 absolute sums
+  T* v_backgrounds;      // [channels] of this job, or null
+  int64_t stride;
+  bool geometry, colors, absolute;  // which gradients are wanted
+};
+
+template <typename T>
+struct RasterKernels {
+  void (*records)(const RowsIn<T>&, int64_t begin, int64_t end, bool cull, SplatRecord<T>* out);
+  int64_t (*scratch_size)(int64_t channels, bool backward);  // elements of T, 64-byte aligned
+  void (*forward)(const RasterIn<T>&, const ForwardOut<T>&, const TileJob&, T* scratch);
+  void (*backward)(const RasterIn<T>&, const BackwardIO<T>&, const TileJob&, T* scratch);
+  const char* name;
+};
+
+const RasterKernels<float>& raster_kernels_base();
+const RasterKernels<float>& raster_kernels_avx2();
+const RasterKernels<float>& raster_kernels_avx512();
+const RasterKernels<double>& raster_kernels_double();
+
+}  // namespace mmc

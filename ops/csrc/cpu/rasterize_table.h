@@ -1,0 +1,90 @@
+// Fills the table of kernels of one instruction set. Included inside the target region.
+#pragma once
+#include "cpu/rasterize_many.h"
+
+namespace mmc {
+namespace MMC_ISA_NS {
+
+template <typename T>
+void make_records(const RowsIn<T>& in, int64_t begin, int64_t end, bool cull,
+                  SplatRecord<T>* out) {
+  const int64_t kept = in.channels <= kFewChannels ? in.channels : 0;
+  for (int64_t i = begin; i < end; ++i) {
+    SplatRecord<T>& s = out[i];
+    const T a = in.conics[3 * i], b = in.conics[3 * i + 1], c = in.conics[3 * i + 2];
+    const ScaledConic<T> scaled = scale_conic(a, b, c);
+    s.x = in.means2d[2 * i];
+    s.y = in.means2d[2 * i + 1];
+    s.a = scaled.a;
+    s.b = scaled.b;
+    s.c = scaled.c;
+    s.opacity = in.opacities[i];
+    for (int64_t k = 0; k < kept; ++k) s.color[k] = in.colors[i * in.channels + k];
+    for (int64_t k = kept; k < kFewChannels; ++k) s.color[k] = T(0);
+    if (cull) {
+      const EllipseBand<T> band = ellipse_band(a, b, c, alpha_level(s.opacity));
+      s.half_y = band.half_y;
+      s.skew = band.skew;
+      s.slope = band.slope;
+      s.ta = band.ta;
+      s.da = band.da;
+    }
+  }
+}
+
+template <typename T>
+int64_t scratch_size(int64_t channels, bool backward) {
+  return channels <= kFewChannels ? 0 : many_scratch<T>(channels, backward);
+}
+
+template <typename T, int D>
+MMC_HD void forward_d(const RasterIn<T>& in, const ForwardOut<T>& out, const TileJob& job) {
+  if (out.touched)
+    forward_few<T, D, true>(in, out, job, nullptr);
+  else
+    forward_few<T, D, false>(in, out, job, nullptr);
+}
+template <typename T>
+void forward_any(const RasterIn<T>& in, const ForwardOut<T>& out, const TileJob& job,
+                 T* scratch) {
+  switch (in.channels) {
+    case 1: return forward_d<T, 1>(in, out, job);
+    case 2: return forward_d<T, 2>(in, out, job);
+    case 3: return forward_d<T, 3>(in, out, job);
+    case 4: return forward_d<T, 4>(in, out, job);
+    default:
+      if (out.touched) return forward_many<T, true>(in, out, job, scratch);
+      return forward_many<T, false>(in, out, job, scratch);
+  }
+}
+
+template <typename T, int D>
+MMC_HD void backward_d(const RasterIn<T>& in, const BackwardIO<T>& io, const TileJob& job) {
+  if (io.absolute)
+    backward_few<T, D, true, true>(in, io, job, nullptr);
+  else if (io.geometry)
+    backward_few<T, D, true, false>(in, io, job, nullptr);
+  else
+    backward_few<T, D, false, false>(in, io, job, nullptr);
+}
+template <typename T>
+void backward_any(const RasterIn<T>& in, const BackwardIO<T>& io, const TileJob& job,
+                  T* scratch) {
+  switch (in.channels) {
+    case 1: return backward_d<T, 1>(in, io, job);
+    case 2: return backward_d<T, 2>(in, io, job);
+    case 3: return backward_d<T, 3>(in, io, job);
+    case 4: return backward_d<T, 4>(in, io, job);
+    default: return backward_many<T>(in, io, job, scratch);
+  }
+}
+
+template <typename T>
+const RasterKernels<T>& kernel_table(const char* name) {
+  static const RasterKernels<T> table = {&make_records<T>, &scratch_size<T>, &forward_any<T>,
+                                         &backward_any<T>, name};
+  return table;
+}
+
+}  // namespace MMC_ISA_NS
+}  // namespace mmc
