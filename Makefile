@@ -16,7 +16,7 @@ TEST_PROCESSES ?= 2
 # Folder of a COLMAP scene for `make demo`; empty takes the one that travels with the repository.
 SCENE ?=
 
-PIP := $(PYTHON) -m pip --disable-pip-version-check -q
+PIP := $(PYTHON) -m pip --disable-pip-version-check -qq
 CORE := $(VENV)/.mmcity-core
 TESTING := $(VENV)/.mmcity-testing
 # The versions are pinned for the Python that they were tried with; others resolve freely.

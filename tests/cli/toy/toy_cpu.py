@@ -29,4 +29,8 @@ default_hooks = dict(
     logger=dict(interval=5),
     checkpoint=dict(interval=4, save_best="toy/error", rule="less"),
 )
-custom_hooks = [dict(type="ToyGrowthHook"), dict(type="ToyTraceHook")]
+custom_hooks = [
+    dict(type="ToyGrowthHook", interval=3),
+    dict(type="ToyTraceHook"),
+    dict(type="ToyStopHook", at=-1, kill=False),
+]

@@ -82,15 +82,19 @@ class ToyGrowthHook(Hook):
 
 
 @HOOKS.register_module()
-class ToyKillHook(Hook):
-    """Kills the process without warning in the middle of an iteration."""
+class ToyStopHook(Hook):
+    """Ends the process before an iteration: by an exception, or killed without warning."""
 
-    def __init__(self, at: int) -> None:
+    def __init__(self, at: int = -1, kill: bool = False) -> None:
         self.at = at
+        self.kill = kill
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
-        if runner.iter == self.at:
+        if runner.iter != self.at:
+            return
+        if self.kill:
             os.kill(os.getpid(), signal.SIGKILL)
+        raise KeyboardInterrupt
 
 
 @HOOKS.register_module()

@@ -1,0 +1,78 @@
+"""Running the commands that a user types."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[2]
+TOY = Path(__file__).resolve().parent / "toy"
+TOY_CONFIG = TOY / "toy_cpu.py"
+
+
+def load_tool(name: str):
+    """Import ``tools/<name>.py`` as a module."""
+    spec = importlib.util.spec_from_file_location(f"tool_{name}", REPO / "tools" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def run_tool(monkeypatch):
+    """Call the main function of a tool in this process: quick, and exceptions arrive here."""
+    monkeypatch.syspath_prepend(str(TOY))
+
+    def run(name: str, *args, **options) -> None:
+        # Loggers and message hubs are found by the name of the experiment.
+        options.setdefault("experiment_name", f"test_{uuid.uuid4().hex}")
+        pairs = [f"{key}={value}" for key, value in options.items()]
+        load_tool(name).main([*map(str, args), "--cfg-options", *pairs])
+
+    return run
+
+
+@pytest.fixture
+def command_env():
+    """Environment of a command in a process of its own."""
+    paths = [str(TOY), os.environ.get("PYTHONPATH", "")]
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+@pytest.fixture
+def run_command(command_env, tmp_path):
+    """Run a command line to its end and return the finished process."""
+
+    def run(*args, cwd=None, env=None, check=True) -> subprocess.CompletedProcess:
+        done = subprocess.run(
+            [str(arg) for arg in args],
+            cwd=cwd or tmp_path,
+            env={**command_env, **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        if check and done.returncode:
+            pytest.fail(f"{args} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+        return done
+
+    return run
+
+
+@pytest.fixture
+def mim() -> str:
+    """The mim command of this environment; skips without it."""
+    beside = Path(sys.executable).with_name("mim")
+    found = str(beside) if beside.is_file() else shutil.which("mim")
+    if not found:
+        pytest.skip("mim is not installed (requirements/mim.txt, requirements/mim-nodeps.txt)")
+    return found
