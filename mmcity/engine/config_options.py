@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config, ConfigDict, DictAction
 
 from .config_check import KNOWN_KEYS, ConfigError, check_option_keys
 
@@ -58,7 +58,22 @@ def merge_options(cfg: Config, options: Mapping[str, Any] | None) -> None:
     for key, value in (options or {}).items():
         if key in cfg and key not in KNOWN_KEYS and "." not in key:
             _replace_variable(cfg, key, value)
+        _fill_none(cfg, key.split("."))
         cfg.merge_from_dict({key: value})
+
+
+def _fill_none(cfg: Config, parts: Sequence[str]) -> None:
+    """Put a dict where the config has None and the option goes below it."""
+    node: Any = cfg
+    for part in parts[:-1]:
+        if isinstance(node, Mapping | Config) and node.get(part, 0) is None:
+            node[part] = ConfigDict()
+        if isinstance(node, list):
+            node = node[int(part)]
+        elif part in node:
+            node = node[part]
+        else:
+            return
 
 
 def _replace_variable(cfg: Config, name: str, new: Any) -> None:

@@ -44,6 +44,8 @@ def command_env():
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+        "PYTHON": sys.executable,
         "OMP_NUM_THREADS": "1",
     }
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from mmcity_ops import knn_mean_dist2
 from mmcity_ops.reference.knn import knn_mean_dist2 as all_pairs
 

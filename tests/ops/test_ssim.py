@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from mmcity_ops import fused_ssim
 from mmcity_ops.reference.ssim import ssim_map
 

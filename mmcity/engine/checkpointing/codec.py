@@ -13,7 +13,7 @@ __all__ = ["CheckpointContentError", "decode_checkpoint", "encode_checkpoint"]
 #: Marks a dict that stands for another object; its value names the kind.
 TAG = "__mmcity__"
 
-_PLAIN_TYPES = (type(None), bool, int, float, complex, str, bytes)
+_PLAIN_TYPES = (type(None), bool, int, float, complex, str)
 _TORCH_TYPES = (torch.device, torch.dtype, torch.Size)
 
 
@@ -69,6 +69,8 @@ def encode_checkpoint(value: Any, where: str = "checkpoint") -> Any:
     if isinstance(value, (set, frozenset, collections.deque)):
         items = [encode_checkpoint(item, where) for item in value]
         return {TAG: type(value).__name__, "data": items}
+    if isinstance(value, (bytes, bytearray)):
+        return {TAG: "bytes", "data": torch.tensor(list(value), dtype=torch.uint8)}
     if isinstance(value, pathlib.PurePath):
         return {TAG: "path", "data": str(value)}
     if isinstance(value, (bool, int, float, str)):  # enums and other subclasses
@@ -115,6 +117,8 @@ def _decode_tagged(value: dict) -> Any:
         return value["data"].cpu().numpy()
     if kind == "ndarray_list":
         return np.array(decode_checkpoint(value["data"]))
+    if kind == "bytes":
+        return bytes(value["data"].tolist())
     if kind == "path":
         return pathlib.Path(value["data"])
     containers = {"set": set, "frozenset": frozenset, "deque": collections.deque}

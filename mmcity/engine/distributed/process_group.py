@@ -7,7 +7,6 @@ import subprocess
 import torch
 import torch.distributed as dist
 from mmengine.config import ConfigDict
-from mmengine.utils.dl_utils import set_multi_processing
 
 __all__ = ["LAUNCHERS", "adapt_config_to_cpu", "init_cpu_process_group", "setup_distributed"]
 
@@ -36,10 +35,7 @@ def setup_distributed(cfg: ConfigDict, launcher: str) -> None:
     if launcher == "none" or torch.cuda.is_available():
         return
     adapt_config_to_cpu(cfg)
-    # Threads per process are set before the group starts, as mmengine does with CUDA.
-    env_cfg = cfg.get("env_cfg", {})
-    set_multi_processing(**env_cfg.get("mp_cfg", {}), distributed=True)
-    timeout = env_cfg.get("dist_cfg", {}).get("timeout", 1800)
+    timeout = cfg.get("env_cfg", {}).get("dist_cfg", {}).get("timeout", 1800)
     init_cpu_process_group(launcher, timeout_s=timeout)
 
 
