@@ -15,12 +15,14 @@ from mmcity_ops.functional.rasterization import rasterization
 from mmcity_ops.functional.rasterize import rasterize_to_pixels
 from mmcity_ops.functional.spherical_harmonics import spherical_harmonics
 from mmcity_ops.functional.ssim import fused_ssim
+from mmcity_ops.functional.voxelize_gaussians import gaussians_to_voxels
 
 __all__ = [
     "TileLists",
     "debug_mode",
     "fully_fused_projection",
     "fused_ssim",
+    "gaussians_to_voxels",
     "isect_offset_encode",
     "isect_tiles",
     "knn_mean_dist2",

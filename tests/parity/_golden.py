@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from conftest import golden_dir
 from torch import Tensor
+
+from tests.conftest import golden_dir
 
 FLAGS = ("borderline", "radii_ambiguous", "box_ambiguous", "ambiguous")
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from _golden import Golden, assert_close_l2, find_cases
 
-from mmcity_ops import fused_ssim, knn_mean_dist2
+from mmcity_ops import fused_ssim, gaussians_to_voxels, knn_mean_dist2
+from tests.parity._golden import Golden, assert_close_l2, find_cases
 
 CASES = [
     pytest.param(("reference", torch.float64), id="reference"),
@@ -57,3 +57,23 @@ def test_knn_mean_dist2(path, kind):
     golden = Golden(path, kind)
     got = knn_mean_dist2(golden["points"], golden.scalar("k"))
     assert_close_l2("mean_dist2", got, golden, "mean_dist2")
+
+
+@pytest.mark.parametrize("path", find_cases("gaussians_to_voxels"), ids=lambda p: p.stem)
+def test_gaussians_to_voxels(path, kind):
+    golden = Golden(path, kind)
+    names = ("means", "opacities", "features", "quats", "scales")
+    leaves = {name: golden.leaf(name) for name in names}
+    density, features = gaussians_to_voxels(
+        **leaves,
+        vol_range=golden["vol_range"],
+        voxel_size=golden.scalar("voxel_size"),
+        grid_shape=golden["grid_shape"].tolist(),
+        eps=golden.scalar("eps"),
+    )
+    close(density, golden, "density")
+    close(features, golden, "features_out")
+    cotangents = [golden["v_density"], golden["v_features_out"]]
+    grads = torch.autograd.grad([density, features], list(leaves.values()), cotangents)
+    for name, grad in zip(names, grads):
+        assert_close_l2(name, grad, golden, f"v_{name}")
