@@ -1,0 +1,58 @@
+# A small VAE on real 4D occupancy, for two CPU cores: five sequences train, 07 tests.
+# The 128 x 128 x 8 grid is cropped to 64 x 64 x 8 about the car.
+_base_ = [
+    "../_base_/models/hexplane_vae.py",
+    "../_base_/default_runtime.py",
+]
+data_root = "data/semantickitti_4d"
+sequence_length = 8
+crop = (64, 64, 8)
+
+model = dict(
+    spatial_size=crop,
+    sequence_length=sequence_length,
+    latent_channels=8,
+    query_channels=32,
+    conv_hidden_low_res=32,
+    conv_hidden_high_res=16,
+    transformer_depth=1,
+    dropout=0.0,
+    # counts of the unified classes in the five training sequences, cropped
+    class_frequencies=[1373716, 14282, 13380, 0, 129, 1255, 73015, 55755, 41198, 60926, 4744, 0],
+)
+dataset = dict(
+    type="SemanticKITTIOccSequence",
+    data_root=data_root,
+    grid_key="occ_128x128x8",
+    sequence_length=sequence_length,
+    crop=crop,
+)
+train_dataloader = dict(
+    batch_size=1,
+    num_workers=0,
+    sampler=dict(type="InfiniteSampler", shuffle=True),
+    dataset=dict(
+        scenes=["00", "01", "02", "03", "05"],
+        pipeline=[
+            dict(type="FlipXYT", prob=0.9),
+            dict(type="PackOccInputs", with_target=False),
+        ],
+        **dataset,
+    ),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=0,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(scenes=["07"], pipeline=[dict(type="PackOccInputs")], **dataset),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type="OccIoU", num_classes=12)
+test_evaluator = val_evaluator
+
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=700, val_interval=700)
+val_cfg = dict()
+test_cfg = dict()
+optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="Adam", lr=3e-3))
+param_scheduler = [dict(type="OneCycleLR", by_epoch=False, eta_max=3e-3, total_steps=700)]
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=100))
