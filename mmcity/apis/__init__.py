@@ -1,1 +1,5 @@
-__all__ = []
+"""Inferencers: one class per task."""
+
+from .occupancy_generator import OccupancyGenerator
+
+__all__ = ["OccupancyGenerator"]

@@ -14,6 +14,7 @@ from .random_state import (
 )
 from .storage import AtomicLocalBackend, DeferredRemoval
 from .verify import check_is_checkpoint, check_is_resumable, check_matches_model
+from .weights import load_checkpoint_weights
 
 __all__ = [
     "AtomicLocalBackend",
@@ -29,6 +30,7 @@ __all__ = [
     "gather_random_states",
     "get_random_state",
     "is_unsafe_load_allowed",
+    "load_checkpoint_weights",
     "load_from_http",
     "load_from_local",
     "preserved_random_state",

@@ -1,0 +1,186 @@
+"""Pictures of semantic occupancy: bird's-eye and oblique views, strips and animations."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mmcity.datasets.occupancy_labels import UNIFIED_PALETTE
+from mmcity.utils.fileio import atomic_path
+
+__all__ = [
+    "compare_clips",
+    "render_birds_eye",
+    "render_oblique",
+    "write_animation",
+    "write_clip_pictures",
+]
+
+_BACKGROUND = 255
+#: Shade of the top, left and right faces of a voxel in the oblique view.
+_FACE_SHADES = (1.0, 0.78, 0.6)
+
+
+def _check(voxels: np.ndarray, palette: np.ndarray) -> None:
+    if voxels.ndim != 3:
+        raise ValueError(f"voxels must be (X, Y, Z), got {voxels.shape}")
+    if voxels.size and int(voxels.max()) >= len(palette):
+        raise ValueError(f"label {int(voxels.max())} has no colour, the palette has {len(palette)}")
+
+
+def render_birds_eye(
+    voxels: np.ndarray,
+    palette: Sequence[Sequence[int]] = UNIFIED_PALETTE,
+    free_class: int = 0,
+    scale: int = 4,
+) -> np.ndarray:
+    """Colour of the highest voxel of each column, brighter with height.
+
+    Args:
+        voxels: Labels ``(X, Y, Z)``.
+        palette: RGB per label. Defaults to the unified classes'.
+        free_class: Label of empty voxels. Defaults to 0.
+        scale: Pixels per voxel. Defaults to 4.
+
+    Returns:
+        uint8 ``(X * scale, Y * scale, 3)``, x up and y left as seen from above.
+    """
+    colors = np.asarray(palette, dtype=np.float32)
+    _check(voxels, colors)
+    depth = voxels.shape[2]
+    occupied = voxels != free_class
+    top = depth - 1 - occupied[:, :, ::-1].argmax(axis=2)
+    labels = np.take_along_axis(voxels, top[..., None], axis=2)[..., 0]
+    brightness = 0.55 + 0.45 * top / max(depth - 1, 1)
+    image = colors[labels] * brightness[..., None]
+    image[~occupied.any(axis=2)] = _BACKGROUND
+    image = image[::-1, ::-1].round().astype(np.uint8)
+    return image.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+def render_oblique(
+    voxels: np.ndarray,
+    palette: Sequence[Sequence[int]] = UNIFIED_PALETTE,
+    free_class: int = 0,
+    scale: int = 4,
+) -> np.ndarray:
+    """Dimetric view from behind and above with shaded faces, painted back to front.
+
+    Args:
+        voxels, palette, free_class: As in :func:`render_birds_eye`.
+        scale: Half the width of a voxel in pixels. Defaults to 4.
+
+    Returns:
+        uint8 ``(H, W, 3)``.
+    """
+    colors = np.asarray(palette, dtype=np.float32)
+    _check(voxels, colors)
+    size_x, size_y, size_z = voxels.shape
+    half, quarter, rise = scale, max(scale // 2, 1), scale
+    height = (size_x + size_y) * quarter + size_z * rise + 2 * quarter
+    image = np.full((height, (size_x + size_y) * half, 3), _BACKGROUND, dtype=np.uint8)
+    occupied = voxels != free_class
+    # A voxel whose three visible faces are covered cannot be seen.
+    covered = np.zeros_like(occupied)
+    covered[1:, 1:, :-1] = occupied[:-1, 1:, :-1] & occupied[1:, :-1, :-1] & occupied[1:, 1:, 1:]
+    x, y, z = np.nonzero(occupied & ~covered)
+    order = np.argsort(z - x - y, kind="stable")
+    top = _diamond(half, quarter)
+    left = _side(half, quarter, rise, left=True)
+    right = _side(half, quarter, rise, left=False)
+    for i in order:
+        row = (size_x - 1 - x[i] + size_y - 1 - y[i]) * quarter + (size_z - 1 - z[i]) * rise
+        col = (x[i] - y[i] + size_y - 1) * half
+        color = colors[voxels[x[i], y[i], z[i]]]
+        for mask, shade in zip((top, left, right), _FACE_SHADES):
+            rows, cols = mask
+            image[row + rows, col + cols] = (color * shade).astype(np.uint8)
+    return image
+
+
+def _diamond(half: int, quarter: int) -> tuple[np.ndarray, np.ndarray]:
+    rows, cols = np.mgrid[0 : 2 * quarter, 0 : 2 * half]
+    inside = np.abs((cols + 0.5) / half - 1) + np.abs((rows + 0.5) / quarter - 1) <= 1
+    return rows[inside], cols[inside]
+
+
+def _side(half: int, quarter: int, rise: int, left: bool) -> tuple[np.ndarray, np.ndarray]:
+    rows, cols = np.mgrid[0 : 2 * quarter + rise, 0:half]
+    edge = quarter + (cols + 0.5) / half * quarter
+    inside = (rows + 0.5 >= edge) & (rows + 0.5 < edge + rise)
+    rows, cols = rows[inside], cols[inside]
+    return rows, cols if left else 2 * half - 1 - cols
+
+
+def compare_clips(
+    clips: dict[str, np.ndarray],
+    palette: Sequence[Sequence[int]] = UNIFIED_PALETTE,
+    frames: Sequence[int] | None = None,
+    scale: int = 2,
+    gap: int = 4,
+) -> np.ndarray:
+    """Bird's-eye strips of several clips, one row each, frames side by side.
+
+    Args:
+        clips: Labels ``(T, X, Y, Z)`` by name; rows come in this order.
+        palette: RGB per label.
+        frames: Frames to show. Defaults to all.
+        scale: Pixels per voxel. Defaults to 2.
+        gap: White pixels between pictures. Defaults to 4.
+
+    Returns:
+        uint8 ``(H, W, 3)``.
+    """
+    rows = []
+    for clip in clips.values():
+        picked = range(len(clip)) if frames is None else frames
+        cells = [
+            np.pad(
+                render_birds_eye(clip[t], palette, scale=scale),
+                ((0, gap), (0, gap), (0, 0)),
+                constant_values=_BACKGROUND,
+            )
+            for t in picked
+        ]
+        rows.append(np.concatenate(cells, axis=1))
+    return np.concatenate(rows, axis=0)
+
+
+def write_animation(path: str | Path, images: Sequence[np.ndarray], fps: float = 5.0) -> None:
+    """Write images ``(H, W, 3)`` as a looping GIF, atomically."""
+    if not len(images):
+        raise ValueError(f"{path}: an animation needs at least one image")
+    frames = [Image.fromarray(image) for image in images]
+    with atomic_path(path) as temporary:
+        frames[0].save(
+            temporary,
+            format="GIF",
+            save_all=True,
+            append_images=frames[1:],
+            duration=round(1000 / fps),
+            loop=0,
+        )
+
+
+def write_clip_pictures(voxels: np.ndarray, stem: str | Path, scale: int = 3) -> list[Path]:
+    """Strip (PNG), oblique view of the first frame (PNG) and bird's-eye GIF of a clip.
+
+    Args:
+        voxels: Labels ``(T, X, Y, Z)``.
+        stem: Path without suffix; the files are named after it.
+        scale: Pixels per voxel. Defaults to 3.
+
+    Returns:
+        The files written.
+    """
+    stem = Path(stem)
+    strip = stem.with_name(f"{stem.name}_strip.png")
+    oblique = stem.with_name(f"{stem.name}_oblique.png")
+    animation = stem.with_name(f"{stem.name}.gif")
+    with atomic_path(strip) as temporary:
+        Image.fromarray(compare_clips({"clip": voxels}, scale=scale)).save(temporary)
+    with atomic_path(oblique) as temporary:
+        Image.fromarray(render_oblique(voxels[0], scale=scale)).save(temporary)
+    write_animation(animation, [render_birds_eye(frame, scale=scale) for frame in voxels])
+    return [strip, oblique, animation]
