@@ -50,9 +50,12 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type="OccIoU", num_classes=12)
 test_evaluator = val_evaluator
 
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=700, val_interval=700)
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=600, val_interval=600)
 val_cfg = dict()
 test_cfg = dict()
 optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="Adam", lr=3e-3))
-param_scheduler = [dict(type="OneCycleLR", by_epoch=False, eta_max=3e-3, total_steps=700)]
-default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=100))
+param_scheduler = [
+    dict(type="LinearLR", by_epoch=False, start_factor=0.1, begin=0, end=50),
+    dict(type="CosineAnnealingLR", by_epoch=False, begin=50, end=600, eta_min=1e-5),
+]
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=200))

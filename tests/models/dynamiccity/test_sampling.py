@@ -1,0 +1,206 @@
+"""Samplers against the exact solution for Gaussian data; inpainting; long generation."""
+
+import pytest
+import torch
+
+from mmcity.apis import OccupancyGenerator
+from mmcity.models.dynamiccity import (
+    AncestralSampler,
+    DDIMSampler,
+    DPMSolverSampler,
+    HexPlaneDiffusion,
+)
+from mmcity.models.dynamiccity.diffusion import GaussianDiffusion, respace_steps
+from mmcity.models.dynamiccity.hexplane import rollout_mask, to_rollout
+from mmcity.models.dynamiccity.inpainting import RepaintSchedule, region_to_rollout_mask
+
+MEAN, STD = 1.5, 0.3
+
+
+def exact_denoiser(x, t):
+    """Noise of N(MEAN, STD^2) data, and the variance channel of the true posterior."""
+    abar = torch.tensor(GaussianDiffusion().alphas_cumprod)[t].float().view(-1, 1)
+    variance = abar * STD**2 + 1 - abar
+    noise = (x - abar.sqrt() * MEAN) * (1 - abar).sqrt() / variance
+    return torch.cat([noise, torch.full_like(noise, 1.0)], dim=1)
+
+
+def exact_end(x):
+    """End of the deterministic chain that starts at ``x``."""
+    abar = GaussianDiffusion().alphas_cumprod[-1]
+    return MEAN + STD * (x - abar**0.5 * MEAN) / (abar * STD**2 + 1 - abar) ** 0.5
+
+
+@pytest.mark.parametrize(
+    "sampler, error",
+    [
+        (DDIMSampler("1000"), 0.005),
+        (DDIMSampler("ddim50"), 0.08),
+        (DPMSolverSampler(20, order=2), 0.02),
+        (DPMSolverSampler(20, order=3), 0.01),
+        (DPMSolverSampler(50, order=3), 0.001),
+    ],
+)
+def test_deterministic_samplers_follow_the_exact_path(sampler, error):
+    x = torch.linspace(-2, 2, 9)[:, None]
+    assert (sampler.sample(exact_denoiser, x) - exact_end(x)).abs().max() < error
+
+
+def test_higher_order_converges_faster():
+    x = torch.linspace(-2, 2, 9)[:, None]
+    errors = {
+        order: (DPMSolverSampler(20, order).sample(exact_denoiser, x) - exact_end(x)).abs().max()
+        for order in (1, 2, 3)
+    }
+    assert errors[3] < errors[2] < errors[1]
+
+
+def test_ancestral_chain_reproduces_the_distribution():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(4000, 1, generator=generator)
+    samples = AncestralSampler(100).sample(exact_denoiser, x, generator)
+    assert samples.mean().item() == pytest.approx(MEAN, abs=0.03)
+    assert samples.std().item() == pytest.approx(STD, abs=0.05)
+
+
+def test_wrong_spacings_are_refused():
+    with pytest.raises(ValueError, match="no integer stride"):
+        respace_steps(1000, "ddim999")
+    with pytest.raises(ValueError, match="cannot take 600 steps"):
+        respace_steps(1000, "600,100")
+    with pytest.raises(ValueError, match="order must be"):
+        DPMSolverSampler(order=4)
+
+
+def build_model(conditions=("hexplane", "command", "trajectory", "layout")):
+    torch.manual_seed(0)
+    vae = {
+        "type": "HexPlaneVAE",
+        "spatial_size": (16, 16, 8),
+        "sequence_length": 4,
+        "latent_channels": 4,
+        "query_channels": 8,
+        "conv_hidden_low_res": 8,
+        "conv_hidden_high_res": 8,
+        "transformer_depth": 1,
+    }
+    denoiser = {
+        "type": "HexPlaneDiT",
+        "in_channels": 4,
+        "txyz": (2, 8, 8, 4),
+        "sequence_length": 4,
+        "depth": 1,
+        "hidden": 32,
+        "heads": 4,
+        "conditions": conditions,
+    }
+    sampler = {"type": "DPMSolverSampler", "spacing": 4}
+    return {"type": "HexPlaneDiffusion", "denoiser": denoiser, "vae": vae, "sampler": sampler}
+
+
+@pytest.fixture(scope="module")
+def generator(tmp_path_factory):
+    from mmengine.config import Config
+
+    from mmcity.registry import MODELS
+
+    cfg = build_model()
+    model = MODELS.build(cfg)
+    for name, parameter in model.denoiser.named_parameters():
+        if "pos_embed" not in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    path = tmp_path_factory.mktemp("generator") / "model.pth"
+    torch.save({"state_dict": model.state_dict(), "meta": {}}, path)
+    return OccupancyGenerator(Config({"model": cfg}), path, device="cpu")
+
+
+def test_training_loss_reaches_every_parameter():
+    model = HexPlaneDiffusion(**{k: v for k, v in build_model().items() if k != "type"})
+    for name, parameter in model.denoiser.named_parameters():
+        if "pos_embed" not in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    inputs = {
+        "rollout": torch.randn(2, 4, 14, 14),
+        "hexplane": torch.randn(2, 4, 14, 14),
+        "command": torch.tensor([0, 3]),
+        "trajectory": torch.randn(2, 4, 3),
+        "layout": torch.ones(2, 4, 4, 4),
+    }
+    model.denoiser.eval()  # no random condition dropout
+    sum(model(inputs, mode="loss").values()).backward()
+    without = [
+        n for n, p in model.denoiser.named_parameters() if p.requires_grad and p.grad is None
+    ]
+    assert not without
+    assert not [n for n, p in model.vae.named_parameters() if p.requires_grad]
+
+
+def test_standardisation_is_undone():
+    model = HexPlaneDiffusion(
+        **{k: v for k, v in build_model(()).items() if k != "type"}, normalize="plane_channel"
+    )
+    model.set_statistics(torch.randn(6, 4), torch.rand(6, 4) + 0.5)
+    rollout = torch.randn(1, 4, 14, 14) * rollout_mask((2, 8, 8, 4))
+    standard = model.standardize(rollout)
+    assert not torch.allclose(standard, rollout)
+    torch.testing.assert_close(model.unstandardize(standard), rollout)
+    with pytest.raises(ValueError, match="must be positive"):
+        model.set_statistics(torch.zeros(6, 4), torch.zeros(6, 4))
+
+
+def test_seeded_generation_repeats_and_conditions_matter(generator):
+    options = {"num_samples": 2, "seed": 5}
+    first = generator.generate(**options)
+    assert first.shape == (2, 4, 16, 16, 8) and first.dtype == torch.uint8
+    assert torch.equal(first, generator.generate(**options))
+    assert not torch.equal(first, generator.generate(command=2, **options))
+    with pytest.raises(ValueError, match=r"commands are 0\.\.3"):
+        generator.generate(command=7)
+
+
+def test_inpainting_leaves_the_outside_alone(generator):
+    clip = torch.randint(0, 12, (1, 4, 16, 16, 8), dtype=torch.uint8)
+    region = torch.zeros(4, 16, 16, 8, dtype=torch.bool)
+    region[:, 4:10, 2:9] = True
+    result = generator.inpaint(clip, region, schedule=RepaintSchedule(2, 2), seed=1)
+    assert torch.equal(result[:, ~region], clip[:, ~region])
+    # Nothing of the replaced content can reach the result.
+    other = clip.clone()
+    other[:, region] = (other[:, region] + 1) % 12
+    again = generator.inpaint(other, region, schedule=RepaintSchedule(2, 2), seed=1)
+    assert torch.equal(result[:, region], again[:, region])
+
+
+def test_long_generation_joins_windows(generator):
+    trajectory = torch.zeros(12, 3)
+    trajectory[:, 0] = torch.arange(12) * 0.5
+    clips = generator.generate_long(3, 1, overlap=2, trajectory=trajectory, seed=3)
+    assert clips.shape[1] == 4 + 2 * 2
+    head = generator.generate_long(1, 1, overlap=2, trajectory=trajectory, seed=3)
+    assert torch.equal(clips[:, :4], head)
+    plain = generator.generate_long(2, 1, seed=3, command=1)
+    assert plain.shape[1] == 8
+    with pytest.raises(ValueError, match="overlap must be a multiple of 2"):
+        generator.generate_long(2, 1, overlap=1)
+    with pytest.raises(ValueError, match="window 1 needs"):
+        generator.generate_long(2, 1, trajectory=torch.zeros(5, 3))
+
+
+def test_region_mask_covers_exactly_the_touched_cells():
+    region = torch.zeros(1, 4, 16, 16, 8, dtype=torch.bool)
+    region[0, 2, 5, 7, 3] = True
+    mask = region_to_rollout_mask(region, (2, 8, 8, 4))
+    planes = [torch.zeros(1, 1, a, b) for a, b in ((8, 8), (8, 4), (8, 4), (2, 8), (2, 8), (2, 4))]
+    for plane, cell in zip(planes, ((2, 3), (2, 1), (3, 1), (1, 2), (1, 3), (1, 1))):
+        plane[0, 0, cell[0], cell[1]] = 1
+    assert torch.equal(mask, to_rollout(planes))
+
+
+def test_repaint_schedule_ends_clean_and_balances():
+    steps = list(RepaintSchedule(3, 4).steps(10))
+    level = 10
+    for index, is_forward in steps:
+        assert index == (level if is_forward else level - 1)
+        level += 1 if is_forward else -1
+    assert level == 0 and steps[-1] == (0, False)
+    assert sum(forward for _, forward in steps) == 9 + 9 + 9
