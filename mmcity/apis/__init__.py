@@ -1,5 +1,16 @@
 """Inferencers: one class per task."""
 
+from .frame_sources import Frame, SourceError, open_source
 from .occupancy_generator import OccupancyGenerator
+from .stream_writer import StreamWriter
+from .streaming_reconstructor import FrameResult, StreamingReconstructor
 
-__all__ = ["OccupancyGenerator"]
+__all__ = [
+    "Frame",
+    "FrameResult",
+    "OccupancyGenerator",
+    "SourceError",
+    "StreamWriter",
+    "StreamingReconstructor",
+    "open_source",
+]

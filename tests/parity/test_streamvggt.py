@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mmcity.datasets.transforms.network_images import load_eval_image, load_network_image
 from mmcity.models.layers import apply_rope, rope_tables_2d
 from mmcity.models.streamvggt import decode_pose, encode_pose, unproject_depth
 from mmcity.models.streamvggt.activations import activate_confidence, activate_points
@@ -205,3 +206,29 @@ class TestGeometry:
         x = vectors["rope_in"]
         tables = rope_tables_2d(vectors["rope_positions"][0], x.shape[-1])
         assert_close(apply_rope(x, *tables), vectors["rope_out"], atol=1e-6, rtol=1e-5)
+
+
+class TestPreprocessing:
+    @pytest.mark.parametrize("name", ["crop", "pad", "eval_resize"])
+    def test_loaders(self, name):
+        vectors = load(folder(), "preprocess.pt")
+        checked = 0
+        for case in vectors.values():
+            if name not in case:
+                continue
+            image = case["image"].numpy()
+            if name == "eval_resize":
+                out = 2 * load_eval_image(image) - 1
+            else:
+                out = load_network_image(image, name)
+            expected = case[name]
+            assert list(out.shape) == list(expected["shape"])
+            atol = (4 if name == "eval_resize" else 2) / 255
+            assert_close(out[:, ::37, ::37], expected["samples_every_37"], atol=atol, rtol=0)
+            assert_close(out.mean((1, 2)), expected["mean"], atol=1 / 255, rtol=0)
+            checked += 1
+        assert checked
+
+    def test_square_image_is_accepted(self):
+        image = load(folder(), "preprocess.pt")["square"]["image"].numpy()
+        assert load_eval_image(image).shape == (3, 518, 518)

@@ -13,7 +13,7 @@ from mmcity.structures.geometry import (
     transform_points,
 )
 
-__all__ = ["decode_pose", "encode_pose", "unproject_depth"]
+__all__ = ["decode_pose", "encode_pose", "shift_centres", "unproject_depth"]
 
 #: Smallest field of view that still gives a finite focal length.
 MIN_FOV = 1e-3
@@ -86,3 +86,14 @@ def unproject_depth(depth: Tensor, viewmats: Tensor, Ks: Tensor) -> Tensor:
     points = torch.stack([x, y, depth], dim=-1).flatten(-3, -2)  # (..., H*W, 3)
     cam_to_world = se3_inverse(viewmats)
     return transform_points(cam_to_world, points).unflatten(-2, (height, width))
+
+
+def shift_centres(Ks: Tensor, shift: float) -> Tensor:
+    """Intrinsics with the principal point moved by ``shift`` pixels in x and y.
+
+    The networks count pixel centres at whole numbers, the toolbox's containers at +0.5:
+    add 0.5 when leaving the networks, subtract it when entering.
+    """
+    offset = torch.zeros_like(Ks)
+    offset[..., :2, 2] = shift
+    return Ks + offset

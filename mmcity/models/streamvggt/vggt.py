@@ -4,16 +4,17 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from mmengine.model import BaseModel
-from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 from mmcity.registry import MODELS
+from mmcity.structures import Cameras, SequenceDataSample, Trajectory
+from mmcity.structures.geometry import se3_inverse
 
 from .aggregator import Aggregator
 from .camera_head import CameraHead
 from .dpt_head import DPTHead
 from .outputs import split_frames, unpack_inputs
-from .pose_encoding import decode_pose
+from .pose_encoding import decode_pose, shift_centres, unproject_depth
 from .track_head import TrackHead
 
 __all__ = ["VGGT"]
@@ -97,7 +98,7 @@ class VGGT(BaseModel):
         inputs: Tensor | Mapping[str, Tensor],
         data_samples: Sequence | None = None,
         mode: str = "tensor",
-    ) -> dict[str, Tensor] | list[BaseDataElement]:
+    ) -> dict[str, Tensor] | list[SequenceDataSample]:
         """Run the network on whole sequences.
 
         Args:
@@ -184,44 +185,48 @@ class VGGT(BaseModel):
         images: Tensor,
         query_points: Tensor | None = None,
         data_samples: Sequence | None = None,
-    ) -> list[BaseDataElement]:
+    ) -> list[SequenceDataSample]:
         """One data sample per sequence with the fields of :meth:`fill_sample`."""
         outputs = self.run(images, query_points)
         if data_samples is None:
-            data_samples = [BaseDataElement() for _ in images]
+            data_samples = [SequenceDataSample() for _ in images]
         for index, sample in enumerate(data_samples):
             self.fill_sample(sample, outputs, index, images.shape[-2:])
         return list(data_samples)
 
     @staticmethod
     def fill_sample(
-        sample: BaseDataElement,
+        sample: SequenceDataSample,
         outputs: Mapping[str, Tensor],
         index: int,
         image_size: Sequence[int],
     ) -> None:
-        """Set ``pred_*`` fields of a sample from entry ``index`` of a batch.
+        """Set the predictions of a sample from entry ``index`` of a batch.
 
-        Fields: ``pred_depth`` (S, H, W), ``pred_points`` (S, H, W, 3), confidences,
-        ``pred_viewmats`` (S, 4, 4), ``pred_Ks`` (S, 3, 3), ``pred_pose_enc`` (S, 9) and
-        with query points ``pred_track`` (S, N, 2), ``pred_vis`` (S, N).
+        Fields: ``pred_depths`` (S, H, W), ``pred_points`` (S, H, W, 3), ``pred_depth_confs``,
+        ``pred_point_confs`` (S, H, W), ``pred_cameras``, ``pred_trajectory`` and with query
+        points ``pred_tracks`` (S, N, 2), ``pred_visibilities`` (S, N).
         """
-        fields = {}
+        outputs = {
+            name: value[index].detach()
+            for name, value in outputs.items()
+            if isinstance(value, Tensor)
+        }
         if "depth" in outputs:
-            fields["pred_depth"] = outputs["depth"][index, ..., 0]
-            fields["pred_depth_conf"] = outputs["depth_conf"][index]
+            sample.pred_depths = outputs["depth"][..., 0]
+            sample.set_field(outputs["depth_conf"], "pred_depth_confs")
         if "world_points" in outputs:
-            fields["pred_points"] = outputs["world_points"][index]
-            fields["pred_points_conf"] = outputs["world_points_conf"][index]
+            sample.pred_points = outputs["world_points"]
+            sample.set_field(outputs["world_points_conf"], "pred_point_confs")
         if "pose_enc" in outputs:
-            viewmats, Ks = decode_pose(outputs["pose_enc"][index], image_size)
-            fields["pred_pose_enc"] = outputs["pose_enc"][index]
-            fields["pred_viewmats"], fields["pred_Ks"] = viewmats, Ks
+            viewmats, Ks = decode_pose(outputs["pose_enc"], image_size)
+            height, width = image_size
+            # Containers count pixels from their corners, the network from their centres.
+            sample.pred_cameras = Cameras(shift_centres(Ks, 0.5), viewmats, width, height)
+            sample.pred_trajectory = Trajectory(se3_inverse(viewmats.double()))
         if "track" in outputs:
-            fields["pred_track"] = outputs["track"][index]
-            fields["pred_vis"] = outputs["vis"][index]
-        for name, value in fields.items():
-            sample.set_data({name: value.detach()})
+            sample.set_field(outputs["track"], "pred_tracks")
+            sample.set_field(outputs["vis"], "pred_visibilities")
 
     def loss(
         self,
@@ -241,17 +246,38 @@ class VGGT(BaseModel):
         query_points: Tensor | None,
         data_samples: Sequence | None,
     ) -> list[dict[str, Tensor]]:
-        """Ground truth of each frame as batched tensors."""
+        """Ground truth of each frame as batched tensors.
+
+        Samples carry ``gt_depths`` (S, H, W; 0 = none, negative = sky) and ``cameras``, and as
+        metainfo optionally ``is_metric`` and ``camera_only``.
+
+        Returns:
+            One dict per frame: ``pts3d`` (B, H, W, 3) in the data's world, ``valid_mask``,
+            ``sky_mask`` (B, H, W), ``camera_pose`` (B, 4, 4) camera to world, ``is_metric``
+            and ``camera_only`` (B,).
+        """
         if not data_samples:
             raise ValueError("loss mode needs data_samples with the ground truth")
-        names = data_samples[0].gt_frames.keys()
-        stacked = {
-            name: torch.stack([torch.as_tensor(s.gt_frames[name]) for s in data_samples]).to(
-                images.device
-            )
-            for name in names
-        }  # (B, S, ...)
+        device = images.device
+        depths = torch.stack([s.gt_depths for s in data_samples]).to(device)  # (B, S, H, W)
+        viewmats = torch.stack([s.cameras.viewmats for s in data_samples]).to(device)
+        Ks = torch.stack([s.cameras.Ks for s in data_samples]).to(device)
+        valid = (depths > 0) & depths.isfinite()
+        points = unproject_depth(
+            depths.where(valid, torch.zeros_like(depths)), viewmats, shift_centres(Ks, -0.5)
+        )
+        poses = se3_inverse(viewmats)
+        flags = {
+            name: torch.tensor([bool(s.get(name, default)) for s in data_samples], device=device)
+            for name, default in (("is_metric", True), ("camera_only", False))
+        }
         return [
-            {name: value[:, frame] for name, value in stacked.items()}
+            {
+                "pts3d": points[:, frame],
+                "valid_mask": valid[:, frame],
+                "sky_mask": depths[:, frame] < 0,
+                "camera_pose": poses[:, frame],
+                **flags,
+            }
             for frame in range(images.shape[1])
         ]

@@ -1,0 +1,122 @@
+"""Writing a reconstructed stream to a folder while it runs."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from mmcity.structures import Trajectory
+from mmcity.utils.fileio import atomic_path
+from mmcity.visualization.color_maps import colorize_depth
+from mmcity.visualization.point_cloud import select_points, write_point_cloud
+
+from .streaming_reconstructor import FrameResult
+
+__all__ = ["StreamWriter"]
+
+
+class StreamWriter:
+    """Writes trajectory, depth maps and a point cloud; memory stays bounded.
+
+    ``depth/NAME.npy`` and ``depth/NAME.png`` are written per frame; ``trajectory.txt`` (TUM
+    lines, camera to world), ``intrinsics.txt`` (fx fy cx cy per frame) and ``points.ply`` or
+    ``.glb`` when the writer is closed. Use it as a context manager.
+
+    Args:
+        folder: Target.
+        formats: Point-cloud formats, of ``'ply'`` and ``'glb'``. Defaults to ``('ply',)``.
+        max_points: Points kept for the cloud; a uniform sample of all. Defaults to 1,000,000.
+        percentile: See :func:`select_points`. Defaults to 50.
+        save_depth: Write depth maps. Defaults to True.
+        seed: Of the sample. Defaults to 0.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        formats: tuple[str, ...] = ("ply",),
+        max_points: int = 1_000_000,
+        percentile: float | None = 50.0,
+        save_depth: bool = True,
+        seed: int = 0,
+    ) -> None:
+        self.folder = Path(folder)
+        self.formats = formats
+        self.max_points = max_points
+        self.percentile = percentile
+        self.save_depth = save_depth
+        self._rng = np.random.default_rng(seed)
+        self._poses: list[np.ndarray] = []
+        self._times: list[float] = []
+        self._Ks: list[np.ndarray] = []
+        self._image_size = (0, 0)
+        # Columns: sort key of the sample, confidence, x, y, z, r, g, b.
+        self._points = np.empty((0, 8), dtype=np.float32)
+
+    def __enter__(self) -> "StreamWriter":
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        if self._poses:
+            self.close()
+
+    def write(self, result: FrameResult) -> None:
+        """Take one frame."""
+        self._poses.append(result.cam_to_world)
+        self._times.append(result.timestamp)
+        self._Ks.append(result.K)
+        self._image_size = result.depth.shape
+        if self.save_depth:
+            with atomic_path(self.folder / "depth" / f"{result.name}.npy") as path:
+                np.save(path, result.depth)
+            with atomic_path(self.folder / "depth" / f"{result.name}.png") as path:
+                Image.fromarray(np.asarray(colorize_depth(result.depth))).save(path)
+        self._sample(result)
+
+    def _sample(self, result: FrameResult) -> None:
+        """Keep the points with the smallest random keys: a uniform sample of the stream."""
+        count = result.depth.size
+        rows = np.concatenate(
+            [
+                self._rng.random((count, 1)),
+                result.points_conf.reshape(-1, 1),
+                result.points.reshape(-1, 3),
+                result.image.reshape(-1, 3),
+            ],
+            axis=1,
+        ).astype(np.float32)
+        rows = rows[np.isfinite(rows).all(axis=1)]
+        rows = np.concatenate([self._points, rows])
+        if len(rows) > self.max_points:
+            rows = rows[np.argpartition(rows[:, 0], self.max_points)[: self.max_points]]
+        self._points = rows
+
+    def trajectory(self) -> Trajectory:
+        """Camera path so far."""
+        return Trajectory(torch.from_numpy(np.stack(self._poses)), self._times)
+
+    def close(self) -> list[Path]:
+        """Write what spans all frames; returns the files."""
+        self.trajectory().write_tum(self.folder / "trajectory.txt")
+        with atomic_path(self.folder / "intrinsics.txt") as path:
+            np.savetxt(
+                path, [K[[0, 1, 0, 1], [0, 1, 2, 2]] for K in self._Ks], header="fx fy cx cy"
+            )
+        written = [self.folder / "trajectory.txt", self.folder / "intrinsics.txt"]
+        confidence, points = self._points[:, 1], self._points[:, 2:5]
+        colors = self._points[:, 5:].astype(np.uint8)
+        kept = select_points(confidence, colors, self.percentile)
+        for suffix in self.formats:
+            target = self.folder / f"points.{suffix}"
+            write_point_cloud(
+                target,
+                points[kept],
+                colors[kept],
+                np.stack(self._poses),
+                np.stack(self._Ks),
+                self._image_size,
+            )
+            written.append(target)
+        return written

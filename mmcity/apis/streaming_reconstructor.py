@@ -1,0 +1,233 @@
+"""Pose, depth and points of a live stream."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from torch import Tensor, nn
+
+from mmcity.datasets.transforms.network_images import load_eval_image, load_network_image
+from mmcity.engine.checkpointing.loader import load_from_local
+from mmcity.engine.launch import load_config
+from mmcity.models.streamvggt import StreamSession, decode_pose, unproject_depth
+from mmcity.registry import INFERENCERS, MODELS
+from mmcity.structures.geometry import se3_inverse
+from mmcity.utils.cli import UserError
+
+from .frame_sources import Frame, open_source
+
+__all__ = ["FrameResult", "StreamingReconstructor"]
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass
+class FrameResult:
+    """What is known about one frame, as numpy arrays.
+
+    The world is the camera frame of the first image (OpenCV axes); its scale is the
+    network's, not metres. Pixel centres lie at whole numbers in ``K``.
+
+    Attributes:
+        index: Number of the frame in the stream.
+        name: Name of the frame in its source.
+        timestamp: Seconds.
+        image: What the network saw, ``(H, W, 3)`` uint8.
+        depth: z-depth ``(H, W)``.
+        depth_conf: Its confidence, above 1, ``(H, W)``.
+        points: World points ``(H, W, 3)``.
+        points_conf: Their confidence, above 1, ``(H, W)``.
+        cam_to_world: ``(4, 4)``.
+        K: ``(3, 3)``.
+        track: Tracked points in this frame ``(N, 2)`` in pixels, or None.
+        visibility: Of these points ``(N,)`` in [0, 1], or None.
+    """
+
+    index: int
+    name: str
+    timestamp: float
+    image: np.ndarray
+    depth: np.ndarray
+    depth_conf: np.ndarray
+    points: np.ndarray
+    points_conf: np.ndarray
+    cam_to_world: np.ndarray
+    K: np.ndarray
+    track: np.ndarray | None = None
+    visibility: np.ndarray | None = None
+
+
+@INFERENCERS.register_module()
+class StreamingReconstructor:
+    """Runs a :class:`StreamVGGT` over a stream; a generator that keeps nothing it yielded.
+
+    Args:
+        config: Config file, or a config with ``model``; also an already built model.
+        checkpoint: Weights: of this toolbox or the published ``model.pt`` /
+            ``checkpoints.pth``. Defaults to None (what the config's model has).
+        device: Defaults to ``'cuda'`` where there is one, else ``'cpu'``.
+        dtype: ``'fp32'``, ``'bf16'`` or ``'fp16'`` of the aggregator (by autocast; heads
+            stay in float32). Defaults to ``'fp32'``.
+        policy: What the cache keeps, such as ``'window(60)'`` or ``'chunk(60, 8)'``.
+            Defaults to the config's ``stream.policy``, else everything.
+        cache_dtype: Storage of the cache. Defaults to the config's, else as computed.
+        camera_cache_mode: Defaults to the config's, else ``'per_iteration'``.
+        image_size: Longest side the network sees. Defaults to the config's, else 518.
+        resize: ``'crop'``, ``'pad'`` or ``'eval'``; see
+            :mod:`mmcity.datasets.transforms.network_images`. Defaults to ``'crop'``.
+        use_proj: Take points from depth and camera (more accurate) instead of the point
+            head. Defaults to True.
+    """
+
+    def __init__(
+        self,
+        config: str | os.PathLike | Mapping | nn.Module,
+        checkpoint: str | os.PathLike | None = None,
+        device: str | torch.device | None = None,
+        dtype: str = "fp32",
+        policy: Any = None,
+        cache_dtype: str | None = None,
+        camera_cache_mode: str | None = None,
+        image_size: int | None = None,
+        resize: str = "crop",
+        use_proj: bool = True,
+    ) -> None:
+        if dtype not in DTYPES:
+            raise UserError(f"dtype must be one of {list(DTYPES)}, got {dtype!r}")
+        if resize not in ("crop", "pad", "eval"):
+            raise UserError(f"resize must be 'crop', 'pad' or 'eval', got {resize!r}")
+        options: Mapping = {}
+        if isinstance(config, nn.Module):
+            self.model = config
+        else:
+            if not isinstance(config, Mapping):
+                config = load_config(config)
+            options = config.get("stream", {})
+            self.model = self._build(Config(dict(config)) if type(config) is dict else config)
+        if not hasattr(self.model, "stream_step"):
+            raise UserError(
+                f"{type(self.model).__name__} cannot stream; take a config of StreamVGGT"
+            )
+        if checkpoint is not None:
+            self._load(checkpoint)
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.model.to(self.device).eval()
+        self.dtype = DTYPES[dtype]
+        self.session_args = {
+            "policy": policy if policy is not None else options.get("policy"),
+            "cache_dtype": cache_dtype or options.get("cache_dtype"),
+            "camera_cache_mode": camera_cache_mode
+            or options.get("camera_cache_mode", "per_iteration"),
+        }
+        self.image_size = image_size or options.get("image_size", 518)
+        self.resize = resize
+        self.use_proj = use_proj
+        self.session: StreamSession | None = None
+
+    @staticmethod
+    def _build(config: Mapping) -> nn.Module:
+        from mmengine.registry import DefaultScope
+
+        model = dict(config["model"])
+        model.pop("teacher", None)  # only needed for training
+        model.pop("teacher_checkpoint", None)
+        with DefaultScope.overwrite_default_scope("mmcity"):
+            return MODELS.build(model)
+
+    def _load(self, checkpoint: str | os.PathLike) -> None:
+        state = load_from_local(checkpoint, map_location="cpu")
+        for key in ("state_dict", "model"):
+            if isinstance(state.get(key), Mapping):
+                state = state[key]
+        missing, unexpected = self.model.load_state_dict(state, strict=False)
+        if missing or unexpected:
+            raise UserError(
+                f"{checkpoint} does not fit the model: {len(missing)} missing keys "
+                f"{missing[:5]}, {len(unexpected)} unexpected keys {list(unexpected)[:5]}"
+            )
+
+    def preprocess(self, image: np.ndarray) -> Tensor:
+        """Network input ``(3, H, W)`` in [0, 1] of an ``(H0, W0, 3)`` uint8 RGB image."""
+        if self.resize == "eval":
+            return load_eval_image(image, self.image_size, self.model.patch_size)
+        return load_network_image(image, self.resize, self.image_size, self.model.patch_size)
+
+    def __call__(
+        self,
+        source: str | os.PathLike | int | Iterable,
+        stride: int = 1,
+        max_frames: int | None = None,
+        query_points: Tensor | np.ndarray | None = None,
+        track_window: int = 8,
+    ) -> Iterator[FrameResult]:
+        """Results of a stream, frame by frame.
+
+        Args:
+            source: See :func:`open_source`.
+            stride: Take every n-th frame. Defaults to 1.
+            max_frames: Stop after so many. Defaults to None.
+            query_points: Points ``(N, 2)`` in the network's first image to track.
+                Defaults to None.
+            track_window: Frames the tracker sees at once. Defaults to 8.
+
+        Yields:
+            One result per frame.
+        """
+        frames = open_source(source, stride, max_frames)
+        points = None
+        if query_points is not None:
+            points = torch.as_tensor(query_points, dtype=torch.float32, device=self.device)[None]
+        self.session = self.model.stream(
+            **self.session_args, query_points=points, track_window=track_window
+        )
+        return self._run(frames)
+
+    def _run(self, frames: Iterator[Frame]) -> Iterator[FrameResult]:
+        for index, frame in enumerate(frames):
+            image = self.preprocess(frame.image)
+            yield self.postprocess(self.forward(image), image, frame, index)
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """One step of the current session on a preprocessed image."""
+        with torch.autocast(
+            self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32
+        ):
+            return self.session.step(image.to(self.device))
+
+    def postprocess(
+        self, outputs: Mapping[str, Tensor], image: Tensor, frame: Frame, index: int
+    ) -> FrameResult:
+        """Numpy results of a step."""
+        viewmats, Ks = decode_pose(outputs["pose_enc"].float(), image.shape[-2:])
+        depth = outputs["depth"][..., 0]
+        if self.use_proj or "world_points" not in outputs:
+            points, points_conf = unproject_depth(depth, viewmats, Ks), outputs["depth_conf"]
+        else:
+            points, points_conf = outputs["world_points"], outputs["world_points_conf"]
+
+        def array(value: Tensor) -> np.ndarray:
+            return value[0, 0].float().cpu().numpy()
+
+        return FrameResult(
+            index=index,
+            name=frame.name,
+            timestamp=frame.timestamp,
+            image=(image.permute(1, 2, 0) * 255).round().byte().numpy(),
+            depth=array(depth),
+            depth_conf=array(outputs["depth_conf"]),
+            points=array(points),
+            points_conf=array(points_conf),
+            cam_to_world=se3_inverse(viewmats)[0, 0].double().cpu().numpy(),
+            K=array(Ks),
+            track=array(outputs["track"]) if "track" in outputs else None,
+            visibility=array(outputs["vis"]) if "vis" in outputs else None,
+        )
+
+    @property
+    def cache_nbytes(self) -> int:
+        """Bytes in the cache of the current stream."""
+        return 0 if self.session is None else self.session.cache.nbytes

@@ -1,0 +1,114 @@
+"""Exporting coloured point clouds with the cameras that saw them."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import trimesh
+
+from mmcity.utils.fileio import atomic_path
+
+__all__ = ["camera_frusta", "select_points", "write_point_cloud"]
+
+BLACK_SUM = 16  # r + g + b below it counts as black
+WHITE_LEVEL = 240  # all channels above it count as white
+
+
+def select_points(
+    confidence: np.ndarray,
+    colors: np.ndarray,
+    percentile: float | None = 50.0,
+    drop_black: bool = False,
+    drop_white: bool = False,
+    is_sky: np.ndarray | None = None,
+) -> np.ndarray:
+    """Which points are worth showing.
+
+    Args:
+        confidence: ``(N,)``.
+        colors: ``(N, 3)`` uint8.
+        percentile: Points at or above this percentile of confidence stay; None means 10.
+            Defaults to 50.
+        drop_black: Leave out black pixels (background). Defaults to False.
+        drop_white: Leave out white pixels. Defaults to False.
+        is_sky: ``(N,)`` bool, points to leave out. Defaults to None.
+
+    Returns:
+        ``(N,)`` bool.
+    """
+    if len(confidence) == 0:
+        return np.zeros(0, dtype=bool)
+    threshold = np.percentile(confidence, 10.0 if percentile is None else percentile)
+    kept = confidence >= threshold
+    if drop_black:
+        kept &= colors.astype(int).sum(-1) >= BLACK_SUM
+    if drop_white:
+        kept &= ~(colors > WHITE_LEVEL).all(-1)
+    if is_sky is not None:
+        kept &= ~is_sky
+    return kept
+
+
+def camera_frusta(
+    cam_to_world: np.ndarray, Ks: np.ndarray, image_size: tuple[int, int], depth: float
+) -> trimesh.path.Path3D:
+    """Pyramids of cameras as lines.
+
+    Args:
+        cam_to_world: ``(S, 4, 4)``, OpenCV axes.
+        Ks: ``(S, 3, 3)``.
+        image_size: (height, width) in pixels.
+        depth: Length of the pyramids in scene units.
+    """
+    height, width = image_size
+    corners = np.array([[0, 0, 1], [width, 0, 1], [width, height, 1], [0, height, 1.0]])
+    segments = []
+    for pose, K in zip(cam_to_world, Ks):
+        rays = corners @ np.linalg.inv(K).T * depth
+        points = rays @ pose[:3, :3].T + pose[:3, 3]
+        segments += [(pose[:3, 3], point) for point in points]
+        segments += [(points[i], points[(i + 1) % 4]) for i in range(4)]
+    return trimesh.load_path(np.array(segments))
+
+
+def write_point_cloud(
+    path: str | os.PathLike,
+    points: np.ndarray,
+    colors: np.ndarray,
+    cam_to_world: np.ndarray | None = None,
+    Ks: np.ndarray | None = None,
+    image_size: tuple[int, int] | None = None,
+) -> None:
+    """Write points as ``.ply``, or with camera pyramids as ``.glb``.
+
+    The pyramids are 5 % of the diagonal of the box that holds the 5th to 95th percentile of
+    the points. A ``.ply`` file holds the points alone.
+
+    Args:
+        path: Target.
+        points: ``(N, 3)``.
+        colors: ``(N, 3)`` uint8.
+        cam_to_world: ``(S, 4, 4)``; none leaves the pyramids out.
+        Ks: ``(S, 3, 3)``, needed with ``cam_to_world``.
+        image_size: (height, width), needed with ``cam_to_world``.
+
+    Raises:
+        ValueError: On another suffix or without points.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in (".ply", ".glb"):
+        raise ValueError(f"{path}: expected a name that ends in .ply or .glb")
+    if len(points) == 0:
+        raise ValueError(f"{path}: no points to write; lower the confidence percentile")
+    cloud = trimesh.PointCloud(points, colors)
+    if suffix == ".ply":
+        with atomic_path(path) as temporary:
+            cloud.export(temporary, file_type="ply")
+        return
+    scene = trimesh.Scene([cloud])
+    if cam_to_world is not None:
+        low, high = np.percentile(points, [5, 95], axis=0)
+        length = 0.05 * max(float(np.linalg.norm(high - low)), 1e-6)
+        scene.add_geometry(camera_frusta(cam_to_world, Ks, image_size, length))
+    with atomic_path(path) as temporary:
+        scene.export(temporary, file_type="glb")

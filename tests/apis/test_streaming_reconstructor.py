@@ -1,0 +1,147 @@
+"""From pictures to trajectory, depth maps and point cloud."""
+
+import gc
+import weakref
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import trimesh
+from PIL import Image
+
+from mmcity.apis import SourceError, StreamingReconstructor, StreamWriter, open_source
+from mmcity.structures import Trajectory
+from mmcity.utils import UserError
+from tests.models.streamvggt.tiny import SIZES, tiny_model
+
+
+def pictures(count=4, height=40, width=60):
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+
+
+class TestSources:
+    def test_folder_is_sorted_and_strided(self, tmp_path):
+        for name in ("b", "a", "d", "c"):
+            Image.fromarray(pictures(1)[0]).save(tmp_path / f"{name}.png")
+        (tmp_path / "notes.txt").write_text("no image")
+        assert [f.name for f in open_source(tmp_path)] == ["a", "b", "c", "d"]
+        assert [f.name for f in open_source(tmp_path, stride=2)] == ["a", "c"]
+        assert [f.name for f in open_source(tmp_path, max_frames=3)] == ["a", "b", "c"]
+
+    def test_video(self, tmp_path):
+        path = tmp_path / "film.avi"
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
+        for level in (0, 100, 200):
+            writer.write(np.full((48, 64, 3), (level, 0, 0), dtype=np.uint8))  # blue
+        writer.release()
+        frames = list(open_source(path))
+        assert [round(f.timestamp, 3) for f in frames] == [0, 0.1, 0.2]
+        assert abs(int(frames[2].image[0, 0, 2]) - 200) < 10  # blue comes last in RGB
+
+    def test_transparency_becomes_white(self, tmp_path):
+        image = np.zeros((8, 8, 4), dtype=np.uint8)
+        Image.fromarray(image).save(tmp_path / "clear.png")
+        assert next(open_source(tmp_path)).image.min() == 255
+
+    def test_problems_name_the_file(self, tmp_path):
+        (tmp_path / "broken.png").write_bytes(b"\x89PNG nothing")
+        with pytest.raises(SourceError, match="broken.png"):
+            list(open_source(tmp_path))
+        (tmp_path / "film.mp4").write_bytes(b"no film")
+        with pytest.raises(SourceError, match="film.mp4"):
+            list(open_source(tmp_path / "film.mp4"))
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(SourceError, match="no images"):
+            open_source(tmp_path / "empty")
+        with pytest.raises(SourceError, match="missing"):
+            open_source(tmp_path / "missing")
+        with pytest.raises(SourceError, match="uint8"):
+            list(open_source([np.zeros((4, 4, 3))]))
+
+
+def reconstructor(**kwargs):
+    return StreamingReconstructor(tiny_model(), device="cpu", image_size=42, **kwargs)
+
+
+def test_results_are_those_of_the_model():
+    run = reconstructor(use_proj=False)
+    results = list(run(pictures()))
+    images = torch.stack([run.preprocess(picture) for picture in pictures()])[None]
+    with torch.no_grad():
+        full = run.model.run(images)
+    assert images.shape[-2:] == (28, 42)
+    for index, result in enumerate(results):
+        np.testing.assert_allclose(result.depth, full["depth"][0, index, ..., 0], rtol=1e-4)
+        np.testing.assert_allclose(result.points, full["world_points"][0, index], atol=1e-5)
+        assert result.cam_to_world.shape == (4, 4)
+
+
+def test_projected_points_lie_on_the_rays():
+    result = list(reconstructor(use_proj=True)(pictures()))[-1]
+    world_to_cam = np.linalg.inv(result.cam_to_world)
+    in_camera = result.points @ world_to_cam[:3, :3].T + world_to_cam[:3, 3]
+    np.testing.assert_allclose(in_camera[..., 2], result.depth, rtol=1e-4, atol=1e-5)
+    pixels = in_camera @ result.K.T
+    v, u = np.mgrid[:28, :42]
+    np.testing.assert_allclose(pixels[..., 0] / pixels[..., 2], u, atol=1e-2)
+    np.testing.assert_allclose(pixels[..., 1] / pixels[..., 2], v, atol=1e-2)
+
+
+def test_yielded_results_are_released():
+    alive = []
+    for result in reconstructor(policy="window(2)")(pictures(5)):
+        gc.collect()
+        assert all(reference() is None for reference in alive)
+        alive.append(weakref.ref(result))
+
+
+def test_writer(tmp_path):
+    run = reconstructor()
+    with StreamWriter(tmp_path, formats=("ply", "glb"), max_points=500) as writer:
+        results = []
+        for result in run(pictures()):
+            writer.write(result)
+            results.append(result)
+    path = Trajectory.read_tum(tmp_path / "trajectory.txt")
+    np.testing.assert_allclose(path.poses, [r.cam_to_world for r in results], atol=1e-5)
+    np.testing.assert_array_equal(np.load(tmp_path / "depth" / "000002.npy"), results[2].depth)
+    assert Image.open(tmp_path / "depth" / "000002.png").size == (42, 28)
+    cloud = trimesh.load(tmp_path / "points.ply")
+    assert 240 <= len(cloud.vertices) <= 260  # half of the kept 500
+    known = {tuple(np.round(p, 4)) for r in results for p in r.points.reshape(-1, 3)}
+    assert all(tuple(np.round(p, 4).astype(np.float32)) in known for p in cloud.vertices[:20])
+    assert len(trimesh.load(tmp_path / "points.glb").geometry) == 2
+
+
+def test_config_and_checkpoint(tmp_path):
+    model = tiny_model()
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "ours.pth")
+    torch.save({"model": model.state_dict(), "epoch": 3}, tmp_path / "published.pth")
+    config = {"model": {"type": "StreamVGGT", **SIZES}, "stream": {"policy": "window(2)"}}
+    expected = list(reconstructor(policy="window(2)")(pictures()))[-1]
+    for name in ("ours.pth", "published.pth"):
+        run = StreamingReconstructor(config, tmp_path / name, device="cpu", image_size=42)
+        np.testing.assert_array_equal(list(run(pictures()))[-1].depth, expected.depth)
+    state = dict(model.state_dict())
+    state.pop("camera_head.embed_pose.weight")
+    torch.save(state, tmp_path / "short.pth")
+    with pytest.raises(UserError, match=r"short.pth.*embed_pose"):
+        StreamingReconstructor(config, tmp_path / "short.pth", device="cpu")
+
+
+def test_tracks_and_low_precision():
+    run = StreamingReconstructor(tiny_model(track=True), device="cpu", image_size=42, dtype="bf16")
+    query = np.array([[3.0, 4.0], [20.0, 10.0]])
+    results = list(run(pictures(), query_points=query))
+    np.testing.assert_allclose(results[0].track, query, atol=1e-4)
+    assert results[-1].track.shape == (2, 2)
+    assert run.session.cache.layers[0].read()[0].dtype == torch.bfloat16
+
+
+def test_wrong_arguments_are_named():
+    with pytest.raises(UserError, match="dtype"):
+        reconstructor(dtype="fp8")
+    with pytest.raises(UserError, match="resize"):
+        reconstructor(resize="stretch")
