@@ -1,5 +1,7 @@
 """Alpha compositing of projected Gaussians over tile lists."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -77,7 +79,7 @@ def rasterize_to_pixels(
     if masks is not None:
         backend.check_shape("masks", masks, (*lead, th, tw))
         backend.check_dtype("masks", masks, torch.bool)
-    if not packed and means2d.shape[:-2] != lead:
+    if not packed and math.prod(means2d.shape[:-2]) != math.prod(lead):
         raise ValueError(
             f"means2d: expected shape {[*lead, 'N', 2]} as of isect_offsets"
             f" {list(isect_offsets.shape)}, got {list(means2d.shape)}; packed rows need packed=True"

@@ -115,6 +115,8 @@ def composite_rows(
         return empty, means2d.new_ones(0, ts, ts), stats
     stats["last_ids"] = torch.stack(last_blocks).reshape(n, ts, ts)
     out = torch.stack(color_blocks).reshape(n, ts, ts, channels)
+    # Ties the result to its inputs even when no entry contributes: gradients are then 0.
+    out = out + sum(x.flatten()[:0].sum() for x in (means2d, conics, colors, opacities))
     return out, torch.stack(final_blocks).reshape(n, ts, ts), stats
 
 

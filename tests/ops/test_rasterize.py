@@ -116,7 +116,7 @@ def test_cameras_at_once_equal_a_loop():
     both = render(rows, radii, depths, width, height)
     for i in range(2):
         one = render([row[i] for row in rows], radii[i], depths[i], width, height)
-        assert torch.equal(one[0], both[0][i]) and torch.equal(one[1], both[1][i])
+        assert torch.equal(one[0][0], both[0][i]) and torch.equal(one[1][0], both[1][i])
 
 
 def test_64_channels_equal_two_renders_of_32():

@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from _golden import Golden, assert_close_l2, assert_images_close, find_cases
+from tests.parity._golden import Golden, assert_close_l2, assert_images_close, find_cases
 
 import mmcity_ops
 
 BACKENDS = [
-    pytest.param("reference", torch.float64, id="reference-f64"),
-    pytest.param("native", torch.float64, id="native-f64"),
-    pytest.param("native", torch.float32, id="native-f32"),
+    pytest.param(("reference", torch.float64), id="reference-f64"),
+    pytest.param(("native", torch.float64), id="native-f64"),
+    pytest.param(("native", torch.float32), id="native-f32"),
 ]
 RASTER_CASES = [*find_cases("rasterize"), *find_cases("garden_crop")]
 INPUTS = ("means2d", "conics", "colors", "opacities", "backgrounds")
