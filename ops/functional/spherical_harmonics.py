@@ -10,7 +10,7 @@ MAX_DEGREE = 4
 
 
 def check_coeffs(degree: int, rows: tuple, coeffs: Tensor | tuple[Tensor, Tensor]) -> None:
-    """Shapes of joined [..., N, K, D] or split ([..., N, 1, D], [..., N, K - 1, D]) coefficients."""
+    """Shapes of joined [..., N, K, D] or split [..., N, 1, D] and [..., N, K - 1, D] values."""
     if not 0 <= degree <= MAX_DEGREE:
         raise ValueError(f"degree: expected 0 to {MAX_DEGREE}, got {degree}")
     needed = (degree + 1) ** 2
