@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from tests.parity._golden import Golden, assert_close_l2, assert_images_close, find_cases
 
 import mmcity_ops
+from tests.parity._golden import Golden, assert_close_l2, assert_images_close, find_cases
 
 BACKENDS = [
     pytest.param(("reference", torch.float64), id="reference-f64"),
