@@ -15,9 +15,19 @@ from mmcity_ops.functional.rasterization import rasterization
 from mmcity_ops.functional.rasterize import rasterize_to_pixels
 from mmcity_ops.functional.spherical_harmonics import spherical_harmonics
 from mmcity_ops.functional.ssim import fused_ssim
+from mmcity_ops.functional.tiles import (
+    TilePartition,
+    blocks_to_images,
+    rasterize_tiles,
+    tile_costs,
+)
 from mmcity_ops.functional.voxelize_gaussians import gaussians_to_voxels
 
 __all__ = [
+    "tile_costs",
+    "rasterize_tiles",
+    "blocks_to_images",
+    "TilePartition",
     "TileLists",
     "debug_mode",
     "fully_fused_projection",

@@ -116,8 +116,9 @@ def composite_rows(
     stats["last_ids"] = torch.stack(last_blocks).reshape(n, ts, ts)
     out = torch.stack(color_blocks).reshape(n, ts, ts, channels)
     # Ties the result to its inputs even when no entry contributes: gradients are then 0.
-    out = out + sum(x.flatten()[:0].sum() for x in (means2d, conics, colors, opacities))
-    return out, torch.stack(final_blocks).reshape(n, ts, ts), stats
+    tie = sum(x.flatten()[:0].sum() for x in (means2d, conics, opacities))
+    out = out + colors.flatten()[:0].sum() + tie
+    return out, torch.stack(final_blocks).reshape(n, ts, ts) + tie, stats
 
 
 def tile_ranges(isect_offsets: Tensor, n_isects: int, masks: Tensor | None) -> list[tuple]:
