@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -13,7 +14,7 @@ from .io.colmap_model import ColmapPoints, find_colmap_model, read_colmap_model
 from .posed_images import PosedImage, PosedImagesDataset
 from .splits import held_out
 
-__all__ = ["ColmapDataset", "read_depth_params"]
+__all__ = ["ColmapDataset", "find_image_dir", "read_depth_params", "resolve_image"]
 
 _IMAGE_DIRS = ("images", "train/rgbs", "rgbs", "input", ".")
 _MASK_DIRS = ("masks", "mask", "train/mask", "train/masks")
@@ -140,11 +141,11 @@ class ColmapDataset(PosedImagesDataset):
         names = sorted(image.name for image in model.images.values())
         if not names:
             raise ValueError(f"{folder}: expected registered images, got none")
-        image_dir = self._image_dir(names)
+        image_dir = find_image_dir(root, names, self.image_dir)
         images = [
             PosedImage(
                 name=image.name,
-                path=_resolve(image_dir, image.name),
+                path=resolve_image(image_dir, image.name),
                 camera=model.cameras[image.camera_id],
                 viewmat=image.viewmat,
             )
@@ -168,22 +169,6 @@ class ColmapDataset(PosedImagesDataset):
             for row, image in enumerate(images):
                 setattr(image, f"is_{part}", row in kept)
         return reason
-
-    def _image_dir(self, names: list[str]) -> Path:
-        if self.image_dir != "auto":
-            folder = self.data_root / self.image_dir
-            if not folder.is_dir():
-                raise FileNotFoundError(f"{folder}: expected the images folder, found none")
-            return folder
-        # The first of the names with a file decides, so that one missing image does not.
-        for name in names[:: max(len(names) // 16, 1)]:
-            for choice in _IMAGE_DIRS:
-                if _resolve(self.data_root / choice, name).is_file():
-                    return self.data_root / choice
-        raise FileNotFoundError(
-            f"{self.data_root}: expected the image {names[0]!r} in one of "
-            f"{', '.join(_IMAGE_DIRS)}, found it in none. What to do: set image_dir"
-        )
 
     def _mention_extra(self, folder: Path, images: list[PosedImage]) -> None:
         known = {image.path.name for image in images}
@@ -272,7 +257,34 @@ class ColmapDataset(PosedImagesDataset):
         return points[np.flatnonzero(keep)[:: self.point_stride]]
 
 
-def _resolve(folder: Path, name: str) -> Path:
+def find_image_dir(root: Path, names: Sequence[str], image_dir: str = "auto") -> Path:
+    """Folder that the image names of a model are relative to.
+
+    Args:
+        root (Path): Scene folder.
+        names (Sequence[str]): Image names of the model.
+        image_dir (str): Folder below the root, or ``auto`` for the first of the usual ones
+            that holds an image of the model.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    if image_dir != "auto":
+        if not (root / image_dir).is_dir():
+            raise FileNotFoundError(f"{root / image_dir}: expected the images folder, found none")
+        return root / image_dir
+    # Several names are tried, so that one missing image does not decide.
+    for name in names[:: max(len(names) // 16, 1)]:
+        for choice in _IMAGE_DIRS:
+            if resolve_image(root / choice, name).is_file():
+                return root / choice
+    raise FileNotFoundError(
+        f"{root}: expected the image {names[0]!r} in one of {', '.join(_IMAGE_DIRS)}, found it "
+        "in none. What to do: set image_dir"
+    )
+
+
+def resolve_image(folder: Path, name: str) -> Path:
     """Where the image lies: under its name, else under the last part of its name."""
     path = folder / name
     if not path.is_file():

@@ -1,0 +1,69 @@
+"""The reduced copy of a scene shows the same world."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from mmcity.datasets import ColmapDataset
+from mmcity.datasets.io import read_colmap_model
+from tests.conftest import REPO
+
+from .scenes import write_scene
+
+TOOL = REPO / "tools/dataset_converters/reduce_colmap.py"
+
+
+def reduce(*args):
+    return subprocess.run(
+        [sys.executable, str(TOOL), *map(str, args)], capture_output=True, text=True, cwd=REPO
+    )
+
+
+def test_points_still_fall_on_their_features(tmp_path):
+    model = write_scene(tmp_path / "src", names=["a/0.png", "a/1.png", "b/2.png"], points=30)
+    (tmp_path / "src/list_test.txt").write_text("a/1.png\n")
+    done = reduce(
+        tmp_path / "src", tmp_path / "dst", "--long-side", 20, "--max-points", 12, "--quality", 90
+    )
+    assert done.returncode == 0, done.stderr
+    small = read_colmap_model(tmp_path / "dst")
+    assert len(small.points3D) == 12 and len(small.images) == 3
+    assert len(small.reprojection_errors()) == 36
+    assert small.reprojection_errors().max() < 1e-6
+    # Tracks and features refer to each other.
+    for row, point_id in enumerate(small.points3D.ids):
+        begin, end = small.points3D.track_offsets[row : row + 2]
+        for image_id, index in small.points3D.tracks[begin:end]:
+            assert small.images[image_id].point3D_ids[index] == point_id
+    held = ColmapDataset(tmp_path / "dst", split="test")
+    assert held.img_names == ["a/1.png"]
+    assert held[0]["inputs"]["img"].shape == (3, 15, 20)
+    assert len(model.images) == 3
+
+
+def test_a_target_with_content_is_left_alone(tmp_path):
+    write_scene(tmp_path / "src")
+    (tmp_path / "dst").mkdir()
+    (tmp_path / "dst/mine.txt").write_text("keep")
+    done = reduce(tmp_path / "src", tmp_path / "dst")
+    assert done.returncode != 0 and "empty folder" in done.stderr
+    assert [p.name for p in (tmp_path / "dst").iterdir()] == ["mine.txt"]
+
+
+def test_the_carried_demo_scene_is_whole():
+    root = REPO / "demo/data/caliterra_aerial"
+    if not root.is_dir():
+        pytest.skip("demo data do not travel with an installed package")
+    train, test = (ColmapDataset(root, split=split) for split in ("train", "test"))
+    assert (len(train), len(test), len(train.points3D)) == (50, 7, 15650)
+    assert train.cameras.one_size() == (480, 361)
+    # Points carry the colour of the pixels they fall on.
+    pixels, _ = test.cameras[2].project(torch.from_numpy(test.points3D.xyz).float())
+    x, y = pixels[0].floor().long().unbind(-1)
+    inside = (x >= 0) & (x < 480) & (y >= 0) & (y < 361)
+    seen = test[2]["inputs"]["img"][:, y[inside], x[inside]].float().mean(0)
+    colors = torch.from_numpy(test.points3D.rgb)[inside].float().mean(1)
+    assert np.corrcoef(seen, colors)[0, 1] > 0.6
