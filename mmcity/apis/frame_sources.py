@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from mmcity.datasets.transforms.network_images import composite_on_white
+from mmcity.datasets.transforms.posed_images import ImageReadError, read_image
 from mmcity.utils.cli import UserError
 
 __all__ = ["Frame", "SourceError", "open_source"]
@@ -88,10 +89,9 @@ def _select(frames: Iterator[Frame], stride: int, max_frames: int | None) -> Ite
 
 def _read_image(path: Path) -> np.ndarray:
     try:
-        with Image.open(path) as image:
-            return np.array(composite_on_white(image))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise SourceError(f"{path}: not a readable image ({error})") from error
+        return np.array(composite_on_white(Image.fromarray(read_image(path, "RGBA"))))
+    except ImageReadError as error:
+        raise SourceError(str(error)) from error
 
 
 def _folder_frames(folder: Path) -> Iterator[Frame]:
