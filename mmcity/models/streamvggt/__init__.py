@@ -1,11 +1,13 @@
 from .aggregator import Aggregator
 from .cache import StreamCache, build_policy
 from .camera_head import CameraHead
+from .distill_loss import DistillationLoss
 from .dpt_head import DPTHead
 from .outputs import split_frames
 from .pose_encoding import decode_pose, encode_pose, unproject_depth
 from .session import StreamSession
 from .stream_vggt import StreamVGGT
+from .supervised_loss import PoseRegressionLoss
 from .track_head import TrackHead
 from .vggt import VGGT
 
@@ -14,6 +16,8 @@ __all__ = [
     "Aggregator",
     "CameraHead",
     "DPTHead",
+    "DistillationLoss",
+    "PoseRegressionLoss",
     "StreamCache",
     "StreamSession",
     "StreamVGGT",
