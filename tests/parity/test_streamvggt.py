@@ -6,10 +6,29 @@ import pytest
 import torch
 
 from mmcity.datasets.transforms.network_images import load_eval_image, load_network_image
+from mmcity.evaluation.functional.camera_poses import (
+    accuracy_below,
+    co3d_to_opencv,
+    pose_auc,
+    relative_pose_errors,
+)
+from mmcity.evaluation.functional.depth import evaluate_depth
+from mmcity.evaluation.functional.point_clouds import (
+    align_point_maps_by_median,
+    cloud_distances,
+    completion_ratio,
+)
 from mmcity.models.layers import apply_rope, rope_tables_2d
 from mmcity.models.streamvggt import decode_pose, encode_pose, unproject_depth
 from mmcity.models.streamvggt.activations import activate_confidence, activate_points
+from mmcity.models.streamvggt.distill_loss import (
+    DistillationLoss,
+    fit_scale_shift,
+    mean_distance,
+    surface_normals,
+)
 from mmcity.models.streamvggt.dpt_head import position_embedding, uv_grid
+from mmcity.models.streamvggt.supervised_loss import PoseRegressionLoss
 from mmcity.structures.geometry import quat_to_rotmat, rotmat_to_quat, se3_inverse
 from tests.conftest import golden_dir
 from tests.parity.streamvggt_builder import golden_case, load
@@ -232,3 +251,129 @@ class TestPreprocessing:
     def test_square_image_is_accepted(self):
         image = load(folder(), "preprocess.pt")["square"]["image"].numpy()
         assert load_eval_image(image).shape == (3, 518, 518)
+
+
+class TestMetrics:
+    @pytest.fixture
+    def vectors(self):
+        return load(folder(), "metrics.pt")
+
+    def test_depth(self, vectors):
+        for name, expected in vectors["depth_metrics"].items():
+            words = name.replace("scale_shift_lad_lr1e-4", "scale&shift_upstream").split("_max")
+            alignment = words[0]
+            limits = words[1].split("_clip") if len(words) > 1 else []
+            result = evaluate_depth(
+                vectors["depth_pred"],
+                vectors["depth_gt"],
+                alignment,
+                max_depth=float(limits[0]) if limits else None,
+                post_clip=float(limits[1]) if len(limits) > 1 else None,
+            )
+            # The recorded 'scale' runs carry the rounding of float32.
+            loose = 3e-3 if alignment == "scale" else 1e-5
+            for key, value in expected.items():
+                atol = loose if key.startswith("δ") else 0
+                assert result[key] == pytest.approx(value, rel=loose, abs=atol), (name, key)
+
+    def test_reconstruction(self, vectors):
+        rec = {name: value for name, value in vectors["rec"].items()}
+        gt = [rec["gt_points"].numpy(), rec["gt_normals"].numpy()]
+        pred = [rec["rec_points"].numpy(), rec["rec_normals"].numpy()]
+        accuracy = list(cloud_distances(*pred, *gt).values())
+        completion = list(cloud_distances(*gt, *pred).values())
+        assert accuracy == pytest.approx(rec["accuracy"], rel=1e-5)
+        assert completion == pytest.approx(rec["completion"], rel=1e-5)
+        ratio = completion_ratio(gt[0], pred[0], 0.05)
+        assert ratio == pytest.approx(rec["completion_ratio_005"], rel=1e-5)
+
+    def test_point_map_alignment(self, vectors):
+        case = vectors["pmap_align"]
+        out = align_point_maps_by_median(
+            [view["pts3d"][0] for view in case["gts"]],
+            case["gts"][0]["camera_pose"][0],
+            [view["pts3d_in_other_view"][0] for view in case["preds"]],
+            [view["valid_mask"][0] for view in case["gts"]],
+        )
+        for name in ("gt_shift_z", "pred_shift_z", "gt_scale", "pred_scale"):
+            assert getattr(out, name) == pytest.approx(float(case[name]), rel=1e-5), name
+        for mine, stored in ((out.gt, case["gt_out"]), (out.pred, case["pred_out"])):
+            for points, expected, view in zip(mine, stored, case["gts"]):
+                mask = view["valid_mask"][0]
+                assert_close(points[mask], expected[0][mask], atol=1e-4, rtol=1e-4)
+
+    def test_relative_poses(self, vectors):
+        case = vectors["pose"]
+        rotation, translation = relative_pose_errors(case["pred_w2c"], case["gt_w2c"])
+        assert_close(rotation, case["rot_err_deg"], atol=1e-5, rtol=1e-5)
+        assert_close(translation, case["trans_err_deg"], atol=1e-5, rtol=1e-5)
+        assert accuracy_below(rotation, 5) == pytest.approx(case["racc5"])
+        assert accuracy_below(translation, 5) == pytest.approx(case["tacc5"])
+        for degrees in (30, 15, 5, 3):
+            auc = pose_auc(rotation, translation, degrees)
+            assert auc == pytest.approx(case[f"auc{degrees}"], rel=1e-5)
+
+    def test_co3d_axes(self, vectors):
+        case = vectors["co3d"]
+        assert_close(co3d_to_opencv(case["R"], case["T"]), case["extrinsic_opencv"])
+
+
+class TestLosses:
+    TERMS = {
+        "loss_camera": "Lcamera",
+        "loss_depth": "Ldepth",
+        "loss_points": "Lpmap",
+        "loss_track": "Ltrack",
+    }
+
+    @pytest.mark.parametrize("training", [True, False])
+    @pytest.mark.parametrize("corner_safe", [True, False])
+    def test_distillation(self, training, corner_safe):
+        vectors = load(folder(), "distill_loss.pt")
+        loss = DistillationLoss(corner_safe=corner_safe, upstream_visibility=True)
+        terms = loss.train(training)(vectors["preds"], vectors["gts"])
+        entries = vectors["corner_safe"] if corner_safe else vectors
+        details = entries["details" if training else "details_eval_mode"]
+        for mine, name in self.TERMS.items():
+            loose = name == "Lpmap" and not corner_safe
+            tolerance = {"abs": 3e-2} if loose else {"rel": 1e-5, "abs": 1e-6}
+            assert float(terms[mine]) == pytest.approx(details[name], **tolerance), name
+        total = float(sum(terms.values()))
+        assert total == pytest.approx(details["total"], abs=1e-6 if corner_safe else 3e-2, rel=1e-5)
+
+    def test_distillation_gradients_and_parts(self):
+        vectors = load(folder(), "distill_loss.pt")
+        preds = [{k: v.clone().requires_grad_() for k, v in p.items()} for p in vectors["preds"]]
+        loss = DistillationLoss(corner_safe=False, upstream_visibility=True).train()
+        sum(loss(preds, vectors["gts"]).values()).backward()
+        for pred, grads in zip(preds, vectors["grads"]):
+            for name, expected in grads.items():
+                assert_close(pred[name].grad, expected, atol=1e-6, rtol=1e-3)
+
+        pred, gt, parts = vectors["preds"][0], vectors["gts"][0], vectors["parts"]
+        mask = gt["valid_mask"]
+        factor = mean_distance(pred["depth"], mask)
+        assert_close(factor, parts["depth_norm_scale_pred"])
+        depth = pred["depth"] / factor.view(-1, 1, 1, 1)
+        true = gt["depth"] / mean_distance(gt["depth"], mask).view(-1, 1, 1, 1)
+        scale, shift = fit_scale_shift(depth, true)
+        assert_close(scale.reshape(-1), parts["depth_scale"].reshape(-1))
+        assert_close(shift.reshape(-1), parts["depth_shift"].reshape(-1), atol=1e-5, rtol=1e-4)
+
+        name = "pts3d_in_other_view"
+        points = pred[name] / mean_distance(pred[name], mask).view(-1, 1, 1, 1)
+        true = gt[name] / mean_distance(gt[name], mask).view(-1, 1, 1, 1)
+        scale, shift = fit_scale_shift(points, true)
+        assert_close(scale, parts["pmap_scale"])
+        assert_close(shift, parts["pmap_shift"], atol=1e-5, rtol=1e-4)
+        normals = surface_normals(scale * points + shift)
+        inner = (..., slice(1, -1), slice(1, -1), slice(None))
+        assert_close(normals[inner], parts["normals"][inner], atol=3e-3, rtol=1e-2)
+
+    def test_supervised(self):
+        vectors = load(folder(), "finetune_loss.pt")
+        loss = PoseRegressionLoss(upstream=True)
+        terms = loss(vectors["preds"], vectors["gts"])
+        assert float(terms["pose_error"]) == pytest.approx(float(vectors["pose_loss"]), rel=1e-5)
+        total = float(terms["loss_points"] + terms["loss_pose"])
+        assert total == pytest.approx(float(vectors["total"]), rel=1e-5)

@@ -1,0 +1,167 @@
+"""Accuracy and completeness of reconstructed point clouds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from mmcity.structures import Sim3
+from mmcity.structures.geometry import se3_inverse, transform_points
+
+__all__ = [
+    "PointMapAlignment",
+    "align_point_maps_by_median",
+    "cloud_distances",
+    "completion_ratio",
+    "estimate_normals",
+    "icp",
+]
+
+
+def _nearest(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return cKDTree(target).query(source)
+
+
+def cloud_distances(
+    source: np.ndarray, source_normals: np.ndarray, target: np.ndarray, target_normals: np.ndarray
+) -> dict[str, float]:
+    """Distances from each source point to its nearest target point.
+
+    With the prediction as source this is accuracy, with the ground truth completion.
+
+    Args:
+        source: ``(N, 3)``.
+        source_normals: ``(N, 3)``, unit length.
+        target: ``(M, 3)``.
+        target_normals: ``(M, 3)``, unit length.
+
+    Returns:
+        ``mean``, ``median`` of the distance, ``normal_mean``, ``normal_median`` of the
+        absolute cosine between the normals of matched points.
+    """
+    distance, index = _nearest(source, target)
+    cosine = np.abs((source_normals * target_normals[index]).sum(-1))
+    return {
+        "mean": float(distance.mean()),
+        "median": float(np.median(distance)),
+        "normal_mean": float(cosine.mean()),
+        "normal_median": float(np.median(cosine)),
+    }
+
+
+def completion_ratio(gt: np.ndarray, pred: np.ndarray, threshold: float = 0.05) -> float:
+    """Share of ground-truth points with a predicted point strictly nearer than ``threshold``."""
+    return float((_nearest(gt, pred)[0] < threshold).mean())
+
+
+def estimate_normals(points: np.ndarray, neighbours: int = 30) -> np.ndarray:
+    """Unit normals ``(N, 3)`` from the nearest neighbours (themselves included); sign is free."""
+    count = min(neighbours, len(points))
+    if count < 3:
+        raise ValueError(f"normals need at least 3 points, got {len(points)}")
+    index = cKDTree(points).query(points, k=count)[1]  # (N, k)
+    normals = np.empty_like(points, dtype=np.float64)
+    for start in range(0, len(points), 100_000):  # bounds the memory of the gathered rows
+        near = points[index[start : start + 100_000]]
+        near = near - near.mean(axis=1, keepdims=True)
+        _, vectors = np.linalg.eigh(near.swapaxes(1, 2) @ near)
+        normals[start : start + 100_000] = vectors[..., 0]
+    return normals
+
+
+def icp(
+    source: np.ndarray,
+    target: np.ndarray,
+    threshold: float = 0.1,
+    max_iterations: int = 30,
+    tolerance: float = 1e-6,
+) -> np.ndarray:
+    """Rigid point-to-point registration that starts at the identity.
+
+    Args:
+        source: ``(N, 3)``.
+        target: ``(M, 3)``.
+        threshold: Pairs farther apart are left out. Defaults to 0.1.
+        max_iterations: Defaults to 30.
+        tolerance: Stop when share and root mean square distance of the pairs change less.
+            Defaults to 1e-6.
+
+    Returns:
+        ``(4, 4)`` source to target; the identity if fewer than 3 pairs are close.
+    """
+    tree, matrix = cKDTree(target), np.eye(4)
+    moved, previous = source, None
+    for _ in range(max_iterations):
+        distance, index = tree.query(moved)
+        near = distance < threshold
+        if near.sum() < 3:
+            break
+        state = (near.mean(), np.sqrt((distance[near] ** 2).mean()))
+        if previous is not None and max(abs(a - b) for a, b in zip(state, previous)) < tolerance:
+            break
+        previous = state
+        step = Sim3.from_points(
+            torch.from_numpy(moved[near]), torch.from_numpy(target[index[near]]), with_scale=False
+        ).matrix.numpy()
+        matrix = step @ matrix
+        moved = source @ matrix[:3, :3].T + matrix[:3, 3]
+    return matrix
+
+
+@dataclass
+class PointMapAlignment:
+    """Aligned maps, one per view, and the numbers that aligned them."""
+
+    gt: list[Tensor]
+    pred: list[Tensor]
+    gt_shift_z: float
+    pred_shift_z: float
+    gt_scale: float
+    pred_scale: float
+
+
+def _median_spread(points: Tensor) -> Tensor:
+    """Lower median of the distance to the coordinate-wise lower median, ``(N, 3)``."""
+    centre = points.median(dim=0).values
+    return (points - centre).norm(dim=-1).median()
+
+
+def align_point_maps_by_median(
+    gt_points: Sequence[Tensor],
+    gt_camera: Tensor,
+    pred_points: Sequence[Tensor],
+    valid: Sequence[Tensor],
+) -> PointMapAlignment:
+    """Bring predicted point maps to depth and size of the true ones by medians.
+
+    The ground truth is taken to the first camera. Both are shifted in z by their own
+    median, then the prediction is scaled about the origin by the ratio of the median
+    distances to the median centre. All medians are lower ones over the valid pixels of all
+    views together.
+
+    Args:
+        gt_points: World points of each view ``(H, W, 3)``.
+        gt_camera: Camera to world of the first view ``(4, 4)``.
+        pred_points: Points of each view in the first camera's frame ``(H, W, 3)``.
+        valid: Masks of the ground truth ``(H, W)`` bool.
+    """
+    world_to_first = se3_inverse(gt_camera)
+    gt = [transform_points(world_to_first, p.flatten(0, 1)).view_as(p) for p in gt_points]
+    pred = list(pred_points)
+
+    def joint(maps: Sequence[Tensor]) -> Tensor:
+        return torch.cat([points[mask] for points, mask in zip(maps, valid)])
+
+    shifts = []
+    for maps in (gt, pred):
+        shift = joint(maps)[:, 2].median()
+        offset = torch.stack([torch.zeros_like(shift), torch.zeros_like(shift), shift])
+        maps[:] = [points - offset for points in maps]
+        shifts.append(float(shift))
+    gt_scale, pred_scale = _median_spread(joint(gt)), _median_spread(joint(pred))
+    pred_scale = pred_scale.clamp(1e-3, 1e3)
+    pred = [points * (gt_scale / pred_scale) for points in pred]
+    return PointMapAlignment(gt, pred, *shifts, float(gt_scale), float(pred_scale))
