@@ -1,13 +1,17 @@
 """ColmapDataset and NerfstudioDataset: items, splits, sizes, distortion, bad input."""
 
 import json
+import pickle
 import shutil
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from mmengine.dataset import pseudo_collate
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from mmcity.datasets import ColmapDataset, NerfstudioDataset, colmap, posed_images
 from mmcity.datasets.io.colmap_model import ColmapCamera, write_colmap_model
@@ -462,3 +466,59 @@ def test_real_captures_open(name, train, test, size):
     seen = item["inputs"]["img"][:, y[inside], x[inside]].T.float()
     colors = torch.from_numpy(held.points3D.rgb)[inside].float()
     assert np.corrcoef(seen.mean(1), colors.mean(1))[0, 1] > 0.6
+
+
+@given(st.data())
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_mutated_transforms_read_or_give_one_error(tmp_path, data):
+    path = tmp_path / "transforms.json"
+    if not path.is_file():
+        top = {"k1": 0.0, "camera_model": "OPENCV", "train_filenames": ["images/000.png"]}
+        (tmp_path / "whole.json").write_text(
+            json.dumps(write_transforms(tmp_path, make_model(count=2), **top))
+        )
+    whole = json.loads((tmp_path / "whole.json").read_text())
+    odd = st.sampled_from([None, "x", -1, 0, 1e308, float("nan"), [], {}, [1], {"a": 1}, True, ""])
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.sampled_from([whole, *(f for f in whole["frames"])]))
+        key = data.draw(st.sampled_from(sorted(place)))
+        if key != "frames":
+            place[key] = data.draw(odd)
+    path.write_text(json.dumps(whole))
+    try:
+        NerfstudioDataset(tmp_path)
+    except (ValueError, FileNotFoundError) as error:
+        assert str(tmp_path) in str(error)
+
+
+def test_masks_of_any_mode_mean_nonzero(tmp_path):
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[:5] = 7
+    opaque = np.full_like(mask, 255)
+    write_scene(tmp_path)
+    (tmp_path / "masks").mkdir()
+    pictures = {
+        "000": Image.fromarray(mask > 0),
+        "001": Image.fromarray(np.stack([mask, opaque], -1)),
+        "002": Image.fromarray(np.stack([mask * 0, mask, mask, opaque], -1)),
+        "003": Image.fromarray(mask.astype(np.uint16)),
+        "004": Image.fromarray(np.repeat(np.repeat(mask, 2, 0), 2, 1)),
+    }
+    for name, image in pictures.items():
+        image.save(tmp_path / f"masks/{name}.png")
+    dataset = ColmapDataset(tmp_path, split="all", mask_dir="masks")
+    for index in range(5):
+        np.testing.assert_array_equal(dataset[index]["inputs"]["mask"], mask > 0)
+
+
+def test_datasets_travel_to_workers(tmp_path):
+    write_scene(tmp_path)
+    dataset = ColmapDataset(tmp_path, split="all", preload=True)
+    loader = DataLoader(dataset, batch_size=2, num_workers=1, collate_fn=pseudo_collate)
+    names = [s.img_name for batch in loader for s in batch["data_samples"]]
+    assert names == dataset.img_names
+    copy = pickle.loads(pickle.dumps(dataset))
+    assert len(copy.cache) == 0
+    torch.testing.assert_close(copy[3]["inputs"]["img"], dataset[3]["inputs"]["img"])

@@ -185,7 +185,9 @@ def _one_channel(values: np.ndarray) -> np.ndarray:
     """Any nonzero channel counts for a mask; the first one for a map with equal channels."""
     if values.ndim == 2:
         return values
-    return values[..., 0] if (values[..., :1] == values[..., :3]).all() else values.max(-1)
+    if values.shape[-1] in (2, 4):
+        values = values[..., :-1]  # alpha
+    return values[..., 0] if (values[..., :1] == values).all() else values.max(-1)
 
 
 _FILTERS = {
