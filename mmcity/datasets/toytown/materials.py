@@ -220,11 +220,12 @@ def _shop(p: Patch) -> np.ndarray:
     """Shop window: goods on shelves behind glass, in the colours of the shop."""
     pane = pulse(p.u, 1.6, 0.08, p.footprint)
     foot = 1 - ridge(p.v, 0.25, p.extent[:, 1] - 0.08, p.footprint)
-    shelf = np.floor(p.v / 0.42)
-    tone = cell_hash(p.u / 0.23, shelf, p.seed)
-    hue = cell_hash(p.u / 0.23, shelf, p.seed + np.uint32(77))
-    keep = np.clip(2 - p.footprint / 0.11, 0, 1)
-    goods = np.stack([0.1 + 0.4 * hue, 0.12 + 0.3 * tone, 0.1 + 0.35 * (1 - hue)], axis=1)
+    row = p.v / 0.42
+    shelf = np.floor(row)
+    tone = cell_hash(p.u / 0.14, shelf, p.seed)
+    hue = cell_hash(p.u / 0.14, shelf, p.seed + np.uint32(77))
+    keep = np.clip(2 - p.footprint / 0.07, 0, 1) * (row - shelf < 0.3 + 0.55 * tone)
+    goods = np.stack([0.12 + 0.3 * hue, 0.14 + 0.2 * tone, 0.12 + 0.25 * (1 - hue)], axis=1)
     mean = np.array([0.16, 0.15, 0.15], np.float32)
     inside = mean + (goods * (0.3 + 0.9 * tone)[:, None] - mean) * keep[:, None]
     inside = inside * (0.55 + 0.3 * np.clip(p.v / 2.0, 0, 1))[:, None]

@@ -12,7 +12,7 @@ from mmcity.datasets.toytown.meshes import SurfaceMesh
 from mmcity.datasets.toytown.raycast import RayCaster, make_caster
 from mmcity.datasets.toytown.world import World
 
-__all__ = ["Body", "Frame", "Renderer"]
+__all__ = ["Body", "Frame", "Hits", "Renderer"]
 
 
 @dataclass
@@ -55,7 +55,9 @@ class Frame:
 
 
 @dataclass
-class _Hits:
+class Hits:
+    """Closest hits of N rays."""
+
     found: np.ndarray  # (N,) bool
     distance: np.ndarray  # (N,) float64
     point: np.ndarray  # (N, 3) float64 world
@@ -94,23 +96,30 @@ class Renderer:
         self._backend = backend
         self._canyon = Canyon(world.mesh, world.low, world.high)
         self._static = make_caster([(world.mesh.vertices, world.mesh.faces)], backend)
+        self._bodies: list[Body] = []
+        self._join([])
         self.set_bodies([])
 
     def set_bodies(self, bodies: Sequence[Body]) -> None:
         """Place the moving parts for the images that follow."""
+        if [id(b.mesh) for b in bodies] != [id(b.mesh) for b in self._bodies]:
+            self._join([b.mesh for b in bodies])
         self._bodies = list(bodies)
-        self._joint = SurfaceMesh.concatenate([self.world.mesh, *[b.mesh for b in bodies]])
-        self._moving: RayCaster | None = None
-        counts = [len(self.world.mesh.faces)] + [len(b.mesh.faces) for b in bodies]
-        self._face_body = np.repeat(np.arange(len(counts)), counts).astype(np.int32)
         poses = [np.eye(4)] + [b.pose for b in bodies]
         self._rotation = np.array([p[:3, :3] for p in poses])
         self._position = np.array([p[:3, 3] for p in poses])
+        self._moving: RayCaster | None = None
         if bodies:
             groups = [
                 (b.mesh.vertices @ b.pose[:3, :3].T + b.pose[:3, 3], b.mesh.faces) for b in bodies
             ]
             self._moving = make_caster(groups, self._backend)
+
+    def _join(self, meshes: list[SurfaceMesh]) -> None:
+        """Tables over the static city and the moving meshes, each in its own frame."""
+        self._joint = SurfaceMesh.concatenate([self.world.mesh, *meshes])
+        counts = [len(self.world.mesh.faces)] + [len(m.faces) for m in meshes]
+        self._face_body = np.repeat(np.arange(len(counts)), counts).astype(np.int32)
         corners = self._joint.vertices[self._joint.faces]
         normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-20)
@@ -120,7 +129,7 @@ class Renderer:
         vertex_normals = self._joint.vertex_normals
         self._smooth = (np.abs(vertex_normals).sum(1) > 0)[self._joint.faces[:, 0]]
 
-    def trace(self, origins: np.ndarray, directions: np.ndarray) -> _Hits:
+    def trace(self, origins: np.ndarray, directions: np.ndarray) -> Hits:
         """Closest hits of unit rays (N, 3)."""
         face, distance, u, v = self._static.hit(origins, directions)
         if self._moving is not None:
@@ -168,10 +177,14 @@ class Renderer:
             shading = np.einsum("nij,nj->ni", rotation, shading)
         point = origins + directions * step
         surface = self._joint.face_surface[face]
-        return _Hits(
+        return Hits(
             found, exact, point, local, body, surface,
             normal.astype(np.float32), shading.astype(np.float32),
         )  # fmt: skip
+
+    def class_of(self, hits: Hits) -> np.ndarray:
+        """World class of each hit, (N,) uint8, 0 (sky) where nothing was hit."""
+        return np.where(hits.found, self._joint.cls[hits.surface], 0).astype(np.uint8)
 
     def visible(self, points: np.ndarray, center: np.ndarray) -> np.ndarray:
         """Whether nothing stands between points (N, 3) and a camera centre, (N,) bool."""
@@ -184,7 +197,7 @@ class Renderer:
             blocked |= self._moving.occluded(start, d, distance - 4e-3)
         return ~blocked
 
-    def radiance(self, hits: _Hits, directions: np.ndarray, pixel_angle: float) -> np.ndarray:
+    def radiance(self, hits: Hits, directions: np.ndarray, pixel_angle: float) -> np.ndarray:
         """Linear radiance along rays, (N, 3) float32."""
         out = np.empty((len(directions), 3), dtype=np.float32)
         for start in range(0, len(directions), self.CHUNK):
@@ -193,7 +206,7 @@ class Renderer:
         return out
 
     def _shade_chunk(
-        self, hits: _Hits, rows: slice, directions: np.ndarray, pixel_angle: float
+        self, hits: Hits, rows: slice, directions: np.ndarray, pixel_angle: float
     ) -> np.ndarray:
         out = np.empty((len(directions), 3), dtype=np.float32)
         found = hits.found[rows]
@@ -265,7 +278,7 @@ class Renderer:
         valid = hits.found.reshape(h, w)
         depth = np.where(hits.found, hits.distance / length, 0).astype(np.float32)
         normal = np.where(hits.found[:, None], hits.normal, 0).reshape(h, w, 3)
-        cls = np.where(hits.found, table.cls[hits.surface], 0).astype(np.uint8)
+        cls = self.class_of(hits)
         instance = np.where(hits.found, table.instance[hits.surface], 0).astype(np.int32)
         flow = None
         if next_view is not None:
@@ -274,7 +287,7 @@ class Renderer:
             rgb, depth.reshape(h, w), normal, cls.reshape(h, w), instance.reshape(h, w), flow, valid
         )
 
-    def _supersample(self, view: View, hits: _Hits, linear: np.ndarray, angle: float) -> None:
+    def _supersample(self, view: View, hits: Hits, linear: np.ndarray, angle: float) -> None:
         """Replace pixels on edges of any kind by the mean of several rays, in place."""
         h, w = view.height, view.width
         srgb = to_srgb(linear).reshape(h, w, 3)
@@ -308,7 +321,7 @@ class Renderer:
         linear[rows] = total / n**2
 
     def _flow(
-        self, hits: _Hits, pixels: np.ndarray, directions: np.ndarray, next_view: View
+        self, hits: Hits, pixels: np.ndarray, directions: np.ndarray, next_view: View
     ) -> np.ndarray:
         poses = [np.eye(4)] + [b.next_pose for b in self._bodies]
         rotation = np.array([p[:3, :3] for p in poses])[hits.body]
