@@ -8,13 +8,13 @@ from mmcity.datasets.toytown.taxonomy import WorldClass
 
 __all__ = ["PEDESTRIAN_SIZE", "limb_pose", "make_pedestrian"]
 
-#: Length, width, height in metres of the box of a pedestrian of 1.75 m.
-PEDESTRIAN_SIZE = (0.75, 0.65, 1.75)
+#: Length, width, height in metres of the box of a walking pedestrian.
+PEDESTRIAN_SIZE = (0.98, 0.66, 1.78)
 _HIP, _SHOULDER = 0.9, 1.42
 #: Joint (y, z), swing amplitude in radians and phase of each limb: legs, then arms.
 _LIMBS = (
-    (0.1, _HIP, 0.42, 0.0),
-    (-0.1, _HIP, 0.42, np.pi),
+    (0.1, _HIP, 0.34, 0.0),
+    (-0.1, _HIP, 0.34, np.pi),
     (0.24, _SHOULDER, 0.36, np.pi),
     (-0.24, _SHOULDER, 0.36, 0.0),
 )
@@ -87,7 +87,7 @@ def limb_pose(part: int, phase: float, stride: float, scale: float = 1.0) -> np.
         part: 0 is the torso, 1-4 are legs and arms.
         phase: Phase of the walk in radians.
         stride: 0 stands, 1 walks.
-        scale: Height relative to 1.75 m; the parts are scaled when they are made.
+        scale: Size relative to PEDESTRIAN_SIZE; the parts are scaled when they are made.
     """
     pose = np.eye(4)
     if part == 0:

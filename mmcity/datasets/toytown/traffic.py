@@ -250,7 +250,7 @@ def _start_walkers(
     walkers = []
     for _ in range(count if lines else 0):
         path, kerbs = _walk(world, lines, int(rng.integers(len(lines))), 2.2 * duration + 20, rng)
-        height = float(np.clip(rng.normal(1.72, 0.1), 1.4, 1.95))
+        height = float(np.clip(rng.normal(1.75, 0.1), 1.4, 1.98))
         walkers.append(
             _Walker(path, kerbs, float(rng.uniform(0, 12)), float(rng.uniform(0.9, 1.7)), height)
         )

@@ -27,9 +27,9 @@ VEHICLE_KINDS = {
     "truck": VehicleKind(WorldClass.TRUCK, (7.6, 2.4, 3.2), 0.08),
     "bus": VehicleKind(WorldClass.BUS, (10.8, 2.55, 3.1), 0.05),
     "trailer": VehicleKind(WorldClass.TRAILER, (5.6, 2.2, 2.6), 0.03),
-    "construction": VehicleKind(WorldClass.CONSTRUCTION_VEHICLE, (5.6, 2.4, 3.0), 0.0),
-    "bicycle": VehicleKind(WorldClass.BICYCLE, (1.75, 0.6, 1.75), 0.04),
-    "motorcycle": VehicleKind(WorldClass.MOTORCYCLE, (2.1, 0.75, 1.65), 0.02),
+    "construction": VehicleKind(WorldClass.CONSTRUCTION_VEHICLE, (5.6, 2.4, 3.04), 0.0),
+    "bicycle": VehicleKind(WorldClass.BICYCLE, (1.76, 0.6, 1.76), 0.04),
+    "motorcycle": VehicleKind(WorldClass.MOTORCYCLE, (2.1, 0.75, 1.76), 0.02),
 }
 _PAINTS = [
     (0.55, 0.55, 0.56),
@@ -115,7 +115,9 @@ def _lights(
 def add_vehicle(builder: MeshBuilder, kind: str, color: tuple, instance: int, seed: int) -> None:
     """Add a four-wheeled vehicle of a kind of :data:`VEHICLE_KINDS` around its origin."""
     spec = VEHICLE_KINDS[kind]
-    cls, (length, width, height) = spec.cls, spec.size
+    cls = spec.cls
+    # Lamps and hubs stand out a little; the box encloses them.
+    length, width, height = spec.size[0] - 0.08, spec.size[1] - 0.04, spec.size[2]
     half = width / 2
     paint = builder.surface(Material.CAR_PAINT, cls, instance, color, axis_v=(0, 0, 1), seed=seed)
     top = builder.surface(Material.CAR_PAINT, cls, instance, color, seed=seed)
@@ -300,8 +302,8 @@ def add_vehicle(builder: MeshBuilder, kind: str, color: tuple, instance: int, se
             seed=seed,
         )
         builder.box(
-            (length * 0.47, 0, 0.45),
-            (length * 0.06 + 0.5, 0.12, 0.1),
+            (length * 0.46, 0, 0.45),
+            (length * 0.08, 0.12, 0.1),
             0.0,
             Material.METAL,
             cls,
