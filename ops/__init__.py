@@ -14,6 +14,7 @@ from mmcity_ops.functional.projection import fully_fused_projection
 from mmcity_ops.functional.rasterization import rasterization
 from mmcity_ops.functional.rasterize import rasterize_to_pixels
 from mmcity_ops.functional.spherical_harmonics import spherical_harmonics
+from mmcity_ops.functional.semantic_splat import semantic_splat
 from mmcity_ops.functional.ssim import fused_ssim
 from mmcity_ops.functional.tiles import (
     TilePartition,
@@ -41,6 +42,7 @@ __all__ = [
     "quat_scale_to_covar_preci",
     "rasterization",
     "rasterize_to_pixels",
+    "semantic_splat",
     "set_debug",
     "spherical_harmonics",
     "tile_lists",

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from mmcity_ops import fused_ssim, gaussians_to_voxels, knn_mean_dist2
+from mmcity_ops import (
+    fused_ssim,
+    gaussians_to_voxels,
+    knn_mean_dist2,
+    quat_scale_to_covar_preci,
+    semantic_splat,
+)
 from tests.parity._golden import Golden, assert_close_l2, find_cases
 
 CASES = [
@@ -77,3 +83,36 @@ def test_gaussians_to_voxels(path, kind):
     grads = torch.autograd.grad([density, features], list(leaves.values()), cotangents)
     for name, grad in zip(names, grads):
         assert_close_l2(name, grad, golden, f"v_{name}")
+
+
+@pytest.mark.parametrize("path", find_cases("semantic_splat"), ids=lambda p: p.stem)
+def test_semantic_splat(path, kind):
+    golden = Golden(path, kind)
+    probabilistic = "bin_logits" in golden
+    names = ("means", "quats", "scales", "opacities", "semantics")
+    leaves = {name: golden.leaf(name) for name in names}
+    grid = {
+        "vol_range": golden["vol_range"],
+        "voxel_size": golden.scalar("voxel_size"),
+        "grid_shape": golden["grid_shape"].tolist(),
+        "scale_multiplier": golden.scalar("scale_multiplier"),
+        "probabilistic": probabilistic,
+    }
+    shape = (leaves["quats"], leaves["scales"])
+    rest = (leaves["opacities"], leaves["semantics"])
+    outputs = semantic_splat(golden["points"], leaves["means"], shape, *rest, **grid)
+    outputs = outputs if probabilistic else (outputs,)
+    output_names = ("logits", "bin_logits", "density") if probabilistic else ("logits",)
+    for name, output in zip(output_names, outputs):
+        close(output, golden, name)
+    cotangents = [golden[f"v_{name}"] for name in output_names]
+    grads = torch.autograd.grad(outputs, list(leaves.values()), cotangents)
+    for name, grad in zip(names, grads):
+        assert_close_l2(name, grad, golden, f"v_{name}")
+
+    if "v_precis" in golden:
+        covars, precis = quat_scale_to_covar_preci(golden["quats"], golden["scales"])
+        precis.requires_grad_()
+        logits = semantic_splat(golden["points"], golden["means"], precis, *rest, **grid)
+        (grad,) = torch.autograd.grad(logits, precis, golden["v_logits"])
+        assert_close_l2("precis", grad, golden, "v_precis")
