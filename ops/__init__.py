@@ -13,8 +13,8 @@ from mmcity_ops.functional.plane import plane_depth, plane_features
 from mmcity_ops.functional.projection import fully_fused_projection
 from mmcity_ops.functional.rasterization import rasterization
 from mmcity_ops.functional.rasterize import rasterize_to_pixels
-from mmcity_ops.functional.spherical_harmonics import spherical_harmonics
 from mmcity_ops.functional.semantic_splat import semantic_splat
+from mmcity_ops.functional.spherical_harmonics import spherical_harmonics
 from mmcity_ops.functional.ssim import fused_ssim
 from mmcity_ops.functional.tiles import (
     TilePartition,
@@ -23,6 +23,11 @@ from mmcity_ops.functional.tiles import (
     tile_costs,
 )
 from mmcity_ops.functional.voxelize_gaussians import gaussians_to_voxels
+from mmcity_ops.functional.voxelize_points import (
+    scatter_reduce_voxels,
+    voxelize_dynamic,
+    voxelize_hard,
+)
 
 __all__ = [
     "tile_costs",
@@ -42,8 +47,11 @@ __all__ = [
     "quat_scale_to_covar_preci",
     "rasterization",
     "rasterize_to_pixels",
+    "scatter_reduce_voxels",
     "semantic_splat",
     "set_debug",
     "spherical_harmonics",
     "tile_lists",
+    "voxelize_dynamic",
+    "voxelize_hard",
 ]

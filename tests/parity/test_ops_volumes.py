@@ -9,7 +9,10 @@ from mmcity_ops import (
     gaussians_to_voxels,
     knn_mean_dist2,
     quat_scale_to_covar_preci,
+    scatter_reduce_voxels,
     semantic_splat,
+    voxelize_dynamic,
+    voxelize_hard,
 )
 from tests.parity._golden import Golden, assert_close_l2, find_cases
 
@@ -116,3 +119,28 @@ def test_semantic_splat(path, kind):
         logits = semantic_splat(golden["points"], golden["means"], precis, *rest, **grid)
         (grad,) = torch.autograd.grad(logits, precis, golden["v_logits"])
         assert_close_l2("precis", grad, golden, "v_precis")
+
+
+@pytest.mark.parametrize("path", find_cases("point_voxelize"), ids=lambda p: p.stem)
+def test_point_voxelize(path, kind):
+    golden = Golden(path, torch.float32)  # cells are defined by float32 arithmetic
+    points, grid = golden["points"], (golden["voxel_size"], golden["point_cloud_range"])
+    assert torch.equal(voxelize_dynamic(points, *grid), golden["dynamic_coors"])
+    capacity = (golden.scalar("max_points"), golden.scalar("max_voxels"))
+    voxels, coors, counts = voxelize_hard(points, *grid, *capacity)
+    assert torch.equal(voxels, golden["hard_voxels"])
+    assert torch.equal(coors, golden["hard_coors"])
+    assert torch.equal(counts, golden["hard_num_points"])
+
+    golden = Golden(path, kind)
+    for reduce in ("sum", "mean", "max"):
+        feats = golden.leaf("feats")
+        out, coors, point2voxel, counts = scatter_reduce_voxels(
+            feats, golden["dynamic_coors"], reduce
+        )
+        assert torch.equal(coors, golden["scatter_coors"])
+        assert torch.equal(point2voxel, golden["point2voxel"])
+        assert torch.equal(counts, golden["voxel_counts"])
+        close(out, golden, f"scatter_{reduce}")
+        (grad,) = torch.autograd.grad(out, feats, golden["v_voxel_feats"])
+        assert_close_l2(reduce, grad, golden, f"v_feats_{reduce}")
