@@ -1,0 +1,26 @@
+"""What a GaussTR head predicts: one Gaussian per query, in the ego frame."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+__all__ = ["GaussianSet"]
+
+
+@dataclass
+class GaussianSet:
+    """Gaussians of all cameras of a batch, ``M = N * Q`` per sample, camera after camera.
+
+    Attributes:
+        means: ``(B, M, 3)`` metres, ego frame.
+        scales: ``(B, M, 3)`` standard deviations in metres.
+        rotmats: ``(B, M, 3, 3)``.
+        opacities: ``(B, M, 1)``.
+        features: ``(B, M, C)`` in the space of the foundation model.
+    """
+
+    means: Tensor
+    scales: Tensor
+    rotmats: Tensor
+    opacities: Tensor
+    features: Tensor

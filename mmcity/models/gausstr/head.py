@@ -1,0 +1,296 @@
+"""Head of GaussTR: queries to Gaussians, their rendering losses and their labels."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmcity.models.losses.depth import (
+    masked_l1,
+    scale_invariant_log,
+    upsampled_cosine_loss,
+)
+from mmcity.registry import MODELS
+from mmcity.structures.geometry import rotmat_to_quat
+from mmcity_ops import rasterization
+
+from .gaussian_set import GaussianSet
+from .geometry import augmented_intrinsics, covariances, inverse_sigmoid, pixels_to_ego
+from .labelling import OCC3D_VOCABULARY, Vocabulary, label_voxels, prompt_probabilities
+
+__all__ = ["GaussTRHead"]
+
+#: Depth target of pixels beyond the limit: such rays should stay empty.
+_EMPTY_DEPTH = 1e-3
+
+
+@MODELS.register_module()
+class GaussTRHead(nn.Module):
+    """Predicts one Gaussian per query; one instance per decoder layer.
+
+    Args:
+        opacity_head, feature_head, scale_head, regress_head: Configs of the regressors.
+        reduce_dims: Channels R that are rendered.
+        image_shape: Height and width of the network's images.
+        patch_size: Pixels per cell of the feature targets.
+        voxelizer: Config of the voxelizer.
+        text_protos: ``(C, P)`` zeros are made when None; load them from a checkpoint or with
+            :meth:`set_prototypes`. Defaults to None.
+        prompts: Number of prompts P of the prototype buffer. Defaults to 21.
+        segment_head: Config of the auxiliary segmenter on rendered features. Defaults to None.
+        depth_limit: Depth map values are cut at this many metres. Defaults to 51.2.
+        prompt_denoising: See :class:`Vocabulary`. Defaults to True.
+        near_plane, far_plane: Rendering range in metres. Defaults to 0.1 and 100.
+        depth_mode: ``accumulated`` (as published) or ``expected`` depth in the depth loss.
+        sky: ``depth`` asks far pixels for an empty ray through the depth loss (as published);
+            ``opacity`` by a loss on the accumulated opacity. Defaults to ``depth``.
+        loss_weights: Factors of ``depth``, ``cosine``, ``ce``, ``sky``.
+        projection: Config of a frozen projection of targets and features. Defaults to None.
+        occupancy: ``density`` (unbounded sum, as published) or ``probability``
+            (``1 - exp(-density)``, the limit of ``1 - prod(1 - w)``). Defaults to ``density``.
+    """
+
+    def __init__(
+        self,
+        opacity_head: dict,
+        feature_head: dict,
+        scale_head: dict,
+        regress_head: dict,
+        reduce_dims: int,
+        image_shape: Sequence[int],
+        patch_size: int,
+        voxelizer: dict,
+        text_protos: Tensor | None = None,
+        prompts: int = 21,
+        segment_head: dict | None = None,
+        depth_limit: float = 51.2,
+        prompt_denoising: bool = True,
+        near_plane: float = 0.1,
+        far_plane: float = 100.0,
+        depth_mode: str = "accumulated",
+        sky: str = "depth",
+        loss_weights: dict | None = None,
+        projection: dict | None = None,
+        occupancy: str = "density",
+    ) -> None:
+        super().__init__()
+        for name, value, allowed in (
+            ("depth_mode", depth_mode, ("accumulated", "expected")),
+            ("sky", sky, ("depth", "opacity")),
+            ("occupancy", occupancy, ("density", "probability")),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
+        self.opacity_head = MODELS.build(opacity_head)
+        self.feature_head = MODELS.build(feature_head)
+        self.scale_head = MODELS.build(scale_head)
+        self.regress_head = MODELS.build(regress_head)
+        self.segment_head = None if segment_head is None else MODELS.build(segment_head)
+        self.projection = None
+        if projection is not None:
+            self.projection = MODELS.build(projection).requires_grad_(False)
+        self.voxelizer = MODELS.build(voxelizer)
+        self.reduce_dims = reduce_dims
+        self.image_shape = tuple(image_shape)
+        self.patch_size = patch_size
+        self.depth_limit = depth_limit
+        self.near_plane, self.far_plane = near_plane, far_plane
+        self.depth_mode = depth_mode
+        self.sky = sky
+        self.occupancy = occupancy
+        self.loss_weights = {"depth": 1.0, "cosine": 5.0, "ce": 1.0, "sky": 1.0}
+        self.loss_weights.update(loss_weights or {})
+        self.vocabulary = Vocabulary(**{**vars(OCC3D_VOCABULARY), "denoise": prompt_denoising})
+        channels = self.feature_head.layers[-1].out_features
+        if text_protos is None:
+            text_protos = torch.zeros(channels, prompts)
+        self.register_buffer("text_proto_embeds", text_protos.float())
+
+    def set_prototypes(self, prototypes: Tensor, vocabulary: Vocabulary) -> None:
+        """Change the vocabulary; nothing needs to be trained again.
+
+        Args:
+            prototypes: ``(C, P)`` text embeddings.
+            vocabulary: Their meaning.
+        """
+        channels = self.text_proto_embeds.shape[0]
+        expected = (channels, len(vocabulary.prompts))
+        if tuple(prototypes.shape) != expected:
+            raise ValueError(f"prototypes must be {expected}, got {tuple(prototypes.shape)}")
+        self.text_proto_embeds = prototypes.to(self.text_proto_embeds)
+        self.vocabulary = vocabulary
+
+    def predict_gaussians(
+        self, queries: Tensor, reference_points: Tensor, depth: Tensor, cameras: dict[str, Tensor]
+    ) -> GaussianSet:
+        """Gaussians of one layer.
+
+        Args:
+            queries: Normalised outputs of the decoder ``(B, N, Q, E)``.
+            reference_points: ``(B, N, Q, 2)`` x, y in [0, 1].
+            depth: Metric depth maps ``(B, N, H, W)``.
+            cameras: ``cam2img``, ``cam2ego``, ``img_aug_mat``, each ``(B, N, 4, 4)``.
+        """
+        height, width = self.image_shape
+        delta = self.regress_head(queries)
+        uv = (delta[..., :2] + inverse_sigmoid(reference_points)).sigmoid()  # (B, N, Q, 2)
+        limited = depth.clamp(max=self.depth_limit).flatten(0, 1)[:, None]
+        grid = (2 * uv.flatten(0, 1) - 1)[:, :, None].to(limited)
+        sampled = F.grid_sample(limited, grid, mode="bilinear", align_corners=False)
+        sampled = sampled[:, 0].unflatten(0, uv.shape[:2])  # (B, N, Q, 1)
+        pixels = torch.cat(
+            [uv * uv.new_tensor([width, height]), sampled * (1 + delta[..., 2:])], dim=-1
+        )
+        means = pixels_to_ego(
+            pixels, cameras["cam2img"], cameras["cam2ego"], cameras["img_aug_mat"]
+        )
+        focal = cameras["cam2img"][..., 0, 0][..., None, None]
+        # 7.5 pixels of the original image at the sampled depth
+        unit = (sampled * 7.5 / focal).clamp(min=1e-6)
+        scales = self.scale_head(queries) * unit
+        rotmats = cameras["cam2ego"][..., None, :3, :3].expand(*scales.shape, 3)
+        return GaussianSet(
+            means=means.flatten(1, 2),
+            scales=scales.float().flatten(1, 2),
+            rotmats=rotmats.float().flatten(1, 2),
+            opacities=self.opacity_head(queries).float().flatten(1, 2),
+            features=self.feature_head(queries).float().flatten(1, 2),
+        )
+
+    def render(
+        self, gaussians: GaussianSet, colors: Tensor, cameras: dict[str, Tensor], shape: Sequence
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Splat all Gaussians of a sample into its cameras.
+
+        Args:
+            gaussians: Predicted set.
+            colors: ``(B, M, R)``.
+            cameras: As in :meth:`predict_gaussians`.
+            shape: Height and width of the images.
+
+        Returns:
+            Features ``(B*N, R, H, W)``, depth ``(B*N, H, W)`` and opacity ``(B*N, H, W)``.
+        """
+        ego_to_cam = torch.linalg.inv(cameras["cam2ego"].float())
+        intrinsics = augmented_intrinsics(cameras["cam2img"], cameras["img_aug_mat"]).float()
+        mode = "RGB+D" if self.depth_mode == "accumulated" else "RGB+ED"
+        images, alphas = [], []
+        for b in range(len(gaussians.means)):
+            image, alpha, _ = rasterization(
+                gaussians.means[b],
+                rotmat_to_quat(gaussians.rotmats[b]),
+                gaussians.scales[b],
+                gaussians.opacities[b].squeeze(-1),
+                colors[b].float(),
+                ego_to_cam[b],
+                intrinsics[b],
+                int(shape[1]),
+                int(shape[0]),
+                near_plane=self.near_plane,
+                far_plane=self.far_plane,
+                render_mode=mode,
+            )
+            images.append(image)
+            alphas.append(alpha)
+        image = torch.cat(images).movedim(-1, 1)  # (B*N, R+1, H, W)
+        return image[:, :-1], image[:, -1], torch.cat(alphas)[..., 0]
+
+    def rendered_shape(self, cameras: dict[str, Tensor], ori_shape: Sequence[int]) -> tuple:
+        """Height and width of the augmented images, from the first camera's augmentation."""
+        aug = cameras["img_aug_mat"][0, 0]
+        width = round(float(ori_shape[1] * aug[0, 0] + aug[0, 3]))
+        height = round(float(ori_shape[0] * aug[1, 1] + aug[1, 3]))
+        return height, width
+
+    def losses(
+        self,
+        rendered: Tensor,
+        rendered_depth: Tensor,
+        alpha: Tensor | None,
+        depth: Tensor,
+        targets: Tensor,
+        sem_seg: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Loss terms of one layer.
+
+        Args:
+            rendered: Reduced features ``(B*N, R, H, W)``.
+            rendered_depth: ``(B*N, H, W)``.
+            alpha: ``(B*N, H, W)``, needed with ``sky='opacity'``.
+            depth: Depth maps ``(B*N, H, W)``.
+            targets: Reduced targets ``(B*N, R, h, w)``.
+            sem_seg: Labels ``(B*N, H, W)``, 0 is ignored. Defaults to None.
+        """
+        weights = self.loss_weights
+        result = {}
+        far = depth >= self.depth_limit
+        if self.sky == "depth":
+            target = torch.where(far, torch.full_like(depth, _EMPTY_DEPTH), depth)
+        else:
+            target = torch.where(far, torch.zeros_like(depth), depth)
+            result["loss_sky"] = weights["sky"] * (alpha * far).mean()
+        mae = masked_l1(rendered_depth, target)
+        result["loss_depth"] = weights["depth"] * (
+            scale_invariant_log(rendered_depth, target) + 0.2 * mae
+        )
+        result["mae_depth"] = mae.detach()
+        result["loss_cosine"] = weights["cosine"] * upsampled_cosine_loss(rendered, targets)
+        if self.segment_head is not None and sem_seg is not None:
+            logits = self.segment_head(rendered.movedim(1, -1)).movedim(-1, 1)
+            result["loss_ce"] = weights["ce"] * F.cross_entropy(
+                logits, sem_seg.long(), ignore_index=0
+            )
+        return result
+
+    def loss(
+        self,
+        gaussians: GaussianSet,
+        cameras: dict[str, Tensor],
+        depth: Tensor,
+        feats: Tensor,
+        basis: Tensor,
+        ori_shape: Sequence[int],
+        sem_seg: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Render the Gaussians of one layer and compare.
+
+        Args:
+            gaussians: Predicted set.
+            cameras: As in :meth:`predict_gaussians`.
+            depth: ``(B, N, H, W)``.
+            feats: Targets ``(B, N, C, h, w)``.
+            basis: ``(C, R)`` reduction of the channels.
+            ori_shape: Height and width of the original images.
+            sem_seg: ``(B, N, H, W)``. Defaults to None.
+        """
+        targets, features = feats.flatten(0, 1), gaussians.features
+        if self.projection is not None:
+            targets = self.projection(targets.movedim(1, -1)).movedim(-1, 1)
+            features = self.projection(features)
+        basis = basis.to(features)
+        reduced = torch.einsum("bchw,cr->brhw", targets.to(basis), basis)
+        shape = self.rendered_shape(cameras, ori_shape)
+        rendered, rendered_depth, alpha = self.render(gaussians, features @ basis, cameras, shape)
+        seg = None if sem_seg is None else sem_seg.flatten(0, 1)
+        return self.losses(rendered, rendered_depth, alpha, depth.flatten(0, 1), reduced, seg)
+
+    @torch.no_grad()
+    def predict(self, gaussians: GaussianSet) -> dict[str, Tensor]:
+        """Label the volume.
+
+        Returns:
+            ``labels`` int64 ``(B, X, Y, Z)``, ``density`` ``(B, X, Y, Z, 1)`` and
+            ``prompts`` ``(B, X, Y, Z, P)``.
+        """
+        probabilities = prompt_probabilities(
+            gaussians.features, self.text_proto_embeds, self.vocabulary.temperature
+        )
+        covars = covariances(gaussians.scales, gaussians.rotmats)
+        density, prompts = self.voxelizer(
+            gaussians.means, gaussians.opacities, covars, probabilities
+        )
+        if self.occupancy == "probability":
+            density = -torch.expm1(-density)
+        labels = label_voxels(density, prompts, self.vocabulary)
+        return {"labels": labels, "density": density, "prompts": prompts}

@@ -1,0 +1,129 @@
+"""From voxelised prompt probabilities to occupancy labels, with any vocabulary."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "OCC3D_VOCABULARY",
+    "Vocabulary",
+    "label_voxels",
+    "merge_prompts",
+    "prompt_probabilities",
+]
+
+
+@dataclass
+class Vocabulary:
+    """Prompts, how they are merged into classes, and the label of each class.
+
+    Args:
+        prompts: One word or phrase per prompt P.
+        groups: Number of neighbouring prompts that form each class; sums to P.
+        labels: Label of each class.
+        free_label: Label of empty voxels. Defaults to 17.
+        density_threshold: Voxels at most this dense are free. Defaults to 0.04.
+        temperature: Divides the similarity of a Gaussian and a prompt. Defaults to 1.0.
+        denoise: Drop prompts that win nowhere in the scene. Defaults to True.
+        denoise_scale: Sharpness of that test. Defaults to 100.0.
+        denoise_threshold: Smallest winning probability of a prompt that stays. Defaults to 0.1.
+        class_thresholds: Density thresholds by label, above ``density_threshold``.
+    """
+
+    prompts: Sequence[str]
+    groups: Sequence[int]
+    labels: Sequence[int]
+    free_label: int = 17
+    density_threshold: float = 0.04
+    temperature: float = 1.0
+    denoise: bool = True
+    denoise_scale: float = 100.0
+    denoise_threshold: float = 0.1
+    class_thresholds: dict[int, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if sum(self.groups) != len(self.prompts):
+            raise ValueError(
+                f"groups sum to {sum(self.groups)}, but there are {len(self.prompts)} prompts"
+            )
+        if len(self.groups) != len(self.labels):
+            raise ValueError(
+                f"{len(self.groups)} groups need as many labels, got {len(self.labels)}"
+            )
+
+
+_PROMPTS = (
+    "barrier",
+    "bicycle",
+    "bus",
+    "car",
+    "construction vehicle",
+    "motorcycle",
+    "person",
+    "cone",
+    "trailer",
+    "truck",
+    "road",
+    "sidewalk",
+    "terrain",
+    "grass",
+    "building",
+    "wall",
+    "fence",
+    "pole",
+    "sign",
+    "vegetation",
+    "sky",
+)
+
+#: The published vocabulary: 21 prompts, 16 classes; sky stands for free space, and the labels
+#: 0 (others) and 12 (other flat) are never predicted.
+OCC3D_VOCABULARY = Vocabulary(
+    prompts=_PROMPTS,
+    groups=(1,) * 12 + (2, 5, 1, 1),
+    labels=(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14, 15, 16, 17),
+)
+
+
+def prompt_probabilities(features: Tensor, prototypes: Tensor, temperature: float = 1.0) -> Tensor:
+    """Softmax over prompts of the dot products of features ``(..., C)`` and ``(C, P)``."""
+    return (features @ prototypes / temperature).softmax(-1)
+
+
+def _suppress_absent(features: Tensor, probabilities: Tensor, vocabulary: Vocabulary) -> Tensor:
+    """Zero the prompts that no voxel of a sample is sure of."""
+    sharp = (vocabulary.denoise_scale * features).softmax(-1)
+    strongest = sharp.flatten(1, -2).amax(1)  # (B, P)
+    kept = (strongest >= vocabulary.denoise_threshold).to(probabilities.dtype)
+    return probabilities * kept[:, None, None, None]
+
+
+def merge_prompts(features: Tensor, vocabulary: Vocabulary) -> Tensor:
+    """Class probabilities ``(B, X, Y, Z, K)`` from voxelised prompts ``(B, X, Y, Z, P)``."""
+    probabilities = features.softmax(-1)
+    if vocabulary.denoise:
+        probabilities = _suppress_absent(features, probabilities, vocabulary)
+    parts = probabilities.split(list(vocabulary.groups), dim=-1)
+    return torch.stack([part.amax(-1) for part in parts], dim=-1)
+
+
+def label_voxels(density: Tensor, features: Tensor, vocabulary: Vocabulary) -> Tensor:
+    """Label every voxel.
+
+    Args:
+        density: ``(B, X, Y, Z, 1)``.
+        features: Voxelised prompt probabilities ``(B, X, Y, Z, P)``.
+        vocabulary: What the prompts mean.
+
+    Returns:
+        int64 ``(B, X, Y, Z)``.
+    """
+    winners = merge_prompts(features, vocabulary).argmax(-1)
+    labels = torch.tensor(list(vocabulary.labels), device=winners.device)[winners]
+    density = density.squeeze(-1)
+    free = density <= vocabulary.density_threshold
+    for label, threshold in vocabulary.class_thresholds.items():
+        free = free | ((labels == label) & (density <= threshold))
+    return labels.masked_fill(free, vocabulary.free_label)

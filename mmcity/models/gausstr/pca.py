@@ -1,0 +1,84 @@
+"""Reduction of foundation features for rendering: a basis per step, running, or fixed."""
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["FeatureBasis", "fit_pca"]
+
+_MODES = ("per_step", "ema", "fixed")
+
+
+def fit_pca(features: Tensor, rank: int) -> Tensor:
+    """Leading directions of centred features by randomised subspace iteration.
+
+    Args:
+        features: ``(S, C)``.
+        rank: Directions R.
+
+    Returns:
+        Orthonormal ``(C, R)`` float64.
+    """
+    _, _, basis = torch.pca_lowrank(features.double(), q=rank, center=True, niter=4)
+    return basis
+
+
+class FeatureBasis(nn.Module):
+    """Projection of C feature channels to R.
+
+    Args:
+        channels: C.
+        rank: R.
+        mode: ``per_step`` fits anew at every call (as published; axes change sign and order
+            between steps), ``ema`` keeps a running covariance and aligns the axes with the
+            last basis, ``fixed`` never changes after it was set. The basis is saved with the
+            model except with ``per_step``. Defaults to ``ema``.
+        momentum: Share of a new batch in the running covariance. Defaults to 0.05.
+    """
+
+    def __init__(self, channels: int, rank: int, mode: str = "ema", momentum: float = 0.05) -> None:
+        super().__init__()
+        if mode not in _MODES:
+            raise ValueError(f"pca mode must be one of {_MODES}, got {mode!r}")
+        self.channels, self.rank, self.mode, self.momentum = channels, rank, mode, momentum
+        persistent = mode != "per_step"
+        self.register_buffer("basis", torch.zeros(channels, rank), persistent=persistent)
+        self.register_buffer("covariance", torch.zeros(channels, channels), persistent=persistent)
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long), persistent=persistent)
+
+    def set_basis(self, basis: Tensor) -> None:
+        """Set a pre-computed basis ``(C, R)``."""
+        if tuple(basis.shape) != (self.channels, self.rank):
+            raise ValueError(
+                f"basis must be ({self.channels}, {self.rank}), got {tuple(basis.shape)}"
+            )
+        self.basis.copy_(basis)
+        self.steps.fill_(1)
+
+    @torch.no_grad()
+    def update(self, features: Tensor) -> Tensor:
+        """Basis ``(C, R)`` for a batch of features ``(S, C)``; call once per training step."""
+        if self.mode == "per_step":
+            return fit_pca(features, self.rank)
+        if self.mode == "fixed":
+            if self.steps == 0:
+                raise RuntimeError("pca mode 'fixed' needs set_basis() or a checkpoint with it")
+            return self.basis
+        if not self.training and self.steps > 0:
+            return self.basis
+        centred = (features - features.mean(0)).double()
+        covariance = centred.T @ centred / max(len(features) - 1, 1)
+        if self.steps > 0:
+            covariance = torch.lerp(self.covariance.double(), covariance, self.momentum)
+        self.covariance.copy_(covariance)
+        _, vectors = torch.linalg.eigh(covariance)
+        basis = vectors[:, -self.rank :].flip(1)
+        if self.steps > 0:
+            basis = self._align(basis)
+        self.basis.copy_(basis)
+        self.steps += 1
+        return self.basis
+
+    def _align(self, basis: Tensor) -> Tensor:
+        """Rotate within the new subspace onto the last basis, so that axes keep meaning."""
+        left, _, right = torch.linalg.svd(basis.T @ self.basis.double())
+        return basis @ (left @ right)

@@ -1,0 +1,15 @@
+"""Layer norm over the channels of each pixel."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["LayerNorm2d"]
+
+
+class LayerNorm2d(nn.LayerNorm):
+    """``nn.LayerNorm`` for ``(B, C, H, W)``: mean and variance over C at every pixel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.permute(0, 2, 3, 1)
+        x = F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+        return x.permute(0, 3, 1, 2)
