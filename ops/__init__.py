@@ -16,6 +16,11 @@ from mmcity_ops.functional.rasterize import rasterize_to_pixels
 from mmcity_ops.functional.semantic_splat import semantic_splat
 from mmcity_ops.functional.spherical_harmonics import spherical_harmonics
 from mmcity_ops.functional.ssim import fused_ssim
+from mmcity_ops.functional.surfel import (
+    projection_2dgs,
+    rasterization_2dgs,
+    rasterize_to_pixels_2dgs,
+)
 from mmcity_ops.functional.tiles import (
     TilePartition,
     blocks_to_images,
@@ -30,6 +35,9 @@ from mmcity_ops.functional.voxelize_points import (
 )
 
 __all__ = [
+    "rasterize_to_pixels_2dgs",
+    "rasterization_2dgs",
+    "projection_2dgs",
     "tile_costs",
     "rasterize_tiles",
     "blocks_to_images",

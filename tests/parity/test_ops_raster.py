@@ -93,3 +93,48 @@ def test_ellipse_lists_hold_every_needed_tile_and_no_tile_outside_the_box(path, 
     assert not (needed & ~emitted).any()
     assert not (emitted & ~box).any()
     assert emitted.sum() < 0.85 * box.sum()
+
+
+@pytest.mark.parametrize("path", find_cases("gaussians_2dgs"), ids=lambda path: path.stem)
+def test_2dgs(path, dtype):
+    golden = Golden(path, dtype)
+    leaves = {key: golden.leaf(key) for key in ("means", "quats", "scales", "opacities", "colors")}
+    width, height, ts = (golden.scalar(key) for key in ("width", "height", "tile_size"))
+    radii, means2d, depths, transforms, normals = mmcity_ops.projection_2dgs(
+        leaves["means"], leaves["quats"], leaves["scales"], golden["viewmats"], golden["Ks"],
+        width, height,
+    )  # fmt: skip
+    seen = (golden["radii"] > 0).all(-1)
+    assert torch.equal((radii > 0).all(-1), seen)
+    assert torch.equal(radii[seen], golden["radii"][seen])
+    # The file keeps the factor s_3 in its normals; ours are of unit length.
+    normals = normals * leaves["scales"][:, 2:]
+    loose = 1e-9 if dtype == torch.float64 else 2e-4
+    for name, got in [("means2d", means2d), ("depths", depths), ("normals", normals)]:
+        torch.testing.assert_close(got[seen], golden[name][seen], rtol=loose, atol=loose)
+    torch.testing.assert_close(
+        transforms[seen], golden["ray_transforms"][seen], rtol=loose, atol=loose
+    )
+    per_image = leaves["opacities"].reshape(1, -1)
+    for rows in (means2d, transforms, per_image):
+        rows.retain_grad()
+    tw, th = -(-width // ts), -(-height // ts)
+    lists = mmcity_ops.tile_lists(means2d, radii, depths, ts, tw, th)
+    renders, alphas, normal_image, _, _ = mmcity_ops.rasterize_to_pixels_2dgs(
+        means2d, transforms, leaves["colors"], per_image, normals, width, height,
+        ts, lists.isect_offsets, lists.flatten_ids,
+    )  # fmt: skip
+    assert_images_close("renders", renders, golden, "render_colors")
+    assert_images_close("alphas", alphas, golden, "render_alphas")
+    assert_images_close("normals", normal_image, golden, "render_normals")
+    torch.autograd.backward(
+        [renders, alphas, normal_image],
+        [golden["v_render_colors"], golden["v_render_alphas"], golden["v_render_normals"]],
+    )
+    for key in ("means", "quats", "scales", "colors"):
+        assert_close_l2(f"v_{key}", leaves[key].grad, golden, f"v_{key}")
+    assert_close_l2(
+        "v_opacities", per_image.grad.reshape(golden["v_opacities"].shape), golden, "v_opacities"
+    )
+    assert_close_l2("v_means2d", means2d.grad, golden, "v_means2d")
+    assert_close_l2("v_ray_transforms", transforms.grad, golden, "v_ray_transforms")

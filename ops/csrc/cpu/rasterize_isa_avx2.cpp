@@ -20,6 +20,6 @@
 #endif
 
 namespace mmc {
-const RasterKernels<float>& raster_kernels_avx2() { return isa_avx2::kernel_table<float>("avx2"); }
+const RasterKernels<float>& raster_kernels_avx2() { return isa_avx2::kernel_table<float>(); }
 }  // namespace mmc
 #endif

@@ -22,6 +22,6 @@
 #endif
 
 namespace mmc {
-const RasterKernels<float>& raster_kernels_avx512() { return isa_avx512::kernel_table<float>("avx512"); }
+const RasterKernels<float>& raster_kernels_avx512() { return isa_avx512::kernel_table<float>(); }
 }  // namespace mmc
 #endif

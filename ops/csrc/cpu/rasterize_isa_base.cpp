@@ -7,8 +7,8 @@
 #include "cpu/rasterize_table.h"
 
 namespace mmc {
-const RasterKernels<float>& raster_kernels_base() { return isa_base::kernel_table<float>("base"); }
+const RasterKernels<float>& raster_kernels_base() { return isa_base::kernel_table<float>(); }
 const RasterKernels<double>& raster_kernels_double() {
-  return isa_base::kernel_table<double>("base");
+  return isa_base::kernel_table<double>();
 }
 }  // namespace mmc

@@ -68,12 +68,40 @@ struct BackwardIO {
 };
 
 template <typename T>
+struct SurfelIn {
+  const T *means2d, *transforms, *features, *opacities, *backgrounds;
+  const int32_t* ids32;
+  const int64_t* ids64;
+  int64_t channels, subs;
+};
+
+template <typename T>
+struct SurfelOut {
+  T *renders, *alphas, *distortion, *median, *final_t, *moments;
+  int32_t* last;  // last contributor and median contributor of each pixel
+  uint16_t* hits;
+};
+
+template <typename T>
+struct SurfelGradIO {
+  const T *v_renders, *v_alphas, *v_distortion, *v_median, *final_t, *moments;
+  const int32_t* last;
+  const uint16_t* hits;
+  const int64_t* slots;
+  T* partials;  // [slot][stride]: transform 9, mean 2, opacity 1, channels
+  T* v_backgrounds;
+  int64_t stride;
+};
+
+template <typename T>
 struct RasterKernels {
   void (*records)(const RowsIn<T>&, int64_t begin, int64_t end, bool cull, SplatRecord<T>* out);
   int64_t (*scratch_size)(int64_t channels, bool backward);  // elements of T, 64-byte aligned
   void (*forward)(const RasterIn<T>&, const ForwardOut<T>&, const TileJob&, T* scratch);
   void (*backward)(const RasterIn<T>&, const BackwardIO<T>&, const TileJob&, T* scratch);
-  const char* name;
+  int64_t (*surfel_scratch)(int64_t channels);
+  void (*surfel_forward)(const SurfelIn<T>&, const SurfelOut<T>&, const TileJob&, T* scratch);
+  void (*surfel_backward)(const SurfelIn<T>&, const SurfelGradIO<T>&, const TileJob&, T* scratch);
 };
 
 const RasterKernels<float>& raster_kernels_base();

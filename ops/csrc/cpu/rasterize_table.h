@@ -1,6 +1,7 @@
 // Fills the table of kernels of one instruction set. Included inside the target region.
 #pragma once
 #include "cpu/rasterize_many.h"
+#include "cpu/surfel_tile.h"
 
 namespace mmc {
 namespace MMC_ISA_NS {
@@ -80,9 +81,11 @@ void backward_any(const RasterIn<T>& in, const BackwardIO<T>& io, const TileJob&
 }
 
 template <typename T>
-const RasterKernels<T>& kernel_table(const char* name) {
-  static const RasterKernels<T> table = {&make_records<T>, &scratch_size<T>, &forward_any<T>,
-                                         &backward_any<T>, name};
+const RasterKernels<T>& kernel_table() {
+  static const RasterKernels<T> table = {
+      &make_records<T>,      &scratch_size<T>,   &forward_any<T>,     &backward_any<T>,
+      &surfel_scratch<T>,    &surfel_forward<T>, &surfel_backward<T>,
+  };
   return table;
 }
 
