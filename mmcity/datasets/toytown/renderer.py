@@ -186,6 +186,10 @@ class Renderer:
         """World class of each hit, (N,) uint8, 0 (sky) where nothing was hit."""
         return np.where(hits.found, self._joint.cls[hits.surface], 0).astype(np.uint8)
 
+    def instance_of(self, hits: Hits) -> np.ndarray:
+        """Instance id of each hit, (N,) int32, 0 for none."""
+        return np.where(hits.found, self._joint.instance[hits.surface], 0).astype(np.int32)
+
     def visible(self, points: np.ndarray, center: np.ndarray) -> np.ndarray:
         """Whether nothing stands between points (N, 3) and a camera centre, (N,) bool."""
         to_center = center - points
@@ -274,12 +278,11 @@ class Renderer:
         if self.supersampling > 1:
             self._supersample(view, hits, linear, angle)
         rgb = (to_srgb(linear) * 255 + 0.5).astype(np.uint8).reshape(h, w, 3)
-        table = self._joint
         valid = hits.found.reshape(h, w)
         depth = np.where(hits.found, hits.distance / length, 0).astype(np.float32)
         normal = np.where(hits.found[:, None], hits.normal, 0).reshape(h, w, 3)
         cls = self.class_of(hits)
-        instance = np.where(hits.found, table.instance[hits.surface], 0).astype(np.int32)
+        instance = self.instance_of(hits)
         flow = None
         if next_view is not None:
             flow = self._flow(hits, pixels, directions, next_view).reshape(h, w, 2)

@@ -279,7 +279,7 @@ def _walk(
             if over is not None:
                 entry, leave, current, at = over
                 points += [entry, leave, lines[current][at]]
-                before = total + float(np.hypot(*(entry - line[at])))
+                before = total + float(np.hypot(*(entry - points[-4])))
                 after = before + float(np.hypot(*(leave - entry)))
                 kerbs.append((before, after))
                 total = after + float(np.hypot(*(lines[current][at] - leave)))

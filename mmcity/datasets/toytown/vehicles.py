@@ -13,7 +13,7 @@ __all__ = ["VEHICLE_KINDS", "VehicleKind", "add_two_wheeler", "add_vehicle", "pa
 
 @dataclass(frozen=True)
 class VehicleKind:
-    """Class, size (length, width, height in metres) and share in traffic."""
+    """Class, size (length, width, height in metres) and share in traffic (0: only parked)."""
 
     cls: WorldClass
     size: tuple[float, float, float]
@@ -26,7 +26,7 @@ VEHICLE_KINDS = {
     "van": VehicleKind(WorldClass.CAR, (5.0, 1.98, 2.1), 0.1),
     "truck": VehicleKind(WorldClass.TRUCK, (7.6, 2.4, 3.2), 0.08),
     "bus": VehicleKind(WorldClass.BUS, (10.8, 2.55, 3.1), 0.05),
-    "trailer": VehicleKind(WorldClass.TRAILER, (5.6, 2.2, 2.6), 0.03),
+    "trailer": VehicleKind(WorldClass.TRAILER, (5.6, 2.2, 2.6), 0.0),
     "construction": VehicleKind(WorldClass.CONSTRUCTION_VEHICLE, (5.6, 2.4, 3.04), 0.0),
     "bicycle": VehicleKind(WorldClass.BICYCLE, (1.76, 0.6, 1.76), 0.04),
     "motorcycle": VehicleKind(WorldClass.MOTORCYCLE, (2.1, 0.75, 1.76), 0.02),
@@ -358,9 +358,14 @@ def add_two_wheeler(
     frame = builder.surface(
         Material.CAR_PAINT, spec.cls, instance, color, axis_v=(0, 0, 1), seed=seed
     )
+    spokes = builder.surface(Material.METAL, spec.cls, instance, (0.42, 0.43, 0.45), seed=seed)
     thick = 0.07 if is_motor else 0.025
     for x in (-axle, axle):
         builder.cylinder([x, -thick, radius], [x, thick, radius], (radius, radius), 16, rubber)
+        rim = thick + 0.004
+        builder.cylinder(
+            [x, -rim, radius], [x, rim, radius], (0.86 * radius,) * 2, 16, spokes, False
+        )
     tube = 0.05 if is_motor else 0.025
     saddle, bars = np.array([-0.25, 0, 0.9]), np.array([axle - 0.12, 0, 1.02])
     crank = np.array([0.0, 0, 0.35])

@@ -181,7 +181,7 @@ def _fill_block(town: _Town, block: Block, rng: np.random.Generator) -> None:
             key = town.new(WorldClass.VEGETATION, "tree")
             add_tree(town.builder, base, float(rng.uniform(4.5, 9.5)), rng, key)
             taken.append(oriented_corners(point, (3.0, 3.0), 0.0))
-    for _ in range(int(land / 70.0 * clutter)):
+    for _ in range(0 if block.use == "plaza" else int(land / 70.0 * clutter)):
         point = rng.uniform(low, high)
         if is_free(point, 0.8):
             base = np.array([*point, ground(point)])

@@ -1,0 +1,179 @@
+"""Exact semantic occupancy of a toy town on a regular grid."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmcity.datasets.toytown.meshes import SurfaceMesh
+from mmcity.datasets.toytown.renderer import Body, Renderer
+from mmcity.datasets.toytown.taxonomy import WorldClass
+from mmcity.structures import geometry
+
+__all__ = ["Grid", "surface_shares", "voxelize"]
+
+#: Classes whose closed parts are solid.
+_SOLID = (
+    WorldClass.BUILDING,
+    WorldClass.TRUNK,
+    WorldClass.CAR,
+    WorldClass.TRUCK,
+    WorldClass.BUS,
+    WorldClass.TRAILER,
+    WorldClass.CONSTRUCTION_VEHICLE,
+    WorldClass.VEGETATION,
+)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A regular grid in a frame of its own.
+
+    Attributes:
+        grid_to_world: (4, 4) pose of the frame, for example of the ego vehicle.
+        low: (3,) lower corner in that frame, metres.
+        voxel_size: (3,) metres.
+        shape: Voxels along x, y, z.
+    """
+
+    grid_to_world: np.ndarray
+    low: tuple[float, float, float]
+    voxel_size: tuple[float, float, float]
+    shape: tuple[int, int, int]
+
+    def centers(self) -> np.ndarray:
+        """(X, Y, Z, 3) world positions of the voxel centres."""
+        index = np.stack(np.meshgrid(*[np.arange(n) for n in self.shape], indexing="ij"), axis=-1)
+        local = np.asarray(self.low) + (index + 0.5) * np.asarray(self.voxel_size)
+        return local @ self.grid_to_world[:3, :3].T + self.grid_to_world[:3, 3]
+
+
+def _split(triangles: np.ndarray, labels: np.ndarray, axis: int) -> tuple:
+    """Cut triangles (N, 3, 3), in voxel units, at all integer planes of an axis."""
+    done, done_labels = [], []
+    while len(triangles):
+        x = triangles[:, :, axis]
+        first = np.floor(x.min(1) + 1e-9) + 1
+        last = np.ceil(x.max(1) - 1e-9) - 1
+        cut = last >= first
+        done.append(triangles[~cut])
+        done_labels.append(labels[~cut])
+        triangles, labels = triangles[cut], labels[cut]
+        if not len(triangles):
+            break
+        # The middle plane halves long triangles, so that rounds grow with the logarithm.
+        plane = np.floor(0.5 * (first + last))[cut]
+        side = triangles[:, :, axis] > plane[:, None]
+        # Put the vertex that is alone on its side first.
+        lone = np.where(
+            side.sum(1) == 1, side.argmax(1), np.where(side.sum(1) == 2, (~side).argmax(1), 0)
+        )
+        order = (lone[:, None] + np.arange(3)) % 3
+        a, b, c = np.take_along_axis(triangles, order[..., None], axis=1).transpose(1, 0, 2)
+        xa, xb, xc = a[:, axis], b[:, axis], c[:, axis]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            tb = np.clip(np.nan_to_num((plane - xa) / (xb - xa)), 0, 1)[:, None]
+            tc = np.clip(np.nan_to_num((plane - xa) / (xc - xa)), 0, 1)[:, None]
+        ab, ac = a + tb * (b - a), a + tc * (c - a)
+        ab[:, axis] = plane
+        ac[:, axis] = plane
+        pieces = np.concatenate(
+            [np.stack(p, axis=1) for p in ((a, ab, ac), (ab, b, c), (ab, c, ac))]
+        )
+        labels = np.concatenate([labels] * 3)
+        flat = np.ptp(pieces[:, :, axis], axis=1) <= 1e-12
+        area = np.linalg.norm(
+            np.cross(pieces[:, 1] - pieces[:, 0], pieces[:, 2] - pieces[:, 0]), axis=1
+        )
+        keep = ~(flat & (area <= 1e-15)) & (area > 1e-15)
+        triangles, labels = pieces[keep], labels[keep]
+    return np.concatenate(done), np.concatenate(done_labels)
+
+
+def surface_shares(
+    meshes: list[tuple[SurfaceMesh, np.ndarray]], grid: Grid
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Area of each class in each voxel that a surface passes through.
+
+    Triangles are cut at the planes of the grid, so the areas are exact.
+
+    Args:
+        meshes: Meshes with their poses (4, 4) to world.
+        grid: The grid.
+
+    Returns:
+        tuple: flat voxel index (K,) int64, class (K,) uint8, area (K,) float64 in square
+        voxel units; one row per pair that occurs, sorted.
+    """
+    world_to_grid = geometry.se3_inverse(np.asarray(grid.grid_to_world, dtype=np.float64))
+    parts, classes = [], []
+    for mesh, pose in meshes:
+        joint = world_to_grid @ pose
+        vertices = mesh.vertices @ joint[:3, :3].T + joint[:3, 3]
+        vertices = (vertices - np.asarray(grid.low)) / np.asarray(grid.voxel_size)
+        parts.append(vertices[mesh.faces])
+        classes.append(mesh.cls[mesh.face_surface])
+    triangles, labels = np.concatenate(parts), np.concatenate(classes)
+    for axis in range(3):
+        # Whole triangles first, then the pieces: what is outside is dropped early.
+        for _ in range(2):
+            x = triangles[:, :, axis]
+            near = (x.max(1) > 0) & (x.min(1) < grid.shape[axis])
+            triangles, labels = triangles[near], labels[near]
+        triangles, labels = _split(triangles, labels, axis)
+    index = np.floor(triangles.mean(1)).astype(np.int64)
+    inside = ((index >= 0) & (index < grid.shape)).all(1)
+    area = 0.5 * np.linalg.norm(
+        np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]), axis=1
+    )
+    flat = np.ravel_multi_index(tuple(index[inside].T), grid.shape)
+    key = flat * len(WorldClass) + labels[inside]
+    pairs, rows = np.unique(key, return_inverse=True)
+    total = np.bincount(rows, weights=area[inside], minlength=len(pairs))
+    return pairs // len(WorldClass), (pairs % len(WorldClass)).astype(np.uint8), total
+
+
+def voxelize(renderer: Renderer, grid: Grid, bodies: list[Body] | None = None) -> np.ndarray:
+    """World class of each voxel.
+
+    A voxel is occupied if a surface passes through it, with the class of the largest area,
+    or if its centre lies inside a closed part of a solid thing.
+
+    Args:
+        renderer: Holds the static city; its bodies are set to ``bodies``.
+        grid: The grid.
+        bodies: Moving parts. Defaults to none.
+
+    Returns:
+        np.ndarray: ``grid.shape`` uint8, 0 is free.
+    """
+    bodies = bodies or []
+    renderer.set_bodies(bodies)
+    meshes = [(renderer.world.mesh, np.eye(4))] + [(b.mesh, b.pose) for b in bodies]
+    voxel, cls, area = surface_shares(meshes, grid)
+    out = np.zeros(int(np.prod(grid.shape)), dtype=np.uint8)
+    order = np.argsort(area, kind="stable")  # the largest share is written last
+    out[voxel[order]] = cls[order]
+    free = np.flatnonzero(out == 0)
+    inside, inner_class = _solid(renderer, grid.centers().reshape(-1, 3)[free])
+    out[free[inside]] = inner_class[inside]
+    return out.reshape(grid.shape)
+
+
+def _solid(renderer: Renderer, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Whether points (N, 3) lie inside a thing: all around them is the same instance."""
+    inside = np.ones(len(points), dtype=bool)
+    instance = np.zeros(len(points), dtype=np.int64)
+    cls = np.zeros(len(points), dtype=np.uint8)
+    directions = ((0, 0, 1), (1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0))
+    for k, direction in enumerate(directions):
+        rows = np.flatnonzero(inside)
+        d = np.broadcast_to(np.array(direction, dtype=np.float64), (len(rows), 3))
+        hits = renderer.trace(points[rows], d)
+        found, kind = renderer.instance_of(hits), renderer.class_of(hits)
+        good = hits.found & np.isin(kind, _SOLID) & (found > 0)
+        if k == 0:
+            instance[rows], cls[rows] = found, kind
+        else:
+            good &= found == instance[rows]
+        inside[rows] = good
+    return inside, cls
