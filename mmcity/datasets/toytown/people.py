@@ -10,13 +10,13 @@ __all__ = ["PEDESTRIAN_SIZE", "limb_pose", "make_pedestrian"]
 
 #: Length, width, height in metres of the box of a walking pedestrian.
 PEDESTRIAN_SIZE = (0.98, 0.66, 1.78)
-_HIP, _SHOULDER = 0.9, 1.42
+_HIP, _SHOULDER = 0.9, 1.39
 #: Joint (y, z), swing amplitude in radians and phase of each limb: legs, then arms.
 _LIMBS = (
     (0.1, _HIP, 0.34, 0.0),
     (-0.1, _HIP, 0.34, np.pi),
-    (0.24, _SHOULDER, 0.36, np.pi),
-    (-0.24, _SHOULDER, 0.36, 0.0),
+    (0.215, _SHOULDER, 0.36, np.pi),
+    (-0.215, _SHOULDER, 0.36, 0.0),
 )
 _SKIN = [(0.5, 0.32, 0.23), (0.36, 0.2, 0.13), (0.2, 0.11, 0.07), (0.55, 0.37, 0.28)]
 
@@ -39,7 +39,8 @@ def make_pedestrian(rng: np.random.Generator, instance: int) -> list[SurfaceMesh
     torso = MeshBuilder()
     cloth = row(torso, Material.CLOTH, top)
     torso.cylinder([0, 0, _HIP - 0.06], [0, 0, 1.2], (0.16, 0.19), 10, cloth)
-    torso.cylinder([0, 0, 1.2], [0, 0, 1.46], (0.2, 0.13), 10, cloth)
+    torso.cylinder([0, 0, 1.2], [0, 0, 1.4], (0.19, 0.185), 10, cloth)
+    torso.cylinder([0, 0, 1.4], [0, 0, 1.47], (0.185, 0.08), 10, cloth)
     head = row(torso, Material.PLAIN, skin)
     torso.cylinder([0, 0, 1.44], [0.01, 0, 1.56], (0.06, 0.06), 8, head)
     torso.triangles(sphere * [0.1, 0.085, 0.125] + [0.02, 0, 1.62], faces, head, sphere)
