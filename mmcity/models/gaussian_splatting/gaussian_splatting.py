@@ -60,7 +60,8 @@ class GaussianSplatting(BaseModel):
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(data_preprocessor or dict(type="PosedImagePreprocessor"), init_cfg)
+        preprocessor = MODELS.build(data_preprocessor or dict(type="PosedImagePreprocessor"))
+        super().__init__(preprocessor, init_cfg)
         self.splats = SplatParameters(sh_degree)
         self.views = TrainingViews()
         self.renderer: nn.Module = MODELS.build(renderer or dict(type="SplatRenderer"))
@@ -141,7 +142,7 @@ class GaussianSplatting(BaseModel):
 
     # ---- rendering
 
-    def render(self, cameras: Cameras, with_depth: bool = True) -> dict[str, Any]:
+    def render(self, cameras: Cameras, with_geometry: bool = True) -> dict[str, Any]:
         """Render cameras of one size; see :meth:`SplatRenderer.forward`."""
         splats = self.splats
         return self.renderer(
@@ -152,7 +153,7 @@ class GaussianSplatting(BaseModel):
             (splats.sh0, splats.shN),
             cameras,
             sh_degree=self.active_sh_degree,
-            with_depth=with_depth,
+            with_geometry=with_geometry,
             absgrad=self.training and self.absgrad,
         )
 
@@ -199,7 +200,7 @@ class GaussianSplatting(BaseModel):
             masks = [getattr(sample, "gt_mask", None) for sample in samples]
             mask = None if any(m is None for m in masks) else torch.stack(masks)
             targets, cameras, mask = self._reduce(targets, cameras, mask)
-            render = self.render(cameras, with_depth=False)
+            render = self.render(cameras, with_geometry=False)
             self._keep(render["meta"], len(data_samples))
             rgb = render["rgb"]
             if self.exposure is not None:
@@ -262,8 +263,8 @@ class GaussianSplatting(BaseModel):
         """Add renders to the samples.
 
         Sets ``pred_image`` (3, H, W), ``pred_depth`` (H, W), ``pred_alpha`` (H, W),
-        ``pred_covered`` (H, W) bool (where enough training views saw the point), and
-        ``gt_image`` where there is a photograph.
+        ``pred_normal`` (3, H, W) in camera axes, ``pred_covered`` (H, W) bool (where enough
+        training views saw the point), and ``gt_image`` where there is a photograph.
         """
         for row, sample in enumerate(data_samples):
             render = self.render(sample.camera)
@@ -273,6 +274,7 @@ class GaussianSplatting(BaseModel):
             sample.pred_image = rgb[0].permute(2, 0, 1).clamp(0, 1).contiguous()
             sample.pred_alpha = render["alpha"][0, ..., 0]
             sample.pred_depth = render["depth"][0, ..., 0]
+            sample.pred_normal = render["normals"][0].permute(2, 0, 1).contiguous()
             sample.pred_covered = self._covered(sample)
             if inputs is not None:
                 sample.gt_image = inputs[row]

@@ -23,7 +23,7 @@ class PosedImagePreprocessor(BaseDataPreprocessor):
         data = self.cast_data(data)
         inputs = data.get("inputs")
         if inputs is not None:
-            pictures = inputs["image"] if isinstance(inputs, dict) else inputs
+            pictures = inputs["img"] if isinstance(inputs, dict) else inputs
             data["inputs"] = self._stack([_as_float(picture) for picture in pictures])
         return data
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mmcity.registry import MODELS
 from mmcity.structures import Cameras
@@ -60,7 +61,7 @@ class SplatRenderer(nn.Module):
         cameras: Cameras,
         *,
         sh_degree: int,
-        with_depth: bool = False,
+        with_geometry: bool = False,
         absgrad: bool = False,
     ) -> dict[str, Any]:
         """Render cameras of one size.
@@ -73,12 +74,13 @@ class SplatRenderer(nn.Module):
             sh: Coefficients (N, 1, 3) and (N, K - 1, 3).
             cameras: C cameras of one size.
             sh_degree: Degree in use.
-            with_depth: Also render the expected z-depth. Defaults to False.
+            with_geometry: Also render expected z-depth and normals. Defaults to False.
             absgrad: Keep absolute gradients of the projected means. Defaults to False.
 
         Returns:
-            ``rgb`` (C, H, W, 3) not clamped, ``alpha`` (C, H, W, 1), ``depth`` (C, H, W, 1) or
-            None, ``meta`` of the rasterization.
+            ``rgb`` (C, H, W, 3) not clamped, ``alpha`` (C, H, W, 1), ``meta`` of the
+            rasterization, and with geometry ``depth`` (C, H, W, 1) and ``normals`` (C, H, W, 3),
+            unit vectors in camera axes (0 where nothing is).
         """
         width, height = cameras.one_size()
         images, alphas, meta = rasterization(
@@ -92,10 +94,14 @@ class SplatRenderer(nn.Module):
             width,
             height,
             sh_degree=sh_degree,
-            render_mode="RGB+ED" if with_depth else "RGB",
+            render_mode="RGB+ED+N" if with_geometry else "RGB",
             camera_model=cameras.camera_model,
             absgrad=absgrad,
             **self.options,
         )
         rgb = images[..., :3] + (1 - alphas) * self.background(cameras)
-        return dict(rgb=rgb, alpha=alphas, depth=images[..., 3:] if with_depth else None, meta=meta)
+        result = dict(rgb=rgb, alpha=alphas, meta=meta)
+        if with_geometry:
+            result["depth"] = images[..., 3:4]
+            result["normals"] = F.normalize(images[..., 4:7], dim=-1)
+        return result
