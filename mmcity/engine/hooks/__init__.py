@@ -1,6 +1,18 @@
 from .checkpoint_hook import CityCheckpointHook
 from .densification_hook import DensificationHook
+from .dump_result_hook import DumpResultHook, flatten_sample
+from .export_hook import SceneExportHook
 from .progress_hook import ProgressBarHook
+from .scene_hook import SceneInitHook
 from .stage_timer_hook import PerStageTimerHook
 
-__all__ = ["CityCheckpointHook", "DensificationHook", "PerStageTimerHook", "ProgressBarHook"]
+__all__ = [
+    "CityCheckpointHook",
+    "DensificationHook",
+    "DumpResultHook",
+    "PerStageTimerHook",
+    "ProgressBarHook",
+    "SceneExportHook",
+    "SceneInitHook",
+    "flatten_sample",
+]

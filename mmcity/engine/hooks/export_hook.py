@@ -1,0 +1,58 @@
+"""Writes the scene in the formats that viewers read."""
+
+from pathlib import Path
+
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+
+from mmcity.registry import HOOKS
+from mmcity.structures import write_gaussians_ply, write_splat
+
+__all__ = ["SceneExportHook"]
+
+
+@HOOKS.register_module()
+class SceneExportHook(Hook):
+    """Export the Gaussians after training, whole or not at all.
+
+    Args:
+        formats: ``ply`` (standard 3DGS attributes) and/or ``splat`` (compact, for web
+            viewers). Defaults to ``("ply",)``.
+        interval: Also export every n iterations. Defaults to 0: only at the end.
+        out_dir: Folder. Defaults to the work folder.
+    """
+
+    priority = "LOW"
+
+    def __init__(
+        self,
+        formats: tuple[str, ...] = ("ply",),
+        interval: int = 0,
+        out_dir: str | None = None,
+    ) -> None:
+        unknown = set(formats) - {"ply", "splat"}
+        if unknown:
+            raise ValueError(f"unknown formats {sorted(unknown)}; there are 'ply' and 'splat'")
+        self.formats = tuple(formats)
+        self.interval = interval
+        self.out_dir = out_dir
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        """Export if it is time to."""
+        if self.interval and (runner.iter + 1) % self.interval == 0:
+            self._export(runner, f"scene_{runner.iter + 1}")
+
+    def after_train(self, runner) -> None:
+        """Export the final scene."""
+        self._export(runner, "scene")
+
+    @master_only
+    def _export(self, runner, stem: str) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        gaussians = model.splats.to_gaussians()
+        writers = dict(ply=write_gaussians_ply, splat=write_splat)
+        for suffix in self.formats:
+            path = Path(self.out_dir or runner.work_dir) / f"{stem}.{suffix}"
+            writers[suffix](gaussians, path)
+            runner.logger.info(f"wrote {len(gaussians)} Gaussians to {path}")

@@ -1,0 +1,60 @@
+"""Puts the first scene into an empty model."""
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner.loops import BaseLoop
+
+from mmcity.registry import HOOKS
+
+__all__ = ["SceneInitHook"]
+
+
+@HOOKS.register_module()
+class SceneInitHook(Hook):
+    """Initialise a scene model from the capture that the training dataset reads.
+
+    Runs before checkpoints are loaded, so that a resumed or fine-tuned scene replaces the
+    first guess. It also multiplies the learning rate of the optimiser groups marked
+    ``times_extent`` by the scene's extent.
+
+    Args:
+        seed: Seed of random points. Defaults to 0.
+    """
+
+    priority = "VERY_HIGH"
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    def before_run(self, runner) -> None:
+        """Initialise; does nothing when only testing."""
+        if not isinstance(runner._train_loop, BaseLoop):
+            return
+        dataset = runner.train_dataloader.dataset
+        missing = [
+            name for name in ("all_cameras", "is_train", "points3D") if not hasattr(dataset, name)
+        ]
+        if missing:
+            raise TypeError(
+                f"{type(dataset).__name__} has no {', '.join(missing)}: a scene is initialised "
+                "from a dataset of posed images, such as ColmapDataset"
+            )
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        points = dataset.points3D
+        model.initialize(
+            dataset.all_cameras[dataset.is_train],
+            torch.as_tensor(points.xyz, dtype=torch.float32),
+            torch.as_tensor(points.rgb, dtype=torch.float32) / 255,
+            is_trained=dataset.is_train,
+            generator=torch.Generator().manual_seed(self.seed),
+        )
+        extent = model.scene_extent
+        for group in runner.optim_wrapper.optimizer.param_groups:
+            if group.get("times_extent"):
+                group["lr"] *= extent
+                group["initial_lr"] = group["lr"]
+        runner.logger.info(
+            f"scene of {len(model.splats)} Gaussians, {int(dataset.is_train.sum())} training "
+            f"views, extent {extent:.4g}"
+        )
