@@ -2,6 +2,7 @@
 
 from .frame_sources import Frame, SourceError, open_source
 from .occupancy_generator import OccupancyGenerator
+from .scene_renderer import SceneRenderer
 from .stream_writer import StreamWriter
 from .streaming_reconstructor import FrameResult, StreamingReconstructor
 
@@ -9,6 +10,7 @@ __all__ = [
     "Frame",
     "FrameResult",
     "OccupancyGenerator",
+    "SceneRenderer",
     "SourceError",
     "StreamWriter",
     "StreamingReconstructor",

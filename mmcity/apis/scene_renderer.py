@@ -1,0 +1,137 @@
+"""Pictures of a reconstructed scene from any camera."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmcity.engine.checkpointing import (
+    check_is_checkpoint,
+    check_matches_model,
+    load_from_local,
+)
+from mmcity.engine.launch import load_config
+from mmcity.registry import INFERENCERS, MODELS
+from mmcity.structures import Cameras, read_gaussians_ply
+from mmcity.utils.setup_env import register_all_modules
+
+__all__ = ["SceneRenderer"]
+
+
+@INFERENCERS.register_module()
+class SceneRenderer:
+    """Render a trained scene.
+
+    Example::
+
+        renderer = SceneRenderer("configs/.../3dgs_colmap_cpu.py", "work_dirs/.../iter_5000.pth")
+        renderer = SceneRenderer(weights="scene.ply")
+        result = renderer(cameras)           # Cameras of any sizes
+        write_image("view.png", result["rgb"][0])
+
+    Args:
+        config: Config of a scene model, a path or a loaded config. Defaults to None, which
+            needs a PLY.
+        weights: Checkpoint of that config (read with ``weights_only=True``), or a ``.ply``
+            file in the 3DGS layout.
+        device: Where to render. Defaults to CUDA where it is, else the CPU.
+        antialiased: For a PLY: rendering mode it was trained with. Defaults to False.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If weights do not fit.
+    """
+
+    def __init__(
+        self,
+        config: str | os.PathLike | Any | None = None,
+        weights: str | os.PathLike | None = None,
+        device: str | torch.device | None = None,
+        antialiased: bool = False,
+    ) -> None:
+        register_all_modules()
+        if weights is None:
+            raise ValueError("SceneRenderer needs weights: a checkpoint or a .ply file")
+        if not Path(weights).is_file():
+            raise FileNotFoundError(f"weights not found: {weights}")
+        if device is None:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = torch.device(device)
+        if Path(weights).suffix.lower() == ".ply":
+            self.model = _model_from_ply(weights, config, antialiased)
+        elif config is None:
+            raise ValueError(f"{weights} is a checkpoint: SceneRenderer needs its config too")
+        else:
+            self.model = _model_from_checkpoint(config, weights)
+        self.model.to(self.device).eval()
+
+    @property
+    def training_cameras(self) -> Cameras | None:
+        """Cameras that the scene was made from; None for a PLY, which does not hold them."""
+        views = self.model.views
+        if not len(views.viewmats):
+            return None
+        sizes = views.sizes.cpu()
+        return Cameras(views.Ks.cpu(), views.viewmats.cpu(), sizes[:, 0], sizes[:, 1])
+
+    @torch.no_grad()
+    def iterate(self, cameras: Cameras) -> Iterator[dict[str, Tensor]]:
+        """Render one camera after the other, for more pictures than memory holds.
+
+        Yields:
+            ``rgb`` (3, H, W) in [0, 1], ``alpha`` (H, W), ``depth`` (H, W) z-depth in world
+            units, ``normals`` (3, H, W) unit vectors in camera axes; on the CPU.
+        """
+        for row in range(len(cameras)):
+            camera = cameras[row].to(self.device)
+            out = self.model.render(camera)
+            yield dict(
+                rgb=out["rgb"][0].permute(2, 0, 1).clamp(0, 1).cpu(),
+                alpha=out["alpha"][0, ..., 0].cpu(),
+                depth=out["depth"][0, ..., 0].cpu(),
+                normals=out["normals"][0].permute(2, 0, 1).cpu(),
+            )
+
+    def __call__(self, cameras: Cameras) -> dict[str, list[Tensor]]:
+        """Render all cameras; lists of what :meth:`iterate` yields, one entry per camera."""
+        result: dict[str, list[Tensor]] = {}
+        for picture in self.iterate(cameras):
+            for name, value in picture.items():
+                result.setdefault(name, []).append(value)
+        return result
+
+
+def _model_from_ply(path, config, antialiased: bool):
+    gaussians = read_gaussians_ply(path)
+    if config is None:
+        cfg = dict(
+            type="GaussianSplatting",
+            sh_degree=gaussians.sh_degree or 0,
+            sh_degree_interval=0,
+            renderer=dict(type="SplatRenderer", antialiased=antialiased),
+        )
+    else:
+        cfg = _model_config(config)
+        # A file says nothing of how far the training had come: use all it holds.
+        cfg.update(sh_degree_interval=0, exposure=None)
+    model = MODELS.build(cfg)
+    model.splats.assign_gaussians(gaussians)
+    return model
+
+
+def _model_from_checkpoint(config, path):
+    checkpoint = load_from_local(path, map_location="cpu")
+    state_dict = check_is_checkpoint(checkpoint, str(path))
+    model = MODELS.build(_model_config(config))
+    check_matches_model(model, state_dict, str(path))
+    model.load_state_dict(state_dict)
+    return model
+
+
+def _model_config(config) -> dict:
+    if isinstance(config, (str, os.PathLike)):
+        config = load_config(config)
+    return dict(config.get("model", config))
