@@ -12,12 +12,17 @@ from .occ_sequence import (
 )
 from .posed_images import PosedImage, PosedImagesDataset
 from .samplers import CameraSampler
+from .sequences import ClipDataset, EvalSequenceDataset, MixtureDataset, MixtureSampler
 
 __all__ = [
     "CameraSampler",
     "CarlaSCOccSequence",
+    "ClipDataset",
     "ColmapDataset",
+    "EvalSequenceDataset",
     "HexPlaneRollout",
+    "MixtureDataset",
+    "MixtureSampler",
     "NerfstudioDataset",
     "Occ3DNuScenesOccSequence",
     "Occ3DWaymoOccSequence",

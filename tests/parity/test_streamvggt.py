@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from mmcity.datasets.sequences.eval_layouts import co3d_to_opencv
 from mmcity.datasets.transforms.network_images import load_eval_image, load_network_image
 from mmcity.evaluation.functional.camera_poses import (
     accuracy_below,
-    co3d_to_opencv,
     pose_auc,
     relative_pose_errors,
 )

@@ -8,23 +8,12 @@ from mmcity.structures.geometry import rotation_angle, rotmat_to_quat, se3_inver
 
 __all__ = [
     "accuracy_below",
-    "co3d_to_opencv",
     "pose_auc",
     "relative_pose_errors",
     "trajectory_errors",
 ]
 
 EPS = 1e-15
-
-
-def co3d_to_opencv(R: Tensor, T: Tensor) -> Tensor:
-    """World-to-camera ``(..., 3, 4)`` in OpenCV axes from CO3D's ``R`` (3, 3) and ``T`` (3,).
-
-    CO3D multiplies row vectors and has x to the left and y up.
-    """
-    flip = R.new_tensor([-1.0, -1.0, 1.0])
-    rotation = (R * flip).transpose(-1, -2)
-    return torch.cat([rotation, (T * flip)[..., None]], dim=-1)
 
 
 def relative_pose_errors(pred: Tensor, gt: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,13 +7,33 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmcity.registry import MODELS
+from mmcity.structures import SequenceDataSample
 
 from .cache import CachePolicy, StreamCache
-from .outputs import split_frames
+from .outputs import FRAME_KEYS, split_frames
 from .session import StreamSession
 from .vggt import VGGT
 
-__all__ = ["StreamVGGT"]
+__all__ = ["StreamVGGT", "draw_query_points"]
+
+
+def draw_query_points(valid: Tensor, count: int) -> Tensor:
+    """Random valid pixels (x, y), with replacement.
+
+    Args:
+        valid: ``(B, H, W)`` bool.
+        count: Points per sample.
+
+    Returns:
+        ``(B, count, 2)`` float32; zeros where fewer than ``count`` pixels are valid.
+    """
+    points = torch.zeros(len(valid), count, 2)
+    for entry, mask in enumerate(valid):
+        rows, columns = mask.nonzero(as_tuple=True)
+        if len(rows) >= count:
+            chosen = torch.randint(len(rows), (count,), device=rows.device)
+            points[entry] = torch.stack([columns[chosen], rows[chosen]], dim=-1).float().cpu()
+    return points
 
 
 @MODELS.register_module()
@@ -27,15 +47,27 @@ class StreamVGGT(VGGT):
             not part of the state dict and never trained. None to train on ground truth.
             Defaults to None.
         teacher_checkpoint: File with the teacher's weights. Defaults to None.
+        predict_stream: Arguments of :class:`StreamSession`; predictions then run frame by
+            frame, with the memory of the policy. None predicts in one full pass, which gives
+            the same numbers as the full policy. Defaults to None.
+        num_queries: Points to track in training, drawn where the first frame's depth is
+            valid (needs a track head). Defaults to 64.
         **kwargs: Arguments of :class:`VGGT`.
     """
 
     causal = True
 
     def __init__(
-        self, teacher: Mapping | None = None, teacher_checkpoint: str | None = None, **kwargs
+        self,
+        teacher: Mapping | None = None,
+        teacher_checkpoint: str | None = None,
+        predict_stream: Mapping | None = None,
+        num_queries: int = 64,
+        **kwargs,
     ) -> None:
         super().__init__(**kwargs)
+        self.predict_stream = predict_stream
+        self.num_queries = num_queries
         # In a list, so that it is no child module: checkpoints hold the student alone.
         self._teacher: list[nn.Module] = []
         if teacher is not None:
@@ -134,6 +166,35 @@ class StreamVGGT(VGGT):
             images = view["img"] if isinstance(view, Mapping) else view
             views = [view] if isinstance(view, Mapping) else None
             yield from split_frames(session.step(images), views)
+
+    def predict(
+        self,
+        images: Tensor,
+        query_points: Tensor | None = None,
+        data_samples: Sequence | None = None,
+    ) -> list[SequenceDataSample]:
+        """One data sample per sequence; frame by frame with ``predict_stream``."""
+        if self.predict_stream is None:
+            return super().predict(images, query_points, data_samples)
+        session = self.stream(**self.predict_stream, query_points=query_points)
+        steps = []
+        for frame in images.unbind(1):
+            out = session.step(frame)
+            steps.append({k: v for k, v in out.items() if k in FRAME_KEYS})
+        outputs = {name: torch.cat([s[name] for s in steps], dim=1) for name in steps[0]}
+        return self.fill_samples(outputs, images, data_samples)
+
+    def loss(
+        self,
+        images: Tensor,
+        query_points: Tensor | None,
+        data_samples: Sequence | None,
+    ) -> dict[str, Tensor]:
+        """Losses against the teacher or the ground truth."""
+        if query_points is None and self.track_head is not None and data_samples:
+            depths = torch.stack([sample.gt_depths[0] for sample in data_samples])
+            query_points = draw_query_points(depths > 0, self.num_queries).to(images.device)
+        return super().loss(images, query_points, data_samples)
 
     def targets(
         self,

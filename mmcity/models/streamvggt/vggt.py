@@ -187,7 +187,15 @@ class VGGT(BaseModel):
         data_samples: Sequence | None = None,
     ) -> list[SequenceDataSample]:
         """One data sample per sequence with the fields of :meth:`fill_sample`."""
-        outputs = self.run(images, query_points)
+        return self.fill_samples(self.run(images, query_points), images, data_samples)
+
+    def fill_samples(
+        self,
+        outputs: Mapping[str, Tensor],
+        images: Tensor,
+        data_samples: Sequence | None,
+    ) -> list[SequenceDataSample]:
+        """Write the outputs of a batch into its samples (new ones if there are none)."""
         if data_samples is None:
             data_samples = [SequenceDataSample() for _ in images]
         for index, sample in enumerate(data_samples):

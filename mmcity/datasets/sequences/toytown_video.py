@@ -1,0 +1,43 @@
+"""Videos of the toy town."""
+
+from pathlib import Path
+
+import numpy as np
+
+from .frames import DepthFormat, SequenceFrame, VideoSequence
+from .sampling import ClipSampling
+
+__all__ = ["toytown_video"]
+
+
+def toytown_video(root: Path, split: str | None = None) -> list[VideoSequence]:
+    """Sequences below ``root`` (``SEQ/{rgb, depth}``, ``poses.txt``, ``intrinsics.txt``).
+
+    Args:
+        root: Folder that the toy town's video writer filled.
+        split: ``train`` or ``val``; None for all.
+    """
+    root = Path(root)
+    if split is None:
+        names = sorted(p.parent.name for p in root.glob("*/poses.txt"))
+    else:
+        names = (root / f"{split}.txt").read_text(encoding="utf-8").split()
+    if not names:
+        raise FileNotFoundError(
+            f"{root}: no videos of the toy town; make them with "
+            "tools/dataset_converters/create_toytown.py"
+        )
+    sequences = []
+    for name in names:
+        folder = root / name
+        K = np.loadtxt(folder / "intrinsics.txt")
+        poses = np.loadtxt(folder / "poses.txt").reshape(-1, 4, 4)
+        frames = [
+            SequenceFrame(
+                folder / "rgb" / f"{index:06d}.png", folder / "depth" / f"{index:06d}.npy", pose, K
+            )
+            for index, pose in enumerate(poses)
+        ]
+        sampling = ClipSampling(3, 1.0, 0.5)
+        sequences.append(VideoSequence(name, frames, DepthFormat(), sampling=sampling))
+    return sequences

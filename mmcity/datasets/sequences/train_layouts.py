@@ -1,0 +1,273 @@
+"""Where the training sets of the streaming geometry models keep their files.
+
+All are the processed form that CUT3R-style training uses: per frame a picture, a depth map
+and a camera file with intrinsics and a camera-to-world pose.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from .frames import (
+    DepthFormat,
+    SequenceFileError,
+    SequenceFrame,
+    VideoSequence,
+    read_camera_npz,
+)
+from .sampling import ClipSampling
+
+__all__ = ["TRAIN_LAYOUTS", "TrainLayout"]
+
+MILLIMETRES = DepthFormat(scale=1000.0)
+
+
+@dataclass(frozen=True)
+class TrainLayout:
+    """One data set on disk.
+
+    File names of a frame follow from the stem of its picture: ``{stem}`` in ``depth``,
+    ``camera`` and ``mask``, relative to the scene folder.
+
+    Attributes:
+        root: Folder below the data root.
+        images: Pattern of the pictures, relative to the scene folder.
+        depth: Depth file of a frame.
+        camera: Camera file of a frame; empty if ``scene_cameras`` holds all of a scene.
+        depth_format: How depth is stored.
+        is_metric: Whether depth is in metres.
+        clips: Clips per epoch in the published mixture.
+        sampling: How clips are drawn.
+        stem: Picture name to stem, for suffixes such as ``_rgb``.
+        scene_cameras: Files tried for cameras of a whole scene.
+        mask: Object mask of a frame, applied to depth with the probability of the mixture.
+        group: Splits the pictures of one folder into sequences by a part of the name.
+        skipped_groups: Groups left out.
+        max_intervals: Longest sampling interval of a group, where it differs.
+        select: Lists the scene folders; None looks for folders with pictures.
+    """
+
+    root: str
+    images: str
+    depth: str
+    camera: str = ""
+    depth_format: DepthFormat = field(default_factory=DepthFormat)
+    is_metric: bool = True
+    clips: int = 2250
+    sampling: ClipSampling = field(default_factory=ClipSampling)
+    stem: Callable[[str], str] = lambda name: name.rsplit(".", 1)[0]
+    scene_cameras: Sequence[str] = ()
+    mask: str | None = None
+    group: Callable[[str], str] | None = None
+    skipped_groups: Sequence[str] = ()
+    max_intervals: dict = field(default_factory=dict)
+    select: Callable[[Path], list[Path]] | None = None
+
+    def scenes(self, data_root: Path) -> list[Path]:
+        """Scene folders below ``data_root``."""
+        base = Path(data_root) / self.root
+        if not base.is_dir():
+            raise FileNotFoundError(f"{base}: expected this folder of the data set, found none")
+        if self.select is not None:
+            return self.select(base)
+        depth = len(Path(self.images).parts)
+        found = {p.parents[depth - 1] for p in base.rglob(self.images)}
+        if not found:
+            raise FileNotFoundError(f"{base}: no scene with pictures {self.images}")
+        return sorted(found)
+
+    def sequences(self, data_root: Path) -> list[VideoSequence]:
+        """All sequences, frames sorted by name."""
+        base = Path(data_root) / self.root
+        out = []
+        for scene in self.scenes(data_root):
+            cameras = self._scene_cameras(scene)
+            groups: dict[str, list[SequenceFrame]] = {}
+            for image in sorted(scene.glob(self.images)):
+                group = self.group(image.name) if self.group else ""
+                if group in self.skipped_groups:
+                    continue
+                groups.setdefault(group, []).append(self._frame(scene, image, cameras))
+            for group, frames in groups.items():
+                name = str(scene.relative_to(base)) + (f"/{group}" if group else "")
+                sampling = self.sampling
+                if group in self.max_intervals:
+                    sampling = replace(sampling, max_interval=self.max_intervals[group])
+                out.append(
+                    VideoSequence(name, frames, self.depth_format, None, self.is_metric, sampling)
+                )
+        return out
+
+    def _frame(self, scene: Path, image: Path, cameras: dict) -> SequenceFrame:
+        stem = self.stem(image.name)
+        frame = SequenceFrame(image, scene / self.depth.format(stem=stem))
+        if self.mask is not None:
+            frame.mask = scene / self.mask.format(stem=stem)
+        if self.camera:
+            path = scene / self.camera.format(stem=stem)
+            frame.K, frame.cam_to_world = read_camera_npz(path)
+            frame.depth_scale = _extra_scale(path)
+        elif stem in cameras:
+            frame.K, frame.cam_to_world = cameras[stem]
+        else:
+            raise SequenceFileError(f"{scene}: no camera for {image.name}")
+        return frame
+
+    def _scene_cameras(self, scene: Path) -> dict:
+        if not self.scene_cameras:
+            return {}
+        path = next((scene / n for n in self.scene_cameras if (scene / n).is_file()), None)
+        if path is None:
+            raise FileNotFoundError(f"{scene}: expected one of {list(self.scene_cameras)}")
+        with np.load(path) as content:
+            names, rows, poses = content["images"], content["intrinsics"], content["trajectories"]
+        if rows.ndim == 2:  # width, height, fx, fy, cx, cy
+            Ks = np.tile(np.eye(3), (len(rows), 1, 1))
+            Ks[:, 0, 0], Ks[:, 1, 1], Ks[:, 0, 2], Ks[:, 1, 2] = rows[:, 2:6].T
+        else:
+            Ks = rows[:, :3, :3]
+        stems = [self.stem(str(name)) for name in names]
+        return {stem: (K, pose) for stem, K, pose in zip(stems, Ks, poses)}
+
+
+def _extra_scale(path: Path) -> float:
+    """Divisor of the depth that some camera files carry."""
+    with np.load(path) as content:
+        if "scale" in content:
+            return float(content["scale"])
+        if "maximum_depth" in content:  # stored values span 0 .. maximum_depth
+            return 65535.0 / float(content["maximum_depth"])
+    return 1.0
+
+
+def _selected(file: str) -> Callable[[Path], list[Path]]:
+    """Scenes listed in a file {category: {sequence: frames}}."""
+
+    def select(base: Path) -> list[Path]:
+        content = json.loads((base / file).read_text(encoding="utf-8"))
+        return sorted(base / category / name for category in content for name in content[category])
+
+    return select
+
+
+def _without(suffix: str) -> Callable[[str], str]:
+    return lambda name: name.removesuffix(suffix)
+
+
+_THREE = {"images": "rgb/*.png", "depth": "depth/{stem}.npy", "camera": "cam/{stem}.npz"}
+_FLAT = {"images": "*.jpg", "depth": "{stem}.exr", "camera": "{stem}.npz"}
+_ALWAYS_VIDEO = ClipSampling(4, 1.0, 1.0)
+
+TRAIN_LAYOUTS = {
+    "co3d": TrainLayout(
+        "processed_co3d",
+        "images/*.jpg",
+        "depths/{stem}.jpg.geometric.png",
+        "images/{stem}.npz",
+        is_metric=False,
+        clips=4500,
+        sampling=ClipSampling(25, 0.5, 0.5),
+        mask="masks/{stem}.png",
+        select=_selected("selected_seqs_train.json"),
+    ),
+    "wildrgbd": TrainLayout(
+        "wildrgbd",
+        "rgb/*.jpg",
+        "depth/{stem}.png",
+        "metadata/{stem}.npz",
+        MILLIMETRES,
+        clips=4500,
+        sampling=ClipSampling(25, 0.5, 0.5),
+        mask="masks/{stem}.png",
+    ),
+    "arkitscenes": TrainLayout(
+        "processed_arkitscenes",
+        "vga_wide/*.jpg",
+        "lowres_depth/{stem}.png",
+        depth_format=MILLIMETRES,
+        clips=4500,
+        sampling=ClipSampling(8, 0.8, 0.5, 16),
+        scene_cameras=("new_scene_metadata.npz", "scene_metadata.npz"),
+    ),
+    "arkitscenes_highres": TrainLayout(
+        "processed_arkitscenes_highres",
+        "vga_wide/*.jpg",
+        "highres_depth/{stem}.png",
+        depth_format=MILLIMETRES,
+        sampling=ClipSampling(8, 0.5, 0.5, 16),
+        scene_cameras=("scene_metadata.npz",),
+    ),
+    "scannetpp": TrainLayout(
+        "processed_scannetpp",
+        "images/*.jpg",
+        "depth/{stem}.png",
+        depth_format=MILLIMETRES,
+        sampling=ClipSampling(3, 0.8, 0.5, 16),
+        scene_cameras=("new_scene_metadata.npz", "scene_metadata.npz"),
+    ),
+    "scannet": TrainLayout(
+        "processed_scannet/scans_train",
+        "color/*.jpg",
+        "depth/{stem}.png",
+        "cam/{stem}.npz",
+        MILLIMETRES,
+        clips=4500,
+        sampling=ClipSampling(30, 0.6, 0.6, 16),
+    ),
+    "hypersim": TrainLayout(
+        "hypersim",
+        "*rgb.png",
+        "{stem}depth.npy",
+        "{stem}cam.npz",
+        clips=1200,
+        sampling=ClipSampling(4, 0.5, 0.5, 16),
+        stem=_without("rgb.png"),
+    ),
+    "blendedmvs": TrainLayout("processed_blendedmvs", **_FLAT, is_metric=False),
+    "megadepth": TrainLayout(
+        "processed_megadepth", **_FLAT, is_metric=False, sampling=ClipSampling(64, 0.0, 0.0)
+    ),
+    "waymo": TrainLayout(
+        "waymo",
+        **_FLAT,
+        sampling=ClipSampling(8, 0.9, 0.9, 16),
+        group=lambda name: name.rsplit(".", 1)[0].rsplit("_", 1)[-1],
+        skipped_groups=("5",),
+        max_intervals={"4": 4},
+    ),
+    "vkitti": TrainLayout(
+        "processed_vkitti",
+        "*_rgb.jpg",
+        "{stem}_depth.png",
+        "{stem}_cam.npz",
+        DepthFormat(scale=100.0, sky_from=655.0),
+        sampling=ClipSampling(5, 1.0, 0.9),
+        stem=_without("_rgb.jpg"),
+    ),
+    "omniobject3d": TrainLayout(
+        "omniobject3d",
+        **_THREE,
+        depth_format=DepthFormat(scale=1000.0),
+        is_metric=False,
+        clips=1800,
+        sampling=ClipSampling(100, 0.0, 0.5),
+    ),
+    "spring": TrainLayout("spring", **_THREE, clips=1800, sampling=ClipSampling(16, 1.0, 1.0)),
+    "mvs_synth": TrainLayout(
+        "mvs_synth",
+        **{**_THREE, "images": "rgb/*.jpg"},
+        depth_format=DepthFormat(maximum=1000.0, percentile=98.0),
+        is_metric=False,
+        clips=450,
+        sampling=_ALWAYS_VIDEO,
+    ),
+    "point_odyssey": TrainLayout(
+        "point_odyssey",
+        **{**_THREE, "images": "rgb/*.jpg"},
+        depth_format=DepthFormat(maximum=1000.0),
+        sampling=_ALWAYS_VIDEO,
+    ),
+}

@@ -1,0 +1,88 @@
+"""Camera poses: relative angles over pairs, and trajectories."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import torch
+from mmengine.evaluator import BaseMetric
+
+from mmcity.evaluation.functional.camera_poses import (
+    accuracy_below,
+    pose_auc,
+    relative_pose_errors,
+    trajectory_errors,
+)
+from mmcity.registry import METRICS
+
+__all__ = ["RelativePoseMetric", "TrajectoryMetric"]
+
+
+@METRICS.register_module()
+class RelativePoseMetric(BaseMetric):
+    """AUC of relative poses, averaged over categories (Co3D protocol).
+
+    Samples carry ``trajectory`` and ``pred_trajectory``; the category is the first part of
+    the sequence's name.
+
+    Args:
+        auc_degrees: Upper ends of the areas. Defaults to (30, 15, 5, 3).
+        accuracy_degrees: Threshold of ``RRA`` and ``RTA``. Defaults to 5.
+        collect_device, prefix: As in mmengine.
+    """
+
+    default_prefix = "pose"
+
+    def __init__(
+        self,
+        auc_degrees: Sequence[int] = (30, 15, 5, 3),
+        accuracy_degrees: float = 5,
+        collect_device: str = "cpu",
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.auc_degrees, self.accuracy_degrees = tuple(auc_degrees), accuracy_degrees
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Angular errors of all pairs of each sequence."""
+        for sample in data_samples:
+            errors = relative_pose_errors(
+                sample["_pred_trajectory"].viewmats.cpu(), sample["_trajectory"].viewmats.cpu()
+            )
+            category = sample["sequence"].split("/")[0]
+            self.results.append((category, torch.stack(errors)))
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """``AUC@T``, ``RRA@t``, ``RTA@t`` in [0, 1]."""
+        pairs = defaultdict(list)
+        for category, errors in results:
+            pairs[category].append(errors)
+        rows = []
+        for parts in pairs.values():
+            rotation, translation = torch.cat(parts, dim=1)
+            row = {f"AUC@{t}": pose_auc(rotation, translation, t) for t in self.auc_degrees}
+            threshold = self.accuracy_degrees
+            row[f"RRA@{threshold:g}"] = accuracy_below(rotation, threshold)
+            row[f"RTA@{threshold:g}"] = accuracy_below(translation, threshold)
+            rows.append(row)
+        return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+
+
+@METRICS.register_module()
+class TrajectoryMetric(BaseMetric):
+    """ATE and RPE after Sim(3) alignment, mean over sequences.
+
+    Samples carry ``trajectory`` and ``pred_trajectory``.
+    """
+
+    default_prefix = "trajectory"
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Errors of each sequence."""
+        for sample in data_samples:
+            self.results.append(
+                trajectory_errors(sample["_pred_trajectory"].cpu(), sample["_trajectory"].cpu())
+            )
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """``ate``, ``rpe_trans`` (scene units) and ``rpe_rot`` (degrees)."""
+        return {name: sum(r[name] for r in results) / len(results) for name in results[0]}
