@@ -4,6 +4,7 @@ from . import transforms
 from .colmap import ColmapDataset
 from .hexplane_rollout import HexPlaneRollout
 from .nerfstudio import NerfstudioDataset
+from .nuscenes_occ import NuScenesOccDataset
 from .occ_sequence import (
     CarlaSCOccSequence,
     Occ3DNuScenesOccSequence,
@@ -24,6 +25,7 @@ __all__ = [
     "MixtureDataset",
     "MixtureSampler",
     "NerfstudioDataset",
+    "NuScenesOccDataset",
     "Occ3DNuScenesOccSequence",
     "Occ3DWaymoOccSequence",
     "PosedImage",

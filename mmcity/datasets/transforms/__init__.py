@@ -1,4 +1,13 @@
 from .base import BaseTransform
+from .multi_view import (
+    BEVDataAug,
+    BEVLoadMultiViewImageFromFiles,
+    ImageAug3D,
+    LoadFeatMaps,
+    LoadOccFromFile,
+    PackMultiViewInputs,
+    PointToMultiViewDepth,
+)
 from .occupancy import FlipXYT, MakeCommand, MakeLayout, MakeTrajectory, PackOccInputs
 from .posed_images import (
     ImageReadError,
@@ -12,6 +21,13 @@ from .posed_images import (
 from .undistort import UndistortPosedImage
 
 __all__ = [
+    "BEVDataAug",
+    "BEVLoadMultiViewImageFromFiles",
+    "ImageAug3D",
+    "LoadFeatMaps",
+    "LoadOccFromFile",
+    "PackMultiViewInputs",
+    "PointToMultiViewDepth",
     "BaseTransform",
     "FlipXYT",
     "ImageReadError",

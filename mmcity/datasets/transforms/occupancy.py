@@ -6,6 +6,8 @@ import torch
 from mmcity.registry import TRANSFORMS
 from mmcity.structures.occupancy_data_sample import OccupancyDataSample
 
+from .base import BaseTransform
+
 __all__ = [
     "FlipXYT",
     "MakeCommand",
@@ -114,20 +116,6 @@ def vehicle_layout(voxels: np.ndarray, down: int = 4, vehicle_class: int = 10) -
     return blocks.any(axis=(2, 4)).astype(np.uint8)
 
 
-class _Transform:
-    """Base of the transforms here: a callable on the dict of an item."""
-
-    def __call__(self, results: dict) -> dict | None:
-        return self.transform(results)
-
-    def transform(self, results: dict) -> dict | None:
-        raise NotImplementedError
-
-    def __repr__(self) -> str:
-        values = ", ".join(f"{key}={value!r}" for key, value in vars(self).items())
-        return f"{type(self).__name__}({values})"
-
-
 def _need_poses(results: dict, name: str) -> np.ndarray:
     poses = results.get("planar_poses")
     if poses is None:
@@ -136,7 +124,7 @@ def _need_poses(results: dict, name: str) -> np.ndarray:
 
 
 @TRANSFORMS.register_module()
-class FlipXYT(_Transform):
+class FlipXYT(BaseTransform):
     """Flip voxels, masks, frame names and poses together, by one of eight types.
 
     Must come before transforms that derive conditions from voxels or poses.
@@ -164,7 +152,7 @@ class FlipXYT(_Transform):
 
 
 @TRANSFORMS.register_module()
-class MakeTrajectory(_Transform):
+class MakeTrajectory(BaseTransform):
     """Add ``trajectory`` float32 ``(T, 3)``, see :func:`planar_trajectory`."""
 
     def __init__(self, frame: str = "world") -> None:
@@ -177,7 +165,7 @@ class MakeTrajectory(_Transform):
 
 
 @TRANSFORMS.register_module()
-class MakeCommand(_Transform):
+class MakeCommand(BaseTransform):
     """Add ``command`` (int), see :func:`planar_command`."""
 
     def __init__(
@@ -201,7 +189,7 @@ class MakeCommand(_Transform):
 
 
 @TRANSFORMS.register_module()
-class MakeLayout(_Transform):
+class MakeLayout(BaseTransform):
     """Add ``layout`` uint8, see :func:`vehicle_layout`."""
 
     def __init__(self, down: int = 4, vehicle_class: int = 10) -> None:
@@ -214,7 +202,7 @@ class MakeLayout(_Transform):
 
 
 @TRANSFORMS.register_module()
-class PackOccInputs(_Transform):
+class PackOccInputs(BaseTransform):
     """Pack a clip into ``inputs`` (tensors) and ``data_samples``.
 
     Args:

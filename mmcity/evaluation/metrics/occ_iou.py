@@ -50,11 +50,11 @@ class OccIoU(BaseMetric):
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Count one batch; samples carry ``pred_occupancy`` and ``gt_occupancy``."""
         for sample in data_samples:
-            pred = sample["_pred_occupancy"].cpu()
-            target = sample["_gt_occupancy"].cpu()
+            pred = sample["pred_occupancy"].cpu()
+            target = sample["gt_occupancy"].cpu()
             valid = None
-            if self.use_valid_mask and "_invalid_mask" in sample:
-                valid = ~sample["_invalid_mask"].bool().cpu()
+            if self.use_valid_mask and "invalid_mask" in sample:
+                valid = ~sample["invalid_mask"].bool().cpu()
             counts = [count_occupancy(pred, target, self.num_classes, self.free_class, valid)]
             if self.per_frame:
                 for i in range(len(pred)):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ __all__ = ["GaussTR"]
 
 _REFERENCE_INITS = ("random", "seeded", "sobol", "grid")
 _CAMERA_KEYS = ("cam2img", "cam2ego", "img_aug_mat")
+_INPUT_KEYS = ("imgs", "feats", "depth", "sem_seg", *_CAMERA_KEYS)
 
 
 @MODELS.register_module()
@@ -168,10 +170,7 @@ class GaussTR(BaseModel):
                 metainfo ``ori_shape`` is the size of the original images.
             mode: ``loss``, ``predict`` or ``tensor`` (Gaussians of the last layer).
         """
-        inputs = {
-            key: torch.stack(list(value)) if isinstance(value, (list, tuple)) else value
-            for key, value in inputs.items()
-        }
+        inputs = self._gather_inputs(inputs, data_samples)
         cameras = {key: inputs[key] for key in _CAMERA_KEYS}
         depth = inputs["depth"]
         feats = self.extract_features(inputs)
@@ -186,6 +185,28 @@ class GaussTR(BaseModel):
         if mode != "predict":
             raise ValueError(f"mode must be 'loss', 'predict' or 'tensor', got {mode!r}")
         return self._predict(gaussians, data_samples)
+
+    def _gather_inputs(
+        self, inputs: dict, data_samples: Sequence[OccupancyDataSample] | None
+    ) -> dict[str, Tensor]:
+        """Batched tensors; what the pipeline left on the data samples comes from there.
+
+        mmdet3d packs matrices and maps as metainfo of the samples.
+        """
+        device = self.query_embeds.weight.device
+        gathered = {}
+        for key in _INPUT_KEYS:
+            value = inputs.get(key)
+            if value is None and data_samples and key in data_samples[0]:
+                value = [torch.as_tensor(np.asarray(sample.get(key))) for sample in data_samples]
+            if value is None:
+                continue
+            value = torch.stack(list(value)) if isinstance(value, (list, tuple)) else value
+            gathered[key] = value.to(device=device, dtype=torch.float32)
+        missing = [key for key in (*_CAMERA_KEYS, "depth") if key not in gathered]
+        if missing:
+            raise KeyError(f"inputs {missing} are missing; let the pipeline pack them")
+        return gathered
 
     def _loss(
         self,

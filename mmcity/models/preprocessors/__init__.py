@@ -1,3 +1,4 @@
+from .multi_view import MultiViewPreprocessor
 from .posed_image import PosedImagePreprocessor
 
-__all__ = ["PosedImagePreprocessor"]
+__all__ = ["MultiViewPreprocessor", "PosedImagePreprocessor"]

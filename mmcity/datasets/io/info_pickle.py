@@ -1,0 +1,78 @@
+"""Info pickles of the OpenMMLab kind, read without running code from them."""
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+from mmcity.utils.fileio import atomic_path
+
+__all__ = ["InfoFileError", "load_info_pickle", "save_info_pickle"]
+
+#: What plain data with numpy arrays needs; nothing here runs code of the file.
+_ALLOWED = {
+    ("builtins", name)
+    for name in ("dict", "list", "tuple", "set", "frozenset", "int", "float", "bool", "complex",
+                 "str", "bytes", "bytearray", "slice", "range")
+} | {
+    ("collections", "OrderedDict"),
+    ("collections", "defaultdict"),
+    ("numpy", "dtype"),
+    ("numpy", "ndarray"),
+    ("_codecs", "encode"),
+} | {
+    (f"numpy.{core}.{module}", name)
+    for core in ("core", "_core")
+    for module, name in (
+        ("multiarray", "_reconstruct"),
+        ("multiarray", "scalar"),
+        ("numeric", "_frombuffer"),
+    )
+}  # fmt: skip
+
+
+class InfoFileError(ValueError):
+    """An info file is damaged, holds more than data, or lacks a key; the message names it."""
+
+
+class _DataUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in _ALLOWED or (module, name.split("Dtype")[0]) == ("numpy.dtypes", ""):
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"{module}.{name}")
+
+
+def load_info_pickle(path: str | Path) -> dict:
+    """Read ``{'metainfo': ..., 'data_list': [...]}``.
+
+    Args:
+        path: The file; only plain Python data and numpy arrays are accepted.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        InfoFileError: If the file would import something else, is damaged, or is no info file.
+    """
+    path = Path(path)
+    data = path.read_bytes()
+    try:
+        content = _DataUnpickler(io.BytesIO(data)).load()
+    except pickle.UnpicklingError as error:
+        raise InfoFileError(
+            f"{path} is refused: reading it needs '{error}', but an info file may hold plain "
+            "data and numpy arrays only"
+        ) from error
+    except (EOFError, IndexError, KeyError, AttributeError, ImportError, TypeError, ValueError,
+            OverflowError, MemoryError) as error:  # fmt: skip
+        raise InfoFileError(f"{path} is not a readable pickle file ({error})") from error
+    if not isinstance(content, dict) or not isinstance(content.get("data_list"), list):
+        got = sorted(map(str, content)) if isinstance(content, dict) else type(content).__name__
+        raise InfoFileError(
+            f"{path}: expected a dict with 'metainfo' and 'data_list' (info format v2), got {got}"
+        )
+    return content
+
+
+def save_info_pickle(content: dict, path: str | Path) -> None:
+    """Write an info file atomically (pickle protocol 4)."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(pickle.dumps(content, protocol=4))

@@ -1,0 +1,153 @@
+"""Occupancy of single frames on Occ3D: mIoU, IoU, ranges, RayIoU."""
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import MMLogger
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from mmcity.evaluation.functional.occupancy import OccupancyCounts, count_occupancy
+from mmcity.evaluation.functional.ray_iou import RayCounts, count_rays
+from mmcity.registry import METRICS
+
+__all__ = ["OccMetric"]
+
+
+@METRICS.register_module()
+class OccMetric(BaseMetric):
+    """IoU over the masked voxels of all frames.
+
+    ``miou`` is the mean over all classes but free that occur in prediction or ground truth
+    (17 on Occ3D-nuScenes: classes that are never predicted count as 0); ``miou15`` leaves out
+    ``unscored``. Counts are collected over ranks and start anew with every evaluation.
+
+    Args:
+        num_classes: Labels, free included. Defaults to 18.
+        use_lidar_mask: Count voxels seen by the lidar. Defaults to False.
+        use_image_mask: Count voxels seen by a camera; goes before the lidar mask.
+            Defaults to True.
+        free_class: Label of empty voxels. Defaults to 17.
+        unscored: Labels that ``miou15`` leaves out. Defaults to (0, 12).
+        ranges: Borders in metres of horizontal distance bands to report beside.
+            Defaults to (20, 40).
+        volume_range: Grid in metres. Defaults to Occ3D's.
+        ray_iou: Also report RayIoU; needs ``ray_origins`` (O, 3) on the data samples, the
+            sensor positions in the frame of the grid. Defaults to False.
+        collect_device, prefix: As in mmengine.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 18,
+        use_lidar_mask: bool = False,
+        use_image_mask: bool = True,
+        free_class: int = 17,
+        unscored: Sequence[int] = (0, 12),
+        ranges: Sequence[float] = (20.0, 40.0),
+        volume_range: Sequence[float] = (-40.0, -40.0, -1.0, 40.0, 40.0, 5.4),
+        ray_iou: bool = False,
+        collect_device: str = "cpu",
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.num_classes = num_classes
+        self.use_lidar_mask = use_lidar_mask
+        self.use_image_mask = use_image_mask
+        self.free_class = free_class
+        self.unscored = tuple(unscored)
+        self.ranges = tuple(ranges)
+        self.volume_range = tuple(volume_range)
+        self.ray_iou = ray_iou
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Count one batch; samples carry prediction, target and masks."""
+        for sample in data_samples:
+            pred = sample["pred_occupancy"].cpu()
+            target = sample["gt_occupancy"].cpu()
+            valid = target < self.num_classes  # 255 marks voxels without a label
+            if self.use_image_mask:
+                valid = valid & sample["mask_camera"].bool().cpu()
+            elif self.use_lidar_mask:
+                valid = valid & sample["mask_lidar"].bool().cpu()
+            masks = [valid, *(valid & band for band in self._bands(target.shape))]
+            rows = [self._count(pred, target, mask) for mask in masks]
+            result = {"counts": torch.stack(rows)}
+            if self.ray_iou:
+                result["rays"] = self._rays(pred, target, sample["ray_origins"])
+            self.results.append(result)
+
+    def _count(self, pred: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        counts = count_occupancy(pred, target, self.num_classes, self.free_class, mask)
+        return torch.cat(
+            [counts.true_positive, counts.false_positive, counts.false_negative, counts.binary]
+        )
+
+    def _rays(self, pred: Tensor, target: Tensor, origins: Tensor) -> Tensor:
+        low = torch.tensor(self.volume_range[:3])
+        voxel = (self.volume_range[3] - self.volume_range[0]) / target.shape[0]
+        target = torch.where(target < self.num_classes, target, self.free_class)
+        return count_rays(
+            pred, target, origins.cpu(), low, voxel, self.num_classes, self.free_class
+        ).values
+
+    def _bands(self, shape: Sequence[int]) -> list[Tensor]:
+        low, high = self.volume_range[:3], self.volume_range[3:]
+        x, y = (
+            low[a] + (torch.arange(shape[a]) + 0.5) * (high[a] - low[a]) / shape[a] for a in (0, 1)
+        )
+        distance = (x[:, None].square() + y[None].square()).sqrt()[..., None].expand(shape)
+        borders = (0.0, *self.ranges)
+        return [(distance >= a) & (distance < b) for a, b in zip(borders, borders[1:])]
+
+    def _unpack(self, row: Tensor) -> OccupancyCounts:
+        k = self.num_classes
+        return OccupancyCounts(row[:k], row[k : 2 * k], row[2 * k : 3 * k], row[3 * k :])
+
+    def _scores(self, counts: OccupancyCounts) -> tuple[float, float, float]:
+        """mIoU, mIoU without the unscored classes, IoU."""
+        seen = (counts.true_positive + counts.false_positive + counts.false_negative) > 0
+        seen[self.free_class] = False
+        scored = seen.clone()
+        scored[list(self.unscored)] = False
+        return counts.mean_iou(seen), counts.mean_iou(scored), counts.binary_iou()
+
+    def compute_metrics(self, results: list[dict]) -> dict[str, float]:
+        """Scores in percent, and the table in the log."""
+        total = torch.stack([result["counts"] for result in results]).sum(0)
+        counts = self._unpack(total[0])
+        class_iou = counts.class_iou()
+        names = (self.dataset_meta or {}).get("classes") or tuple(
+            str(c) for c in range(self.num_classes)
+        )
+        miou, miou15, iou = self._scores(counts)
+        metrics = {"miou": miou, "miou15": miou15, "iou": iou, "frames": float(len(results))}
+        mask = "camera" if self.use_image_mask else "lidar" if self.use_lidar_mask else "no"
+        table = Table("class", "IoU [%]", title=f"{len(results)} frames, {mask} mask")
+        seen = (counts.true_positive + counts.false_positive + counts.false_negative) > 0
+        for c in range(self.num_classes):
+            if c == self.free_class:
+                continue
+            value = float(class_iou[c]) if seen[c] else float("nan")
+            metrics[names[c]] = value
+            table.add_row(names[c], f"{value:.2f}")
+        for border, row in zip(self.ranges, total[1:]):
+            band_miou, _, band_iou = self._scores(self._unpack(row))
+            metrics[f"miou_to_{border:g}m"] = band_miou
+            metrics[f"iou_to_{border:g}m"] = band_iou
+        if self.ray_iou:
+            rays = sum(
+                (RayCounts(self.num_classes, result["rays"]) for result in results),
+                RayCounts(self.num_classes),
+            )
+            metrics.update(rays.ray_iou(self.free_class))
+        for name in ("miou", "miou15", "iou", "RayIoU"):
+            if name in metrics:
+                table.add_row(name, f"{metrics[name]:.2f}", style="bold")
+        console = Console(width=60)
+        with console.capture() as capture:
+            console.print(table)
+        MMLogger.get_current_instance().info("\n" + capture.get())
+        return metrics

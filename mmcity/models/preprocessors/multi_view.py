@@ -1,0 +1,43 @@
+"""Normalises the images of several cameras and stacks the batch."""
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.model import BaseDataPreprocessor
+from torch import Tensor
+
+from mmcity.registry import MODELS
+
+__all__ = ["MultiViewPreprocessor"]
+
+
+@MODELS.register_module()
+class MultiViewPreprocessor(BaseDataPreprocessor):
+    """``inputs.img`` (lists of ``(N, 3, H, W)``) to ``inputs.imgs`` ``(B, N, 3, H, W)``.
+
+    Args:
+        mean, std: Per channel, RGB in 0..255. Default to ImageNet's.
+        non_blocking: As in mmengine.
+    """
+
+    def __init__(
+        self,
+        mean: Sequence[float] = (123.675, 116.28, 103.53),
+        std: Sequence[float] = (58.395, 57.12, 57.375),
+        non_blocking: bool = False,
+    ) -> None:
+        super().__init__(non_blocking)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Move to the device, stack, normalise."""
+        data = self.cast_data(data)
+        inputs = {key: self._stack(value) for key, value in data["inputs"].items()}
+        if "img" in inputs:
+            inputs["imgs"] = (inputs.pop("img").float() - self.mean) / self.std
+        return {**data, "inputs": inputs}
+
+    @staticmethod
+    def _stack(value: Tensor | Sequence[Tensor]) -> Tensor:
+        return value if isinstance(value, Tensor) else torch.stack(list(value))

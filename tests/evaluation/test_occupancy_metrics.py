@@ -1,0 +1,77 @@
+"""Occupancy metrics on cases worked out by hand."""
+
+import math
+
+import pytest
+import torch
+
+from mmcity.evaluation.functional.occupancy import count_occupancy
+from mmcity.evaluation.functional.ray_iou import cast_rays, count_rays, lidar_directions
+from mmcity.evaluation.metrics import OccIoU
+from mmcity.structures import OccupancyDataSample
+
+
+def test_counts_by_hand():
+    pred = torch.tensor([0, 1, 1, 2, 2, 0])
+    target = torch.tensor([0, 1, 2, 2, 0, 1])
+    counts = count_occupancy(pred, target, num_classes=4, free_class=0)
+    assert counts.class_iou().tolist() == pytest.approx([100 / 3, 100 / 3, 100 / 3, 0])
+    assert counts.present().tolist() == [True, True, True, False]
+    assert counts.binary_iou() == pytest.approx(100 * 3 / 5)
+    halves = [count_occupancy(pred[i], target[i], 4, 0) for i in (slice(0, 3), slice(3, 6))]
+    assert torch.equal((halves[0] + halves[1]).true_positive, counts.true_positive)
+    with pytest.raises(ValueError, match=r"target labels must be in 0\.\.3"):
+        count_occupancy(pred, target + 3, 4, 0)
+    with pytest.raises(ValueError, match="equal shapes"):
+        count_occupancy(pred[:2], target, 4, 0)
+
+
+def sample(pred, target, invalid):
+    element = OccupancyDataSample()
+    element.pred_occupancy, element.gt_occupancy, element.invalid_mask = pred, target, invalid
+    return element.to_dict()
+
+
+def test_clip_metric_leaves_out_invalid_voxels():
+    pred, target = torch.tensor([[[[1, 2]]]]), torch.tensor([[[[1, 1]]]])
+    invalid = torch.tensor([[[[False, True]]]])
+    metric = OccIoU(num_classes=3, per_frame=True)
+    metric.process({}, [sample(pred, target, invalid)])
+    scores = metric.evaluate(1)
+    assert scores["occ/mIoU"] == pytest.approx(100)
+    assert scores["occ/mIoU_frame00"] == pytest.approx(100)
+    unmasked = OccIoU(num_classes=3, use_valid_mask=False)
+    unmasked.process({}, [sample(pred, target, invalid)])
+    assert unmasked.evaluate(1)["occ/mIoU"] == pytest.approx(50)
+
+
+def test_rays_hit_a_wall_at_its_distance():
+    labels = torch.full((20, 20, 8), 17)
+    labels[15] = 15  # a wall whose near face is at x = 15 * 0.4 m
+    origin = torch.tensor([[2.0, 4.0, 1.6]])
+    directions = torch.tensor([[1.0, 0.0, 0.0], [0.6, 0.8, 0.0], [-1.0, 0.0, 0.0]])
+    hits, distance = cast_rays(labels, origin, directions, torch.zeros(3), 0.4, 17)
+    assert hits.tolist() == [[15, 17, 17]]  # the second ray leaves sideways before the wall
+    assert distance[0, 0].item() == pytest.approx(4.0, abs=1e-5)
+    assert math.isinf(distance[0, 1])
+
+
+def test_ray_iou_grades_the_distance_error():
+    target = torch.full((40, 40, 8), 17)
+    target[35, :, :] = 15
+    origins, low = torch.tensor([[8.0, 8.0, 1.0]]), torch.zeros(3)
+    same = count_rays(target, target, origins, low, 0.4, 18, 17).ray_iou(17)
+    assert same["RayIoU"] == pytest.approx(100)
+    shifted = torch.full_like(target, 17)
+    shifted[32, :, :] = 15  # 1.2 m nearer along x
+    scores = count_rays(shifted, target, origins, low, 0.4, 18, 17).ray_iou(17)
+    assert scores["RayIoU@1"] < 5 < scores["RayIoU@2"] < scores["RayIoU@4"] <= 100
+
+
+def test_lidar_pattern():
+    directions = lidar_directions()
+    torch.testing.assert_close(directions.norm(dim=-1), torch.ones(len(directions)))
+    assert len(directions) % 360 == 0
+    pitch = torch.asin(directions[::360, 2])
+    torch.testing.assert_close(pitch[0], torch.tensor(-math.pi / 4))
+    assert pitch[-1] < 0.21
