@@ -107,9 +107,7 @@ def footways(plan: StreetPlan) -> list[np.ndarray]:
     """Closed walking line on the sidewalk of each block, (N, 2) counter-clockwise."""
     lines = []
     for block in plan.blocks:
-        middle = inset(block.polygon, 0.62 * block.sidewalk)
-        if len(middle) >= 3:
-            line = round_corners(middle, 2.2, 4)
-            path = Path2D(np.concatenate([line, line[:1]]))
-            lines.append(path.at(np.linspace(0, path.length, int(path.length / 1.5))[:-1]))
+        line = round_corners(inset(block.polygon, 0.62 * block.sidewalk), 2.2, 4)
+        path = Path2D(np.concatenate([line, line[:1]]))
+        lines.append(path.at(np.linspace(0, path.length, int(path.length / 1.5))[:-1]))
     return lines
