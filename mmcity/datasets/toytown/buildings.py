@@ -1,50 +1,18 @@
 """Buildings: wings with inset windows, doors, shop fronts, roofs, chimneys, balconies."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from mmcity.datasets.toytown.building_style import BuildingStyle, Lot, LotFrame
 from mmcity.datasets.toytown.geometry2d import boxes_overlap, contains, oriented_corners
 from mmcity.datasets.toytown.layout import Block
 from mmcity.datasets.toytown.materials import Material
 from mmcity.datasets.toytown.meshes import MeshBuilder
-from mmcity.datasets.toytown.streets import KERB_HEIGHT
+from mmcity.datasets.toytown.roofs import add_parapet, add_pitched_roof
 from mmcity.datasets.toytown.taxonomy import WorldClass
 
 __all__ = ["Lot", "add_building", "plan_lots"]
 
 _STOREY = 3.0
-_WALLS = (
-    (
-        Material.BRICK,
-        [(0.34, 0.13, 0.085), (0.42, 0.2, 0.12), (0.28, 0.1, 0.075), (0.45, 0.33, 0.2)],
-    ),
-    (
-        Material.PLASTER,
-        [
-            (0.62, 0.5, 0.3),
-            (0.66, 0.6, 0.5),
-            (0.5, 0.27, 0.2),
-            (0.42, 0.5, 0.52),
-            (0.36, 0.42, 0.27),
-            (0.7, 0.66, 0.6),
-            (0.55, 0.4, 0.42),
-        ],
-    ),
-    (Material.STONE, [(0.45, 0.42, 0.36), (0.38, 0.35, 0.32)]),
-    (Material.PANEL, [(0.42, 0.43, 0.44), (0.5, 0.46, 0.4), (0.34, 0.38, 0.42)]),
-)
-_TILES = [(0.36, 0.12, 0.07), (0.28, 0.1, 0.07), (0.16, 0.16, 0.18), (0.24, 0.17, 0.12)]
-
-
-@dataclass
-class Lot:
-    """Ground of one building: frame (centre, heading) and size; the street lies at -y."""
-
-    center: np.ndarray
-    yaw: float
-    width: float
-    depth: float
 
 
 def plan_lots(block: Block, inner: np.ndarray, rng: np.random.Generator) -> list[Lot]:
@@ -88,35 +56,11 @@ def plan_lots(block: Block, inner: np.ndarray, rng: np.random.Generator) -> list
     return lots
 
 
-class _Style:
-    """Everything that the walls of one building share."""
-
-    def __init__(self, rng: np.random.Generator, instance: int) -> None:
-        kind = int(rng.choice(4, p=[0.32, 0.4, 0.12, 0.16]))
-        self.material, colors = _WALLS[kind]
-        self.color = tuple(
-            np.clip(np.array(colors[rng.integers(len(colors))]) * rng.uniform(0.85, 1.12, 3), 0, 1)
-        )
-        self.trim = tuple(np.full(3, rng.uniform(0.35, 0.72)) * rng.uniform(0.95, 1.05, 3))
-        self.frame = [(0.75, 0.74, 0.7), (0.18, 0.1, 0.05), (0.1, 0.13, 0.15), (0.5, 0.48, 0.42)][
-            rng.integers(4)
-        ]
-        self.window = (float(rng.uniform(1.0, 1.7)), float(rng.uniform(1.3, 1.9)))
-        self.spacing = self.window[0] + float(rng.uniform(0.9, 1.9))
-        self.inset = float(rng.uniform(0.1, 0.2))
-        self.has_shops = bool(rng.random() < 0.45)
-        self.has_balconies = bool(rng.random() < 0.35)
-        self.tile = tuple(np.array(_TILES[rng.integers(4)]) * rng.uniform(0.85, 1.15))
-        self.accent = tuple(rng.uniform(0.04, 0.5, 3))
-        self.seed = int(rng.integers(1 << 31))
-        self.instance = instance
-
-
 def add_building(
     builder: MeshBuilder, lot: Lot, rng: np.random.Generator, instance: int, max_storeys: int = 6
 ) -> float:
     """Add one building and return its height in metres."""
-    style = _Style(rng, instance)
+    style = BuildingStyle(rng, instance)
     storeys = int(rng.choice(np.arange(2, max_storeys + 1)))
     shape = rng.choice(["box", "L", "T", "setback"], p=[0.5, 0.2, 0.12, 0.18])
     w, d = lot.width, lot.depth
@@ -147,28 +91,16 @@ def add_building(
     return top
 
 
-class _Frame:
-    """Lot coordinates to world."""
-
-    def __init__(self, lot: Lot) -> None:
-        c, s = np.cos(lot.yaw), np.sin(lot.yaw)
-        self.x, self.y = np.array([c, s, 0.0]), np.array([-s, c, 0.0])
-        self.origin = np.array([lot.center[0], lot.center[1], KERB_HEIGHT])
-
-    def __call__(self, x: float, y: float, z: float) -> np.ndarray:
-        return self.origin + x * self.x + y * self.y + np.array([0, 0, z])
-
-
 def _add_wing(
     builder: MeshBuilder,
     lot: Lot,
-    style: _Style,
+    style: BuildingStyle,
     wing: tuple,
     rng: np.random.Generator,
     is_front: bool,
 ) -> float:
     x, y, w, d, first, storeys, roof = wing
-    at = _Frame(lot)
+    at = LotFrame(lot)
     z0, z1 = first * _STOREY, (first + storeys) * _STOREY + (0.4 if first == 0 else 0.0)
     x0, x1, y0, y1 = x - w / 2, x + w / 2, y - d / 2, y + d / 2
     base = [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
@@ -192,7 +124,7 @@ def _add_wing(
         color = (tone, tone * 0.98, tone * 0.95)
         corners = [at(*p, z1) for p in base]
         builder.patch(corners, Material.GRAVEL, WorldClass.BUILDING, color=color, **roof_args)
-        _add_parapet(builder, at, (x0, y0, x1, y1), z1, parapet, style)
+        add_parapet(builder, at, (x0, y0, x1, y1), z1, parapet, style)
         for _ in range(int(rng.integers(1, 4))):
             size = (*rng.uniform(0.8, 2.4, 2), rng.uniform(0.6, 1.6))
             cx, cy = rng.uniform(x0 + 1.6, x1 - 1.6), rng.uniform(y0 + 1.6, y1 - 1.6)
@@ -207,7 +139,7 @@ def _add_wing(
             )
         return z1 + parapet
     rise = min(w, d) / 2 * float(rng.uniform(0.55, 0.95))
-    _add_pitched_roof(builder, at, (x0, y0, x1, y1), z1, rise, roof, style)
+    add_pitched_roof(builder, at, (x0, y0, x1, y1), z1, rise, roof, style)
     for _ in range(int(rng.integers(1, 3))):
         cx, cy = rng.uniform(x0 + 1, x1 - 1), y + rng.uniform(-0.2, 0.2) * d
         height = rise + 0.8
@@ -223,93 +155,13 @@ def _add_wing(
     return z1 + rise
 
 
-def _add_parapet(
-    builder: MeshBuilder, at: _Frame, rect: tuple, z: float, height: float, style: _Style
-) -> None:
-    x0, y0, x1, y1 = rect
-    t = 0.25
-    outer = [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
-    inner = [(x0 + t, y0 + t), (x1 - t, y0 + t), (x1 - t, y1 - t), (x0 + t, y1 - t)]
-    kwargs = {"color": style.trim, "instance": style.instance, "seed": style.seed}
-    for k in range(4):
-        n = (k + 1) % 4
-        top = [
-            at(*outer[k], z + height),
-            at(*outer[n], z + height),
-            at(*inner[n], z + height),
-            at(*inner[k], z + height),
-        ]
-        builder.patch(top, Material.KERB, WorldClass.BUILDING, **kwargs)
-        face = [
-            at(*inner[n], z),
-            at(*inner[k], z),
-            at(*inner[k], z + height),
-            at(*inner[n], z + height),
-        ]
-        builder.patch(face, Material.PLASTER, WorldClass.BUILDING, **kwargs)
-
-
-def _add_pitched_roof(
-    builder: MeshBuilder, at: _Frame, rect: tuple, z: float, rise: float, kind: str, style: _Style
-) -> None:
-    x0, y0, x1, y1 = rect
-    along_x = (x1 - x0) >= (y1 - y0)
-    if not along_x:  # swap the axes so that the ridge runs along the first coordinate
-        x0, y0, x1, y1 = y0, x0, y1, x1
-
-    def point(s: float, t: float, h: float) -> np.ndarray:
-        return at(s, t, z + h) if along_x else at(t, s, z + h)
-
-    over = 0.45
-    middle = (y0 + y1) / 2
-    drop = rise * over / ((y1 - y0) / 2)
-    hip = (y1 - y0) / 2 if kind == "hip" else 0.0
-    end = over if kind == "gable" else 0.0
-    r0, r1 = x0 + hip - end, x1 - hip + end
-    kwargs = {"instance": style.instance, "seed": style.seed}
-    tile = {"color": style.tile, **kwargs}
-    e0, e1 = (x0 - over, x1 + over)
-    for t in (y0 - over, y1 + over):
-        corners = [
-            point(e0, t, -drop),
-            point(e1, t, -drop),
-            point(r1, middle, rise),
-            point(r0, middle, rise),
-        ]
-        builder.patch(corners, Material.ROOF_TILE, WorldClass.BUILDING, **tile)
-    for s, r in ((x0, r0), (x1, r1)):
-        outward = -over if s == x0 else over
-        if kind == "hip":
-            corners = [
-                point(s + outward, y0 - over, -drop),
-                point(s + outward, y1 + over, -drop),
-                point(r, middle, rise),
-            ]
-            material, color = Material.ROOF_TILE, style.tile
-        else:
-            corners = [point(s, y0, 0), point(s, y1, 0), point(s, middle, rise)]
-            material, color = style.material, style.color
-        axis_u = (corners[1] - corners[0]) / np.linalg.norm(corners[1] - corners[0])
-        up = corners[2] - 0.5 * (corners[0] + corners[1])
-        row = builder.surface(
-            material,
-            WorldClass.BUILDING,
-            color=color,
-            origin=corners[0],
-            axis_u=axis_u,
-            axis_v=up / np.linalg.norm(up),
-            **kwargs,
-        )
-        builder.triangles(np.array(corners), np.array([[0, 1, 2]]), row)
-
-
 def _add_wall(
     builder: MeshBuilder,
     start: np.ndarray,
     end: np.ndarray,
     height: float,
     storeys: int,
-    style: _Style,
+    style: BuildingStyle,
     rng: np.random.Generator,
     is_ground: bool,
     is_street: bool,
@@ -425,7 +277,7 @@ def _add_wall(
 def _row_of_openings(
     centers: np.ndarray,
     length: float,
-    style: _Style,
+    style: BuildingStyle,
     rng: np.random.Generator,
     is_ground: bool,
     is_street: bool,
@@ -447,7 +299,13 @@ def _row_of_openings(
 
 
 def _add_balcony(
-    builder: MeshBuilder, at, s0: float, s1: float, floor: float, style: _Style, d: np.ndarray
+    builder: MeshBuilder,
+    at,
+    s0: float,
+    s1: float,
+    floor: float,
+    style: BuildingStyle,
+    d: np.ndarray,
 ) -> None:
     yaw = float(np.arctan2(d[1], d[0]))
     width = s1 - s0 + 0.7

@@ -17,13 +17,9 @@ from mmcity.datasets.toytown.layout import Block, Road, StreetPlan, make_street_
 from mmcity.datasets.toytown.meshes import MeshBuilder, SurfaceMesh
 from mmcity.datasets.toytown.streets import KERB_HEIGHT, add_ground, park_height, terrain_height
 from mmcity.datasets.toytown.taxonomy import WorldClass
+from mmcity.datasets.toytown.two_wheelers import add_two_wheeler
 from mmcity.datasets.toytown.vegetation import add_bush, add_hedge, add_tree
-from mmcity.datasets.toytown.vehicles import (
-    VEHICLE_KINDS,
-    add_two_wheeler,
-    add_vehicle,
-    paint_color,
-)
+from mmcity.datasets.toytown.vehicles import VEHICLE_KINDS, add_vehicle, paint_color
 
 __all__ = ["Instance", "World", "build_world", "stream"]
 

@@ -7,7 +7,8 @@ from mmcity.datasets.toytown import Renderer, View, WorldClass, look_at
 from mmcity.datasets.toytown.meshes import MeshBuilder
 from mmcity.datasets.toytown.people import PEDESTRIAN_SIZE, limb_pose, make_pedestrian
 from mmcity.datasets.toytown.traffic import STEP, simulate_traffic
-from mmcity.datasets.toytown.vehicles import VEHICLE_KINDS, add_two_wheeler, add_vehicle
+from mmcity.datasets.toytown.two_wheelers import add_two_wheeler
+from mmcity.datasets.toytown.vehicles import VEHICLE_KINDS, add_vehicle
 
 DURATION = 6.0
 
