@@ -2,6 +2,7 @@
 
 from mmcity_ops._backend import debug_mode, set_debug
 from mmcity_ops.functional.covariance import quat_scale_to_covar_preci
+from mmcity_ops.functional.culling import frustum_cull, select_lod
 from mmcity_ops.functional.intersection import (
     TileLists,
     isect_offset_encode,
@@ -35,15 +36,11 @@ from mmcity_ops.functional.voxelize_points import (
 )
 
 __all__ = [
-    "rasterize_to_pixels_2dgs",
-    "rasterization_2dgs",
-    "projection_2dgs",
-    "tile_costs",
-    "rasterize_tiles",
-    "blocks_to_images",
-    "TilePartition",
     "TileLists",
+    "TilePartition",
+    "blocks_to_images",
     "debug_mode",
+    "frustum_cull",
     "fully_fused_projection",
     "fused_ssim",
     "gaussians_to_voxels",
@@ -52,13 +49,19 @@ __all__ = [
     "knn_mean_dist2",
     "plane_depth",
     "plane_features",
+    "projection_2dgs",
     "quat_scale_to_covar_preci",
     "rasterization",
+    "rasterization_2dgs",
+    "rasterize_tiles",
     "rasterize_to_pixels",
+    "rasterize_to_pixels_2dgs",
     "scatter_reduce_voxels",
+    "select_lod",
     "semantic_splat",
     "set_debug",
     "spherical_harmonics",
+    "tile_costs",
     "tile_lists",
     "voxelize_dynamic",
     "voxelize_hard",

@@ -1,11 +1,15 @@
 """Projection of 3D Gaussians into cameras."""
 
+import torch
 from torch import Tensor
 
 from mmcity_ops import _backend as backend
+from mmcity_ops.functional import _native_projection
 from mmcity_ops.reference import projection as reference
 
 CAMERA_MODELS = ("pinhole", "ortho", "fisheye")
+
+_reference = backend.float32_under_autocast(reference.fully_fused_projection)
 
 
 def check_gaussians(
@@ -100,7 +104,8 @@ def fully_fused_projection(
     check_cameras(means.shape[:-2], viewmats, Ks)
     floats = dict(means=means, covars=covars, quats=quats, scales=scales, opacities=opacities)
     floats.update(viewmats=viewmats, Ks=Ks)
-    backend.check_float(**floats)
+    if not torch.is_autocast_enabled(means.device.type):
+        backend.check_float(**floats)
     backend.check_device(**floats)
     backend.check_finite(**floats)
     backend.check_choice("camera_model", camera_model, CAMERA_MODELS)
@@ -108,7 +113,13 @@ def fully_fused_projection(
         raise ValueError("sparse_grad=True needs packed=True")
     if sparse_grad and covars is not None:
         raise ValueError("sparse_grad=True needs quats and scales instead of covars")
-    return reference.fully_fused_projection(
+    if backend.use_native(means):
+        return _native_projection.project(
+            means, covars, quats, scales, viewmats, Ks, width, height, opacities, eps2d,
+            near_plane, far_plane, radius_clip, packed, sparse_grad, calc_compensations,
+            camera_model,
+        )  # fmt: skip
+    return _reference(
         means, covars, quats, scales, viewmats, Ks, width, height, opacities=opacities,
         eps2d=eps2d, near_plane=near_plane, far_plane=far_plane, radius_clip=radius_clip,
         packed=packed, calc_compensations=calc_compensations, camera_model=camera_model,

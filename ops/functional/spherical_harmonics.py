@@ -1,12 +1,16 @@
 """View-dependent colours from spherical harmonics."""
 
+import torch
 from torch import Tensor
 
 from mmcity_ops import _backend as backend
+from mmcity_ops.functional import _native_sh
 from mmcity_ops.functional.projection import check_cameras
 from mmcity_ops.reference import spherical_harmonics as reference
 
 MAX_DEGREE = 4
+
+_reference = backend.float32_under_autocast(reference.spherical_harmonics)
 
 
 def check_coeffs(degree: int, rows: tuple, coeffs: Tensor | tuple[Tensor, Tensor]) -> None:
@@ -65,7 +69,8 @@ def spherical_harmonics(
     check_coeffs(degree, tuple(means.shape[:-1]), coeffs)
     base, rest = (coeffs, None) if isinstance(coeffs, Tensor) else coeffs
     floats = {"means": means, "viewmats": viewmats, "coeffs": base, "coeffs[1]": rest}
-    backend.check_float(**floats)
+    if not torch.is_autocast_enabled(means.device.type):
+        backend.check_float(**floats)
     backend.check_device(**floats, masks=masks, camera_ids=camera_ids, gaussian_ids=gaussian_ids)
     backend.check_finite(**floats)
     if (camera_ids is None) != (gaussian_ids is None):
@@ -81,9 +86,11 @@ def spherical_harmonics(
     elif masks is not None:
         wanted = (*means.shape[:-2], viewmats.shape[-3], means.shape[-2])
         backend.check_shape("masks", masks, wanted)
-    return reference.spherical_harmonics(
-        degree, means, viewmats, coeffs, masks, camera_ids, gaussian_ids
-    )
+    if backend.use_native(means):
+        return _native_sh.spherical_harmonics(
+            degree, means, viewmats, coeffs, masks, camera_ids, gaussian_ids, False
+        )
+    return _reference(degree, means, viewmats, coeffs, masks, camera_ids, gaussian_ids)
 
 
 def sh_colors(
@@ -96,7 +103,9 @@ def sh_colors(
     gaussian_ids: Tensor | None,
 ) -> Tensor:
     """``max(SH + 0.5, 0)`` for arguments that were checked; no gradient where clamped."""
-    colors = reference.spherical_harmonics(
-        degree, means, viewmats, coeffs, masks, camera_ids, gaussian_ids
-    )
+    if backend.use_native(means):
+        return _native_sh.spherical_harmonics(
+            degree, means, viewmats, coeffs, masks, camera_ids, gaussian_ids, True
+        )
+    colors = _reference(degree, means, viewmats, coeffs, masks, camera_ids, gaussian_ids)
     return (colors + 0.5).clamp_min(0)

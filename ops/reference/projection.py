@@ -81,7 +81,8 @@ def project_dense(
     jac = torch.stack(jacobian, -1).unflatten(-1, (2, 3))  # [..., C, N, 2, 3]
     covars2d = jac @ covars_c @ jac.transpose(-1, -2)
 
-    s_xx, s_xy, s_yy = covars2d[..., 0, 0], covars2d[..., 0, 1], covars2d[..., 1, 1]
+    s_xx, s_yy = covars2d[..., 0, 0], covars2d[..., 1, 1]
+    s_xy = 0.5 * (covars2d[..., 0, 1] + covars2d[..., 1, 0])  # symmetric gradients
     det0 = s_xx * s_yy - s_xy * s_xy
     b_xx, b_yy = s_xx + eps2d, s_yy + eps2d
     det = b_xx * b_yy - s_xy * s_xy

@@ -43,16 +43,23 @@ inline Isa isa() {
   return found;
 }
 
+// Kept from interprocedural passes: clones with arguments taken apart do not vectorize.
+#if defined(__clang__)
+#define MMC_ALONE __attribute__((noinline))
+#else
+#define MMC_ALONE __attribute__((noipa))
+#endif
+
 template <typename Kernel, typename... Args>
-MMC_TARGET_AVX512 void run_avx512(Args... args) {
+MMC_ALONE MMC_TARGET_AVX512 void run_avx512(Args... args) {
   Kernel::run(args...);
 }
 template <typename Kernel, typename... Args>
-MMC_TARGET_AVX2 void run_avx2(Args... args) {
+MMC_ALONE MMC_TARGET_AVX2 void run_avx2(Args... args) {
   Kernel::run(args...);
 }
 template <typename Kernel, typename... Args>
-void run_baseline(Args... args) {
+MMC_ALONE void run_baseline(Args... args) {
   Kernel::run(args...);
 }
 

@@ -65,22 +65,27 @@ MMC_HD Vec3<T> mul_t(const Mat3<T>& a, const Vec3<T>& v) {
           a.m[0][1] * v.x + a.m[1][1] * v.y + a.m[2][1] * v.z,
           a.m[0][2] * v.x + a.m[1][2] * v.y + a.m[2][2] * v.z};
 }
+// Products are written out: GCC vectorizes loops over lanes only if nothing inside loops.
+template <typename T>
+MMC_HD Mat3<T> from_columns(const Vec3<T>& a, const Vec3<T>& b, const Vec3<T>& c) {
+  return {{{a.x, b.x, c.x}, {a.y, b.y, c.y}, {a.z, b.z, c.z}}};
+}
+template <typename T>
+MMC_HD Vec3<T> row(const Mat3<T>& a, int i) {
+  return {a.m[i][0], a.m[i][1], a.m[i][2]};
+}
+template <typename T>
+MMC_HD Vec3<T> column(const Mat3<T>& a, int j) {
+  return {a.m[0][j], a.m[1][j], a.m[2][j]};
+}
 template <typename T>
 MMC_HD Mat3<T> mul(const Mat3<T>& a, const Mat3<T>& b) {
-  Mat3<T> c;
-  for (int i = 0; i < 3; ++i)
-    for (int j = 0; j < 3; ++j)
-      c.m[i][j] = a.m[i][0] * b.m[0][j] + a.m[i][1] * b.m[1][j] + a.m[i][2] * b.m[2][j];
-  return c;
+  return from_columns(mul(a, column(b, 0)), mul(a, column(b, 1)), mul(a, column(b, 2)));
 }
 // A B^T
 template <typename T>
 MMC_HD Mat3<T> mul_nt(const Mat3<T>& a, const Mat3<T>& b) {
-  Mat3<T> c;
-  for (int i = 0; i < 3; ++i)
-    for (int j = 0; j < 3; ++j)
-      c.m[i][j] = a.m[i][0] * b.m[j][0] + a.m[i][1] * b.m[j][1] + a.m[i][2] * b.m[j][2];
-  return c;
+  return from_columns(mul(a, row(b, 0)), mul(a, row(b, 1)), mul(a, row(b, 2)));
 }
 template <typename T>
 MMC_HD Mat3<T> full(const Sym3<T>& s) {
@@ -91,22 +96,21 @@ MMC_HD Vec3<T> mul(const Sym3<T>& s, const Vec3<T>& v) {
   return {s.xx * v.x + s.xy * v.y + s.xz * v.z, s.xy * v.x + s.yy * v.y + s.yz * v.z,
           s.xz * v.x + s.yz * v.y + s.zz * v.z};
 }
+// A B^T where that is known to be symmetric
+template <typename T>
+MMC_HD Sym3<T> gram(const Mat3<T>& a, const Mat3<T>& b) {
+  return {dot(row(a, 0), row(b, 0)), dot(row(a, 0), row(b, 1)), dot(row(a, 0), row(b, 2)),
+          dot(row(a, 1), row(b, 1)), dot(row(a, 1), row(b, 2)), dot(row(a, 2), row(b, 2))};
+}
 // M M^T
 template <typename T>
 MMC_HD Sym3<T> outer_self(const Mat3<T>& a) {
-  const auto d = [&](int i, int j) {
-    return a.m[i][0] * a.m[j][0] + a.m[i][1] * a.m[j][1] + a.m[i][2] * a.m[j][2];
-  };
-  return {d(0, 0), d(0, 1), d(0, 2), d(1, 1), d(1, 2), d(2, 2)};
+  return gram(a, a);
 }
 // R S R^T
 template <typename T>
 MMC_HD Sym3<T> sandwich(const Mat3<T>& r, const Sym3<T>& s) {
-  const Mat3<T> a = mul(r, full(s));
-  const auto d = [&](int i, int j) {
-    return a.m[i][0] * r.m[j][0] + a.m[i][1] * r.m[j][1] + a.m[i][2] * r.m[j][2];
-  };
-  return {d(0, 0), d(0, 1), d(0, 2), d(1, 1), d(1, 2), d(2, 2)};
+  return gram(mul(r, full(s)), r);
 }
 
 }  // namespace mmc
