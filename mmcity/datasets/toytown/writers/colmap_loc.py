@@ -1,6 +1,7 @@
 """Street-level COLMAP scene for localisation: a mapping walk and queries of another day."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,7 +103,7 @@ def _render(context: _Context, task: _Task) -> None:
     rng = stream(context.config, "sensor", context.config.sequence_seed, task.index)
     frame = render_with_effects(
         context.renderer,
-        _drifting(task.view, rng),
+        _drifting(task.view, task.time, rng),
         lambda t: _away_from(traffic.bodies(t), task.view),
         task.time,
         task.effects,
@@ -114,15 +115,16 @@ def _render(context: _Context, task: _Task) -> None:
     save_image(paths["moving"], np.where(moving, 255, 0).astype(np.uint8))
 
 
-def _drifting(view: View, rng: np.random.Generator):
-    """The hand does not hold still: the path that motion blur averages over."""
+def _drifting(view: View, middle: float, rng: np.random.Generator) -> Callable[[float], View]:
+    """The hand does not hold still: the path that motion blur averages over.
+
+    At time ``middle`` the camera is where ``view`` says.
+    """
     velocity = np.append(rng.normal(0, 0.5, 2), 0.0)
     spin = rng.normal(0, 0.25)
 
-    def view_at(time: float, start: list = []) -> View:  # noqa: B006
-        if not start:
-            start.append(time)  # the first call is the middle of the exposure
-        dt = time - start[0]
+    def view_at(time: float) -> View:
+        dt = time - middle
         c, s = np.cos(spin * dt), np.sin(spin * dt)
         pose = view.cam_to_world.copy()
         pose[:3, :3] = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ pose[:3, :3]
