@@ -24,11 +24,16 @@ from mmcity.structures.geometry import se3_inverse
 from .color_jitter import ClipColorJitter
 from .eval_layouts import EVAL_LAYOUTS
 from .frames import SequenceFrame, VideoSequence, read_depth
+from .posed_video import posed_video
 from .sampling import assemble_epoch, sample_clip
 from .toytown_video import toytown_video
 from .train_layouts import TRAIN_LAYOUTS
 
 __all__ = ["ClipDataset", "EvalSequenceDataset", "MixtureDataset", "MixtureSampler"]
+
+
+#: Layouts for evaluation and training alike.
+VIDEO_LAYOUTS = {"toytown": toytown_video, "posed_video": posed_video}
 
 
 def list_sequences(
@@ -37,19 +42,19 @@ def list_sequences(
     """Sequences of a named layout below a data root.
 
     Args:
-        layout: ``'toytown'`` or a name of the purpose's layouts.
+        layout: ``'toytown'``, ``'posed_video'`` or a name of the purpose's layouts.
         data_root: Folder that holds the layout's folder.
         purpose: ``'eval'`` or ``'train'``; some names exist in both.
         **kwargs: Arguments of the layout's function.
     """
     root = Path(data_root)
-    if layout == "toytown":
-        return toytown_video(root, **kwargs)
+    if layout in VIDEO_LAYOUTS:
+        return VIDEO_LAYOUTS[layout](root, **kwargs)
     if purpose == "eval" and layout in EVAL_LAYOUTS:
         return EVAL_LAYOUTS[layout](root, **kwargs)
     if purpose == "train" and layout in TRAIN_LAYOUTS:
         return TRAIN_LAYOUTS[layout].sequences(root, **kwargs)
-    names = ["toytown", *(EVAL_LAYOUTS if purpose == "eval" else TRAIN_LAYOUTS)]
+    names = [*VIDEO_LAYOUTS, *(EVAL_LAYOUTS if purpose == "eval" else TRAIN_LAYOUTS)]
     raise ValueError(f"layout must be one of {names}, got {layout!r}")
 
 
@@ -68,7 +73,7 @@ class EvalSequenceDataset(Dataset):
 
     Args:
         layout: ``sintel, bonn, kitti, nyu_v2, scannet, tum, 7scenes, neural_rgbd, co3d`` or
-            ``toytown``.
+            ``toytown`` or ``posed_video``.
         data_root: Folder that holds the layout's folders.
         resize: ``'eval'`` (depth suites), ``'crop'`` or ``'pad'`` (demo, Co3D) or
             ``'principal_point'`` (reconstruction; resamples depth and cameras too).
@@ -177,7 +182,7 @@ class ClipDataset(Dataset):
     that of :class:`EvalSequenceDataset`, with cameras and depth at the size of the images.
 
     Args:
-        layout: A training layout or ``'toytown'``.
+        layout: A training layout, ``'toytown'`` or ``'posed_video'``.
         data_root: Folder that holds the layout's folder.
         num_views: Frames per clip. Defaults to 10.
         resolutions: (width, height) pairs. Defaults to ``((518, 392),)``.

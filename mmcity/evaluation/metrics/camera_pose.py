@@ -46,7 +46,7 @@ class RelativePoseMetric(BaseMetric):
         """Angular errors of all pairs of each sequence."""
         for sample in data_samples:
             errors = relative_pose_errors(
-                sample["_pred_trajectory"].viewmats.cpu(), sample["_trajectory"].viewmats.cpu()
+                sample["pred_trajectory"].viewmats.cpu(), sample["trajectory"].viewmats.cpu()
             )
             category = sample["sequence"].split("/")[0]
             self.results.append((category, torch.stack(errors)))
@@ -80,7 +80,7 @@ class TrajectoryMetric(BaseMetric):
         """Errors of each sequence."""
         for sample in data_samples:
             self.results.append(
-                trajectory_errors(sample["_pred_trajectory"].cpu(), sample["_trajectory"].cpu())
+                trajectory_errors(sample["pred_trajectory"].cpu(), sample["trajectory"].cpu())
             )
 
     def compute_metrics(self, results: list) -> dict[str, float]:

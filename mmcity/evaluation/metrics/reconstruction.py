@@ -83,13 +83,13 @@ class ReconstructionMetric(BaseMetric):
 
     def _clouds(self, sample: dict) -> tuple[np.ndarray, np.ndarray]:
         """Aligned true and predicted points of the middle of all views."""
-        depths = sample["_gt_depths"].cpu().double()
+        depths = sample["gt_depths"].cpu().double()
         valid = depths > 0
-        gt = pixel_points(sample["_cameras"].cpu(), depths)
+        gt = pixel_points(sample["cameras"].cpu(), depths)
         if self.use_proj:
-            pred = pixel_points(sample["_pred_cameras"].cpu(), sample["_pred_depths"].cpu())
+            pred = pixel_points(sample["pred_cameras"].cpu(), sample["pred_depths"].cpu())
         else:
-            pred = sample["_pred_points"].cpu()
+            pred = sample["pred_points"].cpu()
         pred = pred.double()
         if pred.shape != gt.shape:
             raise ValueError(
@@ -100,7 +100,7 @@ class ReconstructionMetric(BaseMetric):
         if self.use_proj:
             pred = Sim3.from_points(pred[valid], gt[valid])(pred)
         else:
-            first = sample["_trajectory"].poses[0].cpu()
+            first = sample["trajectory"].poses[0].cpu()
             aligned = align_point_maps_by_median(list(gt), first, list(pred), list(valid))
             gt, pred = torch.stack(aligned.gt), torch.stack(aligned.pred)
         middle = centre_window(depths.shape[-2:], self.crop)

@@ -72,8 +72,8 @@ class SequenceDepthMetric(BaseMetric):
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Measure one batch."""
         for sample in data_samples:
-            gt = sample["_gt_depths"].cpu()
-            pred = resize_depths(sample["_pred_depths"].cpu().float(), gt.shape[-2:])
+            gt = sample["gt_depths"].cpu()
+            pred = resize_depths(sample["pred_depths"].cpu().float(), gt.shape[-2:])
             units = [(pred, gt)] if self.suite == "video" else list(zip(pred, gt))
             for one_pred, one_gt in units:
                 self.results.append(
