@@ -3,11 +3,13 @@ from .cache import StreamCache, build_policy
 from .camera_head import CameraHead
 from .distill_loss import DistillationLoss
 from .dpt_head import DPTHead
+from .ground_truth_loss import GroundTruthLoss
 from .outputs import split_frames
 from .pose_encoding import decode_pose, encode_pose, unproject_depth
 from .session import StreamSession
 from .stream_vggt import StreamVGGT
 from .supervised_loss import PoseRegressionLoss
+from .teacher_then_student import TeacherThenStudent
 from .track_head import TrackHead
 from .vggt import VGGT
 
@@ -17,10 +19,12 @@ __all__ = [
     "CameraHead",
     "DPTHead",
     "DistillationLoss",
+    "GroundTruthLoss",
     "PoseRegressionLoss",
     "StreamCache",
     "StreamSession",
     "StreamVGGT",
+    "TeacherThenStudent",
     "TrackHead",
     "build_policy",
     "decode_pose",

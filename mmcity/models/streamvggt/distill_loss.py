@@ -13,6 +13,9 @@ __all__ = ["DistillationLoss", "fit_scale_shift", "mean_distance", "surface_norm
 Frames = Sequence[Mapping[str, Tensor]]
 
 
+MIN_DEPTH = 1e-4  # in units of the mean distance
+
+
 def huber(error: Tensor, delta: float = 0.1) -> Tensor:
     """Mean of ``e^2 / (2 delta)`` up to ``delta`` and ``|e| - delta / 2`` beyond."""
     size = error.abs()
@@ -102,8 +105,13 @@ class DistillationLoss(nn.Module):
         track_weight: Defaults to 0.5.
         confidence_weight: Of ``-log(confidence)``. Defaults to 0.1.
         corner_safe: Leave the four ill-defined corner normals out. Defaults to True.
-        masked_alignment: Align each sample over its valid pixels instead of the whole batch
-            over all pixels. Defaults to False (the published recipe).
+        alignment: ``'batch'`` fits scale and shift over the whole batch and all pixels, as
+            published; ``'sample'`` over the valid pixels of each sample; ``'none'`` compares
+            the values as they are, without normalisation, so that depth, points and camera
+            keep one scale. Defaults to ``'batch'``.
+        log_depth: Compare logarithms of depth, which weighs near and far alike (with
+            ``alignment='none'`` only). Defaults to False.
+        normal_weight: Of the normal term of the points. Defaults to 1.
         upstream_visibility: Apply the logit loss to probabilities, as published.
             Defaults to False.
     """
@@ -116,7 +124,9 @@ class DistillationLoss(nn.Module):
         track_weight: float = 0.5,
         confidence_weight: float = 0.1,
         corner_safe: bool = True,
-        masked_alignment: bool = False,
+        alignment: str = "batch",
+        log_depth: bool = False,
+        normal_weight: float = 1.0,
         upstream_visibility: bool = False,
     ) -> None:
         super().__init__()
@@ -126,7 +136,13 @@ class DistillationLoss(nn.Module):
         self.track_weight = track_weight
         self.confidence_weight = confidence_weight
         self.corner_safe = corner_safe
-        self.masked_alignment = masked_alignment
+        if alignment not in ("batch", "sample", "none"):
+            raise ValueError(f"alignment must be 'batch', 'sample' or 'none', got {alignment!r}")
+        if log_depth and alignment != "none":
+            raise ValueError("log_depth needs alignment='none': a shift has no logarithm")
+        self.alignment = alignment
+        self.log_depth = log_depth
+        self.normal_weight = normal_weight
         self.upstream_visibility = upstream_visibility
 
     def forward(self, predictions: Frames, targets: Frames) -> dict[str, Tensor]:
@@ -177,20 +193,26 @@ class DistillationLoss(nn.Module):
         """
         if not mask.any():
             mask = torch.ones_like(mask)
-        if self.training:
+        if self.training and self.alignment != "none":
             pred = pred / mean_distance(pred, mask).view(-1, 1, 1, 1)
             target = target / mean_distance(target, mask).view(-1, 1, 1, 1)
         pred = self._align(pred, target, mask)
+        if self.log_depth and pred.shape[-1] == 1:
+            pred, target = pred.clamp_min(MIN_DEPTH).log(), target.clamp_min(MIN_DEPTH).log()
         conf = conf.clamp_min(1e-6)
         main = (conf.unsqueeze(-1) * (pred - target).abs())[mask].mean()
         if pred.shape[-1] == 1:
             gradient = depth_gradient_loss(pred, target, mask)
         else:
-            gradient = normal_loss(pred, target, self.corner_safe)
+            gradient = pred.new_zeros(())
+            if self.normal_weight:
+                gradient = self.normal_weight * normal_loss(pred, target, self.corner_safe)
         return main + gradient - self.confidence_weight * conf[mask].log().mean()
 
     def _align(self, pred: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-        if not self.masked_alignment:
+        if self.alignment == "none":
+            return pred
+        if self.alignment == "batch":
             scale, shift = fit_scale_shift(pred, target)
             return scale * pred + shift
         aligned = []

@@ -261,8 +261,8 @@ class VGGT(BaseModel):
 
         Returns:
             One dict per frame: ``pts3d`` (B, H, W, 3) in the data's world, ``valid_mask``,
-            ``sky_mask`` (B, H, W), ``camera_pose`` (B, 4, 4) camera to world, ``is_metric``
-            and ``camera_only`` (B,).
+            ``sky_mask`` (B, H, W), ``depth`` (B, H, W, 1), ``camera_pose`` (B, 4, 4) camera to
+            world, ``Ks`` (B, 3, 3), ``is_metric`` and ``camera_only`` (B,).
         """
         if not data_samples:
             raise ValueError("loss mode needs data_samples with the ground truth")
@@ -285,6 +285,8 @@ class VGGT(BaseModel):
                 "valid_mask": valid[:, frame],
                 "sky_mask": depths[:, frame] < 0,
                 "camera_pose": poses[:, frame],
+                "Ks": shift_centres(Ks[:, frame], -0.5),
+                "depth": depths[:, frame, ..., None],
                 **flags,
             }
             for frame in range(images.shape[1])

@@ -1,0 +1,89 @@
+"""Both stages of training in one run: the teacher first, then the student from it."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from mmengine.model import BaseModel
+from torch import Tensor
+
+from mmcity.registry import MODELS
+
+from .outputs import unpack_inputs
+
+__all__ = ["TeacherThenStudent"]
+
+
+@MODELS.register_module()
+class TeacherThenStudent(BaseModel):
+    """Trains a small bidirectional teacher and distils it into the causal student.
+
+    For ``teacher_iters`` training steps the teacher learns from the ground truth. Then the
+    student takes over its weights and learns from its outputs. Published models skip the
+    first stage: use :class:`StreamVGGT` with ``teacher_checkpoint`` for them.
+
+    Args:
+        teacher: Config of a :class:`VGGT` with a loss on ground truth.
+        student: Config of a :class:`StreamVGGT` with a distillation loss.
+        teacher_iters: Length of the first stage in training steps.
+        data_preprocessor: Config of mmengine. Defaults to None.
+        init_cfg: As in mmengine. Defaults to None.
+    """
+
+    def __init__(
+        self,
+        teacher: Mapping,
+        student: Mapping,
+        teacher_iters: int,
+        data_preprocessor: Mapping | None = None,
+        init_cfg: Mapping | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor, init_cfg)
+        self.teacher = MODELS.build(dict(teacher))
+        self.student = MODELS.build(dict(student))
+        self.teacher_iters = teacher_iters
+        # In the checkpoint, so that a resumed run knows its stage.
+        self.register_buffer("steps_done", torch.zeros((), dtype=torch.long))
+
+    @property
+    def is_distilling(self) -> bool:
+        """Whether the first stage is over."""
+        return int(self.steps_done) >= self.teacher_iters
+
+    @property
+    def current(self) -> BaseModel:
+        """The network that is trained and tested now."""
+        return self.student if self.is_distilling else self.teacher
+
+    def forward(
+        self,
+        inputs: Tensor | Mapping[str, Tensor],
+        data_samples: Sequence | None = None,
+        mode: str = "tensor",
+    ):
+        """As of the current network; see :meth:`VGGT.forward`."""
+        if mode != "loss":
+            return self.current(inputs, data_samples, mode)
+        if self.is_distilling and self.student.teacher is None:
+            self._start_distilling()
+        losses = self.current(inputs, data_samples, mode)
+        if self.training:
+            self.steps_done += 1
+        return losses
+
+    def _start_distilling(self) -> None:
+        if int(self.steps_done) == self.teacher_iters:
+            self.student.load_state_dict(self.teacher.state_dict())
+        self.student.set_teacher(self.teacher)
+
+    def train(self, mode: bool = True) -> "TeacherThenStudent":
+        """Set training mode; the teacher stays in eval mode once it only teaches."""
+        super().train(mode)
+        if self.is_distilling:
+            self.teacher.eval()
+        return self
+
+    @torch.no_grad()
+    def predict_teacher(self, inputs: Tensor | Mapping[str, Tensor]) -> list:
+        """Predictions of the teacher, to compare the student with."""
+        images, query_points = unpack_inputs(inputs)
+        return self.teacher.predict(images, query_points)

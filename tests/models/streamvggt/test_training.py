@@ -1,0 +1,235 @@
+"""Losses, the two training stages, and a few steps through the Runner."""
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+from PIL import Image
+
+from mmcity.models.streamvggt import (
+    VGGT,
+    DistillationLoss,
+    GroundTruthLoss,
+    PoseRegressionLoss,
+    StreamVGGT,
+    TeacherThenStudent,
+    decode_pose,
+)
+from mmcity.models.streamvggt.ground_truth_loss import normalise_scene
+from mmcity.models.streamvggt.stream_vggt import draw_query_points
+from mmcity.structures import Cameras, SequenceDataSample
+from mmcity.structures.geometry import se3_exp, se3_inverse
+from mmcity.utils import register_all_modules
+from tests.datasets.sequence_writers import Scene
+from tests.models.streamvggt.tiny import SIZES, random_frames, tiny_model
+
+LOSS = {"type": "GroundTruthLoss", "camera_weight": 5.0}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def registered():
+    register_all_modules()
+
+
+def ground_truth(frames=3, height=28, width=42, batch=2):
+    samples = []
+    for entry in range(batch):
+        twist = torch.tensor([0.2, 0.0, 0.3, 0.0, 0.1, 0.0]) * (1 + entry)
+        poses = torch.stack([se3_exp(i * twist) for i in range(1, frames + 1)])
+        K = torch.tensor([[40.0, 0, width / 2], [0, 40, height / 2], [0, 0, 1]])
+        sample = SequenceDataSample()
+        generator = torch.Generator().manual_seed(entry)
+        sample.gt_depths = 2 + torch.rand(frames, height, width, generator=generator)
+        sample.gt_depths[:, :3] = 0
+        sample.cameras = Cameras(K, se3_inverse(poses), width, height)
+        samples.append(sample)
+    return samples
+
+
+def as_predictions(targets):
+    """Outputs of a network that knows the truth."""
+    shape = targets[0]["valid_mask"].shape
+    return [
+        {
+            "camera_pose": t["camera_pose"],
+            "depth": t["depth"].clamp_min(1e-4),
+            "depth_conf": torch.ones(shape),
+            "pts3d_in_other_view": t["pts3d_in_other_view"],
+            "conf": torch.ones(shape),
+        }
+        for t in targets
+    ]
+
+
+class TestGroundTruth:
+    def test_normalised_scene(self):
+        model = tiny_model(kind=VGGT)
+        frames = model.targets(torch.zeros(2, 3, 3, 28, 42), None, ground_truth())
+        scene = normalise_scene(frames)
+        viewmats, _ = decode_pose(scene[0]["camera_pose"], (28, 42))
+        torch.testing.assert_close(viewmats, torch.eye(4).expand(2, 4, 4), atol=1e-5, rtol=0)
+        distances = torch.stack([f["pts3d_in_other_view"].norm(dim=-1) for f in scene], 1)
+        valid = torch.stack([f["valid_mask"] for f in scene], 1)
+        for entry in range(2):
+            mean = distances[entry][valid[entry]].mean()
+            assert float(mean) == pytest.approx(1.0, rel=1e-4)
+        # Depth and points keep one scale: in the first frame z is the depth.
+        first = scene[0]
+        z = first["pts3d_in_other_view"][..., 2][first["valid_mask"]]
+        torch.testing.assert_close(z, first["depth"][..., 0][first["valid_mask"]])
+
+    def test_the_truth_has_no_loss(self):
+        model = tiny_model(kind=VGGT)
+        frames = model.targets(torch.zeros(2, 3, 3, 28, 42), None, ground_truth())
+        predictions = as_predictions(normalise_scene(frames))
+        for value in GroundTruthLoss()(predictions, frames).values():
+            assert abs(float(value)) < 1e-5
+        predictions[1]["depth"] = predictions[1]["depth"] * 1.1
+        losses = GroundTruthLoss(depth_weight=1.0)(predictions, frames)
+        # A constant factor has the logarithm as error and no gradient error.
+        assert float(losses["loss_depth"]) == pytest.approx(np.log(1.1) / 3, rel=1e-4)
+
+    def test_supervised_loss_of_the_truth(self):
+        model = tiny_model(kind=VGGT)
+        frames = model.targets(torch.zeros(2, 3, 3, 28, 42), None, ground_truth())
+        predictions = as_predictions(normalise_scene(frames))
+        for frame in frames:
+            frame["is_metric"] = torch.tensor([False, False])
+        losses = PoseRegressionLoss()(predictions, frames)
+        assert float(losses["pose_error"]) < 1e-4 and abs(float(losses["loss_points"])) < 1e-3
+        # In the published convention the model's own pose is wrong.
+        assert float(PoseRegressionLoss(upstream=True)(predictions, frames)["pose_error"]) > 0.1
+
+
+class TestDistillation:
+    def model(self, **kwargs):
+        loss = {"type": "DistillationLoss", **kwargs}
+        student = tiny_model(loss=loss, frozen_parts=["aggregator.patch_embed"], track=True)
+        student.set_teacher(tiny_model(kind=VGGT, track=True))
+        return student
+
+    def test_state_dict_holds_the_student_alone(self):
+        student = self.model()
+        assert set(student.state_dict()) == set(tiny_model(track=True).state_dict())
+        assert all(p.requires_grad is False for p in student.teacher.parameters())
+        student.train()
+        assert not student.teacher.training
+
+    def test_gradients_reach_what_is_trained(self):
+        student = self.model().train()
+        losses = student(random_frames(3, batch=2), ground_truth(), mode="loss")
+        assert set(losses) == {"loss_camera", "loss_depth", "loss_points", "loss_track"}
+        sum(losses.values()).backward()
+        for name, parameter in student.named_parameters():
+            if name.startswith("aggregator.patch_embed"):
+                assert parameter.grad is None, name
+            # The first pose is fed back without gradient, so its token never gets one.
+            elif name != "camera_head.empty_pose_tokens":
+                assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+
+    def test_checkpointing_changes_no_gradient(self):
+        grads = []
+        for is_on in (False, True):
+            student = self.model().train()
+            student.aggregator.gradient_checkpointing = is_on
+            torch.manual_seed(0)
+            losses = student(random_frames(3, batch=2), ground_truth(), mode="loss")
+            sum(losses.values()).backward()
+            grads.append([p.grad for p in student.parameters() if p.grad is not None])
+        for a, b in zip(*grads):
+            torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-4)
+
+    def test_alignment_kinds(self):
+        pred = torch.rand(2, 6, 6, 1, generator=torch.Generator().manual_seed(0)) + 1
+        conf, mask = torch.ones(2, 6, 6), torch.ones(2, 6, 6, dtype=torch.bool)
+        scales = torch.tensor([1.0, 3.0]).view(2, 1, 1, 1)
+        loss = {k: DistillationLoss(alignment=k).eval() for k in ("batch", "sample", "none")}
+        value = {
+            k: float(f.dense_loss(pred, scales * pred + 1, conf, mask)) for k, f in loss.items()
+        }
+        assert value["sample"] < 1e-5 < value["batch"] < value["none"]
+
+    def test_query_points(self):
+        valid = torch.zeros(2, 8, 9, dtype=torch.bool)
+        valid[0, 2:, 5:] = True
+        points = draw_query_points(valid, 10)
+        assert points[0, :, 0].min() >= 5 and points[0, :, 1].min() >= 2
+        assert (points[1] == 0).all()  # too few valid pixels
+
+
+def test_stages():
+    sizes = dict(SIZES)
+    model = TeacherThenStudent(
+        teacher={"type": "VGGT", "loss": LOSS, **sizes},
+        student={"type": "StreamVGGT", "loss": {"type": "DistillationLoss"}, **sizes},
+        teacher_iters=2,
+    ).train()
+    images, truth = random_frames(3, batch=2), ground_truth()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    for step in range(4):
+        assert model.is_distilling == (step >= 2)
+        optimizer.zero_grad()
+        sum(model(images, truth, mode="loss").values()).backward()
+        if step == 2:  # the student began with the teacher's weights
+            pairs = zip(model.student.parameters(), model.teacher.parameters())
+            assert all(torch.equal(a, b) for a, b in pairs)
+        optimizer.step()
+    assert any(
+        not torch.equal(a, b)
+        for a, b in zip(model.student.parameters(), model.teacher.parameters())
+    )
+    resumed = TeacherThenStudent(
+        teacher={"type": "VGGT", "loss": LOSS, **sizes},
+        student={"type": "StreamVGGT", "loss": {"type": "DistillationLoss"}, **sizes},
+        teacher_iters=2,
+    )
+    resumed.load_state_dict(model.state_dict())
+    assert resumed.is_distilling and isinstance(resumed.current, StreamVGGT)
+
+
+def test_streamed_predictions_equal_the_full_pass():
+    images = random_frames(4)
+    full = tiny_model()(images, mode="predict")[0]
+    streamed = tiny_model(predict_stream={"policy": "full"})(images, mode="predict")[0]
+    torch.testing.assert_close(streamed.pred_depths, full.pred_depths, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        streamed.pred_trajectory.poses, full.pred_trajectory.poses, atol=1e-5, rtol=1e-4
+    )
+    assert full.pred_cameras.one_size() == (42, 28)
+
+
+def write_toytown_video(root, names, frames=6):
+    for number, name in enumerate(names):
+        scene = Scene(frames)
+        folder = root / name
+        for i in range(frames):
+            scene.image(folder / "rgb" / f"{i:06d}.png", i)
+            scene.npy(folder / "depth" / f"{i:06d}.npy", i)
+        np.savetxt(folder / "poses.txt", scene.poses.reshape(frames, 16))
+        np.savetxt(folder / "intrinsics.txt", scene.K)
+        assert Image.open(folder / "rgb" / "000000.png").size == (64, 48), number
+    (root / "train.txt").write_text("\n".join(names[:-1]))
+    (root / "val.txt").write_text(names[-1])
+
+
+def test_toytown_config_runs(tmp_path):
+    write_toytown_video(tmp_path / "video", ["000_drive", "001_walk", "002_orbit"])
+    cfg = Config.fromfile("configs/streamvggt/streamvggt_toytown_cpu.py")
+    cfg.work_dir = str(tmp_path / "work")
+    cfg.model.teacher_iters = 2
+    for part in (cfg.model.teacher, cfg.model.student):
+        part.update(SIZES)
+    cfg.train_cfg.update(max_iters=4, val_interval=4)
+    cfg.train_dataloader.dataset.quotas = [8]
+    clips = cfg.train_dataloader.dataset.datasets[0]
+    clips.update(data_root=str(tmp_path / "video"), num_views=3, resolutions=[(42, 28)])
+    for loader in (cfg.val_dataloader, cfg.test_dataloader):
+        loader.dataset.update(data_root=str(tmp_path / "video"), image_size=(28, 42), max_frames=4)
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    assert runner.model.is_distilling
+    metrics = runner.test()
+    assert 0 <= metrics["depth/Abs Rel"] < 10
+    assert 0 <= metrics["pose/AUC@30"] <= 1
+    assert np.isfinite(metrics["trajectory/ate"])
