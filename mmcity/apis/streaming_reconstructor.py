@@ -133,6 +133,7 @@ class StreamingReconstructor:
         from mmengine.registry import DefaultScope
 
         model = dict(config["model"])
+        model = dict(model.get("student", model))  # of a config that trains both
         model.pop("teacher", None)  # only needed for training
         model.pop("teacher_checkpoint", None)
         with DefaultScope.overwrite_default_scope("mmcity"):
@@ -143,6 +144,9 @@ class StreamingReconstructor:
         for key in ("state_dict", "model"):
             if isinstance(state.get(key), Mapping):
                 state = state[key]
+        if any(name.startswith("student.") for name in state):
+            prefix = "student."
+            state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         missing, unexpected = self.model.load_state_dict(state, strict=False)
         if missing or unexpected:
             raise UserError(

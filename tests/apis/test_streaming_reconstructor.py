@@ -119,9 +119,13 @@ def test_config_and_checkpoint(tmp_path):
     model = tiny_model()
     torch.save({"state_dict": model.state_dict()}, tmp_path / "ours.pth")
     torch.save({"model": model.state_dict(), "epoch": 3}, tmp_path / "published.pth")
+    both = {
+        f"{part}.{k}": v for part in ("student", "teacher") for k, v in model.state_dict().items()
+    }
+    torch.save({"state_dict": {**both, "steps_done": torch.tensor(3)}}, tmp_path / "both.pth")
     config = {"model": {"type": "StreamVGGT", **SIZES}, "stream": {"policy": "window(2)"}}
     expected = list(reconstructor(policy="window(2)")(pictures()))[-1]
-    for name in ("ours.pth", "published.pth"):
+    for name in ("ours.pth", "published.pth", "both.pth"):
         run = StreamingReconstructor(config, tmp_path / name, device="cpu", image_size=42)
         np.testing.assert_array_equal(list(run(pictures()))[-1].depth, expected.depth)
     state = dict(model.state_dict())
