@@ -10,6 +10,7 @@ from mmcity_ops.functional.intersection import (
     tile_lists,
 )
 from mmcity_ops.functional.knn import knn_mean_dist2
+from mmcity_ops.functional.mesh import extract_mesh, keep_largest_clusters
 from mmcity_ops.functional.plane import plane_depth, plane_features
 from mmcity_ops.functional.projection import fully_fused_projection
 from mmcity_ops.functional.rasterization import rasterization
@@ -28,6 +29,7 @@ from mmcity_ops.functional.tiles import (
     rasterize_tiles,
     tile_costs,
 )
+from mmcity_ops.functional.tsdf import TSDFVolume, tsdf_integrate
 from mmcity_ops.functional.voxelize_gaussians import gaussians_to_voxels
 from mmcity_ops.functional.voxelize_points import (
     scatter_reduce_voxels,
@@ -36,16 +38,19 @@ from mmcity_ops.functional.voxelize_points import (
 )
 
 __all__ = [
+    "TSDFVolume",
     "TileLists",
     "TilePartition",
     "blocks_to_images",
     "debug_mode",
+    "extract_mesh",
     "frustum_cull",
     "fully_fused_projection",
     "fused_ssim",
     "gaussians_to_voxels",
     "isect_offset_encode",
     "isect_tiles",
+    "keep_largest_clusters",
     "knn_mean_dist2",
     "plane_depth",
     "plane_features",
@@ -63,6 +68,7 @@ __all__ = [
     "spherical_harmonics",
     "tile_costs",
     "tile_lists",
+    "tsdf_integrate",
     "voxelize_dynamic",
     "voxelize_hard",
 ]

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from mmcity_ops import (
+    TSDFVolume,
     fused_ssim,
     gaussians_to_voxels,
     knn_mean_dist2,
@@ -144,3 +145,21 @@ def test_point_voxelize(path, kind):
         close(out, golden, f"scatter_{reduce}")
         (grad,) = torch.autograd.grad(out, feats, golden["v_voxel_feats"])
         assert_close_l2(reduce, grad, golden, f"v_feats_{reduce}")
+
+
+@pytest.mark.parametrize("path", find_cases("tsdf"), ids=lambda p: p.stem)
+def test_tsdf(path, kind):
+    golden = Golden(path, kind)
+    volume = TSDFVolume(
+        golden["origin"],
+        golden.scalar("voxel_size"),
+        trunc=golden.scalar("trunc"),
+        dims=[golden.scalar("dim")] * 3,
+        dtype=kind,
+    )
+    for depth, image, viewmat in zip(golden["depths"], golden["colors"], golden["viewmats"]):
+        volume.integrate(depth, image, golden["K"], viewmat)
+    keep = ~golden["ambiguous"]
+    assert torch.equal(volume.weight[keep], golden["weight"].to(kind)[keep])
+    torch.testing.assert_close(volume.tsdf[keep], golden["tsdf"][keep], rtol=0, atol=2e-5)
+    torch.testing.assert_close(volume.color[keep], golden["rgb"][keep], rtol=0, atol=2e-3)
