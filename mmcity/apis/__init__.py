@@ -2,6 +2,7 @@
 
 from .frame_sources import Frame, SourceError, open_source
 from .occupancy_generator import OccupancyGenerator
+from .occupancy_predictor import OccupancyPredictor, load_gaussian_set, save_gaussian_set
 from .scene_renderer import SceneRenderer
 from .stream_writer import StreamWriter
 from .streaming_reconstructor import FrameResult, StreamingReconstructor
@@ -10,9 +11,12 @@ __all__ = [
     "Frame",
     "FrameResult",
     "OccupancyGenerator",
+    "OccupancyPredictor",
     "SceneRenderer",
     "SourceError",
     "StreamWriter",
     "StreamingReconstructor",
+    "load_gaussian_set",
     "open_source",
+    "save_gaussian_set",
 ]

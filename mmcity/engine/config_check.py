@@ -29,6 +29,9 @@ _OTHER_KEYS = (
 _RUNNER_KEYS = tuple(name for name in inspect.signature(Runner).parameters if name != "cfg")
 KNOWN_KEYS = frozenset((*_RUNNER_KEYS, *_OTHER_KEYS))
 
+#: Variables of configs that OpenMMLab's users know by these names.
+_USUAL_VARIABLES = frozenset(("train_pipeline", "val_pipeline", "test_pipeline"))
+
 #: How alike two names must be to be taken for a slip of the pen.
 _SIMILARITY = 0.88
 
@@ -47,7 +50,7 @@ def check_config_keys(cfg: Config) -> None:
         ConfigError: Naming the key, the file and the likely intention.
     """
     for key in cfg:
-        if key in KNOWN_KEYS:
+        if key in KNOWN_KEYS or key in _USUAL_VARIABLES:
             continue
         alike = difflib.get_close_matches(key, KNOWN_KEYS, n=1, cutoff=_SIMILARITY)
         if alike and alike[0] not in cfg:

@@ -1,0 +1,54 @@
+# GaussTR on DINOv2 ViT-B/14 with registers (Talk2DINO text prototypes).
+_base_ = [
+    "../_base_/models/gausstr.py",
+    "../_base_/datasets/nuscenes_occ.py",
+    "../_base_/schedules/gausstr_24e.py",
+    "../_base_/default_runtime.py",
+]
+resize = 0.56  # 900 x 1600 to 504 x 896
+depth_root = "data/nuscenes_metric3d"
+
+model = dict(
+    backbone=dict(
+        type="DinoVisionTransformer",
+        img_size=518,
+        patch_size=14,
+        embed_dim=768,
+        depth=12,
+        num_heads=12,
+        num_register_tokens=4,
+        out_type="map",
+        frozen=True,
+        # weights of dinov2_vitb14_reg4, by path or URL
+        init_cfg=None,
+    ),
+    neck=dict(in_channels=768),
+    gauss_head=dict(
+        feature_head=dict(output_dim=768),
+        image_shape=(504, 896),
+        patch_size=14,
+        voxelizer=dict(filter_gaussians=True, opacity_thresh=0.6, covariance_thresh=1.5e-2),
+    ),
+)
+load = dict(type="BEVLoadMultiViewImageFromFiles", to_float32=True, num_views=6)
+depth = dict(type="LoadFeatMaps", data_root=depth_root, key="depth", apply_aug=True)
+train_pipeline = [
+    load,
+    dict(type="ImageAug3D", final_dim=(504, 896), resize_lim=resize, is_train=True),
+    depth,
+    dict(type="PackMultiViewInputs", with_target=False),
+]
+test_pipeline = [
+    load,
+    dict(type="LoadOccFromFile"),
+    dict(type="ImageAug3D", final_dim=(504, 896), resize_lim=resize),
+    depth,
+    dict(type="PackMultiViewInputs"),
+]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(batch_size=4, dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
+default_hooks = dict(
+    checkpoint=dict(interval=1, by_epoch=True, save_best="miou", rule="greater", max_keep_ckpts=3)
+)
+log_processor = dict(by_epoch=True)

@@ -1,0 +1,129 @@
+"""Occupancy around a car from its cameras."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from torch import Tensor
+
+from mmcity.engine.checkpointing import load_checkpoint_weights
+from mmcity.models.gausstr import GaussianVoxelizer, GaussTR, Vocabulary
+from mmcity.models.gausstr.gaussian_set import GaussianSet
+from mmcity.models.gausstr.geometry import covariances
+from mmcity.models.gausstr.labelling import label_voxels, prompt_probabilities
+from mmcity.registry import DATASETS, MODELS
+from mmcity.utils import register_all_modules
+from mmcity.utils.fileio import atomic_path
+
+__all__ = ["OccupancyPredictor", "load_gaussian_set", "save_gaussian_set"]
+
+_FIELDS = ("means", "scales", "rotmats", "opacities", "features")
+
+
+def save_gaussian_set(gaussians: GaussianSet, path: str | Path) -> None:
+    """Write predicted Gaussians (npz), to be voxelised again at any range and resolution."""
+    arrays = {name: getattr(gaussians, name).cpu().numpy() for name in _FIELDS}
+    with atomic_path(path) as temporary:
+        np.savez_compressed(temporary, **arrays)
+
+
+def load_gaussian_set(path: str | Path) -> GaussianSet:
+    """Read what :func:`save_gaussian_set` wrote."""
+    with np.load(path, allow_pickle=False) as data:
+        missing = [name for name in _FIELDS if name not in data]
+        if missing:
+            raise ValueError(f"{path}: arrays {missing} are missing, got {data.files}")
+        return GaussianSet(**{name: torch.from_numpy(data[name]) for name in _FIELDS})
+
+
+class OccupancyPredictor:
+    """Labels the volume around a car.
+
+    Args:
+        config: Config file or object whose ``model`` is a ``GaussTR``.
+        checkpoint: Its weights; None keeps random ones. Defaults to None.
+        device: Defaults to ``cuda`` where there is one, else ``cpu``.
+    """
+
+    def __init__(
+        self,
+        config: str | Path | Config,
+        checkpoint: str | Path | None = None,
+        device: str | None = None,
+    ) -> None:
+        register_all_modules()
+        self.cfg = config if isinstance(config, Config) else Config.fromfile(str(config))
+        self.model: GaussTR = MODELS.build(self.cfg.model)
+        if checkpoint is not None:
+            self.model.load_state_dict(load_checkpoint_weights(checkpoint))
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.model.to(self.device).eval()
+
+    def set_vocabulary(self, prototypes: Tensor, vocabulary: Vocabulary) -> None:
+        """Change what is looked for; see ``GaussTRHead.set_prototypes``."""
+        self.model.gauss_heads[-1].set_prototypes(prototypes, vocabulary)
+
+    @torch.no_grad()
+    def predict_gaussians(self, batch: dict) -> GaussianSet:
+        """Gaussians of a collated batch (``inputs`` and ``data_samples`` of the pipeline)."""
+        data = self.model.data_preprocessor(batch)
+        return self.model(data["inputs"], data.get("data_samples"), mode="tensor")
+
+    @torch.no_grad()
+    def label(
+        self,
+        gaussians: GaussianSet,
+        vol_range: Sequence[float] | None = None,
+        voxel_size: float | None = None,
+    ) -> Tensor:
+        """Labels int64 ``(B, X, Y, Z)``, at any range and resolution.
+
+        Args:
+            gaussians: Predicted or loaded Gaussians.
+            vol_range: Corners in metres. Defaults to the model's.
+            voxel_size: Metres. Defaults to the model's.
+        """
+        head = self.model.gauss_heads[-1]
+        own = head.voxelizer
+        voxelizer = GaussianVoxelizer(
+            vol_range or own.vol_range,
+            voxel_size or own.voxel_size,
+            own.filter_gaussians,
+            own.opacity_thresh,
+            own.covariance_thresh,
+            own.cutoff_sigma,
+        )
+        fields = {name: getattr(gaussians, name).to(self.device) for name in _FIELDS}
+        probabilities = prompt_probabilities(
+            fields["features"], head.text_proto_embeds, head.vocabulary.temperature
+        )
+        density, prompts = voxelizer(
+            fields["means"],
+            fields["opacities"],
+            covariances(fields["scales"], fields["rotmats"]),
+            probabilities,
+        )
+        return label_voxels(density, prompts, head.vocabulary)
+
+    def __call__(self, index: int, dataset: str = "test") -> Tensor:
+        """Labels ``(X, Y, Z)`` of one key frame of a data loader of the config.
+
+        Args:
+            index: Key frame.
+            dataset: ``train``, ``val`` or ``test``. Defaults to ``test``.
+        """
+        item = self._dataset(dataset)[index]
+        batch = {
+            "inputs": {key: [value] for key, value in item["inputs"].items()},
+            "data_samples": [item["data_samples"]],
+        }
+        return self.label(self.predict_gaussians(batch))[0]
+
+    def _dataset(self, name: str):
+        cached = getattr(self, "_datasets", {})
+        if name not in cached:
+            cached[name] = DATASETS.build(self.cfg[f"{name}_dataloader"].dataset)
+            self._datasets = cached
+        return cached[name]

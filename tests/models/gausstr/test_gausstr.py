@@ -1,0 +1,294 @@
+"""GaussTR on small random scenes: training, determinism, vocabularies, real key frame."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from mmcity.apis import OccupancyPredictor, load_gaussian_set, save_gaussian_set
+from mmcity.datasets import NuScenesOccDataset
+from mmcity.datasets.io.info_pickle import InfoFileError, load_info_pickle, save_info_pickle
+from mmcity.datasets.transforms.multi_view import LoadFeatMaps
+from mmcity.engine.launch import load_config
+from mmcity.models.gausstr import GaussianVoxelizer, Vocabulary
+from mmcity.registry import MODELS
+from mmcity.structures import OccupancyDataSample
+from tests.conftest import REPO, real_data_dir
+
+SHAPE = (32, 64)
+
+
+def model_config(**options):
+    def mlp(out, **more):
+        return {"type": "MLP", "input_dim": 16, "output_dim": out, **more}
+
+    return {
+        "type": "GaussTR",
+        "num_queries": 6,
+        "embed_dims": 16,
+        "neck": {"type": "ViTDetFPN", "in_channels": 12, "out_channels": 16},
+        "decoder": {
+            "type": "GaussTRDecoder",
+            "num_layers": 2,
+            "layer_cfg": {
+                "embed_dims": 16,
+                "self_attn_heads": 2,
+                "cross_attn_heads": 2,
+                "ffn_channels": 32,
+            },
+            "cross_view_attn": options.pop("cross_view_attn", False),
+        },
+        "gauss_head": {
+            "type": "GaussTRHead",
+            "opacity_head": mlp(1, mode="sigmoid"),
+            "feature_head": mlp(12),
+            "scale_head": mlp(3, mode="sigmoid", range=(1, 16)),
+            "regress_head": mlp(3),
+            "reduce_dims": 4,
+            "image_shape": SHAPE,
+            "patch_size": 8,
+            "voxelizer": {
+                "type": "GaussianVoxelizer",
+                "vol_range": [-8, -8, -1, 8, 8, 3],
+                "voxel_size": 0.8,
+            },
+            **options.pop("head", {}),
+        },
+        **options,
+    }
+
+
+def inputs(batch=1, views=2):
+    generator = torch.Generator().manual_seed(0)
+    forward = torch.tensor([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1]])
+    backward = torch.diag(torch.tensor([-1.0, -1, 1, 1])) @ forward
+    focal = torch.tensor([[40.0, 0, 32, 0], [0, 40, 16, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    return {
+        "feats": torch.randn(batch, views, 12, 4, 8, generator=generator),
+        "depth": torch.rand(batch, views, *SHAPE, generator=generator) * 6 + 2,
+        "cam2img": focal.expand(batch, views, 4, 4).clone(),
+        "cam2ego": torch.stack([forward, backward]).expand(batch, views, 4, 4).clone(),
+        "img_aug_mat": torch.eye(4).expand(batch, views, 4, 4).clone(),
+    }
+
+
+def samples(batch=1):
+    return [OccupancyDataSample(metainfo={"ori_shape": SHAPE}) for _ in range(batch)]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"pca": "per_step", "reference_init": "grid"},
+        {"reference_init": "sobol", "cross_view_attn": True},
+        {"head": {"sky": "opacity", "depth_mode": "expected"}},
+    ],
+)
+def test_losses_train_every_parameter(options):
+    torch.manual_seed(0)
+    init_default_scope("mmcity")
+    model = MODELS.build(model_config(**options)).train()
+    losses = model(inputs(2), samples(2), mode="loss")
+    assert {name.split("/")[1] for name in losses} == {"0", "1"}
+    sum(value for name, value in losses.items() if "loss" in name).backward()
+    without = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert not without
+
+
+def test_prediction_is_deterministic_and_reference_points_may_be_random():
+    torch.manual_seed(0)
+    model = MODELS.build(model_config()).eval()
+    first, second = (model(inputs(), samples(), mode="predict")[0] for _ in range(2))
+    assert torch.equal(first.pred_occupancy, second.pred_occupancy)
+    assert first.pred_occupancy.shape == (20, 20, 5)
+    model.test_reference_init = "random"
+    a, b = (model(inputs(), samples(), mode="tensor").means for _ in range(2))
+    assert not torch.equal(a, b)
+
+
+def test_training_lowers_the_loss():
+    torch.manual_seed(0)
+    model = MODELS.build(model_config(reference_init="seeded")).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    history = []
+    for _ in range(25):
+        losses = model(inputs(), samples(), mode="loss")
+        total = sum(value for name, value in losses.items() if "loss" in name)
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        history.append(float(total.detach()))
+    assert history[-1] < 0.88 * history[0]
+
+
+def test_missing_inputs_are_named():
+    model = MODELS.build(model_config())
+    batch = inputs()
+    del batch["depth"]
+    with pytest.raises(KeyError, match="depth"):
+        model(batch, samples())
+    with pytest.raises(ValueError, match="ori_shape"):
+        model(inputs(), [OccupancyDataSample()], mode="loss")
+
+
+def test_matrices_may_come_as_metainfo():
+    torch.manual_seed(0)
+    model = MODELS.build(model_config()).eval()
+    batch = inputs()
+    expected = model(batch, samples(), mode="tensor").means
+    sample = OccupancyDataSample(
+        metainfo={key: value[0].numpy() for key, value in batch.items() if key != "feats"}
+    )
+    got = model({"feats": batch["feats"]}, [sample], mode="tensor").means
+    torch.testing.assert_close(got, expected)
+
+
+def test_new_vocabulary_and_grid_without_the_network(tmp_path):
+    torch.manual_seed(0)
+    cfg = Config({"model": model_config()})
+    predictor = OccupancyPredictor(cfg, device="cpu")
+    batch = {
+        "inputs": {key: list(value) for key, value in inputs().items()},
+        "data_samples": samples(),
+    }
+    gaussians = predictor.predict_gaussians(batch)
+    gaussians.opacities.fill_(1.0)
+    gaussians.scales.mul_(0.2)
+    save_gaussian_set(gaussians, tmp_path / "set.npz")
+    again = load_gaussian_set(tmp_path / "set.npz")
+    words = Vocabulary(prompts=("thing",), groups=(1,), labels=(3,))
+    predictor.set_vocabulary(torch.ones(12, 1), words)
+    coarse = predictor.label(again)
+    fine = predictor.label(again, vol_range=[-8, -8, -1, 8, 8, 3], voxel_size=0.4)
+    assert coarse.shape == (1, 20, 20, 5) and fine.shape == (1, 40, 40, 10)
+    assert set(coarse.unique().tolist()) == {3, 17}
+    occupied = (fine == 3)[0].view(20, 2, 20, 2, 5, 2).any(5).any(3).any(1)
+    both = (occupied & (coarse == 3)[0]).sum() / (occupied | (coarse == 3)[0]).sum()
+    assert both > 0.5
+    with pytest.raises(ValueError, match="groups sum to 2"):
+        Vocabulary(prompts=("a",), groups=(2,), labels=(1,))
+
+
+def test_voxelizer_filter():
+    voxelizer = GaussianVoxelizer([0, 0, 0, 4, 4, 4], 1.0, True, 0.5, 0.1)
+    means = torch.tensor([[[2.0, 2, 2], [2, 2, 2], [9, 2, 2], [2, 2, 2]]])
+    covars = torch.eye(3).expand(1, 4, 3, 3).clone() * 0.25
+    covars[0, 3] *= 1e-3  # thin
+    opacities = torch.tensor([[[0.9], [0.4], [0.9], [0.9]]])  # the second is faint
+    density, _ = voxelizer(means, opacities, covars)
+    alone, _ = voxelizer(means[:, :1], opacities[:, :1], covars[:, :1])
+    torch.testing.assert_close(density, alone)
+
+
+@pytest.mark.parametrize(
+    "name, trainable",
+    [("gausstr_featup", 13_743_203), ("gausstr_talk2dino", 15_947_605)],
+)
+def test_published_configs(name, trainable):
+    init_default_scope("mmcity")
+    cfg = load_config(REPO / "configs" / "gausstr" / f"{name}.py")
+    with torch.device("meta"):
+        model = MODELS.build(cfg.model)
+    count = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert count == trainable
+    keys = set(model.state_dict())
+    assert {
+        "query_embeds.weight",
+        "neck.scale_convs.0.3.weight",
+        "decoder.layers.2.cross_attn.sampling_offsets.bias",
+        "decoder.ref_point_head.layers.1.weight",
+        "gauss_heads.2.regress_head.layers.1.weight",
+        "gauss_heads.0.text_proto_embeds",
+    } <= keys
+    assert not [key for key in keys if ".voxelizer." in key]
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ("run",))
+
+
+def test_info_files_run_no_code(tmp_path):
+    good = {"metainfo": {}, "data_list": [{"a": np.arange(3), "b": np.float32(1.5)}]}
+    save_info_pickle(good, tmp_path / "good.pkl")
+    assert load_info_pickle(tmp_path / "good.pkl")["data_list"][0]["a"].tolist() == [0, 1, 2]
+    (tmp_path / "evil.pkl").write_bytes(pickle.dumps({"data_list": [Evil()]}))
+    with pytest.raises(InfoFileError, match=r"evil\.pkl is refused.*print"):
+        load_info_pickle(tmp_path / "evil.pkl")
+    (tmp_path / "cut.pkl").write_bytes((tmp_path / "good.pkl").read_bytes()[:-9])
+    with pytest.raises(InfoFileError, match=r"cut\.pkl"):
+        load_info_pickle(tmp_path / "cut.pkl")
+    (tmp_path / "other.pkl").write_bytes(pickle.dumps([1]))
+    with pytest.raises(InfoFileError, match="data_list"):
+        load_info_pickle(tmp_path / "other.pkl")
+
+
+def test_update_data_adds_scene_names(tmp_path):
+    from tools.update_data import main
+
+    tables = tmp_path / "v1.0-mini"
+    tables.mkdir()
+    (tables / "scene.json").write_text(json.dumps([{"token": "s", "name": "scene-0001"}]))
+    (tables / "sample.json").write_text(json.dumps([{"token": "t", "scene_token": "s"}]))
+    path = tmp_path / "nuscenes_infos_val.pkl"
+    save_info_pickle({"metainfo": {}, "data_list": [{"token": "t"}]}, path)
+    command = ["nuscenes", "--root-path", str(tmp_path), "--version", "v1.0-mini"]
+    main(command)
+    first = path.read_bytes()
+    assert load_info_pickle(path)["data_list"][0]["scene_idx"] == "scene-0001"
+    main(command)
+    assert path.read_bytes() == first
+
+
+def test_maps_must_exist_and_be_whole(tmp_path):
+    load = LoadFeatMaps(str(tmp_path), "depth")
+    results = {"filename": ["x/cam__1.jpg"]}
+    with pytest.raises(FileNotFoundError, match=r"cam__1\.npy"):
+        load(dict(results))
+    (tmp_path / "cam__1.npy").write_bytes(b"\x93NUMPY broken")
+    with pytest.raises(ValueError, match=r"cam__1\.npy is not a readable map"):
+        load(dict(results))
+    np.save(tmp_path / "cam__1.npy", np.full((2, 3), 50, dtype=np.uint8))
+    (tmp_path / "meta.json").write_text(json.dumps({"scale": 0.5}))
+    assert load(dict(results))["depth"].tolist() == [[[25.0] * 3] * 2]
+
+
+@pytest.mark.real_data
+def test_real_key_frame():
+    root = real_data_dir("nuscenes_sample")
+    dataset = NuScenesOccDataset(
+        "nuscenes_infos_val.pkl",
+        str(root),
+        pipeline=[
+            {"type": "BEVLoadMultiViewImageFromFiles"},
+            {"type": "LoadOccFromFile"},
+            {"type": "ImageAug3D", "final_dim": (252, 448), "resize_lim": 0.28},
+            {"type": "PackMultiViewInputs", "keys": ["cam2img", "cam2ego", "img_aug_mat"]},
+        ],
+    )
+    item = dataset[0]
+    assert item["inputs"]["img"].shape == (6, 3, 252, 448)
+    target = item["data_samples"].gt_occupancy
+    assert int((target != 17).sum()) == 5873
+    # Gaussians at the lidar points voxelise to the cells those points occupy.
+    info = dataset.get_data_info(0)
+    lidar = info["lidar_points"]
+    points = np.fromfile(
+        root / "samples" / "LIDAR_TOP" / lidar["lidar_path"], dtype=np.float32
+    ).reshape(-1, lidar["num_pts_feats"])[:, :3]
+    pose = np.asarray(lidar["lidar2ego"])
+    ego = torch.from_numpy(points @ pose[:3, :3].T + pose[:3, 3]).float()
+    voxelizer = GaussianVoxelizer([-40, -40, -1, 40, 40, 5.4], 0.4)
+    covars = (torch.eye(3) * 0.02**2).expand(len(ego), 3, 3)
+    cells = ((ego - torch.tensor([-40.0, -40, -1])) / 0.4).floor()
+    centred = (cells + 0.5) * 0.4 + torch.tensor([-40.0, -40, -1])
+    density, _ = voxelizer(centred[None], torch.ones(1, len(ego), 1), covars[None])
+    occupied = density[0, ..., 0] > 0.04
+    want = target != 17
+    iou = (occupied & want).sum() / (occupied | want).sum()
+    assert iou > 0.9
