@@ -34,8 +34,7 @@ GARDEN = {
     "garden-128ch": (128, 1.0),
     "garden-512ch": (512, 1.0),
 }
-REFERENCE_LIMIT = 150_000  # intersections up to which the torch reference is timed
-GARDEN_REFERENCE = "garden-view0"
+REFERENCE_LIMIT = 500_000  # intersections up to which the torch reference is timed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -141,7 +140,7 @@ def time_raster(work: Workload, args: argparse.Namespace, clock: Clock) -> dict[
         "isects": len(exact.flatten_ids),
         "published_ms": work.published,
     } | raster_times(work, args.repeat, clock)
-    small = len(boxes) <= REFERENCE_LIMIT or work.name == GARDEN_REFERENCE
+    small = len(boxes) <= REFERENCE_LIMIT
     if args.against == "reference" and small and work.colors.shape[-1] == 3:
         choose_backend("reference")
         other = raster_times(work, 1 if len(boxes) > 50_000 else 2, clock)

@@ -1,15 +1,15 @@
-// Tile lists on the CPU: visible rows are ordered by depth per image, tiles are emitted in that
-// order, and one stable counting sort by tile finishes the lists. The result does not depend on
-// the number of threads.
+// Tile lists on the CPU: tiles are found row by row (sixteen rows' ellipses at a time), visible
+// rows are sorted by depth per image, and one counting sort by tile in that order finishes the
+// lists. The result does not depend on the number of threads.
 #include "math/intersect.h"
 
 #include <ATen/ATen.h>
 #include <torch/library.h>
 
 #include <cstring>
-#include <numeric>
 #include <vector>
 
+#include "cpu/isa.h"
 #include "cpu/parallel.h"
 
 namespace mmc {
@@ -82,46 +82,68 @@ struct Grid {
   const bool* masks;
 };
 
-// The tiles of one row; calls emit(tile) in raster order.
-template <typename T, typename Emit>
-inline void visit_tiles(const Grid& grid, T x, T y, int32_t rx, int32_t ry, const T* conic,
-                        const T* opacity, int64_t image, const Emit& emit) {
-  const auto cells = [&](float lo, float hi, int64_t limit, int64_t& begin, int64_t& end) {
-    const float top = static_cast<float>(limit), ts = static_cast<float>(grid.ts);
-    begin = static_cast<int64_t>(clamp_(std::floor(lo / ts), 0.0f, top));
-    end = static_cast<int64_t>(clamp_(std::ceil(hi / ts), 0.0f, top));
-  };
-  const float fx = static_cast<float>(x), fy = static_cast<float>(y);
-  const float frx = static_cast<float>(rx), fry = static_cast<float>(ry);
-  if (!(std::abs(fx) < 1e30f) || !(std::abs(fy) < 1e30f)) return;
-  int64_t x0, x1, y0, y1;
-  cells(fx - frx, fx + frx, grid.tw, x0, x1);
-  cells(fy - fry, fy + fry, grid.th, y0, y1);
-  if (x0 >= x1 || y0 >= y1) return;
-  const bool* mask = grid.masks ? grid.masks + image * grid.th * grid.tw : nullptr;
-  EllipseBand<T> band{};
-  if (conic) {
+template <typename T>
+struct RowsIn {
+  const T *means, *conics, *opacities;  // conics and opacities may be null
+  const int32_t* radii;
+};
+
+// Level set bands of sixteen rows from `first` on; see intersect.h.
+struct BandKernel {
+  template <typename T>
+  static MMC_HD void run(RowsIn<T> in, int64_t first, int n, EllipseBands<T>* out) {
     const T full = Splat<T>::extent * Splat<T>::extent;
-    band = ellipse_band(conic[0], conic[1], conic[2], opacity ? alpha_level(*opacity) : full);
+    alignas(64) T a[16] = {}, b[16] = {}, c[16] = {}, level[16] = {};
+    for (int l = 0; l < n; ++l) {
+      a[l] = in.conics[3 * (first + l)];
+      b[l] = in.conics[3 * (first + l) + 1];
+      c[l] = in.conics[3 * (first + l) + 2];
+      level[l] = in.opacities ? in.opacities[first + l] : T(1);
+    }
+    for (int l = 0; l < 16; ++l) level[l] = in.opacities ? alpha_level(level[l]) : full;
+    out->compute(a, b, c, level);
   }
-  const T ts = static_cast<T>(grid.ts), span = ts - T(1);
+};
+
+// The tiles of one row, appended to `out` in raster order (numbers within all images).
+template <typename T>
+inline void append_tiles(const Grid& grid, const RowsIn<T>& in, int64_t row, int64_t image,
+                         const EllipseBand<T>* band, std::vector<int32_t>& out) {
+  const T x = in.means[2 * row], y = in.means[2 * row + 1];
+  const float fx = static_cast<float>(x), fy = static_cast<float>(y);
+  const float rx = static_cast<float>(in.radii[2 * row]);
+  const float ry = static_cast<float>(in.radii[2 * row + 1]);
+  if (!(std::abs(fx) < 1e30f) || !(std::abs(fy) < 1e30f)) return;
+  const float edge = static_cast<float>(grid.ts);
+  const auto below = [&](float v, int64_t limit) {
+    return static_cast<int64_t>(clamp_(std::floor(v / edge), 0.0f, static_cast<float>(limit)));
+  };
+  const auto above = [&](float v, int64_t limit) {
+    return static_cast<int64_t>(clamp_(std::ceil(v / edge), 0.0f, static_cast<float>(limit)));
+  };
+  const int64_t x0 = below(fx - rx, grid.tw), x1 = above(fx + rx, grid.tw);
+  const int64_t y0 = below(fy - ry, grid.th), y1 = above(fy + ry, grid.th);
+  if (x0 >= x1 || y0 >= y1) return;
+  const int64_t base = image * grid.th * grid.tw;
+  const bool* mask = grid.masks ? grid.masks + base : nullptr;
+  const T ts = static_cast<T>(grid.ts), span = ts - T(1), inverse = T(1) / ts;
   for (int64_t ty = y0; ty < y1; ++ty) {
     int64_t begin = x0, end = x1;
-    if (conic) {
+    if (band) {
       const T top = static_cast<T>(ty) * ts + T(0.5) - y;
       T left, right;
-      if (!band_interval(band, top, top + span, left, right)) continue;
-      // Tiles whose pixel centres [tx ts + 0.5, tx ts + ts - 0.5] meet the interval.
-      const T lo = (x + left - (ts - T(0.5))) / ts, hi = (x + right - T(0.5)) / ts;
-      const T clamped_lo = clamp_(std::ceil(lo), static_cast<T>(x0), static_cast<T>(x1));
-      const T clamped_hi =
-          clamp_(std::floor(hi) + T(1), static_cast<T>(x0), static_cast<T>(x1));
-      begin = static_cast<int64_t>(clamped_lo);
-      end = static_cast<int64_t>(clamped_hi);
+      if (!band_interval(*band, top, top + span, left, right)) continue;
+      // Tiles whose pixel centres [tx ts + 0.5, tx ts + ts - 0.5] meet the interval; the slack
+      // covers the rounding of the division.
+      const T lo = (x + left - (ts - T(0.5))) * inverse - T(1e-6);
+      const T hi = (x + right - T(0.5)) * inverse + T(1e-6);
+      const T least = static_cast<T>(x0), most = static_cast<T>(x1);
+      begin = static_cast<int64_t>(clamp_(std::ceil(lo), least, most));
+      end = static_cast<int64_t>(clamp_(std::floor(hi) + T(1), least, most));
     }
     for (int64_t tx = begin; tx < end; ++tx) {
       const int64_t tile = ty * grid.tw + tx;
-      if (!mask || mask[tile]) emit(tile);
+      if (!mask || mask[tile]) out.push_back(static_cast<int32_t>(base + tile));
     }
   }
 }
@@ -133,62 +155,80 @@ Result build(const Tensor& means2d, const Tensor& radii, const Tensor& depths,
              const OptTensor& conics, const OptTensor& opacities, const OptTensor& image_ids,
              const Grid& grid, int64_t max_isects, bool wide_ids) {
   const int64_t rows = radii.numel() / 2, n_tiles = grid.tw * grid.th;
-  const T* mean = means2d.const_data_ptr<T>();
-  const int32_t* radius = radii.const_data_ptr<int32_t>();
+  const int64_t all_tiles = grid.n_images * n_tiles;
+  TORCH_CHECK_VALUE(all_tiles < (int64_t(1) << 31), "too many tiles: ", all_tiles);
+  const RowsIn<T> in{means2d.const_data_ptr<T>(), conics ? conics->const_data_ptr<T>() : nullptr,
+                     opacities ? opacities->const_data_ptr<T>() : nullptr,
+                     radii.const_data_ptr<int32_t>()};
   const T* depth = depths.const_data_ptr<T>();
-  const T* conic = conics ? conics->const_data_ptr<T>() : nullptr;
-  const T* opacity = opacities ? opacities->const_data_ptr<T>() : nullptr;
   const int64_t* image_of = image_ids ? image_ids->const_data_ptr<int64_t>() : nullptr;
   const int64_t per_image = grid.n_images > 0 ? std::max<int64_t>(1, rows / grid.n_images) : 1;
+  const auto row_image = [&](int64_t r) { return image_of ? image_of[r] : r / per_image; };
+  if (image_of)
+    for (int64_t r = 0; r < rows; ++r)
+      TORCH_CHECK_INDEX(image_of[r] >= 0 && image_of[r] < grid.n_images, "image_ids: ",
+                        image_of[r], " at row ", r, " is not in [0, ", grid.n_images, ")");
 
+  // Tiles of each row, found in the order of rows.
+  Tensor counts = at::zeros(radii.sizes().slice(0, radii.dim() - 1), radii.options());
+  int32_t* count = counts.mutable_data_ptr<int32_t>();
+  const int finders = thread_count(rows, 2048);
+  std::vector<std::vector<int32_t>> found(finders);
+  std::vector<const int32_t*> row_tiles(rows);
+#pragma omp parallel for num_threads(finders) schedule(static, 1)
+  for (int p = 0; p < finders; ++p) {
+    std::vector<int32_t>& out = found[p];
+    const int64_t lo = rows * p / finders, hi = rows * (p + 1) / finders;
+    out.reserve((hi - lo) * 4);
+    EllipseBands<T> bands;
+    for (int64_t first = lo; first < hi; first += 16) {
+      const int n = static_cast<int>(std::min<int64_t>(16, hi - first));
+      if (in.conics) dispatch<BandKernel>(in, first, n, &bands);
+      for (int l = 0; l < n; ++l) {
+        const int64_t r = first + l;
+        if (in.radii[2 * r] <= 0 || in.radii[2 * r + 1] <= 0) continue;
+        const EllipseBand<T> band = bands.at(l);
+        const size_t before = out.size();
+        append_tiles(grid, in, r, row_image(r), in.conics ? &band : nullptr, out);
+        count[r] = static_cast<int32_t>(out.size() - before);
+      }
+    }
+    const int32_t* next = out.data();
+    for (int64_t r = lo; r < hi; ++r) {
+      row_tiles[r] = next;
+      next += count[r];
+    }
+  }
+
+  // Rows that touch a tile, nearest first.
   std::vector<Item> items;
   items.reserve(rows);
   bool negative = false;
   for (int64_t r = 0; r < rows; ++r) {
-    if (radius[2 * r] <= 0 || radius[2 * r + 1] <= 0) continue;
-    const int64_t image = image_of ? image_of[r] : r / per_image;
-    TORCH_CHECK_INDEX(image >= 0 && image < grid.n_images, "image_ids: ", image, " at row ", r,
-                      " is not in [0, ", grid.n_images, ")");
+    if (count[r] == 0) continue;
     const uint32_t key = depth_bits(static_cast<float>(depth[r]));
     negative |= (key >> 31) != 0;
-    items.push_back({key, static_cast<int32_t>(image), r});
+    items.push_back({key, static_cast<int32_t>(row_image(r)), r});
   }
   if (negative)  // order-preserving map of signed floats
     for (Item& item : items)
       item.key = item.key >> 31 ? ~item.key : item.key | 0x80000000u;
   sort_by_image_and_depth(items, grid.n_images);
 
-  // Emit (tile, item) pairs of contiguous ranges of items; a range per part keeps order.
-  Tensor counts = at::zeros(radii.sizes().slice(0, radii.dim() - 1), radii.options());
-  int32_t* count = counts.mutable_data_ptr<int32_t>();
+  // Counting sort by tile; each part takes a contiguous range of items, so that order holds.
   const int64_t n = static_cast<int64_t>(items.size());
-  const int64_t all_tiles = grid.n_images * n_tiles;
-  const int parts = thread_count(n, 2048);
-  std::vector<std::vector<int64_t>> tiles(parts);
+  const int parts = thread_count(n, 8192);
   std::vector<std::vector<int64_t>> starts(parts);
-  std::vector<int64_t> emitted(parts, 0);
-  // Equal numbers of items are not equal numbers of tiles, but close after sorting by depth.
 #pragma omp parallel for num_threads(parts) schedule(static, 1)
   for (int p = 0; p < parts; ++p) {
-    std::vector<int64_t>& out = tiles[p];
-    std::vector<int64_t>& histogram = starts[p];
-    histogram.assign(all_tiles, 0);
-    const int64_t lo = n * p / parts, hi = n * (p + 1) / parts;
-    out.reserve((hi - lo) * 4);
-    for (int64_t i = lo; i < hi; ++i) {
-      const int64_t r = items[i].row, base = items[i].image * n_tiles;
-      const size_t before = out.size();
-      visit_tiles<T>(grid, mean[2 * r], mean[2 * r + 1], radius[2 * r], radius[2 * r + 1],
-                     conic ? conic + 3 * r : nullptr, opacity ? opacity + r : nullptr,
-                     items[i].image, [&](int64_t tile) {
-                       out.push_back(base + tile);
-                       ++histogram[base + tile];
-                     });
-      count[r] = static_cast<int32_t>(out.size() - before);
+    starts[p].assign(all_tiles, 0);
+    for (int64_t i = n * p / parts; i < n * (p + 1) / parts; ++i) {
+      const int32_t* tiles = row_tiles[items[i].row];
+      for (int32_t k = 0; k < count[items[i].row]; ++k) ++starts[p][tiles[k]];
     }
-    emitted[p] = static_cast<int64_t>(out.size());
   }
-  const int64_t total = std::accumulate(emitted.begin(), emitted.end(), int64_t(0));
+  int64_t total = 0;
+  for (const auto& part : found) total += static_cast<int64_t>(part.size());
   const int64_t size = max_isects >= 0 ? max_isects : total;
   Tensor offsets = at::empty({grid.n_images, grid.th, grid.tw}, radii.options().dtype(at::kLong));
   int64_t* offset = offsets.mutable_data_ptr<int64_t>();
@@ -215,14 +255,14 @@ Result build(const Tensor& means2d, const Tensor& radii, const Tensor& depths,
 #pragma omp parallel for num_threads(parts) schedule(static, 1)
   for (int p = 0; p < parts; ++p) {
     const int64_t lo = n * p / parts, hi = n * (p + 1) / parts;
-    const int64_t* next = tiles[p].data();
     for (int64_t i = lo; i < hi; ++i) {
       const Item item = items[i];
+      const int32_t* tiles = row_tiles[item.row];
       const int64_t base = item.image * n_tiles;
       // A count of one image or tile takes no bits, so that shifts stay below 64.
       const uint64_t high = grid.n_images > 1 ? uint64_t(item.image) << shift : 0;
       for (int32_t k = 0; k < count[item.row]; ++k) {
-        const int64_t tile = *next++, slot = starts[p][tile]++;
+        const int64_t tile = tiles[k], slot = starts[p][tile]++;
         if (slot >= size) continue;
         keys[slot] = static_cast<int64_t>(high | uint64_t(tile - base) << 32 | item.key);
         if (ids32)
@@ -232,8 +272,8 @@ Result build(const Tensor& means2d, const Tensor& radii, const Tensor& depths,
       }
     }
   }
-  Tensor found = at::full({}, total, radii.options().dtype(at::kLong));
-  return {counts, isect_ids, flatten_ids, offsets, found};
+  Tensor n_found = at::full({}, total, radii.options().dtype(at::kLong));
+  return {counts, isect_ids, flatten_ids, offsets, n_found};
 }
 
 OptTensor contiguous(const OptTensor& t) {

@@ -125,10 +125,11 @@ MMC_HD ScaledConic<Lanes<T>> lanes_of_conic(const SplatRecord<T>& s) {
   return {F(s.a), F(s.b), F(s.c)};
 }
 
-template <typename T>
+// D = 0: the number of channels is only known at run time.
+template <typename T, int D>
 MMC_HD void write_pixels(const RasterIn<T>& in, const ForwardOut<T>& out, const TileJob& job,
                          const T (*t)[kLanes], const T (*last)[kLanes], const T* color) {
-  const int64_t d = in.channels;
+  const int64_t d = D ? D : in.channels;
   const T* background = in.backgrounds ? in.backgrounds + job.image * d : nullptr;
   for (int y = 0; y < job.h; ++y) {
     for (int x = 0; x < job.w; ++x) {
@@ -214,7 +215,7 @@ void forward_few(const RasterIn<T>& in, const ForwardOut<T>& out, const TileJob&
     for (int j = 0; j < n; ++j) out.hits[(begin + j) * in.subs + job.sub] = chunk.hits[j];
   }
   for (; begin < job.end; ++begin) out.hits[begin * in.subs + job.sub] = 0;
-  write_pixels(in, out, job, t_state, last_state, &c_state[0][0][0]);
+  write_pixels<T, D>(in, out, job, t_state, last_state, &c_state[0][0][0]);
 }
 
 // Per-pixel state of the backward walk. The scalar S = T_final (g_alpha - background . v) minus
@@ -225,10 +226,10 @@ struct PixelState {
 };
 
 // Reads the gradients of one tile; v is [block][channel][lane].
-template <typename T>
+template <typename T, int D>
 MMC_HD void read_pixels(const RasterIn<T>& in, const BackwardIO<T>& io, const TileJob& job,
                         PixelState<T>& state, T* v) {
-  const int64_t d = in.channels;
+  const int64_t d = D ? D : in.channels;
   const T* background = in.backgrounds ? in.backgrounds + job.image * d : nullptr;
   if (job.w < kTile || job.h < kTile) {
     for (int b = 0; b < kBlocks; ++b)
@@ -274,7 +275,7 @@ void backward_few(const RasterIn<T>& in, const BackwardIO<T>& io, const TileJob&
       centre_x[k][l] = lane_x[l] + T(4 * k);
       centre_y[k][l] = lane_y[l] + T(4 * k);
     }
-  read_pixels(in, io, job, state, &v[0][0][0]);
+  read_pixels<T, D>(in, io, job, state, &v[0][0][0]);
   for (int64_t i = job.end - 1; i >= job.begin; --i) {
     const int64_t entry = i * in.subs + job.sub;
 #if defined(__GNUC__)

@@ -143,7 +143,7 @@ void forward_many(const RasterIn<T>& in, const ForwardOut<T>& out, const TileJob
     for (int j = 0; j < n; ++j) out.hits[(begin + j) * in.subs + job.sub] = chunk.hits[j];
   }
   for (; begin < job.end; ++begin) out.hits[begin * in.subs + job.sub] = 0;
-  write_pixels(in, out, job, t_state, last_state, scratch);
+  write_pixels<T, 0>(in, out, job, t_state, last_state, scratch);
 }
 
 template <typename T>
@@ -165,7 +165,7 @@ void backward_many(const RasterIn<T>& in, const BackwardIO<T>& io, const TileJob
   T* feature_grads = by_pixel + kBlocks * kLanes * wide; // [entry][channel]
   lane_centres(job, lane_x, lane_y);
   const F base_x = F::load(lane_x), base_y = F::load(lane_y);
-  read_pixels(in, io, job, state, by_block);
+  read_pixels<T, 0>(in, io, job, state, by_block);
   if (io.colors) {
     for (int64_t i = 0; i < kBlocks * kLanes * wide; ++i) by_pixel[i] = T(0);
     for (int b = 0; b < kBlocks; ++b)

@@ -10,25 +10,40 @@ template <typename T>
 void make_records(const RowsIn<T>& in, int64_t begin, int64_t end, bool cull,
                   SplatRecord<T>* out) {
   const int64_t kept = in.channels <= kFewChannels ? in.channels : 0;
-  for (int64_t i = begin; i < end; ++i) {
-    SplatRecord<T>& s = out[i];
-    const T a = in.conics[3 * i], b = in.conics[3 * i + 1], c = in.conics[3 * i + 2];
-    const ScaledConic<T> scaled = scale_conic(a, b, c);
-    s.x = in.means2d[2 * i];
-    s.y = in.means2d[2 * i + 1];
-    s.a = scaled.a;
-    s.b = scaled.b;
-    s.c = scaled.c;
-    s.opacity = in.opacities[i];
-    for (int64_t k = 0; k < kept; ++k) s.color[k] = in.colors[i * in.channels + k];
-    for (int64_t k = kept; k < kFewChannels; ++k) s.color[k] = T(0);
+  EllipseBands<T> bands;
+  for (int64_t first = begin; first < end; first += 16) {
+    const int n = static_cast<int>(min_<int64_t>(16, end - first));
+    alignas(64) T a[16] = {}, b[16] = {}, c[16] = {}, level[16] = {};
+    for (int l = 0; l < n; ++l) {
+      const int64_t i = first + l;
+      a[l] = in.conics[3 * i];
+      b[l] = in.conics[3 * i + 1];
+      c[l] = in.conics[3 * i + 2];
+      level[l] = in.opacities[i];
+    }
     if (cull) {
-      const EllipseBand<T> band = ellipse_band(a, b, c, alpha_level(s.opacity));
-      s.half_y = band.half_y;
-      s.skew = band.skew;
-      s.slope = band.slope;
-      s.ta = band.ta;
-      s.da = band.da;
+      for (int l = 0; l < 16; ++l) level[l] = alpha_level(level[l]);
+      bands.compute(a, b, c, level);
+    }
+    for (int l = 0; l < n; ++l) {
+      const int64_t i = first + l;
+      SplatRecord<T>& s = out[i];
+      const ScaledConic<T> scaled = scale_conic(a[l], b[l], c[l]);
+      s.x = in.means2d[2 * i];
+      s.y = in.means2d[2 * i + 1];
+      s.a = scaled.a;
+      s.b = scaled.b;
+      s.c = scaled.c;
+      s.opacity = in.opacities[i];
+      for (int64_t k = 0; k < kept; ++k) s.color[k] = in.colors[i * in.channels + k];
+      for (int64_t k = kept; k < kFewChannels; ++k) s.color[k] = T(0);
+      if (cull) {
+        s.half_y = bands.half_y[l];
+        s.skew = bands.skew[l];
+        s.slope = bands.slope[l];
+        s.ta = bands.ta[l];
+        s.da = bands.da[l];
+      }
     }
   }
 }
