@@ -15,8 +15,7 @@ model = dict(
         # SphericalHarmonicsBackground or EnvironmentMapBackground (skies).
         background=dict(type="ConstantBackground", color=(0.0, 0.0, 0.0)),
     ),
-    # Per-photograph colours: None, AffineExposure or BilateralGridExposure.
-    exposure=None,
+    # Colours per photograph: exposure=dict(type="AffineExposure") or "BilateralGridExposure".
     losses=dict(
         loss_l1=dict(type="L1Loss", loss_weight=0.8),
         loss_ssim=dict(type="SSIMLoss", loss_weight=0.2),

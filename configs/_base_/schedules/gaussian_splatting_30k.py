@@ -17,7 +17,7 @@ optim_wrapper = dict(
             dict(name="splats.opacity_logits", lr=5e-2),
             dict(name="splats.sh0", lr=2.5e-3),
             dict(name="splats.shN", lr=1.25e-4),
-            dict(name="renderer.", lr=1e-3, optional=True),  # a background that learns
+            dict(name="renderer.", lr=1e-2, optional=True),  # a background that learns
             dict(name="exposure.", lr=1e-3, optional=True),
         ]
     ),
