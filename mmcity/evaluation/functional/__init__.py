@@ -1,4 +1,5 @@
 from .image import colour_correct, mean_squared_error, psnr, ssim
 from .lpips import LPIPS
+from .normals import normal_errors
 
-__all__ = ["LPIPS", "colour_correct", "mean_squared_error", "psnr", "ssim"]
+__all__ = ["LPIPS", "colour_correct", "mean_squared_error", "normal_errors", "psnr", "ssim"]
