@@ -1,6 +1,7 @@
 """Inferencers: one class per task."""
 
 from .frame_sources import Frame, SourceError, open_source
+from .geometry_prior import GeometryPrior, PriorFiles
 from .occupancy_generator import OccupancyGenerator
 from .occupancy_predictor import OccupancyPredictor, load_gaussian_set, save_gaussian_set
 from .scene_renderer import SceneRenderer
@@ -10,9 +11,11 @@ from .streaming_reconstructor import FrameResult, StreamingReconstructor
 __all__ = [
     "Frame",
     "FrameResult",
+    "GeometryPrior",
     "OccupancyGenerator",
     "OccupancyPredictor",
     "SceneRenderer",
+    "PriorFiles",
     "SourceError",
     "StreamWriter",
     "StreamingReconstructor",

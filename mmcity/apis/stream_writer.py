@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from mmcity.datasets.io.point_ply import write_point_ply
 from mmcity.structures import Trajectory
 from mmcity.utils.fileio import atomic_path
 from mmcity.visualization.color_maps import colorize_depth
-from mmcity.visualization.point_cloud import select_points, write_point_cloud
+from mmcity.visualization.point_cloud import select_points, write_glb
 
 from .streaming_reconstructor import FrameResult
 
@@ -42,6 +43,9 @@ class StreamWriter:
         save_depth: bool = True,
         seed: int = 0,
     ) -> None:
+        unknown = set(formats) - {"ply", "glb"}
+        if unknown:
+            raise ValueError(f"formats must be of 'ply' and 'glb', got {sorted(unknown)}")
         self.folder = Path(folder)
         self.formats = formats
         self.max_points = max_points
@@ -108,15 +112,12 @@ class StreamWriter:
         confidence, points = self._points[:, 1], self._points[:, 2:5]
         colors = self._points[:, 5:].astype(np.uint8)
         kept = select_points(confidence, colors, self.percentile)
-        for suffix in self.formats:
-            target = self.folder / f"points.{suffix}"
-            write_point_cloud(
-                target,
-                points[kept],
-                colors[kept],
-                np.stack(self._poses),
-                np.stack(self._Ks),
-                self._image_size,
-            )
+        if "ply" in self.formats:
+            write_point_ply(self.folder / "points.ply", points[kept], colors[kept])
+            written.append(self.folder / "points.ply")
+        if "glb" in self.formats:
+            poses, Ks = np.stack(self._poses), np.stack(self._Ks)
+            target = self.folder / "points.glb"
+            write_glb(target, points[kept], colors[kept], poses, Ks, self._image_size)
             written.append(target)
         return written

@@ -1,14 +1,13 @@
 """Exporting coloured point clouds with the cameras that saw them."""
 
 import os
-from pathlib import Path
 
 import numpy as np
 import trimesh
 
 from mmcity.utils.fileio import atomic_path
 
-__all__ = ["camera_frusta", "select_points", "write_point_cloud"]
+__all__ = ["camera_frusta", "select_points", "write_glb"]
 
 BLACK_SUM = 16  # r + g + b below it counts as black
 WHITE_LEVEL = 240  # all channels above it count as white
@@ -71,7 +70,7 @@ def camera_frusta(
     return trimesh.load_path(np.array(segments))
 
 
-def write_point_cloud(
+def write_glb(
     path: str | os.PathLike,
     points: np.ndarray,
     colors: np.ndarray,
@@ -79,33 +78,22 @@ def write_point_cloud(
     Ks: np.ndarray | None = None,
     image_size: tuple[int, int] | None = None,
 ) -> None:
-    """Write points as ``.ply``, or with camera pyramids as ``.glb``.
+    """Write points, and cameras as pyramids, as binary glTF.
 
     The pyramids are 5 % of the diagonal of the box that holds the 5th to 95th percentile of
-    the points. A ``.ply`` file holds the points alone.
+    the points.
 
     Args:
         path: Target.
-        points: ``(N, 3)``.
+        points: ``(N, 3)``, at least one.
         colors: ``(N, 3)`` uint8.
         cam_to_world: ``(S, 4, 4)``; none leaves the pyramids out.
         Ks: ``(S, 3, 3)``, needed with ``cam_to_world``.
         image_size: (height, width), needed with ``cam_to_world``.
-
-    Raises:
-        ValueError: On another suffix or without points.
     """
-    suffix = Path(path).suffix.lower()
-    if suffix not in (".ply", ".glb"):
-        raise ValueError(f"{path}: expected a name that ends in .ply or .glb")
     if len(points) == 0:
         raise ValueError(f"{path}: no points to write; lower the confidence percentile")
-    cloud = trimesh.PointCloud(points, colors)
-    if suffix == ".ply":
-        with atomic_path(path) as temporary:
-            cloud.export(temporary, file_type="ply")
-        return
-    scene = trimesh.Scene([cloud])
+    scene = trimesh.Scene([trimesh.PointCloud(points, colors)])
     if cam_to_world is not None:
         low, high = np.percentile(points, [5, 95], axis=0)
         length = 0.05 * max(float(np.linalg.norm(high - low)), 1e-6)
