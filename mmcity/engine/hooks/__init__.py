@@ -1,3 +1,4 @@
+from .cache_size_hook import CacheSizeHook
 from .checkpoint_hook import CityCheckpointHook
 from .densification_hook import DensificationHook
 from .dump_result_hook import DumpResultHook, flatten_sample
@@ -7,6 +8,7 @@ from .scene_hook import SceneInitHook
 from .stage_timer_hook import PerStageTimerHook
 
 __all__ = [
+    "CacheSizeHook",
     "CityCheckpointHook",
     "DensificationHook",
     "DumpResultHook",

@@ -68,6 +68,8 @@ class StreamVGGT(VGGT):
         super().__init__(**kwargs)
         self.predict_stream = predict_stream
         self.num_queries = num_queries
+        #: Bytes of the cache at the end of the last streamed prediction.
+        self.last_cache_nbytes = 0
         # In a list, so that it is no child module: checkpoints hold the student alone.
         self._teacher: list[nn.Module] = []
         if teacher is not None:
@@ -181,6 +183,7 @@ class StreamVGGT(VGGT):
         for frame in images.unbind(1):
             out = session.step(frame)
             steps.append({k: v for k, v in out.items() if k in FRAME_KEYS})
+        self.last_cache_nbytes = session.cache.nbytes
         outputs = {name: torch.cat([s[name] for s in steps], dim=1) for name in steps[0]}
         return self.fill_samples(outputs, images, data_samples)
 
