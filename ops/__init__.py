@@ -3,6 +3,7 @@
 from mmcity_ops._backend import debug_mode, set_debug
 from mmcity_ops.functional.covariance import quat_scale_to_covar_preci
 from mmcity_ops.functional.culling import frustum_cull, select_lod
+from mmcity_ops.functional.densify import accumulate_densify_stats
 from mmcity_ops.functional.intersection import (
     TileLists,
     isect_offset_encode,
@@ -15,6 +16,7 @@ from mmcity_ops.functional.plane import plane_depth, plane_features
 from mmcity_ops.functional.projection import fully_fused_projection
 from mmcity_ops.functional.rasterization import rasterization
 from mmcity_ops.functional.rasterize import rasterize_to_pixels
+from mmcity_ops.functional.selective_adam import selective_adam
 from mmcity_ops.functional.semantic_splat import semantic_splat
 from mmcity_ops.functional.spherical_harmonics import spherical_harmonics
 from mmcity_ops.functional.ssim import fused_ssim
@@ -41,6 +43,7 @@ __all__ = [
     "TSDFVolume",
     "TileLists",
     "TilePartition",
+    "accumulate_densify_stats",
     "blocks_to_images",
     "debug_mode",
     "extract_mesh",
@@ -63,6 +66,7 @@ __all__ = [
     "rasterize_to_pixels_2dgs",
     "scatter_reduce_voxels",
     "select_lod",
+    "selective_adam",
     "semantic_splat",
     "set_debug",
     "spherical_harmonics",

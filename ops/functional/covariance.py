@@ -1,9 +1,12 @@
 """Covariance and precision of Gaussians from rotation and scale."""
 
+import torch
 from torch import Tensor
 
 from mmcity_ops import _backend as backend
 from mmcity_ops.reference import covariance as reference
+
+_reference = backend.float32_under_autocast(reference.quat_scale_to_covar_preci)
 
 
 def quat_scale_to_covar_preci(
@@ -34,7 +37,49 @@ def quat_scale_to_covar_preci(
     """
     backend.check_last("quats", quats, 4)
     backend.check_shape("scales", scales, (*quats.shape[:-1], 3))
-    backend.check_float(quats=quats, scales=scales)
+    if not torch.is_autocast_enabled(quats.device.type):
+        backend.check_float(quats=quats, scales=scales)
     backend.check_device(quats=quats, scales=scales)
     backend.check_finite(quats=quats, scales=scales)
-    return reference.quat_scale_to_covar_preci(quats, scales, compute_covar, compute_preci, triu)
+    if not backend.use_native(quats):
+        return _reference(quats, scales, compute_covar, compute_preci, triu)
+    full = torch.ops.mmcity.covar_preci_fwd(quats, scales, compute_covar, compute_preci)
+    covars, precis = (
+        None if not wanted else (reference.to_triu(matrix) if triu else matrix)
+        for wanted, matrix in zip((compute_covar, compute_preci), full)
+    )
+    return covars, precis
+
+
+def _fake(quats, scales, covar, preci):
+    shape = (*quats.shape[:-1], 3, 3)
+    return quats.new_empty(shape if covar else (0,)), quats.new_empty(shape if preci else (0,))
+
+
+def _setup(ctx, inputs, output) -> None:
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(inputs[0], inputs[1])
+    ctx.present = inputs[2:]
+
+
+def _backward(ctx, *grads):
+    wanted = [grad if there else None for grad, there in zip(grads, ctx.present)]
+    if all(grad is None for grad in wanted):
+        return None, None, None, None
+    return *torch.ops.mmcity.covar_preci_bwd(*ctx.saved_tensors, *wanted), None, None
+
+
+@backend.on_native_load
+def _register() -> None:
+    library = torch.library
+    library.register_fake("mmcity::covar_preci_fwd", _fake)
+    library.register_fake(
+        "mmcity::covar_preci_bwd",
+        lambda quats, scales, v_covars, v_precis: (
+            quats.new_empty(quats.shape),
+            scales.new_empty(scales.shape),
+        ),
+    )
+    library.register_autograd("mmcity::covar_preci_fwd", _backward, setup_context=_setup)
+    backend.forbid_double_backward("mmcity::covar_preci_bwd")
+    backend.cast_under_autocast("mmcity::covar_preci_fwd")

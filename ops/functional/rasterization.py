@@ -245,6 +245,7 @@ def rasterization(
         "width": width,
         "height": height,
         "n_cameras": viewmats.shape[-3],
+        "n_gaussians": means.shape[-2],
     }
     if collected is not None:
         meta.update(n_touched=collected["n_touched"], max_weight=collected["max_weight"])

@@ -133,7 +133,7 @@ def pack(radii: Tensor, *values: Tensor | None) -> tuple:
         ``batch_ids, camera_ids, gaussian_ids`` [nnz], ``indptr`` [B*C+1], packed radii and values.
     """
     n_cameras, n_gaussians = radii.shape[-3:-1]
-    flat = radii.reshape(-1, n_cameras, n_gaussians, 2)
+    flat = radii.reshape(radii.shape[:-3].numel(), n_cameras, n_gaussians, 2)
     visible = (flat > 0).all(-1)  # [B, C, N]
     batch_ids, camera_ids, gaussian_ids = visible.nonzero(as_tuple=True)
     counts = visible.sum(-1).flatten()
