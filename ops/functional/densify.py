@@ -63,5 +63,5 @@ def accumulate_densify_stats(state: dict[str, Tensor], meta: dict[str, Any]) -> 
         else:
             for name, value in rows.items():
                 state[name].index_add_(0, ids, value)
-            state["max_radius"].index_reduce_(0, ids, relative, "amax")
+            state["max_radius"].scatter_reduce_(0, ids, relative, "amax")
     return state
