@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
+from mmengine.runner.checkpoint import load_checkpoint
 from torch import Tensor, nn
 
 from mmcity.registry import MODELS
@@ -72,15 +73,21 @@ class StreamVGGT(VGGT):
         self.last_cache_nbytes = 0
         # In a list, so that it is no child module: checkpoints hold the student alone.
         self._teacher: list[nn.Module] = []
+        self.teacher_checkpoint = teacher_checkpoint
         if teacher is not None:
-            module = MODELS.build(dict(teacher))
-            if teacher_checkpoint is not None:
-                from mmengine.runner.checkpoint import load_checkpoint
-
-                load_checkpoint(module, teacher_checkpoint, map_location="cpu", strict=True)
-            self.set_teacher(module)
+            self.set_teacher(MODELS.build(dict(teacher)))
         elif teacher_checkpoint is not None:
             raise ValueError("teacher_checkpoint was given without a teacher")
+
+    def init_weights(self) -> None:
+        """Initialise, and load the teacher strictly where it has a checkpoint."""
+        super().init_weights()
+        if self.teacher is None:
+            return
+        if self.teacher_checkpoint is None:
+            self.teacher.init_weights()
+        else:
+            load_checkpoint(self.teacher, self.teacher_checkpoint, map_location="cpu", strict=True)
 
     @property
     def teacher(self) -> nn.Module | None:

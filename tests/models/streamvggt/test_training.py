@@ -233,3 +233,19 @@ def test_toytown_config_runs(tmp_path):
     assert 0 <= metrics["depth/Abs Rel"] < 10
     assert 0 <= metrics["pose/AUC@30"] <= 1
     assert np.isfinite(metrics["trajectory/ate"])
+
+
+def test_teacher_weights_load_strictly(tmp_path):
+    teacher = tiny_model(kind=VGGT)
+    torch.nn.init.ones_(teacher.camera_head.embed_pose.bias)
+    torch.save({"state_dict": teacher.state_dict()}, tmp_path / "vggt.pth")
+    sizes = {"type": "VGGT", **SIZES}
+    student = tiny_model(teacher=sizes, teacher_checkpoint=str(tmp_path / "vggt.pth"))
+    student.init_weights()
+    assert (student.teacher.camera_head.embed_pose.bias == 1).all()
+    state = teacher.state_dict()
+    state.pop("camera_head.embed_pose.bias")
+    torch.save({"state_dict": state}, tmp_path / "short.pth")
+    student = tiny_model(teacher=sizes, teacher_checkpoint=str(tmp_path / "short.pth"))
+    with pytest.raises(RuntimeError, match="embed_pose.bias"):
+        student.init_weights()
