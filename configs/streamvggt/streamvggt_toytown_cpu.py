@@ -6,8 +6,8 @@
 _base_ = ["../_base_/default_runtime.py"]
 
 data_root = "data/toytown/video"
-teacher_iters = 1800  # training steps of the teacher
-student_iters = 900  # training steps of the student
+teacher_iters = 1600  # training steps of the teacher
+student_iters = 600  # training steps of the student
 num_views = 6  # frames per clip
 resolution = (112, 84)  # width and height of the images, multiples of the patch
 patch_size = 14
@@ -15,7 +15,7 @@ batch_size = 2
 lr = 5e-4
 
 max_iters = teacher_iters + student_iters
-dense_head = dict(features=48, out_channels=(48, 64, 96, 96), layers=(1, 2, 3, 4))
+dense_head = dict(features=32, out_channels=(32, 48, 64, 64), layers=(1, 2, 3, 4))
 sizes = dict(
     aggregator=dict(
         img_size=112,
@@ -96,7 +96,8 @@ param_scheduler = [
     dict(
         type="CosineRestartLR",
         by_epoch=False,
-        periods=[teacher_iters, student_iters],
+        begin=100,
+        periods=[teacher_iters - 100, student_iters],
         restart_weights=[1.0, 0.4],  # the student starts from trained weights
         eta_min_ratio=0.02,
     ),

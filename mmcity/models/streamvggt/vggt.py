@@ -246,7 +246,14 @@ class VGGT(BaseModel):
         if self.loss_module is None:
             raise ValueError("the model was built without `loss`, so it cannot train")
         predictions = split_frames(self.run(images, query_points))
-        return self.loss_module(predictions, self.targets(images, query_points, data_samples))
+        losses = self.loss_module(predictions, self.targets(images, query_points, data_samples))
+        bad = [name for name, value in losses.items() if not bool(value.isfinite())]
+        if bad:
+            raise FloatingPointError(
+                f"{', '.join(bad)} not finite; lower the learning rate or look at the data of "
+                f"{[sample.get('sequence') for sample in data_samples or []]}"
+            )
+        return losses
 
     def targets(
         self,

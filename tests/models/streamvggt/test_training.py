@@ -158,6 +158,14 @@ class TestDistillation:
         assert (points[1] == 0).all()  # too few valid pixels
 
 
+def test_a_loss_that_is_not_finite_stops_the_run():
+    model = tiny_model(kind=VGGT, loss=LOSS)
+    images = random_frames(3, batch=2)
+    images[0, 0] = torch.nan
+    with pytest.raises(FloatingPointError, match="loss_camera"):
+        model(images, ground_truth(), mode="loss")
+
+
 def test_stages():
     sizes = dict(SIZES)
     model = TeacherThenStudent(
