@@ -7,6 +7,7 @@ _base_ = ["../_base_/default_runtime.py"]
 
 data_root = "data/toytown/video"
 teacher_iters = 1600  # training steps of the teacher
+warmup_iters = 100  # of the teacher's
 student_iters = 600  # training steps of the student
 num_views = 6  # frames per clip
 resolution = (112, 84)  # width and height of the images, multiples of the patch
@@ -92,12 +93,12 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=1.0),
 )
 param_scheduler = [
-    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=100),
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=warmup_iters),
     dict(
         type="CosineRestartLR",
         by_epoch=False,
-        begin=100,
-        periods=[teacher_iters - 100, student_iters],
+        begin=warmup_iters,
+        periods=[teacher_iters - warmup_iters, student_iters],
         restart_weights=[1.0, 0.4],  # the student starts from trained weights
         eta_min_ratio=0.02,
     ),

@@ -229,6 +229,8 @@ def test_toytown_config_runs(tmp_path):
     for part in (cfg.model.teacher, cfg.model.student):
         part.update(SIZES)
     cfg.train_cfg.update(max_iters=4, val_interval=4)
+    cfg.param_scheduler[0].end = 1
+    cfg.param_scheduler[1].update(begin=1, periods=[1, 2])
     cfg.train_dataloader.dataset.quotas = [8]
     clips = cfg.train_dataloader.dataset.datasets[0]
     clips.update(data_root=str(tmp_path / "video"), num_views=3, resolutions=[(42, 28)])
