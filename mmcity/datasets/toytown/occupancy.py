@@ -24,6 +24,10 @@ _SOLID = (
 )
 
 
+#: Factor on the area of the carriageway when the largest share of a voxel is sought.
+_ROAD_SHARE = 0.8
+
+
 @dataclass(frozen=True)
 class Grid:
     """A regular grid in a frame of its own.
@@ -151,6 +155,8 @@ def voxelize(renderer: Renderer, grid: Grid, bodies: list[Body] | None = None) -
     meshes = [(renderer.world.mesh, np.eye(4))] + [(b.mesh, b.pose) for b in bodies]
     voxel, cls, area = surface_shares(meshes, grid)
     out = np.zeros(int(np.prod(grid.shape)), dtype=np.uint8)
+    # The carriageway runs on under yards and sidewalks; what lies on it is what is seen.
+    area = np.where(cls == WorldClass.ROAD, _ROAD_SHARE * area, area)
     order = np.argsort(area, kind="stable")  # the largest share is written last
     out[voxel[order]] = cls[order]
     free = np.flatnonzero(out == 0)
@@ -159,21 +165,26 @@ def voxelize(renderer: Renderer, grid: Grid, bodies: list[Body] | None = None) -
     return out.reshape(grid.shape)
 
 
+#: Of the four level rays, how many must meet the thing that lies above: rays that slip
+#: through an open door or between the meshes of two wings must not hollow a building out.
+_LEVEL_HITS = 3
+
+
 def _solid(renderer: Renderer, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Whether points (N, 3) lie inside a thing: all around them is the same instance."""
-    inside = np.ones(len(points), dtype=bool)
-    instance = np.zeros(len(points), dtype=np.int64)
-    cls = np.zeros(len(points), dtype=np.uint8)
-    directions = ((0, 0, 1), (1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0))
-    for k, direction in enumerate(directions):
-        rows = np.flatnonzero(inside)
-        d = np.broadcast_to(np.array(direction, dtype=np.float64), (len(rows), 3))
-        hits = renderer.trace(points[rows], d)
-        found, kind = renderer.instance_of(hits), renderer.class_of(hits)
-        good = hits.found & np.isin(kind, _SOLID) & (found > 0)
-        if k == 0:
-            instance[rows], cls[rows] = found, kind
-        else:
-            good &= found == instance[rows]
-        inside[rows] = good
+    """Whether points (N, 3) lie inside a thing: above and around them is the same instance."""
+
+    def look(rows: np.ndarray, direction: tuple) -> tuple[np.ndarray, np.ndarray]:
+        ray = np.broadcast_to(np.array(direction, dtype=np.float64), (len(rows), 3))
+        hits = renderer.trace(points[rows], ray)
+        kind = renderer.class_of(hits)
+        solid = hits.found & np.isin(kind, _SOLID)
+        return np.where(solid, renderer.instance_of(hits), 0), kind
+
+    above, cls = look(np.arange(len(points)), (0, 0, 1))
+    rows = np.flatnonzero(above > 0)
+    level = np.zeros(len(rows), dtype=np.int64)
+    for direction in ((1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0)):
+        level += look(rows, direction)[0] == above[rows]
+    inside = np.zeros(len(points), dtype=bool)
+    inside[rows] = level >= _LEVEL_HITS
     return inside, cls
