@@ -18,10 +18,15 @@ def free_port() -> str:
 
 @pytest.mark.slow
 @pytest.mark.ci_slow
-def test_two_processes_train_resume_and_test(run_command, tmp_path, free_port):
+@pytest.mark.parametrize("grows", [False, True], ids=["ddp", "growing"])
+def test_two_processes_train_resume_and_test(run_command, tmp_path, free_port, grows):
     env = {"PORT": free_port}
-    # Rows of a replicated parameter may not grow, each rank would draw its own.
-    options = ["custom_hooks.0.interval=1000", "sync_bn=torch"]
+    # A growing scene needs the wrapper for it; others take DistributedDataParallel.
+    options = ["sync_bn=torch"]
+    if grows:
+        options.append("model_wrapper_cfg.type=mmcity.ReplicatedScene")
+    else:
+        options.append("custom_hooks.0.interval=1000")
     train = [REPO / "tools/dist_train.sh", TOY_CONFIG, 2, "--work-dir"]
     run_command(*train, tmp_path / "one", "--cfg-options", *options, env=env)
     stop = run_command(
@@ -40,6 +45,7 @@ def test_two_processes_train_resume_and_test(run_command, tmp_path, free_port):
     assert trace(tmp_path / "one", 0)[0]["index"] != trace(tmp_path / "one", 1)[0]["index"]
     checkpoint = torch.load(tmp_path / "one" / "iter_20.pth", weights_only=True)
     assert len(checkpoint["random_states"]) == 2
+    assert checkpoint["state_dict"]["slopes"].shape == ((8, 1) if grows else (2, 1))
 
     run_command(
         REPO / "tools/dist_test.sh", TOY_CONFIG, tmp_path / "one" / "iter_20.pth", 2,

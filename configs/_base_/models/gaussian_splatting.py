@@ -21,3 +21,6 @@ model = dict(
         loss_ssim=dict(type="SSIMLoss", loss_weight=0.2),
     ),
 )
+
+# With several processes: gradients are averaged, edits of the scene follow rank 0.
+model_wrapper_cfg = dict(type="mmcity.ReplicatedScene")

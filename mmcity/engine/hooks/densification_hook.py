@@ -2,9 +2,12 @@
 
 from typing import Any
 
+import torch
+from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
+from mmcity.engine.distributed import follow_first_rank
 from mmcity.registry import HOOKS, STRATEGIES
 
 __all__ = ["DensificationHook"]
@@ -67,6 +70,7 @@ class DensificationHook(Hook):
             )
             for name, count in done.items():
                 self._done[name] = self._done.get(name, 0) + count
+            self._agree(model, optimizer, edited=any(done.values()))
         if len(model.splats) == 0:
             raise RuntimeError(
                 f"iteration {iteration}: no Gaussian is left. The images do not fit the poses, or "
@@ -77,6 +81,16 @@ class DensificationHook(Hook):
             runner.logger.info(f"{len(model.splats)} Gaussians{': ' + did if did else ''}")
             runner.message_hub.update_scalar("train/n_gaussians", len(model.splats))
             self._done = {}
+
+    def _agree(self, model, optimizer, edited: bool) -> None:
+        """Ranks saw other views and would edit differently: all take the edits of rank 0."""
+        if get_world_size() == 1:
+            return
+        device = optimizer.param_groups[0]["params"][0].device
+        flag = torch.tensor(int(edited), device=device)
+        all_reduce(flag, op="max")
+        if flag.item():
+            follow_first_rank(model, optimizer, self.strategy)
 
     def _means_lr(self, optimizer) -> float:
         for group in optimizer.param_groups:

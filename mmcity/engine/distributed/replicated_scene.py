@@ -1,0 +1,86 @@
+"""Data-parallel training of models whose parameters change size."""
+
+import torch
+import torch.distributed as dist
+from mmengine.optim import OptimWrapper
+from torch import nn
+
+from mmcity.registry import MODEL_WRAPPERS
+
+__all__ = ["ReplicatedScene", "average_gradients", "follow_first_rank"]
+
+
+@MODEL_WRAPPERS.register_module()
+class ReplicatedScene(nn.Module):
+    """Every rank holds the whole model and sees other samples; gradients are averaged.
+
+    ``DistributedDataParallel`` lays gradients into buckets of fixed size, which a scene that
+    grows breaks. Here they are averaged one by one when the optimiser steps.
+
+    Args:
+        module: The model; it has to start equal on all ranks.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def train_step(self, data, optim_wrapper: OptimWrapper) -> dict[str, torch.Tensor]:
+        """One forward and backward pass, and an update with the mean gradient of all ranks."""
+        with optim_wrapper.optim_context(self.module):
+            data = self.module.data_preprocessor(data, True)
+            losses = self.module._run_forward(data, mode="loss")
+        loss, log_vars = self.module.parse_losses(losses)
+        optim_wrapper.backward(optim_wrapper.scale_loss(loss))
+        if optim_wrapper.should_update():
+            average_gradients(optim_wrapper.optimizer)
+            optim_wrapper.step()
+            optim_wrapper.zero_grad()
+        return log_vars
+
+    def val_step(self, data) -> list:
+        """As the model's."""
+        return self.module.val_step(data)
+
+    def test_step(self, data) -> list:
+        """As the model's."""
+        return self.module.test_step(data)
+
+    def forward(self, *args, **kwargs):
+        """As the model's."""
+        return self.module(*args, **kwargs)
+
+
+def average_gradients(optimizer: torch.optim.Optimizer) -> None:
+    """Replace each gradient by its mean over the ranks, in the order of the optimiser.
+
+    A parameter without a gradient on some rank counts as zero there; one without a
+    gradient on every rank stays without.
+    """
+    world_size = dist.get_world_size()
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    if not parameters:
+        return
+    has_gradient = torch.tensor(
+        [p.grad is not None for p in parameters], dtype=torch.int32, device=parameters[0].device
+    )
+    dist.all_reduce(has_gradient, op=dist.ReduceOp.MAX)
+    for parameter, somewhere in zip(parameters, has_gradient.tolist()):
+        if somewhere:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            dist.all_reduce(parameter.grad)
+            parameter.grad /= world_size
+
+
+def follow_first_rank(*holders) -> None:
+    """Give the holders on every rank the state of those on rank 0.
+
+    Args:
+        *holders: Objects with ``state_dict`` and ``load_state_dict``, which may resize.
+    """
+    box = [[holder.state_dict() for holder in holders] if dist.get_rank() == 0 else None]
+    dist.broadcast_object_list(box, src=0)
+    if dist.get_rank() > 0:
+        for holder, state in zip(holders, box[0]):
+            holder.load_state_dict(state)
