@@ -115,11 +115,15 @@ inline void append_tiles(const Grid& grid, const RowsIn<T>& in, int64_t row, int
   const float ry = static_cast<float>(in.radii[2 * row + 1]);
   if (!(std::abs(fx) < 1e30f) || !(std::abs(fy) < 1e30f)) return;
   const float edge = static_cast<float>(grid.ts);
+  // Clamped first, then cut: numbers are not negative, and the library's floor is a slow call on
+  // baseline processors.
   const auto below = [&](float v, int64_t limit) {
-    return static_cast<int64_t>(clamp_(std::floor(v / edge), 0.0f, static_cast<float>(limit)));
+    return static_cast<int64_t>(clamp_(v / edge, 0.0f, static_cast<float>(limit)));
   };
   const auto above = [&](float v, int64_t limit) {
-    return static_cast<int64_t>(clamp_(std::ceil(v / edge), 0.0f, static_cast<float>(limit)));
+    const float cell = clamp_(v / edge, 0.0f, static_cast<float>(limit));
+    const int64_t whole = static_cast<int64_t>(cell);
+    return whole + (static_cast<float>(whole) < cell);
   };
   const int64_t x0 = below(fx - rx, grid.tw), x1 = above(fx + rx, grid.tw);
   const int64_t y0 = below(fy - ry, grid.th), y1 = above(fy + ry, grid.th);
@@ -138,8 +142,10 @@ inline void append_tiles(const Grid& grid, const RowsIn<T>& in, int64_t row, int
       const T lo = (x + left - (ts - T(0.5))) * inverse - T(1e-6);
       const T hi = (x + right - T(0.5)) * inverse + T(1e-6);
       const T least = static_cast<T>(x0), most = static_cast<T>(x1);
-      begin = static_cast<int64_t>(clamp_(std::ceil(lo), least, most));
-      end = static_cast<int64_t>(clamp_(std::floor(hi) + T(1), least, most));
+      const T first = clamp_(lo, least, most);
+      begin = static_cast<int64_t>(first);
+      begin += static_cast<T>(begin) < first;
+      end = hi < least ? x0 : static_cast<int64_t>(min_(hi, most - T(0.5))) + 1;
     }
     for (int64_t tx = begin; tx < end; ++tx) {
       const int64_t tile = ty * grid.tw + tx;
