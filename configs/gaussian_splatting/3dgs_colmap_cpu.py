@@ -13,9 +13,7 @@ model = dict(
     sh_degree_interval=1000,
     init=dict(opacity=0.5, scale_factor=1.0),
     # A smooth sky fills what no Gaussian explains, also where no training view looked.
-    renderer=dict(
-        background=dict(_delete_=True, type="SphericalHarmonicsBackground", degree=3)
-    ),
+    renderer=dict(background=dict(_delete_=True, type="SphericalHarmonicsBackground", degree=3)),
     # Exposure differs between photographs; an unseen one gets that of the training ones
     # before and after it ("neighbours"). For captures in no order take "mean".
     exposure=dict(type="AffineExposure", test_exposure="neighbours", regularization=0.1),

@@ -184,7 +184,8 @@ def test_default_strategy_averages_over_the_views_that_saw_a_gaussian():
     strategy = DefaultStrategy(refine_start=100)
     gradient = torch.tensor([[0.02, 0.0], [0.02, 0.0]])
     for visible in ([1, 1], [1, 0]):
-        meta = meta_with_gradient(splats, gradient, visible=torch.tensor(visible))
+        seen = torch.tensor(visible)
+        meta = meta_with_gradient(splats, gradient * seen[:, None], visible=seen)
         strategy.step(splats, optimizer, 1, [meta], scene_extent=1.0, means_lr=0)
     assert strategy.grad2d.tolist() == pytest.approx([2.0, 1.0])
     assert strategy.count.tolist() == [2, 1]

@@ -72,8 +72,8 @@ def test_a_hundred_iterations_raise_the_psnr_of_unseen_views(trained):
     _, start, end = trained
     assert end["test/n_images"] == 3
     assert end["test/size"] == "96x72"
-    assert end["test/psnr"] > 16.5
-    assert end["test/psnr"] > start["test/psnr"] + 2
+    assert end["test/psnr"] > 18.5
+    assert end["test/psnr"] > start["test/psnr"] + 1
 
 
 def test_dumped_results_hold_what_the_metric_scored(trained):
@@ -102,8 +102,9 @@ def test_dumped_ply_and_checkpoint_render_the_same(trained, tmp_path):
     from_checkpoint = SceneRenderer(cfg, work_dir / "iter_100.pth", device="cpu")
     cameras = from_checkpoint.training_cameras[:1]
     from_ply = SceneRenderer(cfg, work_dir / "scene.ply", device="cpu")
-    # The PLY holds all degrees of the harmonics; after 100 iterations degree 0 is in use,
-    # and the higher ones are still zero.
+    # A PLY holds the Gaussians, not the sky. It holds all degrees of the harmonics; after 100
+    # iterations degree 0 is in use, and the higher ones are still zero.
+    from_ply.model.renderer.load_state_dict(from_checkpoint.model.renderer.state_dict())
     first, second = from_checkpoint(cameras)["rgb"][0], from_ply(cameras)["rgb"][0]
     assert torch.allclose(first, second, atol=2e-4)
     assert len(read_gaussians_ply(work_dir / "scene.ply")) == len(from_checkpoint.model.splats)

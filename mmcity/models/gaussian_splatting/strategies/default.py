@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from mmcity.registry import STRATEGIES
+from mmcity_ops import accumulate_densify_stats
 
 from ..splats import SplatParameters
 from .base import Strategy
@@ -127,22 +128,17 @@ class DefaultStrategy(Strategy):
         if len(self.grad2d) != len(splats):
             self.grad2d = splats.means.new_zeros(len(splats))
             self.count = torch.zeros_like(self.grad2d)
+        name = "absgrad_norm" if self.absgrad else "grad2d_norm"
         for meta in render_meta:
-            means2d = meta["means2d"]
-            gradient = means2d.absgrad if self.absgrad else means2d.grad
-            if gradient is None:  # nothing was visible
+            if meta["means2d"].grad is None:  # nothing was visible
                 continue
-            half = gradient.new_tensor([meta["width"] / 2, meta["height"] / 2])
+            zeros = torch.zeros_like(self.count)
+            stats = {key: zeros.clone() for key in (name, "count", "max_radius")}
+            stats = accumulate_densify_stats(stats, meta)
             # The loss is a mean over the views: undo that, so that thresholds do not
             # depend on the batch size.
-            norms = (gradient * half).norm(dim=-1) * meta["n_views"]  # (nnz,) or (C, N)
-            seen = (meta["radii"] > 0).all(dim=-1)
-            if meta.get("gaussian_ids") is not None:
-                rows = meta["gaussian_ids"][seen]
-            else:
-                rows = seen.nonzero()[..., -1]
-            self.grad2d.index_add_(0, rows, norms[seen])
-            self.count.index_add_(0, rows, torch.ones_like(norms[seen]))
+            self.grad2d += stats[name] * meta["n_views"]
+            self.count += stats["count"]
 
     def _grow(
         self, splats: SplatParameters, optimizer: Optimizer, iteration: int, scene_extent: float
