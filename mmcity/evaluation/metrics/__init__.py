@@ -1,5 +1,6 @@
 from .camera_pose import RelativePoseMetric, TrajectoryMetric
 from .image_quality import ImageQualityMetric
+from .localization import PoseMetric
 from .occ_iou import OccIoU
 from .occ_metric import OccMetric
 from .reconstruction import ReconstructionMetric
@@ -10,6 +11,7 @@ __all__ = [
     "OccIoU",
     "OccMetric",
     "ReconstructionMetric",
+    "PoseMetric",
     "RelativePoseMetric",
     "SequenceDepthMetric",
     "TrajectoryMetric",

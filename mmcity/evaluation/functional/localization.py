@@ -1,0 +1,68 @@
+"""Errors of single estimated camera poses."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmcity.structures.geometry import rotation_angle
+
+__all__ = ["DEFAULT_THRESHOLDS", "localization_errors", "summarize_localization"]
+
+#: Metres and degrees of the usual recall tables: indoor, then outdoor.
+DEFAULT_THRESHOLDS = (
+    (0.01, 1.0),
+    (0.02, 2.0),
+    (0.05, 5.0),
+    (0.1, 5.0),
+    (0.25, 2.0),
+    (0.5, 5.0),
+    (5.0, 10.0),
+)
+
+
+def localization_errors(poses: Tensor, gt_poses: Tensor) -> tuple[Tensor, Tensor]:
+    """Distance of centres and angle of rotations.
+
+    Args:
+        poses (Tensor): ``(N, 3, 4)`` or ``(N, 4, 4)``, camera to world.
+        gt_poses (Tensor): The same.
+
+    Returns:
+        tuple[Tensor, Tensor]: Scene units and degrees, ``(N,)`` float64.
+    """
+    poses, gt_poses = poses.double(), gt_poses.double()
+    distance = (poses[..., :3, 3] - gt_poses[..., :3, 3]).norm(dim=-1)
+    angle = rotation_angle(gt_poses[..., :3, :3], poses[..., :3, :3])
+    return distance, torch.rad2deg(angle)
+
+
+def summarize_localization(
+    translation: Tensor,
+    rotation: Tensor,
+    thresholds: Sequence[tuple[float, float]] = DEFAULT_THRESHOLDS,
+) -> dict[str, float]:
+    """Median, mean, extremes, and the share of queries below pairs of thresholds.
+
+    A query that was not localised has infinite errors: it counts against every recall and
+    pulls the median, while means and extremes are then infinite.
+
+    Args:
+        translation (Tensor): ``(N,)`` metres (or scene units).
+        rotation (Tensor): ``(N,)`` degrees.
+        thresholds (Sequence): Pairs of metres and degrees.
+    """
+    if not len(translation):
+        raise ValueError("expected the errors of at least one query, got none")
+    out = {}
+    for name, errors in (("trans", translation), ("rot", rotation)):
+        values = errors.double().cpu().numpy()
+        out[f"median_{name}"] = float(np.median(values))
+        out[f"mean_{name}"] = float(values.mean())
+        out[f"max_{name}"] = float(values.max())
+        out[f"min_{name}"] = float(values.min())
+    for metres, degrees in thresholds:
+        below = (translation < metres) & (rotation < degrees)
+        out[f"recall_{metres:g}m_{degrees:g}deg"] = float(below.double().mean())
+    return out

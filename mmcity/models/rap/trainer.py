@@ -1,0 +1,200 @@
+"""Training of the pose network against a discriminator, and its prediction."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapperDict
+from torch import Tensor
+
+from mmcity.registry import MODELS
+from mmcity.structures import Cameras, LocalizationDataSample
+from mmcity.structures.geometry import se3_from_rt, se3_inverse
+
+from .discriminator import lsgan_discriminator_loss
+from .synthetic_views import SyntheticViews
+
+__all__ = ["RAPTrainer", "poses_to_viewmats", "viewmats_to_poses"]
+
+
+def viewmats_to_poses(viewmats: Tensor) -> Tensor:
+    """``(..., 12)`` camera-to-world rows of world-to-camera matrices ``(..., 4, 4)``."""
+    return se3_inverse(viewmats)[..., :3, :].flatten(-2)
+
+
+def poses_to_viewmats(poses: Tensor) -> Tensor:
+    """World-to-camera matrices ``(..., 4, 4)`` of poses ``(..., 12)``."""
+    top = poses.unflatten(-1, (3, 4))
+    return se3_inverse(se3_from_rt(top[..., :3], top[..., 3]))
+
+
+@MODELS.register_module()
+class RAPTrainer(BaseModel):
+    """Pose regression from one image, trained on photographs, their renders and new views.
+
+    A step follows Li et al. (2024): the discriminator learns to tell features of photographs
+    from those of renders; then the pose network learns poses of both and of perturbed
+    renders, pulls both features together and deceives the discriminator. The optimisers are
+    an ``OptimWrapperDict`` with ``network`` and ``discriminator`` (without discriminator:
+    ``network`` alone, or a plain wrapper).
+
+    Renders come from ``views``, which a hook fills; samples find theirs by their meta value
+    ``index``. Without renders, training uses photographs alone.
+
+    Args:
+        network (dict): Config of the pose network. Defaults to ``RAPNet``.
+        discriminator (dict, optional): Config of the discriminator, None for none.
+        objective (dict, optional): Config of the losses. Defaults to ``JointObjective``.
+        use_rendered (bool): Train with the renders at the poses of the photographs. Defaults
+            to True.
+        use_perturbed (bool): Train with renders at perturbed poses. Defaults to True.
+        check_intrinsics (bool): Refuse images whose focal length over width differs by more
+            than 1 %, since regression learns it with the poses. Defaults to True.
+        data_preprocessor (dict, optional): Defaults to ``LocalizationPreprocessor``.
+        init_cfg (dict, optional): See mmengine.
+    """
+
+    def __init__(
+        self,
+        network: dict | None = None,
+        discriminator: dict | None = None,
+        objective: dict | None = None,
+        use_rendered: bool = True,
+        use_perturbed: bool = True,
+        check_intrinsics: bool = True,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(
+            MODELS.build(data_preprocessor or dict(type="LocalizationPreprocessor")), init_cfg
+        )
+        if discriminator is not None and not use_rendered:
+            raise ValueError("a discriminator compares photographs with renders: use_rendered")
+        self.network = MODELS.build(network or dict(type="RAPNet"))
+        self.discriminator = None if discriminator is None else MODELS.build(discriminator)
+        self.objective = MODELS.build(objective or dict(type="JointObjective"))
+        self.use_rendered, self.use_perturbed = use_rendered, use_perturbed
+        self.check_intrinsics = check_intrinsics
+        self.views = SyntheticViews()
+        #: Focal length over width of the first training image, which all others must share.
+        self.register_buffer("focal_ratio", torch.zeros(()))
+
+    # ---- mmengine's contract
+
+    def forward(
+        self,
+        inputs: Tensor,
+        data_samples: Sequence[LocalizationDataSample] | None = None,
+        mode: str = "tensor",
+    ) -> Any:
+        """Poses, losses or samples with ``pred_camera``.
+
+        Args:
+            inputs (Tensor): ``(B, 3, h, w)``, normalised.
+            data_samples (Sequence, optional): Samples with ``camera``.
+            mode (str): ``tensor`` gives poses ``(B, 12)``, ``loss`` the losses of photographs
+                alone, ``predict`` the samples.
+        """
+        if mode == "tensor":
+            return self.network(inputs)
+        if mode == "predict":
+            return self.predict(inputs, data_samples)
+        if mode == "loss":
+            poses = self.network(inputs)
+            return self.objective(poses, self.gt_poses(data_samples, poses.device))
+        raise ValueError(f"mode must be 'loss', 'predict' or 'tensor', received '{mode}'")
+
+    @torch.no_grad()
+    def predict(
+        self, inputs: Tensor, data_samples: Sequence[LocalizationDataSample]
+    ) -> list[LocalizationDataSample]:
+        """Fill ``pred_camera`` with the regressed pose, at the sample's own intrinsics."""
+        self._check_focal(data_samples)
+        viewmats = poses_to_viewmats(self.network(inputs)).cpu()
+        for sample, viewmat in zip(data_samples, viewmats):
+            camera = sample.camera
+            sample.pred_camera = Cameras(
+                camera.Ks.cpu(), viewmat[None], camera.widths.cpu(), camera.heights.cpu(),
+                validate=False,
+            )  # fmt: skip
+        return list(data_samples)
+
+    @staticmethod
+    def gt_poses(data_samples: Sequence[LocalizationDataSample], device=None) -> Tensor:
+        """True poses ``(B, 12)``."""
+        viewmats = torch.cat([sample.camera.viewmats for sample in data_samples])
+        return viewmats_to_poses(viewmats.double()).float().to(device)
+
+    def _check_focal(self, data_samples: Sequence[LocalizationDataSample]) -> None:
+        if not self.check_intrinsics:
+            return
+        for sample in data_samples:
+            camera = sample.camera
+            ratio = float(camera.Ks[0, 0, 0] / camera.widths[0])
+            if float(self.focal_ratio) == 0:
+                self.focal_ratio.fill_(ratio)
+            if abs(ratio / float(self.focal_ratio) - 1) > 0.01:
+                raise ValueError(
+                    f"{sample.get('img_name', 'an image')}: focal length over width {ratio:.4f}, "
+                    f"expected {float(self.focal_ratio):.4f} as in training: pose regression "
+                    "learns one camera. What to do: resize or crop the image to that field of "
+                    "view, localise by refinement, or set check_intrinsics=False"
+                )
+
+    # ---- one step of two optimisers
+
+    def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, Tensor]:
+        """Update the discriminator, then the pose network."""
+        data = self.data_preprocessor(data, True)
+        images, samples = data["inputs"], data["data_samples"]
+        self._check_focal(samples)
+        wrapper = optim_wrapper
+        if isinstance(optim_wrapper, OptimWrapperDict):
+            wrapper = optim_wrapper["network"]
+        rows = [sample.metainfo.get("index") for sample in samples]
+        gt_poses = self.gt_poses(samples, images.device)
+        rendered = self._views("rendered", rows, images) if self.use_rendered else None
+        perturbed = self._views("perturbed", rows, images) if self.use_perturbed else None
+        log: dict[str, Tensor] = {}
+        with wrapper.optim_context(self):
+            if rendered is None:
+                poses, features = self.network(images), None
+            else:
+                both = torch.cat([images, rendered])
+                poses, stacked = self.network.forward_with_features(both)
+                features = stacked.chunk(2, dim=1)
+        if features is not None and self.discriminator is not None:
+            log["loss_discriminator"] = self._train_discriminator(features, optim_wrapper)
+        with wrapper.optim_context(self):
+            terms = {}
+            if features is not None:
+                terms.update(real=features[0], rendered=features[1])
+                if self.discriminator is not None:
+                    terms["scores"] = self.discriminator(features[1])
+            if perturbed is not None:
+                targets = self.views.perturbed_poses[rows].to(gt_poses)
+                terms["perturbed"] = (self.network(perturbed), targets)
+            losses = self.objective(poses, gt_poses, **terms)
+            total = sum(losses.values())
+        wrapper.update_params(total)
+        log.update(losses, loss=total)
+        return {name: value.detach() for name, value in log.items()}
+
+    def _train_discriminator(self, features: tuple, optim_wrapper: OptimWrapperDict) -> Tensor:
+        wrapper = optim_wrapper["discriminator"]
+        real, rendered = (part.detach() for part in features)
+        # What the generator's loss left of the last step is not meant for this one.
+        wrapper.zero_grad()
+        with wrapper.optim_context(self):
+            loss = lsgan_discriminator_loss(self.discriminator(real), self.discriminator(rendered))
+        wrapper.update_params(loss)
+        return loss
+
+    def _views(self, kind: str, rows: list, like: Tensor) -> Tensor | None:
+        if not self.views.has(kind):
+            return None
+        if any(row is None for row in rows):
+            raise ValueError("samples need the meta value 'index' to find their renders")
+        pixels = self.views.get(kind, rows).to(like.device)
+        return self.data_preprocessor.normalize(pixels).to(like.dtype)

@@ -1,0 +1,515 @@
+"""RAP against recorded vectors of the published system."""
+
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+import torch
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+
+from mmcity.datasets.transforms.posed_images import target_size
+from mmcity.engine.optim import ExponentialDecayLR
+from mmcity.evaluation.functional.localization import localization_errors, summarize_localization
+from mmcity.models.rap import (
+    BRISQUE,
+    AppearanceModel,
+    FeatureDiscriminator,
+    FeatureMSELoss,
+    GeometricPoseLoss,
+    HardTripletLoss,
+    JointObjective,
+    NTXentLoss,
+    PosePerturber,
+    RAPNet,
+    RAPTrainer,
+    VICRegLoss,
+)
+from mmcity.models.rap.checkpoint_keys import to_published
+from mmcity.models.rap.deblurring import bezier_motion, linear_motion, spline_motion
+from mmcity.models.rap.discriminator import lsgan_discriminator_loss, lsgan_generator_loss
+from mmcity.models.rap.feature_losses import hardest_case
+from mmcity.models.rap.perturbation import far_from_validation
+from mmcity.models.rap.quality import brisque_features, mscn_map
+from mmcity.models.rap.trainer import poses_to_viewmats
+from mmcity.structures import Cameras, LocalizationDataSample
+from mmcity.structures.geometry import (
+    rotation_6d_to_rotmat,
+    rotmat_to_quat,
+    se3_exp,
+)
+from tests.conftest import golden_dir
+from tests.parity.rap_weights import (
+    base_seed,
+    generated_input,
+    generated_weights,
+    load,
+    load_published,
+    network_options,
+)
+
+
+@pytest.fixture(scope="module")
+def folder():
+    return golden_dir("rap")
+
+
+def tensor(value) -> torch.Tensor:
+    return torch.from_numpy(np.array(value))
+
+
+def close(actual, expected, rtol=1e-4, atol=1e-4):
+    expected = tensor(expected) if not isinstance(expected, torch.Tensor) else expected
+    torch.testing.assert_close(
+        torch.as_tensor(actual).detach().to(expected.dtype), expected, rtol=rtol, atol=atol
+    )
+
+
+def stats(x: torch.Tensor) -> torch.Tensor:
+    x = x.detach().double()
+    return torch.stack([x.mean(), x.std(), x.abs().sum()])
+
+
+# ---------------------------------------------------------------- pose network
+
+
+@pytest.fixture(scope="module")
+def full_size(folder):
+    keys = json.loads((folder / "rapnet_b0_state_dict_keys.json").read_text())
+    network = RAPNet().eval()
+    unused = load_published(network, generated_weights(keys, base_seed(folder)))
+    return network, keys, unused
+
+
+def test_full_size_names_and_shapes(full_size):
+    network, keys, unused = full_size
+    published = to_published(network.state_dict())
+    own = {published[k]: list(v.shape) for k, v in network.state_dict().items()}
+    assert own | {k: keys[k][0] for k in unused} == {k: v[0] for k, v in keys.items()}
+    assert all(k.startswith("backbone.0.body.") for k in unused)
+
+
+def test_full_size_forward(folder, full_size):
+    network, _, _ = full_size
+    want = load(folder / "rapnet_b0_forward.npz")
+    size = tuple(int(s) for s in want["hw"])
+    images = generated_input("rapnet_true_input", (2, 3, *size), base_seed(folder))
+    with torch.no_grad():
+        levels = network.backbone(images)
+        poses, features = network.poses(levels), network.adapt(levels)
+    close(poses, want["pose"], atol=1e-3)
+    close(network(images[:1]), want["pose"][:1], atol=1e-3)
+    for row, name in enumerate(("target", "rendered")):
+        half = features[:, row : row + 1]
+        assert list(half.shape) == want["feat_target_shape"].tolist()
+        close(half[:, :, ::16, ::4, ::4], want[f"feat_{name}_sub"], atol=1e-3)
+        close(stats(half), want[f"feat_{name}_stats"], rtol=1e-3)
+    assert list(features.shape) == want["single_stream_shape"].tolist()
+    for stride, name in ((16, "red4"), (8, "red3")):
+        assert list(levels[stride].shape) == want[f"{name}_shape"].tolist()
+        close(levels[stride][:, ::8, ::2, ::2] if stride == 16 else levels[8][:, ::8, ::4, ::4],
+              want[f"{name}_sub"], atol=1e-3)  # fmt: skip
+        close(stats(levels[stride]), want[f"{name}_stats"], rtol=1e-3)
+    token, positions = network.positions(*levels[16].shape[-2:])
+    close(token[0], want["pos_token"])
+    maps = positions.T.unflatten(1, levels[16].shape[-2:])
+    close(maps[::8, ::2, ::2], want["pos_t_sub"])
+
+
+def test_narrow_network_and_its_gradients(folder):
+    spec = json.loads((folder / "rapnet_tiny.json").read_text())
+    want = load(folder / "rapnet_tiny_forward.npz")
+    weights = torch.load(folder / "rapnet_tiny_state_dict_fp16.pt", weights_only=True)
+    weights = {k: v.float() if v.is_floating_point() else v for k, v in weights.items()}
+    options = network_options(spec["config"], spec["width_coefficient"])
+    network = RAPNet(**options, freeze_batch_norm=False).eval()
+    load_published(network, weights)
+    strides = {f"reduction_{k}": 2**k for k in range(1, 5)}
+    assert {n: network.backbone.channels[s] for n, s in strides.items()} == {
+        n: spec["channels"][n] for n in strides
+    }
+
+    poses, features = network.forward_with_features(tensor(want["x"]))
+    real, rendered = features.chunk(2, dim=1)
+    close(poses, want["pose"])
+    close(real[:, :, ::8], tensor(want["feat_target"]).float(), atol=2e-3, rtol=2e-3)
+    close(rendered[:, :, ::8], tensor(want["feat_rendered"]).float(), atol=2e-3, rtol=2e-3)
+    close(stats(real)[:2], want["feat_target_stats"])
+
+    config = spec["config"]
+    loss = GeometricPoseLoss(config["loss_learnable"], False, config["loss_norm"], config["s_x"],
+                             config["s_q"])  # fmt: skip
+    pose_loss = loss(poses, tensor(want["gt"]))
+    feature_loss = VICRegLoss()(real, rendered)
+    close(pose_loss, want["pose_loss"])
+    close(feature_loss, want["vicreg"])
+    (pose_loss + feature_loss).backward()
+    names = to_published(dict(network.named_parameters()))
+    gradients = {names[k]: p.grad for k, p in network.named_parameters() if p.grad is not None}
+    norms = {k: v for k, v in spec["grad_l2_norm"].items() if v is not None}
+    assert set(gradients) == set(norms)
+    worst = max(norms.values())
+    for key, norm in norms.items():
+        # Biases before a normalisation have no gradient but rounding.
+        assert float(gradients[key].norm()) == pytest.approx(norm, rel=1e-3, abs=1e-7 * worst), key
+    for key in (k for k in want if k.startswith("grad__")):
+        name = key.removeprefix("grad__").replace("___", "\0_").replace("__", ".")
+        got = gradients[name.replace("\0", ".")]
+        error = (got - tensor(want[key])).norm() / tensor(want[key]).norm()
+        assert error < 1e-3, key
+
+
+# ---------------------------------------------------------------- losses
+
+
+def test_rotation_of_six_numbers(folder):
+    want = load(folder / "losses.npz")
+    got = rotation_6d_to_rotmat(tensor(want["ortho6d"]))
+    assert got.isfinite().all()
+    keep = torch.ones(len(got), dtype=torch.bool)
+    keep[3] = False  # parallel vectors: only finiteness is meaningful
+    close(got[keep], tensor(want["matrix"])[keep], atol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["learn", "fixed"])
+@pytest.mark.parametrize("norm", [1, 2])
+def test_pose_loss(folder, form, norm):
+    want = load(folder / "losses.npz")
+    s_x, s_q = (-3.0, -6.5) if form == "learn" else (1.0, 250.0)
+    loss = GeometricPoseLoss(form == "learn", form == "learn", norm, s_x, s_q)
+    poses = tensor(want["est"]).requires_grad_()
+    value = loss(poses, tensor(want["gt"]))
+    value.backward()
+    close(value, want[f"{form}_l{norm}_loss"], rtol=1e-5)
+    close(poses.grad, want[f"{form}_l{norm}_gest"], rtol=1e-4)
+    if form == "learn":
+        close(loss.s_x.grad, want[f"learn_l{norm}_gsx"], rtol=1e-5)
+        close(loss.s_q.grad, want[f"learn_l{norm}_gsq"], rtol=1e-5)
+
+
+FEATURE_LOSSES = {
+    "vicreg": VICRegLoss(),
+    "ntxent": NTXentLoss(),
+    "triplet1": HardTripletLoss(1.0),
+    "triplet_half": HardTripletLoss(0.5),
+    "mse": FeatureMSELoss(),
+}
+
+
+@pytest.mark.parametrize("name", FEATURE_LOSSES)
+def test_feature_loss(folder, name):
+    want = load(folder / "losses.npz")
+    # The recorded pair is (rendered, real).
+    first, second = (tensor(want[k]).double().requires_grad_() for k in ("f1", "f2"))
+    value = FEATURE_LOSSES[name](second, first)
+    value.backward()
+    close(value, want[name], rtol=1e-5, atol=1e-5)
+    for grad, key in ((first.grad, "g1"), (second.grad, "g2")):
+        assert float(grad.norm()) == pytest.approx(float(want[f"{name}_{key}_norm"]), rel=1e-4)
+
+
+@pytest.mark.parametrize("case", range(4))
+def test_hardest_negative(folder, case):
+    want = load(folder / "losses.npz")
+    first, second = tensor(want[f"trip{case}_f1"]), tensor(want[f"trip{case}_f2"])
+    assert hardest_case(first, second) == int(want[f"trip{case}_case"])
+    close(HardTripletLoss()(second, first), want[f"trip{case}_loss"], rtol=1e-5)
+
+
+def test_discriminator(folder):
+    want = load(folder / "discriminator.npz")
+    keys = json.loads((folder / "discriminator_state_dict_keys.json").read_text())
+    seed = base_seed(folder)
+    size = tuple(int(s) for s in want["hw"])
+    features = generated_input("disc", (len(want["out_eval"]), 128, *size), seed).requires_grad_()
+    net = FeatureDiscriminator(dropout=0.0)
+    net.load_state_dict(generated_weights(keys, seed + 2))
+    assert {k: list(v.shape) for k, v in net.state_dict().items()} == {
+        k: v[0] for k, v in keys.items()
+    }
+    with torch.no_grad():
+        close(net.eval()(features), want["out_eval"])
+        assert list(net.model(features).shape) == want["conv_shape"].tolist()
+        large = FeatureDiscriminator(large=True).eval()
+        assert list(large.model(features).shape) == want["conv_shape_large"].tolist()
+    scores = net.train()(features)
+    loss = lsgan_generator_loss(scores)
+    loss.backward()
+    close(scores, want["out_train_nodrop"])
+    close(loss, want["loss_gen_train"])
+    assert float(features.grad.norm()) == pytest.approx(float(want["grad_x_norm"]), rel=1e-4)
+    close(features.grad[:, ::32, ::8, ::8], want["grad_x_sub"], atol=1e-6)
+    for key in (k for k in want if k.startswith("model__")):
+        close(net.state_dict()[key.replace("__", ".", 2)], want[key], atol=1e-5)
+
+
+def test_joint_objective(folder):
+    want = {k: tensor(v) for k, v in load(folder / "joint_objective.npz").items()}
+    objective = JointObjective(weights=(1, 1, 1, 0.7))
+    terms = objective(
+        want["est"],
+        want["gt"],
+        real=want["feat_t"],
+        rendered=want["feat_r"],
+        scores=want["d_gen"],
+        perturbed=(want["est_pert"], want["gt_pert"]),
+    )
+    close(terms["loss_pose"], want["loss_pose"], rtol=1e-5)
+    close(terms["loss_feature"], want["loss_feature"], rtol=1e-5)
+    close(terms["loss_pose_perturbed"], want["loss_pose_pert"], rtol=1e-5)
+    close(terms["loss_generator"], 0.7 * want["loss_gen"], rtol=1e-5)
+    close(sum(terms.values()), want["total"], rtol=1e-5)
+    close(lsgan_discriminator_loss(want["d_real"], want["d_fake"]), want["loss_disc"], rtol=1e-5)
+
+
+# ---------------------------------------------------------------- view synthesis
+
+
+@pytest.mark.parametrize("sampler", ["euler", "xz", "uniform", "uniform_sphere"])
+def test_pose_sampler(folder, sampler):
+    want = load(folder / "perturb.npz")
+    translation, degrees = want[f"{sampler}_range"]
+    perturber = PosePerturber(translation, degrees, sampler, frame="world_origin")
+    for row, pose in enumerate(want["poses"]):
+        draws = perturber.draw(np.random.RandomState(700 + row))
+        np.testing.assert_allclose(draws, want[f"{sampler}_draws"][row], atol=1e-12)
+        got = perturber.apply(pose, draws)
+        np.testing.assert_allclose(got, want[f"{sampler}_out"][row], atol=1e-6)
+
+
+def test_clamping_and_filter(folder):
+    want = load(folder / "perturb.npz")
+    perturber = PosePerturber(1.5, 4, frame="world_origin", d_max=float(want["bbox_dmax"]))
+    perturber.fit_bounds(want["poses"][:, :, 3])
+    low, high = perturber.bounds + np.array([[-1.0], [1.0]]) * perturber.d_max
+    np.testing.assert_allclose(low, want["bbox_min"], atol=1e-6)
+    np.testing.assert_allclose(high, want["bbox_max"], atol=1e-6)
+    rng = np.random.RandomState(int(want["clamped_seed"]))
+    got = np.stack([perturber(pose, rng) for pose in want["poses"]])
+    np.testing.assert_allclose(got, want["clamped_out"], atol=1e-6)
+    rows = far_from_validation(want["filter_train"], want["filter_val"], *want["filter_args"])
+    assert rows.tolist() == want["filter_idx"].tolist()
+
+
+def test_brisque_features(folder):
+    want = load(folder / "brisque.npz")
+    images = tensor(want["images_float"]).float().permute(0, 3, 1, 2)
+    np.testing.assert_allclose(brisque_features(images), want["features36"], atol=2e-3, rtol=2e-3)
+    gray = torch.einsum("bchw,c->bhw", images, torch.tensor([0.2125, 0.7154, 0.0721]))
+    close(mscn_map(gray)[:, ::8, ::8], want["mscn_sub"], atol=4e-3)
+
+
+def test_brisque_scores(folder):
+    if importlib.util.find_spec("brisque") is None:
+        pytest.skip("the model file comes with the brisque package, which is not installed")
+    want = load(folder / "brisque.npz")
+    scores = BRISQUE()(tensor(want["images_float"]).float().permute(0, 3, 1, 2))
+    np.testing.assert_allclose(scores, want["scores"], atol=0.5)
+    assert scores.argsort().tolist() == want["scores"].argsort().tolist()
+
+
+# ---------------------------------------------------------------- evaluation
+
+
+def test_pose_errors(folder):
+    want = load(folder / "metrics.npz")
+    truth, poses = tensor(want["gt"]), tensor(want["est"])
+    translation, rotation = localization_errors(poses, truth)
+    close(translation, want["err_t"], atol=1e-6)
+    # The recorded angles have a floor of 0.008 degrees.
+    close(rotation, want["err_r_deg"], atol=0.02, rtol=1e-3)
+    assert rotation[0] < 1e-6 and float(rotation[1]) == pytest.approx(180, abs=1e-3)
+    single = localization_errors(poses.float(), truth)
+    close(single[0], want["err_t_f32est"], atol=1e-6)
+    close(single[1], want["err_r_f32est"], atol=0.02, rtol=1e-3)
+    summary = summarize_localization(translation, rotation)
+    for name in ("median", "mean", "max", "min"):
+        recorded = want["med" if name == "median" else name]
+        assert summary[f"{name}_trans"] == pytest.approx(recorded[0], abs=1e-6)
+        assert summary[f"{name}_rot"] == pytest.approx(recorded[1], abs=0.02)
+    assert summary["recall_0.05m_5deg"] == pytest.approx(float(want["suc5_rate"]))
+    assert summary["recall_0.02m_2deg"] == pytest.approx(float(want["suc2_rate"]))
+    assert round(summary["recall_0.05m_5deg"] * len(truth)) == int(want["suc5"])
+    mse = (poses.flatten(1) - truth.flatten(1)).square().mean()
+    close(mse, want["val_mse12"], rtol=1e-5)
+    quats, recorded = rotmat_to_quat(truth[:, :, :3]), tensor(want["quat_wxyz_gt"])
+    close((quats * recorded).sum(-1).abs(), torch.ones(len(quats)).double(), atol=1e-6)
+
+
+# ---------------------------------------------------------------- appearance and motion
+
+
+@pytest.mark.parametrize("kind", ["eval", "single_image"])
+def test_appearance(folder, kind):
+    want = {k: tensor(v) for k, v in load(folder / "appearance.npz").items()}
+    keys = json.loads((folder / "appearance_state_dict_keys.json").read_text())
+    seed = base_seed(folder)
+    model = AppearanceModel(map_generator=dict(type="AppearanceMapGenerator",
+                                               batch_norm_eval=False)).eval()  # fmt: skip
+    parts = {name: table for name, table in keys.items()}
+    model.map_generator.load_state_dict(generated_weights(parts["map_generator"], seed + 3))
+    model.color_net.load_state_dict(generated_weights(parts["color_net"], seed + 4))
+    suffix = ""
+    if kind == "single_image":
+        model.map_generator.train()
+        suffix = "_trainbn"
+    with torch.no_grad():
+        maps = model.map_generator(want["image"])
+        assert list(maps.shape) == want["feature_maps_shape"].tolist()
+        close(maps[:, :, ::8, ::8], want[f"feature_maps_sub{suffix}"])
+        scene = want["xyz"], want["box_coord"], want["K"], want["w2c"]
+        if suffix:  # running statistics moved, the output of train mode does not see them
+            appearance, valid = model.appearance(want["image"], *scene)
+        else:
+            appearance, valid = model.appearance(want["image"], *scene)
+            close(appearance[::4, :32], want["sampled"])
+            close(appearance[::4, 32:], want["projected"])
+            assert torch.equal(valid, want["proj_mask"])
+        center = want["cam_center"]
+        blends = (1.0,) if suffix else (0.0, 1.0, 1.7)
+        for blend in blends:
+            codes = model.color_net.encode(want["xyz"], appearance, want["f_intr"], blend)
+            close(model.colors(codes, want["xyz"], center), want[f"colors_w{blend}{suffix}"])
+            close(model.color_net.decode(codes, want["view_dir"]), want[f"colors_w{blend}{suffix}"])
+        if not suffix:
+            codes = model.color_net.encode(want["xyz"], appearance, want["f_intr"], 1.0)
+            other = model.color_net.decode(codes, want["view_dir2"])
+            close(other, want["colors_cached_dir2"])
+            close(model.box_loss(want["box_coord"]), want["box_coord_loss"], atol=1e-7)
+
+
+MOTIONS = {"linear": linear_motion, "spline": spline_motion, "bezier": bezier_motion}
+
+
+@pytest.mark.parametrize("name", MOTIONS)
+def test_exposure_motion(folder, name):
+    want = load(folder / "trajectory_camera.npz")
+    control = tensor(want[f"{name}_ctrl"])
+    control = control.double() if want[name].dtype == np.float64 else control
+    got = torch.stack([MOTIONS[name](control, alpha) for alpha in want["alphas"]])
+    close(got, want[name], atol=1e-5)
+
+
+def test_exposure_at_rest_and_rigid_motion(folder):
+    want = load(folder / "trajectory_camera.npz")
+    zero = torch.zeros(2, 6)
+    close(torch.stack([linear_motion(zero, a) for a in want["alphas"]]), want["linear_zero"],
+          atol=1e-5)  # fmt: skip
+    close(se3_exp(tensor(want["SE3_exp_in"])), want["SE3_exp_out"], atol=1e-6)
+
+
+RATES = {"lr_xyz": (3.3 * 1.6e-4, 0.01), "lr_map": (2e-3, 0.1), "lr_box": (1.0, 0.01),
+         "lr_depth_w": (1.0, 0.01)}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_learning_rates(folder, name):
+    want = load(folder / "trajectory_camera.npz")
+    first, ratio = RATES[name]
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=first)
+    schedule = ExponentialDecayLR(optimizer, final_ratio=ratio, end=30000)
+    got = [first * schedule.factor(int(step)) for step in want["lr_steps"]]
+    np.testing.assert_allclose(got, want[name], rtol=1e-6)
+
+
+def test_resized_intrinsics(folder):
+    for row in load(folder / "trajectory_camera.npz")["cam_params"]:
+        height, width, fx, fy, resolution, new_h, new_w, new_fx, new_fy, fov_x, fov_y = row
+        K = np.array([[fx, 0, width / 2], [0, fy, height / 2], [0, 0, 1]])
+        camera = Cameras(K, np.eye(4), int(width), int(height))
+        camera = camera.resize(*target_size(int(width), int(height), resolution=resolution))
+        assert camera.one_size() == (new_w, new_h)
+        # Recorded focal lengths ignore that sizes are rounded to whole pixels.
+        rounding = 0.5 / min(new_w, new_h)
+        focals = np.array([camera.Ks[0, 0, 0], camera.Ks[0, 1, 1]])
+        np.testing.assert_allclose(focals, [new_fx, new_fy], rtol=rounding)
+        fov = 2 * np.arctan(np.array([new_w, new_h]) / 2 / focals)
+        np.testing.assert_allclose(fov, [fov_x, fov_y], rtol=rounding)
+
+
+def test_projection_agrees_with_the_clip_matrix(folder):
+    want = load(folder / "trajectory_camera.npz")
+    near, far, fov_x, fov_y = want["proj_args"]
+    width, height = 640, 480
+    focals = width / 2 / np.tan(fov_x / 2), height / 2 / np.tan(fov_y / 2)
+    K = np.array([[focals[0], 0, width / 2], [0, focals[1], height / 2], [0, 0, 1]])
+    points = np.array([[0.3, -0.2, near], [0.3, -0.2, 2.0], [-1.0, 0.5, far]])
+    clip = np.c_[points, np.ones(3)] @ want["proj"].astype(np.float64).T
+    ndc = clip[:, :3] / clip[:, 3:]
+    pixels, _ = Cameras(K, np.eye(4), width, height).project(torch.from_numpy(points))
+    np.testing.assert_allclose(2 * pixels[0].numpy() / [width, height] - 1, ndc[:, :2], rtol=1e-5)
+    np.testing.assert_allclose(ndc[[0, 2], 2], [0, 1], atol=1e-4)
+
+
+# ---------------------------------------------------------------- optimisation
+
+
+def test_three_adversarial_steps(folder):
+    spec = json.loads((folder / "train_trace.json").read_text())
+    want = load(folder / "train_trace.npz")
+    keys = json.loads((folder / "train_trace_state_dict_keys.json").read_text())
+    config = spec["config"]
+    weights = generated_weights(keys, spec["weight_seed_model"])
+    trainer = RAPTrainer(
+        network=dict(type="RAPNet", **network_options(config, spec["width_coefficient"])),
+        discriminator=dict(type="FeatureDiscriminator", dropout=0.0),
+        objective=dict(type="JointObjective", weights=config["loss_weights"]),
+    ).train()
+    unused = load_published(trainer.network, weights)
+    disc_keys = json.loads((folder / "discriminator_state_dict_keys.json").read_text())
+    disc_keys = {k: v[0] for k, v in disc_keys.items()}
+    disc_keys["adv_layer.1.weight"] = list(want["disc_after__adv_layer__1__weight"].shape)
+    trainer.discriminator.load_state_dict(generated_weights(disc_keys, spec["weight_seed_disc"]))
+    # The published trainer collects this gradient and never uses it.
+    trainer.objective.pose.s_x.requires_grad_()
+
+    def normalized_back(pixels):  # the recorded pictures are already normalised
+        pre = trainer.data_preprocessor
+        return tensor(pixels).double() * pre.std + pre.mean
+
+    def wrapper(module, **options):
+        return OptimWrapper(torch.optim.Adam(module.parameters(), lr=1e-4, **options))
+
+    wrappers = OptimWrapperDict(
+        network=wrapper(trainer.network),
+        discriminator=wrapper(trainer.discriminator, betas=(0.5, 0.999)),
+    )
+    poses = tensor(want["poses"]).float()
+    trainer.views.rendered = normalized_back(want["imgs_rendered"])
+    trainer.views.perturbed = normalized_back(want["imgs_pert"])
+    trainer.views.perturbed_poses = tensor(want["poses_pert"]).float().flatten(1)
+    pictures = normalized_back(want["imgs_normed"]).float()
+    height, width = spec["hw"]
+    K = torch.tensor([[80.0, 0, width / 2], [0, 80.0, height / 2], [0, 0, 1]])
+
+    def sample(row):
+        out = LocalizationDataSample(metainfo=dict(index=row))
+        viewmat = poses_to_viewmats(poses[row].flatten().double())
+        out.camera = Cameras(K.double(), viewmat, width, height, validate=False)
+        return out
+
+    batch, losses = config["batch_size"], []
+    order = want["order"].tolist()
+    for step in range(len(order) // batch):
+        rows = order[step * batch : (step + 1) * batch]
+        data = dict(inputs=[pictures[r] for r in rows], data_samples=[sample(r) for r in rows])
+        log = trainer.train_step(data, wrappers)
+        losses.append(float(log["loss"]))
+    np.testing.assert_allclose(losses, want["losses"], rtol=1e-3)
+    assert np.mean(losses) == pytest.approx(float(want["epoch_mean"]), rel=1e-3)
+
+    names = to_published(trainer.network.state_dict())
+    after = {names[k]: v for k, v in trainer.network.state_dict().items()}
+    readable = {key.replace(".", "__"): value for key, value in after.items()}
+    for key in (k for k in want if k.startswith("after__")):
+        close(readable[key.removeprefix("after__")], want[key], atol=1e-4)
+    total = sum(float(v.double().sum()) for v in after.values() if v.is_floating_point())
+    total += sum(float(weights[k].double().sum()) for k in unused if weights[k].is_floating_point())
+    assert total == pytest.approx(float(want["param_sum_after"]), abs=0.01)
+    disc = {k.replace(".", "__"): v for k, v in trainer.discriminator.state_dict().items()}
+    for key in (k for k in want if k.startswith("disc_after__")):
+        close(disc[key.removeprefix("disc_after__")], want[key], atol=1e-4)
+    pose_loss = trainer.objective.pose
+    close(pose_loss.s_x, want["s_x_after"], atol=0)
+    close(pose_loss.s_q, want["s_q_after"], atol=0)
+    close(pose_loss.s_x.grad, want["grad_s_x_accum"], rtol=1e-3)
