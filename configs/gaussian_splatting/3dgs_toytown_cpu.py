@@ -4,9 +4,29 @@
 _base_ = ["./3dgs_colmap_cpu.py"]
 
 data_root = "data/toytown/citygsx"
-max_iters = 2000
+max_iters = 3000
 
+model = dict(resolution_schedule=[(0, 2), (500, 1)], sh_degree_interval=500)
 train_dataloader = dict(dataset=dict(data_root=data_root))
 test_dataloader = dict(dataset=dict(data_root=data_root))
 val_dataloader = test_dataloader
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
+param_scheduler = [
+    dict(type="ExponentialDecayLR", groups=["splats.means"], final_ratio=0.01, end=max_iters),
+]
+custom_hooks = [
+    dict(type="SceneInitHook"),
+    dict(
+        type="DensificationHook",
+        strategy=dict(
+            type="MCMCStrategy",
+            max_gaussians=30_000,
+            refine_start=200,
+            refine_stop=2500,
+            refine_every=50,
+            noise_lr=5e5,
+        ),
+    ),
+    dict(type="SceneExportHook", formats=("ply",)),
+]
+default_hooks = dict(checkpoint=dict(interval=1000))
