@@ -1,4 +1,3 @@
-from .capture import TrainingViews
 from .exposure import AffineExposure, BilateralGridExposure
 from .gaussian_splatting import GaussianSplatting
 from .initialization import random_points, splats_from_points
@@ -13,7 +12,6 @@ __all__ = [
     "MCMCStrategy",
     "SplatParameters",
     "Strategy",
-    "TrainingViews",
     "random_points",
     "splats_from_points",
 ]

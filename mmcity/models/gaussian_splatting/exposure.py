@@ -4,9 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmcity.models.layers import ResizableModule
 from mmcity.registry import MODELS
-
-from .resizable import ResizableModule
 
 __all__ = ["AffineExposure", "BilateralGridExposure"]
 

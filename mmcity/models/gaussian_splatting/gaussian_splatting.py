@@ -7,10 +7,10 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmcity.models.layers import TrainingViews
 from mmcity.registry import MODELS
 from mmcity.structures import Cameras, SceneDataSample
 
-from .capture import TrainingViews
 from .initialization import random_points, splats_from_points
 from .splats import SplatParameters
 

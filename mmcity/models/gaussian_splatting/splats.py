@@ -3,9 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from mmcity.models.layers import ResizableModule
 from mmcity.structures import Gaussians
-
-from .resizable import ResizableModule
 
 __all__ = ["SplatParameters"]
 

@@ -1,6 +1,8 @@
 from .attention import Attend, Attention, frame_causal_attention
 from .mlp import Mlp, SwiGLU
+from .resizable import ResizableModule, edit_parameters
 from .rope import apply_rope, rope_tables_2d
+from .training_views import TrainingViews
 from .transformer_block import LayerScale, TransformerBlock
 from .vision_transformer import DinoVisionTransformer, PatchEmbed
 
@@ -11,9 +13,12 @@ __all__ = [
     "LayerScale",
     "Mlp",
     "PatchEmbed",
+    "ResizableModule",
     "SwiGLU",
+    "TrainingViews",
     "TransformerBlock",
     "apply_rope",
+    "edit_parameters",
     "frame_causal_attention",
     "rope_tables_2d",
 ]

@@ -6,9 +6,9 @@ import torch
 from mmcity.models.gaussian_splatting import (
     GaussianSplatting,
     SplatParameters,
-    TrainingViews,
     splats_from_points,
 )
+from mmcity.models.layers import TrainingViews
 from mmcity.registry import MODELS
 from mmcity.structures import SH_C0, read_gaussians_ply, write_gaussians_ply
 from mmcity_ops import fused_ssim

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from mmcity.models.layers import edit_parameters
 from mmcity.structures.geometry import quat_to_rotmat
 from mmcity_ops import quat_scale_to_covar_preci
 
@@ -39,16 +40,7 @@ def _edit(
     edit_state: Callable[[Tensor], Tensor],
     names: tuple[str, ...] = SplatParameters.NAMES,
 ) -> None:
-    with torch.no_grad():
-        for name in names:
-            parameter = getattr(splats, name)
-            shape = parameter.shape
-            state = optimizer.state.get(parameter, {})
-            parameter.grad = None
-            parameter.data = edit_value(name, parameter.data)
-            for key, value in state.items():
-                if isinstance(value, Tensor) and value.shape == shape and value.ndim:
-                    state[key] = edit_state(value)
+    edit_parameters(splats, names, optimizer, edit_value, edit_state)
 
 
 def _with_zero_rows(state: Tensor, count: int) -> Tensor:
