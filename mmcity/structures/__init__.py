@@ -1,4 +1,4 @@
-from . import geometry
+from . import geometry, multi_view
 from .cameras import CAMERA_TYPES, Cameras
 from .data_samples import (
     LocalizationDataSample,
@@ -30,6 +30,7 @@ __all__ = [
     "TrajectoryFormatError",
     "VoxelGrid",
     "geometry",
+    "multi_view",
     "read_gaussians_ply",
     "read_ply_vertices",
     "rotate_sh",

@@ -1,5 +1,12 @@
 from .process_group import LAUNCHERS, adapt_config_to_cpu, init_cpu_process_group, setup_distributed
 from .replicated_scene import ReplicatedScene, average_gradients, follow_first_rank
+from .work_division import (
+    divide_rows,
+    snap_to_images,
+    tasks_of_division,
+    tile_rects,
+    touched_ranks,
+)
 
 __all__ = [
     "ReplicatedScene",
@@ -7,6 +14,11 @@ __all__ = [
     "follow_first_rank",
     "LAUNCHERS",
     "adapt_config_to_cpu",
+    "divide_rows",
     "init_cpu_process_group",
     "setup_distributed",
+    "snap_to_images",
+    "tasks_of_division",
+    "tile_rects",
+    "touched_ranks",
 ]

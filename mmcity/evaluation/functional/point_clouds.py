@@ -16,6 +16,7 @@ __all__ = [
     "align_point_maps_by_median",
     "cloud_distances",
     "completion_ratio",
+    "f1_score",
     "estimate_normals",
     "icp",
 ]
@@ -55,6 +56,26 @@ def cloud_distances(
 def completion_ratio(gt: np.ndarray, pred: np.ndarray, threshold: float = 0.05) -> float:
     """Share of ground-truth points with a predicted point strictly nearer than ``threshold``."""
     return float((_nearest(gt, pred)[0] < threshold).mean())
+
+
+def f1_score(pred: np.ndarray, gt: np.ndarray, threshold: float) -> dict[str, float]:
+    """Precision, recall and F1 of points that count as right strictly within ``threshold``.
+
+    Args:
+        pred: ``(N, 3)`` reconstructed points, aligned and cropped.
+        gt: ``(M, 3)`` true points.
+        threshold: In the unit of the points.
+    """
+    if not len(pred) or not len(gt):
+        return {"precision": 0.0, "recall": 0.0, "f1": 0.0}
+    precision = completion_ratio(pred, gt, threshold)
+    recall = completion_ratio(gt, pred, threshold)
+    total = precision + recall
+    return {
+        "precision": precision,
+        "recall": recall,
+        "f1": 2 * precision * recall / total if total else 0.0,
+    }
 
 
 def estimate_normals(points: np.ndarray, neighbours: int = 30) -> np.ndarray:

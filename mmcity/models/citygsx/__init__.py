@@ -1,1 +1,16 @@
-__all__ = []
+from .anchors import OctreeAnchors
+from .decoder import AnchorDecoder, AppearanceTable, NeuralGaussians
+from .growth import AnchorGrowthStrategy, grow_and_prune, is_due
+from .objective import CityGSXObjective, log_linear
+
+__all__ = [
+    "AnchorDecoder",
+    "AnchorGrowthStrategy",
+    "AppearanceTable",
+    "CityGSXObjective",
+    "NeuralGaussians",
+    "OctreeAnchors",
+    "grow_and_prune",
+    "is_due",
+    "log_linear",
+]

@@ -1,0 +1,143 @@
+"""Scale and offset that take a monocular inverse depth to the units of a COLMAP model."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from scipy.ndimage import map_coordinates
+
+from mmcity.utils.fileio import atomic_path
+
+from .io.colmap_model import read_colmap_model
+
+__all__ = ["FIT_METHODS", "fit_depth_params", "fit_depth_scale", "write_depth_params"]
+
+FIT_METHODS = ("median", "lsq", "ransac")
+MIN_POINTS = 10
+MIN_SPREAD = 1e-3
+#: Maps are divided by this whatever their bit depth.
+UNIT = 65536.0
+
+
+def _median(sampled: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    spread = np.abs(sampled - np.median(sampled)).mean()
+    if spread == 0:
+        return 0.0, 0.0
+    scale = np.abs(truth - np.median(truth)).mean() / spread
+    return float(scale), float(np.median(truth) - np.median(sampled) * scale)
+
+
+def _least_squares(sampled: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    if np.ptp(sampled) == 0:
+        return 0.0, 0.0
+    scale, offset = np.polyfit(sampled, truth, 1)
+    return float(scale), float(offset)
+
+
+def _ransac(sampled: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    rng = np.random.default_rng(0)
+    tolerance = 0.1 * np.abs(truth - np.median(truth)).mean()
+    best = np.zeros(len(truth), dtype=bool)
+    for _ in range(200):
+        a, b = rng.choice(len(truth), 2, replace=False)
+        if sampled[a] == sampled[b]:
+            continue
+        scale = (truth[a] - truth[b]) / (sampled[a] - sampled[b])
+        error = np.abs(scale * (sampled - sampled[a]) + truth[a] - truth)
+        inliers = error < tolerance
+        if scale > 0 and inliers.sum() > best.sum():
+            best = inliers
+    return _least_squares(sampled[best], truth[best]) if best.sum() > 2 else (0.0, 0.0)
+
+
+_FITS: dict[str, Callable] = {"median": _median, "lsq": _least_squares, "ransac": _ransac}
+
+
+def fit_depth_scale(
+    inverse_depth: np.ndarray,
+    pixels: np.ndarray,
+    points: np.ndarray,
+    viewmat: np.ndarray,
+    colmap_size: tuple[int, int],
+    method: str = "median",
+) -> tuple[float, float]:
+    """Fit ``1 / z = scale * value / 65536 + offset`` at the sparse points of one image.
+
+    Args:
+        inverse_depth: ``(H, W)`` or ``(H, W, C)``, any integer or float type.
+        pixels: ``(P, 2)`` observations in the picture of the COLMAP model.
+        points: ``(P, 3)`` their world points.
+        viewmat: ``(4, 4)`` world to camera.
+        colmap_size: Width and height of that picture.
+        method: ``median`` (median and mean deviation), ``lsq`` or ``ransac``. Defaults to
+            ``median``.
+
+    Returns:
+        Scale and offset; both 0 where there are too few points or no spread.
+    """
+    if method not in FIT_METHODS:
+        raise ValueError(f"method: expected one of {FIT_METHODS}, got {method!r}")
+    values = inverse_depth[..., 0] if inverse_depth.ndim == 3 else inverse_depth
+    values = values.astype(np.float64) / UNIT
+    depth = points @ viewmat[2, :3] + viewmat[2, 3]
+    with np.errstate(divide="ignore"):
+        truth = 1 / depth
+    ratio = values.shape[0] / colmap_size[1]
+    x, y = pixels[:, 0] * ratio, pixels[:, 1] * ratio
+    width, height = colmap_size[0] * ratio, colmap_size[1] * ratio
+    valid = (x >= 0) & (x < width) & (y >= 0) & (y < height) & (truth > 0)
+    if valid.sum() <= MIN_POINTS or not np.ptp(truth) > MIN_SPREAD:
+        return 0.0, 0.0
+    sampled = map_coordinates(values, np.stack([y[valid], x[valid]]), order=1, mode="nearest")
+    scale, offset = _FITS[method](sampled, truth[valid])
+    return (scale, offset) if np.isfinite([scale, offset]).all() else (0.0, 0.0)
+
+
+def fit_depth_params(
+    model_dir: Path, depth_dir: Path, method: str = "median", report: Callable | None = None
+) -> dict[str, dict[str, float]]:
+    """Scales and offsets of all images of a COLMAP model that have a map ``NAME.png``.
+
+    Args:
+        model_dir: Folder with cameras, images and points3D.
+        depth_dir: Folder of inverse depth maps.
+        method: See :func:`fit_depth_scale`. Defaults to ``median``.
+        report: Called with (done, total) after each image. Defaults to None.
+
+    Raises:
+        FileNotFoundError: If no image has a map.
+    """
+    from .transforms.posed_images import read_image
+
+    model = read_colmap_model(model_dir)
+    rows = {int(key): row for row, key in enumerate(model.points3D.ids)}
+    out = {}
+    for done, image in enumerate(sorted(model.images.values(), key=lambda one: one.name), 1):
+        stem = PurePosixPath(image.name).stem
+        path = Path(depth_dir) / f"{stem}.png"
+        if path.is_file():
+            found = [(i, rows[int(key)]) for i, key in enumerate(image.point3D_ids) if key in rows]
+            keep = np.array(found, dtype=np.int64).reshape(-1, 2)
+            camera = model.cameras[image.camera_id]
+            scale, offset = fit_depth_scale(
+                read_image(path, None),
+                np.asarray(image.xys)[keep[:, 0]],
+                np.asarray(model.points3D.xyz)[keep[:, 1]],
+                image.viewmat,
+                (camera.width, camera.height),
+                method,
+            )
+            out[stem] = dict(scale=scale, offset=offset)
+        if report is not None:
+            report(done, len(model.images))
+    if not out:
+        raise FileNotFoundError(f"{depth_dir}: expected maps named like the images, found none")
+    return out
+
+
+def write_depth_params(params: dict[str, dict[str, float]], path: Path) -> None:
+    """Write ``depth_params.json``, whole or not at all."""
+    with atomic_path(path) as temporary:
+        text = json.dumps(params, indent=1, sort_keys=True, allow_nan=False)
+        Path(temporary).write_text(text, encoding="utf-8")

@@ -1,0 +1,128 @@
+"""Sharing out image rows among ranks, and which Gaussian goes where."""
+
+import torch
+from torch import Tensor
+
+__all__ = ["divide_rows", "snap_to_images", "tasks_of_division", "tile_rects", "touched_ranks"]
+
+
+def divide_rows(costs: Tensor, world_size: int) -> list[int]:
+    """Cuts that give each rank about the same cost.
+
+    Args:
+        costs: ``(B, R)`` cost of each row of 16-pixel tiles of B views.
+        world_size: Number of ranks M.
+
+    Returns:
+        M + 1 cuts of the concatenated rows, from 0 to B R.
+    """
+    flat = costs.reshape(-1)
+    cumulated = flat.cumsum(0)
+    total = cumulated[-1]
+    shares = torch.arange(1, world_size, device=flat.device) * total / world_size
+    cuts = torch.searchsorted(cumulated, shares.to(cumulated), right=True).tolist()
+    return [0, *cuts, len(flat)]
+
+
+def snap_to_images(cuts: list[int], n_rows: int, border: float = 1.0) -> list[int]:
+    """Move cuts within ``border`` rows of an image's edge onto the edge.
+
+    Args:
+        cuts: From :func:`divide_rows`.
+        n_rows: Rows of an image R.
+        border: Rows. Defaults to 1.
+
+    Raises:
+        ValueError: If a rank would get no more than ``border`` rows.
+    """
+    out = []
+    for cut in cuts:
+        rest = cut % n_rows
+        if rest + border >= n_rows:
+            cut += n_rows - rest
+        elif rest <= border:
+            cut -= rest
+        out.append(cut)
+    for first, last in zip(out, out[1:]):
+        if not first + border < last:
+            raise ValueError(
+                f"cuts {out} of rows leave a rank with no more than {border} rows: use fewer "
+                "ranks, more views per batch or larger images"
+            )
+    return out
+
+
+def tasks_of_division(cuts: list[int], n_rows: int) -> list[list[tuple[int, int, int]]]:
+    """Per rank the (view, first row, row after the last) that it renders."""
+    tasks = []
+    for first, last in zip(cuts, cuts[1:]):
+        own = []
+        while first < last:
+            view = first // n_rows
+            end = min(last, (view + 1) * n_rows)
+            own.append((view, first - view * n_rows, end - view * n_rows))
+            first = end
+        tasks.append(own)
+    return tasks
+
+
+def tile_rects(
+    means2d: Tensor,
+    radii: Tensor,
+    width: int,
+    height: int,
+    tile_size: int = 16,
+    pixel_offset: float = 0.5,
+) -> tuple[Tensor, Tensor]:
+    """First tile and tile after the last of each Gaussian's square, as the original counts them.
+
+    Args:
+        means2d: ``(N, 2)`` px.
+        radii: ``(N,)`` px.
+        width: px.
+        height: px.
+        tile_size: px. Defaults to 16.
+        pixel_offset: Where ``means2d`` puts the centre of the first pixel. Defaults to 0.5.
+
+    Returns:
+        Two ``(N, 2)`` int64 (column, row), the second exclusive.
+    """
+    means = means2d - pixel_offset
+    radius = radii.to(means)[:, None]
+    limit = torch.tensor([-(-width // tile_size), -(-height // tile_size)], device=means.device)
+    low = ((means - radius) / tile_size).trunc().long()
+    high = ((means + radius + tile_size - 1) / tile_size).trunc().long()
+    return low.clamp_min(0).minimum(limit), high.clamp_min(0).minimum(limit)
+
+
+def touched_ranks(
+    means2d: Tensor,
+    radii: Tensor,
+    width: int,
+    height: int,
+    row_cuts: Tensor,
+    tile_size: int = 16,
+    pixel_offset: float = 0.5,
+) -> Tensor:
+    """Which strips of rows of one view a Gaussian may touch.
+
+    Args:
+        means2d: ``(N, 2)`` px.
+        radii: ``(N,)`` px, 0 for culled.
+        width: px.
+        height: px.
+        row_cuts: ``(M + 1,)`` tile rows at which the strips begin and end.
+        tile_size: px. Defaults to 16.
+        pixel_offset: Where ``means2d`` puts the centre of the first pixel. Defaults to 0.5.
+
+    Returns:
+        ``(N, M)`` bool.
+    """
+    columns = -(-width // tile_size)
+    low, high = tile_rects(means2d, radii, width, height, tile_size, pixel_offset)
+    is_drawn = (radii > 0) & (high > low).all(1)
+    first = low[:, 1] * columns + low[:, 0]
+    last = (high[:, 1] - 1) * columns + high[:, 0] - 1
+    begin, end = row_cuts[:-1] * columns, row_cuts[1:] * columns
+    meets = (first[:, None] < end) & (last[:, None] >= begin)
+    return meets & is_drawn[:, None]

@@ -1,0 +1,311 @@
+"""Growing and pruning of anchors, in time linear in their number (up to sorting)."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from mmengine.logging import print_log
+from torch import Tensor
+from torch.optim import Optimizer
+
+from mmcity.models.layers import edit_parameters
+from mmcity.registry import STRATEGIES
+
+from .anchors import OctreeAnchors
+from .levels import keys_to_voxels, visible_share, voxel_keys
+
+__all__ = ["AnchorGrowthStrategy", "grow_and_prune", "is_due"]
+
+
+def is_due(iteration: int, batch: int, interval: int, residual: int = 0) -> bool:
+    """Whether one of ``iteration .. iteration + batch - 1`` is ``residual`` modulo ``interval``."""
+    return (residual - iteration) % interval < batch
+
+
+@dataclass
+class _New:
+    """Anchors to add."""
+
+    positions: Tensor
+    levels: Tensor
+    log_scale: float
+    features: Tensor
+    scores: Tensor
+
+
+@STRATEGIES.register_module()
+class AnchorGrowthStrategy:
+    """When and how anchors are added and removed.
+
+    Args:
+        interval: Iterations between two adjustments. Defaults to 100.
+        start: First iteration of adjustments. Defaults to 500.
+        stop: Iteration after which the set is fixed and no statistics are kept. Defaults to
+            50000.
+        grad_threshold: Gradient of a projected mean, per normalised device coordinate, that
+            asks for an anchor. Lower: more anchors. Defaults to 2e-4.
+        success: Share of the interval in which something must have been seen. Defaults to 0.8.
+        update_ratio: Exponent by which the threshold rises per level. Defaults to 0.2.
+        extra_ratio: Share of the threshold that makes an anchor ask for finer levels.
+            Defaults to 0.25.
+        extra_up: By how much it does. Defaults to 0.01.
+        min_opacity: Mean opacity below which an anchor is removed. Defaults to 0.005.
+        max_log_scale: Bound on the log scales of the Gaussians when pruning, as the original
+            does (it depends on the unit of the world); None for no bound. Defaults to 0.05.
+        max_anchors: Bound on the number of anchors; those with the largest gradients win.
+            Defaults to None.
+        max_bytes: Bound on their bytes with gradients and two moments. Defaults to None.
+        disable: Keep the first set. Defaults to False.
+    """
+
+    def __init__(
+        self,
+        interval: int = 100,
+        start: int = 500,
+        stop: int = 50000,
+        grad_threshold: float = 2e-4,
+        success: float = 0.8,
+        update_ratio: float = 0.2,
+        extra_ratio: float = 0.25,
+        extra_up: float = 0.01,
+        min_opacity: float = 0.005,
+        max_log_scale: float | None = 0.05,
+        max_anchors: int | None = None,
+        max_bytes: float | None = None,
+        disable: bool = False,
+    ) -> None:
+        self.interval, self.start, self.stop = interval, start, stop
+        self.grad_threshold, self.success = grad_threshold, success
+        self.update_ratio, self.extra_ratio = update_ratio, extra_ratio
+        self.extra_up, self.min_opacity = extra_up, min_opacity
+        self.max_log_scale = max_log_scale
+        self.max_anchors, self.max_bytes = max_anchors, max_bytes
+        self.disable = disable
+        self._has_said_full = False
+
+    def keeps_statistics(self, iteration: int) -> bool:
+        """Whether views of this iteration count."""
+        return not self.disable and iteration <= self.stop
+
+    def step(
+        self,
+        anchors: OctreeAnchors,
+        optimizer: Optimizer,
+        iteration: int,
+        centers: Tensor,
+        batch: int = 1,
+    ) -> dict[str, int]:
+        """Adjust the set if it is time to.
+
+        Args:
+            anchors: Changed in place.
+            optimizer: Moments are kept in step.
+            iteration: First iteration of the batch, counted from 1 in views.
+            centers: ``(C, 3)`` training camera centres.
+            batch: Views per step. Defaults to 1.
+
+        Returns:
+            Counts of what was done, empty if it was not time.
+        """
+        if self.disable or not self.start < iteration <= self.stop:
+            return {}
+        if not is_due(iteration, batch, self.interval):
+            return {}
+        done = grow_and_prune(anchors, optimizer, iteration, centers, self, self.room(anchors))
+        if done["refused"] and not self._has_said_full:
+            self._has_said_full = True
+            print_log(
+                f"iteration {iteration}: the budget of anchors is reached ({len(anchors)}); only "
+                "pruning makes room from here on. Raise max_anchors or max_bytes for more",
+                "current",
+            )
+        return done
+
+    def room(self, anchors: OctreeAnchors) -> int | None:
+        """Anchors that may be added within the budget."""
+        limits = [] if self.max_anchors is None else [self.max_anchors]
+        if self.max_bytes is not None:
+            values = [getattr(anchors, name) for name in anchors.PARAMETERS]
+            floats = sum(math.prod(value.shape[1:]) for value in values)
+            limits.append(int(self.max_bytes // (4 * 4 * floats)))
+        return max(min(limits) - len(anchors), 0) if limits else None
+
+
+def grow_and_prune(
+    anchors: OctreeAnchors,
+    optimizer: Optimizer,
+    iteration: int,
+    centers: Tensor,
+    options: AnchorGrowthStrategy,
+    room: int | None = None,
+) -> dict[str, int]:
+    """One adjustment: add anchors where gradients are large, remove transparent ones.
+
+    Args:
+        anchors: Changed in place.
+        optimizer: Moments of new anchors are 0.
+        iteration: Present iteration; while levels still join, none grows into finer ones.
+        centers: ``(C, 3)`` training camera centres.
+        options: Thresholds.
+        room: Anchors that may be added. Defaults to None: no bound.
+
+    Returns:
+        Counts ``added``, ``removed``, ``refused``.
+    """
+    with torch.no_grad():
+        seen = anchors.gradient_count > 0.5 * options.interval * options.success  # (N, k)
+        mean = anchors.gradient_sum / anchors.gradient_count.clamp_min(1)
+        gradient = torch.where(seen, mean, 0.0)
+        new = _candidates(anchors, gradient, seen, iteration, centers, options)
+        refused = 0
+        total = sum(len(part.positions) for part in new)
+        if room is not None and total > room:
+            new, refused = _best(new, room), total - room
+        _append(anchors, optimizer, new)
+        fresh = len(anchors) - len(seen)
+        anchors.gradient_sum[: len(seen)][seen] = 0
+        anchors.gradient_count[: len(seen)][seen] = 0
+        removed = _prune(anchors, optimizer, options)
+    return dict(added=fresh, removed=removed, refused=refused)
+
+
+def _candidates(
+    anchors: OctreeAnchors, gradient: Tensor, seen: Tensor, iteration, centers, options
+) -> list[_New]:
+    n_levels, fork = int(anchors.n_levels), anchors.fork
+    is_coarse = anchors.is_coarse(iteration)
+    rise = float(fork) ** options.update_ratio
+    per_anchor = gradient.sum(1) / (seen.sum(1) + 1e-6)
+    sizes = anchors.log_scales[:, None, :3].exp()
+    places = (anchors.positions[:, None] + anchors.offsets * sizes).detach()  # (N, k, 3)
+    # Positions of each level, present and new, for the test of occupied voxels.
+    held = {level: [anchors.positions[anchors.levels == level]] for level in range(n_levels)}
+    new: list[_New] = []
+    for level in range(n_levels):
+        if not sum(map(len, held[level])):
+            continue
+        low = options.grad_threshold * rise**level
+        high = low * rise
+        own = (anchors.levels == level)[:, None]
+        if not is_coarse:
+            wants_more = per_anchor >= options.extra_ratio * low
+            anchors.extra_levels += options.extra_up * wants_more
+        jobs = [(level, own & (gradient >= low) & (gradient < high), True)]
+        if not is_coarse and level < n_levels - 1:
+            jobs.append((level + 1, own & (gradient >= high), False))
+        for target, chosen, inherits in jobs:
+            found = _at_level(
+                anchors, places, gradient, chosen, target, held[target], inherits, centers
+            )
+            if found is not None:
+                new.append(found)
+                held[target].append(found.positions)
+    return new
+
+
+def _at_level(anchors, places, gradient, chosen, level, held, inherits, centers) -> _New | None:
+    flat = chosen.reshape(-1).nonzero()[:, 0]
+    if not len(flat) or not sum(map(len, held)):
+        return None
+    size = anchors.voxel_size / float(anchors.fork) ** level
+    keys, inverse = voxel_keys(places.reshape(-1, 3)[flat], anchors.origin, size).unique(
+        return_inverse=True
+    )
+    taken = voxel_keys(torch.cat(held), anchors.origin, size).unique()
+    free = taken[torch.searchsorted(taken, keys).clamp_max(len(taken) - 1)] != keys
+    positions = keys_to_voxels(keys).to(places) * size + anchors.origin
+    levels = torch.full((len(keys),), level, dtype=anchors.levels.dtype, device=keys.device)
+    rows = free.nonzero()[:, 0]
+    shares = visible_share(
+        positions[rows],
+        levels[rows],
+        centers.to(positions),
+        standard_dist=float(anchors.standard_dist),
+        n_levels=int(anchors.n_levels),
+        fork=anchors.fork,
+    )
+    rows = rows[shares > max(anchors.visible_threshold, 0)]
+    if not len(rows):
+        return None
+    k, width = anchors.n_offsets, anchors.features.shape[1]
+    features = anchors.features.new_zeros(len(keys), width)
+    if inherits:
+        features = features.index_reduce(
+            0, inverse, anchors.features[flat // k], "amax", include_self=False
+        )
+    scores = gradient.new_zeros(len(keys)).index_reduce(
+        0, inverse, gradient.reshape(-1)[flat], "amax", include_self=False
+    )
+    # The gradient of a larger voxel moves more of the picture.
+    scores = scores * float(size)
+    return _New(positions[rows], levels[rows], math.log(float(size)), features[rows], scores[rows])
+
+
+def _best(new: list[_New], room: int) -> list[_New]:
+    scores = torch.cat([part.scores for part in new])
+    keep = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
+    keep[scores.argsort(descending=True, stable=True)[:room]] = True
+    out = []
+    for part, mask in zip(new, keep.split([len(part.scores) for part in new])):
+        out.append(
+            _New(
+                part.positions[mask],
+                part.levels[mask],
+                part.log_scale,
+                part.features[mask],
+                part.scores[mask],
+            )
+        )
+    return out
+
+
+def _append(anchors: OctreeAnchors, optimizer: Optimizer, new: list[_New]) -> None:
+    if not new:
+        return
+    counts = [len(part.positions) for part in new]
+    total = sum(counts)
+    rows = dict(
+        positions=torch.cat([part.positions for part in new]),
+        features=torch.cat([part.features for part in new]),
+        log_scales=torch.cat(
+            [part.positions.new_full((len(part.positions), 6), part.log_scale) for part in new]
+        ),
+        levels=torch.cat([part.levels for part in new]),
+    )
+
+    def extended(name: str, value: Tensor) -> Tensor:
+        return torch.cat([value, rows.get(name, value.new_zeros(total, *value.shape[1:]))])
+
+    edit_parameters(
+        anchors,
+        anchors.PARAMETERS,
+        optimizer,
+        extended,
+        lambda state: torch.cat([state, state.new_zeros(total, *state.shape[1:])]),
+    )
+    for name in anchors.BUFFERS:
+        buffer = getattr(anchors, name)
+        buffer.data = extended(name, buffer.data)
+
+
+def _prune(anchors: OctreeAnchors, optimizer: Optimizer, options: AnchorGrowthStrategy) -> int:
+    often = anchors.view_count > options.interval * options.success
+    dead = often & (anchors.opacity_sum < options.min_opacity * anchors.view_count)
+    anchors.opacity_sum[often] = 0
+    anchors.view_count[often] = 0
+    count = int(dead.sum())
+    if not count:
+        return 0
+    rows = (~dead).nonzero()[:, 0]
+
+    def kept(name: str, value: Tensor) -> Tensor:
+        value = value[rows]
+        if name == "log_scales" and options.max_log_scale is not None:
+            value[:, 3:] = value[:, 3:].clamp_max(options.max_log_scale)
+        return value
+
+    edit_parameters(anchors, anchors.PARAMETERS, optimizer, kept, lambda state: state[rows])
+    for name in anchors.BUFFERS:
+        buffer = getattr(anchors, name)
+        buffer.data = buffer.data[rows]
+    return count

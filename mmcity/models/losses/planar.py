@@ -1,0 +1,205 @@
+"""Losses that make rendered planes agree with depth, priors and other views."""
+
+import torch
+from torch import Tensor
+
+from mmcity.structures.multi_view import homographies, pixel_rays, reproject, sample_map
+
+__all__ = [
+    "image_gradient",
+    "inverse_depth_loss",
+    "multi_view_loss",
+    "ncc",
+    "normals_from_depth",
+    "normal_consistency",
+    "patch_offsets",
+    "smallest_scale_loss",
+]
+
+MIN_VARIANCE = 1e-8
+MAX_NCC = 0.9  # patches that differ more are occluded or wrong
+
+
+def image_gradient(image: Tensor) -> Tensor:
+    """Strength of the edges of a photograph, scaled to [0, 1]; 1 on the border.
+
+    Args:
+        image: ``(3, H, W)`` in [0, 1].
+
+    Returns:
+        ``(H, W)``.
+    """
+    horizontal = (image[:, 1:-1, 2:] - image[:, 1:-1, :-2]).abs().mean(0)
+    vertical = (image[:, :-2, 1:-1] - image[:, 2:, 1:-1]).abs().mean(0)
+    inner = torch.maximum(horizontal, vertical)
+    low, high = inner.min(), inner.max()
+    inner = (inner - low) / (high - low).clamp_min(torch.finfo(inner.dtype).tiny)
+    return torch.nn.functional.pad(inner, (1, 1, 1, 1), value=1.0)
+
+
+def normals_from_depth(depth: Tensor, K: Tensor, pixel_offset: float = 0.5) -> Tensor:
+    """Normals of a depth map from central differences; 0 on the border.
+
+    Args:
+        depth: ``(H, W)`` z-depth.
+        K: ``(3, 3)``.
+        pixel_offset: Centre of the first pixel. Defaults to 0.5.
+
+    Returns:
+        ``(3, H, W)`` unit vectors in camera axes, towards the camera.
+    """
+    height, width = depth.shape
+    points = pixel_rays(K, width, height, pixel_offset) * depth[..., None]  # (H, W, 3)
+    right = points[1:-1, 2:] - points[1:-1, :-2]
+    up = points[:-2, 1:-1] - points[2:, 1:-1]
+    normals = torch.nn.functional.normalize(torch.cross(right, up, dim=-1), dim=-1)
+    return torch.nn.functional.pad(normals.permute(2, 0, 1), (1, 1, 1, 1))
+
+
+def normal_consistency(depth_normals: Tensor, normals: Tensor, image: Tensor) -> Tensor:
+    """Difference of normals from depth and rendered normals, away from the photograph's edges.
+
+    Source: PGSR (Chen et al. 2024).
+
+    Args:
+        depth_normals: ``(3, H, W)``, times alpha.
+        normals: ``(3, H, W)`` composited.
+        image: ``(3, H, W)`` photograph.
+    """
+    weight = (1 - image_gradient(image)).clamp(0, 1).square()
+    return (weight * (depth_normals - normals).abs().sum(0)).mean()
+
+
+def inverse_depth_loss(depth: Tensor, prior: Tensor, usable: Tensor | None = None) -> Tensor:
+    """Mean absolute difference of inverse depths where there is a prior; 0 without any.
+
+    Args:
+        depth: ``(H, W)`` rendered z-depth.
+        prior: ``(H, W)`` inverse depth, 0 where there is none.
+        usable: ``(H, W)`` bool, pixels with a rendered depth. Defaults to None: all.
+    """
+    valid = prior > 0
+    if usable is not None:
+        valid = valid & usable
+    if not bool(valid.any()):
+        return depth.sum() * 0
+    return (1 / depth[valid] - prior[valid]).abs().mean()
+
+
+def smallest_scale_loss(scales: Tensor) -> Tensor:
+    """Mean of the smallest scale of each Gaussian ``(M, 3)``: flattens them to planes."""
+    return scales.amin(1).mean() if len(scales) else scales.sum()
+
+
+def ncc(reference: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+    """One minus the squared normalised correlation of grey patches.
+
+    Args:
+        reference: ``(P, S)`` grey values of P patches.
+        other: ``(P, S)``.
+
+    Returns:
+        Values ``(P,)`` in [0, 2] and whether they are below 0.9.
+    """
+    size = reference.shape[1]
+    sum_r, sum_o = reference.sum(1), other.sum(1)
+    # Sums over the patch, not means: the guard in the quotient refers to them.
+    cross = (reference * other).sum(1) - sum_r * sum_o / size
+    var_r = reference.square().sum(1) - sum_r.square() / size
+    var_o = other.square().sum(1) - sum_o.square() / size
+    value = (1 - cross * cross / (var_r * var_o + MIN_VARIANCE)).clamp(0, 2)
+    return value, value < MAX_NCC
+
+
+def patch_offsets(half: int, device: torch.device | None = None) -> Tensor:
+    """``((2 half + 1)^2, 2)`` pixel offsets (x, y), row by row."""
+    steps = torch.arange(-half, half + 1, device=device, dtype=torch.float32)
+    y, x = torch.meshgrid(steps, steps, indexing="ij")
+    return torch.stack([x, y], -1).reshape(-1, 2)
+
+
+def multi_view_loss(
+    depth: Tensor,
+    normals: Tensor,
+    distances: Tensor,
+    K: Tensor,
+    viewmat: Tensor,
+    grey: Tensor,
+    other_depth: Tensor,
+    other_K: Tensor,
+    other_viewmat: Tensor,
+    other_grey: Tensor,
+    *,
+    half: int = 3,
+    max_error: float = 1.0,
+    max_samples: int = 102_400,
+    use_occlusion: bool = True,
+    usable: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    pixel_offset: float = 0.5,
+) -> tuple[Tensor, Tensor]:
+    """Geometric and photometric agreement with another view (PGSR, Chen et al. 2024).
+
+    Args:
+        depth: ``(H, W)`` rendered plane depth.
+        normals: ``(3, H, W)`` composited, camera axes.
+        distances: ``(H, W)`` composited plane distances.
+        K: ``(3, 3)``.
+        viewmat: ``(4, 4)`` world to camera.
+        grey: ``(H, W)`` photograph.
+        other_depth: ``(H2, W2)`` of the other view, without gradient.
+        other_K: ``(3, 3)``.
+        other_viewmat: ``(4, 4)``.
+        other_grey: ``(H2, W2)``.
+        half: Half edge of a patch, px. Defaults to 3.
+        max_error: px; pixels that come back farther away are left out. Defaults to 1.0.
+        max_samples: Patches per view, drawn at random. Defaults to 102400.
+        use_occlusion: False: the reprojection error neither excludes nor weighs pixels.
+        usable: ``(H, W)`` bool, pixels with a depth. Defaults to None: all.
+        generator: Source of randomness.
+        pixel_offset: Centre of the first pixel. Defaults to 0.5.
+
+    Returns:
+        The geometric term (mean of weight times error in px) and the photometric one.
+    """
+    height, width = depth.shape
+    there = reproject(
+        depth, K, viewmat, other_depth, other_K, other_viewmat, pixel_offset=pixel_offset
+    )
+    error, valid = there["error"], there["valid"]
+    if usable is not None:
+        valid = valid & usable
+    near = valid & (error < max_error)
+    zero = depth.sum() * 0
+    geometric = zero
+    if bool(near.any()):
+        geometric = (torch.exp(-error.detach()[near]) * error[near]).mean()
+    kept = near if use_occlusion else valid
+    rows = kept.reshape(-1).nonzero()[:, 0]
+    if not len(rows):
+        return geometric, zero
+    if len(rows) > max_samples:
+        order = torch.randperm(len(rows), generator=generator, device=rows.device)
+        rows = rows[order[:max_samples]]
+    weight = torch.ones(len(rows), device=depth.device, dtype=depth.dtype)
+    if use_occlusion:
+        weight = torch.exp(-error.detach().reshape(-1)[rows])
+    maps = homographies(
+        normals.reshape(3, -1).T[rows],
+        distances.reshape(-1)[rows],
+        K,
+        viewmat,
+        other_K,
+        other_viewmat,
+    )
+    pixels = torch.stack([rows % width, torch.div(rows, width, rounding_mode="floor")], -1)
+    patches = (pixels + pixel_offset)[:, None] + patch_offsets(half, depth.device).to(depth)
+    flat = torch.cat([patches, torch.ones_like(patches[..., :1])], -1)  # (P, S, 3)
+    warped = flat @ maps.transpose(1, 2)
+    warped = warped[..., :2] / (warped[..., 2:] + 1e-10)
+    ours = sample_map(grey[None], patches, pixel_offset, "zeros")[0]
+    theirs = sample_map(other_grey[None], warped, pixel_offset, "zeros")[0]
+    value, similar = ncc(ours, theirs)
+    if not bool(similar.any()):
+        return geometric, zero
+    return geometric, (weight * value)[similar].mean()

@@ -1,0 +1,507 @@
+"""CityGS-X against golden vectors: representation, growth, decoding and rendering.
+
+The vectors count pixel centres as integers, hence ``pixel_offset=0`` throughout.
+"""
+
+import numpy as np
+import pytest
+import torch
+
+from mmcity.engine.distributed import (
+    divide_rows,
+    snap_to_images,
+    tasks_of_division,
+    tile_rects,
+    touched_ranks,
+)
+from mmcity.engine.optim import ExponentialDecayLR
+from mmcity.models.citygsx import (
+    AnchorDecoder,
+    AnchorGrowthStrategy,
+    CityGSXObjective,
+    OctreeAnchors,
+    grow_and_prune,
+    is_due,
+)
+from mmcity.models.citygsx.levels import (
+    LevelTable,
+    VoxelGrid3,
+    coarse_intervals,
+    fit_grid,
+    fit_levels,
+)
+from mmcity_ops import fully_fused_projection, plane_features, rasterize_to_pixels
+from mmcity_ops.functional.inria import square_radii
+
+from ..conftest import golden_dir
+
+TOLERANCE = dict(rtol=1e-4, atol=1e-5)
+FOLDER = golden_dir("citygsx")
+
+
+def files(prefix):
+    found = sorted(FOLDER.glob(f"{prefix}*.npz"))
+    assert found, f"no vectors '{prefix}*' in {FOLDER}"
+    return found
+
+
+def load(path):
+    with np.load(path, allow_pickle=False) as data:
+        return {key: data[key] for key in data.files}
+
+
+def tensor(value):
+    return torch.from_numpy(np.asarray(value))
+
+
+def vectors(prefix):
+    return pytest.mark.parametrize("path", files(prefix), ids=lambda path: path.stem)
+
+
+def close(actual, expected, **options):
+    expected = tensor(expected)
+    actual = torch.as_tensor(actual).detach()
+    torch.testing.assert_close(
+        actual.to(expected.dtype).reshape(expected.shape), expected, **{**TOLERANCE, **options}
+    )
+
+
+# ---------------------------------------------------------------- octree
+
+
+@vectors("lod")
+def test_octree_and_level_choice(path):
+    g = load(path)
+    points, centers = tensor(g["points"]), tensor(g["cam_centers"])
+    fork = int(g["fork"])
+    anchors = OctreeAnchors(
+        fork=fork,
+        default_voxel_size=float(g["default_voxel_size"]),
+        extend=float(g["extend"]),
+        dist_ratio=float(g["dist_ratio"]),
+        visible_threshold=float(g["visible_threshold"]),
+        legacy_box=True,
+    )
+    table = fit_levels(points, centers, fork=fork, dist_ratio=float(g["dist_ratio"]))
+    assert (table.n_levels, table.init_level) == (int(g["levels"]), int(g["init_level"]))
+    close(table.standard_dist, g["standard_dist"])
+    grid = fit_grid(
+        points,
+        float(g["default_voxel_size"]),
+        table.n_levels,
+        fork=fork,
+        extend=float(g["extend"]),
+        legacy_box=True,
+    )
+    assert grid.base_layer == int(g["base_layer"])
+    close(grid.voxel_size, g["voxel_size"])
+    close(grid.origin, g["init_pos"])
+    anchors.initialize(points, centers)
+    assert len(anchors) == int(g["n_anchor"])
+    assert (anchors.levels == tensor(g["level"])[:, 0]).all()
+    close(anchors.positions, g["anchor"], rtol=0, atol=1e-6)
+    close(anchors.log_scales, g["scaling"])
+    close(torch.tensor(anchors.intervals), g["coarse_intervals"])
+
+    views = torch.cat([centers, tensor(g["near_center"])[None]])
+    count = len(anchors)
+
+    def differing(packed, mask):
+        return int((np.unpackbits(packed)[:count].astype(bool) != mask.numpy()).sum())
+
+    checked = 0
+    for key, packed in g.items():
+        if key.startswith("mask_") and "_it" in key and "extra" not in key:
+            _, mode, camera, iteration = key.split("_")
+            anchors.dist2level = mode
+            mask, _ = anchors.select(views[int(camera[3:])], int(iteration[2:]))
+            assert differing(packed, mask) <= 1, key
+            checked += 1
+    assert checked >= 3
+    anchors.dist2level = "round"
+    assert differing(g["mask_eval_cam0"], anchors.select(centers[0])[0]) <= 1
+    extra = next(key for key in g if key.startswith("mask_extra_"))
+    camera, iteration = extra.removeprefix("mask_extra_cam").split("_it")
+    anchors.extra_levels.data = tensor(g["extra_level_test"]).clone()
+    mask, _ = anchors.select(centers[int(camera)], int(iteration))
+    assert differing(g[extra], mask) <= 1
+    anchors.extra_levels.zero_()
+    anchors.dist2level = "progressive"
+    mask, factor = anchors.select(centers[0], 40000)
+    assert differing(g["prog_mask"], mask) <= 1
+    ratio, moving = g["prog_ratio"], np.unpackbits(g["prog_transition"])[:count].astype(bool)
+    rows = moving[: len(ratio)]
+    close(factor[: len(ratio)][tensor(rows)], ratio[rows][:, 0], rtol=1e-3, atol=1e-4)
+    assert (factor[tensor(~moving)] == 1).all()
+
+
+def test_coarse_intervals(citygsx_manifest):
+    for key, expected in citygsx_manifest.items():
+        if key.startswith("coarse_"):
+            n_levels, init_level = map(int, key.split("_")[1:])
+            close(torch.tensor(coarse_intervals(n_levels, init_level)), np.float32(expected))
+
+
+@pytest.fixture
+def citygsx_manifest():
+    import json
+
+    manifest = json.loads((FOLDER / "manifest.json").read_text())
+    found = {k: v for k, v in manifest.items() if k.startswith("coarse_")}
+    for value in manifest.values():
+        if isinstance(value, dict):
+            found.update(
+                {k: v for k, v in value.items() if k.startswith("coarse_") and k[7].isdigit()}
+            )
+    assert found
+    return found
+
+
+# ---------------------------------------------------------------- growth
+
+
+@vectors("anchor_growth")
+def test_growth(path):
+    g = load(path)
+    k = int(g["n_offsets"])
+    anchors = OctreeAnchors(
+        feat_dim=g["in_feat"].shape[1],
+        n_offsets=k,
+        fork=int(g["fork"]),
+        visible_threshold=float(g["visible_threshold"]),
+    )
+    count = len(g["in_anchor"])
+    anchors.set_octree(
+        VoxelGrid3(tensor(g["init_pos"]), float(g["voxel_size"]), 0),
+        LevelTable(int(g["levels"]), int(g["init_level"]), float(g["standard_dist"])),
+    )
+    assert anchors.intervals == pytest.approx(g["coarse_intervals"].tolist())
+    given = dict(
+        positions=g["in_anchor"],
+        offsets=g["in_offset"],
+        features=g["in_feat"],
+        log_scales=g["in_scaling"],
+        levels=g["in_level"][:, 0],
+        extra_levels=g["in_extra_level"],
+        opacity_sum=g["in_opacity_accum"][:, 0],
+        view_count=g["in_anchor_denom"][:, 0],
+        gradient_sum=g["in_offset_grad_accum"].reshape(count, k),
+        gradient_count=g["in_offset_denom"].reshape(count, k),
+    )
+    for name, value in given.items():
+        getattr(anchors, name).data = tensor(value).clone()
+    optimizer = torch.optim.Adam([getattr(anchors, n) for n in anchors.PARAMETERS])
+    for name in anchors.PARAMETERS:
+        value = getattr(anchors, name)
+        optimizer.state[value] = dict(
+            step=torch.tensor(1.0),
+            exp_avg=torch.full_like(value, 1e-4),
+            exp_avg_sq=torch.full_like(value, 1e-9),
+        )
+    centers = tensor(g["cam_infos"][:, :3])
+    grow_and_prune(anchors, optimizer, int(g["iteration"]), centers, AnchorGrowthStrategy())
+
+    assert len(anchors) == len(g["out_anchor"])
+    close(anchors.positions, g["out_anchor"], rtol=0, atol=1e-6)
+    close(anchors.levels, g["out_level"], rtol=0, atol=0)
+    close(anchors.offsets, g["out_offset"])
+    close(anchors.features, g["out_feat"])
+    close(anchors.log_scales, g["out_scaling"])
+    close(anchors.extra_levels, g["out_extra_level"])
+    close(anchors.opacity_sum, g["out_opacity_accum"])
+    close(anchors.view_count, g["out_anchor_denom"])
+    close(anchors.gradient_sum, g["out_offset_grad_accum"], rtol=1e-4, atol=1e-9)
+    close(anchors.gradient_count, g["out_offset_denom"])
+    moments = optimizer.state[anchors.positions], optimizer.state[anchors.features]
+    close(moments[0]["exp_avg"], g["out_exp_avg_anchor"], rtol=1e-6, atol=0)
+    close(moments[1]["exp_avg_sq"], g["out_exp_avg_sq_feat"], rtol=1e-6, atol=0)
+
+
+@vectors("training_stats")
+def test_training_statistics(path):
+    g = load(path)
+    k = int(g["n_offsets"])
+    anchors = OctreeAnchors(n_offsets=k)
+    anchors.assign(torch.rand(len(g["anchor_visible"]), 3), torch.zeros(len(g["anchor_visible"])))
+    anchors.record(
+        tensor(g["anchor_visible"]).nonzero()[:, 0],
+        tensor(g["neural_opacity"])[:, 0],
+        tensor(g["offset_mask"]),
+        tensor(g["visibility_filter"]),
+        tensor(g["mean2d_grad"]).norm(dim=1),
+    )
+    close(anchors.opacity_sum, g["opacity_accum"])
+    close(anchors.view_count, g["anchor_denom"])
+    close(anchors.gradient_sum, g["offset_grad_accum"])
+    close(anchors.gradient_count, g["offset_denom"])
+
+
+# ---------------------------------------------------------------- decoding
+
+
+NAMES = {
+    "mlp_opacity": "opacity_mlp",
+    "mlp_cov": "cov_mlp",
+    "mlp_color": "color_mlp",
+    "mlp_feature_bank": "feature_bank_mlp",
+    "embedding_appearance": "appearance",
+}
+
+
+@vectors("neural_gaussians")
+def test_neural_gaussians(path):
+    g = load(path)
+    state = {}
+    for key, value in g.items():
+        if key.startswith("sd_"):
+            module, rest = key[3:].split(".", 1)
+            state[f"{NAMES[module]}.{rest}"] = tensor(value)
+    has_bank = "feature_bank_mlp.0.weight" in state
+    table = state.get("appearance.embedding.weight")
+    appearance_dim = 0 if table is None else table.shape[1]
+    feat_dim, n_offsets = g["feat"].shape[1], g["offset"].shape[1]
+    # Beyond features and direction: a distance and a level, if the networks take them.
+    is_full = state["opacity_mlp.0.weight"].shape[1] == feat_dim + 5
+    decoder = AnchorDecoder(
+        feat_dim, n_offsets, has_bank, appearance_dim, is_full, is_full, is_full, is_full
+    )
+    decoder.load_state_dict(state)
+    leaves = {
+        name: tensor(g[name]).clone().requires_grad_()
+        for name in ("anchor", "feat", "offset", "scaling_log")
+    }
+    rows = tensor(g["visible"]).nonzero()[:, 0]
+    out = decoder(
+        *(leaves[n][rows] for n in ("anchor", "feat", "offset", "scaling_log")),
+        tensor(g["level"])[rows, 0],
+        tensor(g["camera_center"]),
+        photograph=int(g["camera_uid"]),
+    )
+    close(out.raw_opacities, g["neural_opacity"])
+    assert (out.kept == tensor(g["mask"])).all()
+    results = dict(
+        xyz=out.means, color=out.colors, opacity=out.opacities, scale=out.scales, quat=out.quats
+    )
+    total = 0.0
+    for name, value in results.items():
+        close(value, g[name])
+        total = total + (value.reshape(g[name].shape) * tensor(g["w_" + name])).sum()
+    total.backward()
+    for name, leaf in leaves.items():
+        close(leaf.grad, g["grad_" + name], rtol=1e-3, atol=1e-4)
+    close(decoder.cov_mlp[0].weight.grad, g["grad_cov_w0"], rtol=1e-3, atol=1e-4)
+    close(decoder.opacity_mlp[0].weight.grad, g["grad_opacity_w0"], rtol=1e-3, atol=1e-4)
+    close(decoder.color_mlp[2].weight.grad, g["grad_color_w2"], rtol=1e-3, atol=1e-4)
+
+
+# ---------------------------------------------------------------- rendering
+
+
+def lists_of_rects(low, high, radii, depths, columns, rows):
+    """Gaussians of each tile, front to back, from the tiles that each one covers."""
+    offsets, ids = [], []
+    order = depths.argsort(stable=True)
+    for y in range(rows):
+        for x in range(columns):
+            offsets.append(len(ids))
+            tile = torch.tensor([x, y])
+            inside = (radii > 0) & (low <= tile).all(1) & (tile < high).all(1)
+            ids += order[inside[order]].tolist()
+    shape = (1, rows, columns)
+    return (
+        torch.tensor(offsets, dtype=torch.int32).reshape(shape),
+        torch.tensor(ids, dtype=torch.int32),
+    )
+
+
+@vectors("splat")
+def test_splat(path):
+    g = load(path)
+    width, height = int(g["width"]), int(g["height"])
+    viewmats = tensor(g["world_view_transform"]).T[None].contiguous()
+    fx = width / (2 * np.tan(float(g["fovx"]) / 2))
+    fy = height / (2 * np.tan(float(g["fovy"]) / 2))
+    Ks = torch.tensor([[[fx, 0, width / 2], [0, fy, height / 2], [0, 0, 1]]], dtype=torch.float32)
+    xyz, quat, scale = (tensor(g[n]) for n in ("xyz", "quat", "scale"))
+    radii, means2d, depths, conics, _ = fully_fused_projection(
+        xyz, None, quat, scale, viewmats, Ks, width, height, near_plane=1e-6, packed=False
+    )
+    radii = square_radii(conics, radii)
+    # The original culls by whole tiles, ours by pixels: what neither draws is left out.
+    expected_seen = tensor(g["radii"]) > 0
+    seen = (radii[0, :, 0] > 0) & expected_seen
+    assert (tensor(g["n_contrib"]).sum()) > 0
+    assert (radii[0, :, 0] > 0).sum() >= expected_seen.sum() * 0.9
+    close(means2d[0][seen] - 0.5, g["mean2d"][seen.numpy()], rtol=0, atol=1e-4)
+    close(conics[0][seen], g["conic"][seen.numpy()], rtol=1e-3, atol=1e-4)
+    close(depths[0][seen], g["depth"][seen.numpy()])
+    assert (radii[0, seen, 0] == tensor(g["radii"])[seen]).all()
+
+    planes = plane_features(xyz, quat, scale, viewmats)[0]
+    maps = torch.cat([planes[:, :3], torch.ones(len(xyz), 1), planes[:, 3:]], 1)
+    close(maps[seen], g["all_map"][seen.numpy()])
+
+    # Compositing and its gradients start from the vectors' own projection.
+    leaf = {
+        "mean2d_pixel": tensor(g["mean2d"]).clone(),
+        "conic": tensor(g["conic"]).clone(),
+        "opacity": tensor(g["opacity"]).clone(),
+        "color": tensor(g["color"]).clone(),
+        "all_map": tensor(g["all_map"]).clone(),
+    }
+    for value in leaf.values():
+        value.requires_grad_()
+    radius = tensor(g["radii"])
+    low, high = tile_rects(tensor(g["mean2d"]), radius, width, height, pixel_offset=0.0)
+    assert (low[radius > 0] == tensor(g["tile_min"])[radius > 0]).all()
+    assert (high[radius > 0] == tensor(g["tile_max"])[radius > 0]).all()
+    tiles = -(-width // 16), -(-height // 16)
+    offsets, flatten_ids = lists_of_rects(low, high, radius, tensor(g["depth"]), *tiles)
+    means = leaf["mean2d_pixel"][None] + 0.5
+    channels = torch.cat([leaf["color"], leaf["all_map"]], 1)[None]
+    background = torch.cat([tensor(g["background"]), torch.zeros(5)])[None]
+    out, alpha = rasterize_to_pixels(
+        means,
+        leaf["conic"][None],
+        channels,
+        leaf["opacity"].T,
+        width,
+        height,
+        16,
+        offsets,
+        flatten_ids,
+        backgrounds=background,
+    )
+    image, maps = out[0, ..., :3].permute(2, 0, 1), out[0, ..., 3:].permute(2, 0, 1)
+    close(image, g["image"], rtol=0, atol=1e-4)
+    close(maps, g["out_all_map"], rtol=0, atol=1e-4)
+    close(1 - alpha[0, ..., 0], g["final_T"], rtol=0, atol=1e-4)
+    total = (image * tensor(g["w_image"])).sum() + (maps * tensor(g["w_all_map"])).sum()
+    total.backward()
+    for name, value in leaf.items():
+        expected = tensor(g["grad_" + name])
+        scale = float(expected.abs().max())
+        close(value.grad, g["grad_" + name], rtol=1e-3, atol=1e-4 * max(scale, 1))
+    half = torch.tensor([width / 2, height / 2])
+    close(
+        leaf["mean2d_pixel"].grad * half,
+        g["grad_mean2d_ndc"],
+        rtol=1e-3,
+        atol=1e-4 * float(tensor(g["grad_mean2d_ndc"]).abs().max()),
+    )
+
+
+@vectors("gaussian_plane")
+def test_gaussian_planes(path):
+    g = load(path)
+    viewmat = tensor(g["world_view_transform"]).T.contiguous()
+    planes = plane_features(tensor(g["xyz"]), tensor(g["quat"]), tensor(g["scale"]), viewmat[None])
+    close(planes[0, :, :3], g["normal_cam"])
+    close(planes[0, :, 3], g["distance"])
+
+
+@vectors("covariance")
+def test_covariances(path):
+    from mmcity_ops import quat_scale_to_covar_preci
+
+    g = load(path)
+    scale = tensor(g["scale"]) * float(g["scale_modifier"])
+    covars, _ = quat_scale_to_covar_preci(tensor(g["quat"]), scale, compute_preci=False)
+    close(covars, g["cov3d"])
+    upper = torch.triu_indices(3, 3)
+    close(covars[:, upper[0], upper[1]], g["cov6"])
+    close(tensor(g["inverse_sigmoid_in"]).logit(), g["inverse_sigmoid"])
+
+
+@vectors("sh")
+def test_spherical_harmonics(path):
+    from mmcity.structures import SH_C0
+    from mmcity_ops import spherical_harmonics
+
+    g = load(path)
+    coeffs = tensor(g["coeffs"]).transpose(1, 2).contiguous()
+    for degree in range(5):
+        value = spherical_harmonics(degree, tensor(g["dirs"]), torch.eye(4)[None], coeffs)
+        close(value[0], g[f"deg{degree}"])
+    x = torch.linspace(0, 1, len(g["rgb2sh"]))
+    close((x - 0.5) / SH_C0, g["rgb2sh"])
+    x = torch.linspace(-1, 1, len(g["sh2rgb"]))
+    close(SH_C0 * x + 0.5, g["sh2rgb"])
+
+
+# ---------------------------------------------------------------- optimisation, work
+
+
+@vectors("lr_schedule")
+def test_rates(path):
+    g = load(path)
+    extent = float(g["spatial_lr_scale"])
+    rates = dict(
+        anchor=(1.6e-4 * extent, 1.6e-6 * extent),
+        offset=(0.01 * extent, 1e-4 * extent),
+        mlp_opacity=(2e-3, 2e-5),
+        mlp_cov=(4e-3, 4e-3),
+        mlp_color=(8e-3, 5e-5),
+        mlp_featurebank=(0.01, 1e-5),
+        appearance=(0.05, 5e-4),
+    )
+
+    def schedule(first, last, **options):
+        parameter = torch.nn.Parameter(torch.zeros(1))
+        optimizer = torch.optim.SGD([dict(params=[parameter], name="x")], lr=first)
+        scheduler = ExponentialDecayLR(optimizer, last / first, end=50000, **options)
+        return [first * scheduler.factor(int(i)) for i in g["iterations"]]
+
+    for name, (first, last) in rates.items():
+        close(torch.tensor(schedule(first, last), dtype=torch.float64), g["lr_" + name], atol=0)
+    delayed = schedule(0.01, 1e-4, delay=5000, delay_ratio=0.01)
+    close(torch.tensor(delayed, dtype=torch.float64), g["delayed"], atol=0)
+
+    legacy = dict(depth_schedule="legacy", depth_l1_weight_final=0.01)
+    objectives = dict(
+        mill19=CityGSXObjective(depth_l1_weight_init=0.5, dpt_end_iter=30000, **legacy),
+        matrixcity=CityGSXObjective(depth_l1_weight_init=0.5, dpt_end_iter=50000, **legacy),
+        default=CityGSXObjective(depth_l1_weight_init=1.0, dpt_end_iter=50000, **legacy),
+    )
+    for name, objective in objectives.items():
+        values = [objective.depth_weight(int(i)) for i in g["iterations"]]
+        close(torch.tensor(values, dtype=torch.float64), g["depth_weight_" + name], atol=0)
+
+
+@vectors("update_predicate")
+def test_update_predicate(path):
+    g = load(path)
+    for (iteration, batch, interval, residual), expected in zip(g["cases"].tolist(), g["result"]):
+        assert is_due(iteration, batch, interval, residual) == bool(expected)
+
+
+@vectors("work_division")
+def test_work_division(path):
+    g = load(path)
+    border = float(g["border_divpos_coeff"])
+    for case in range(int(g["n_cases"])):
+        c = {key[len(f"c{case}_") :]: v for key, v in g.items() if key.startswith(f"c{case}_")}
+        cuts = divide_rows(tensor(c["heuristic"]), int(c["world"]))
+        assert cuts == c["raw_division"].tolist()
+        n_rows = int(c["tile_y"])
+        if not c["ok"]:
+            with pytest.raises(ValueError, match="fewer ranks"):
+                snap_to_images(cuts, n_rows, border)
+            continue
+        tasks = tasks_of_division(snap_to_images(cuts, n_rows, border), n_rows)
+        flat = [[rank, *task] for rank, own in enumerate(tasks) for task in own]
+        assert flat == c["tasks_gpu_cam_l_r"].tolist()
+
+
+@vectors("routing")
+def test_routing(path):
+    g = load(path)
+    touched = touched_ranks(
+        tensor(g["mean2d"]),
+        tensor(g["radii"]),
+        int(g["width"]),
+        int(g["height"]),
+        tensor(g["division_rows"]),
+        pixel_offset=0.0,
+    )
+    assert (touched == tensor(g["touched"])).all()
