@@ -2,6 +2,7 @@
 
 from .frame_sources import Frame, SourceError, open_source
 from .geometry_prior import GeometryPrior, PriorFiles
+from .localizer import LocalizationResult, Localizer
 from .occupancy_generator import OccupancyGenerator
 from .occupancy_predictor import OccupancyPredictor, load_gaussian_set, save_gaussian_set
 from .scene_renderer import SceneRenderer
@@ -12,6 +13,8 @@ __all__ = [
     "Frame",
     "FrameResult",
     "GeometryPrior",
+    "LocalizationResult",
+    "Localizer",
     "OccupancyGenerator",
     "OccupancyPredictor",
     "SceneRenderer",

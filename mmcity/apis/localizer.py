@@ -1,0 +1,308 @@
+"""Where a picture was taken, in a map of Gaussians."""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from mmcity.datasets.transforms.posed_images import read_image
+from mmcity.engine.checkpointing import (
+    check_is_checkpoint,
+    check_matches_model,
+    load_from_local,
+)
+from mmcity.engine.launch import load_config
+from mmcity.models.rap.refinement import RenderMatchRefiner
+from mmcity.models.rap.trainer import poses_to_viewmats
+from mmcity.registry import INFERENCERS, MODELS
+from mmcity.structures import Cameras
+from mmcity.utils.setup_env import register_all_modules
+
+from .scene_renderer import SceneRenderer
+
+__all__ = ["LocalizationResult", "Localizer"]
+
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
+#: Size of the thumbnails that find mapped images which look like a query.
+_THUMBNAIL = (24, 32)
+
+
+@dataclass
+class LocalizationResult:
+    """Pose of one query and how far to trust it.
+
+    Attributes:
+        name (str): Of the query.
+        camera (Cameras | None): One camera at the estimate, with the query's intrinsics; None
+            if there is not even a guess.
+        status (str): ``ok``, ``low_confidence`` or ``failed``. A failed query keeps its first
+            guess in ``camera``.
+        confidence (float): In [0, 1].
+        reason (str): Why not ``ok``.
+        source (str): What the estimate started from: ``regression`` or ``mapped:NAME``.
+        regressed (Cameras | None): What the pose network said, before refinement.
+        covariance (np.ndarray | None): ``(6, 6)``, see
+            :class:`~mmcity.models.rap.refinement.PnPSolution`.
+        details (dict): Inliers, residuals and deviations of the refinement.
+        seconds (dict): Wall time of ``regression`` and ``refinement``.
+    """
+
+    name: str
+    camera: Cameras | None = None
+    status: str = "failed"
+    confidence: float = 0.0
+    reason: str = ""
+    source: str = ""
+    regressed: Cameras | None = None
+    covariance: np.ndarray | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def cam_to_world(self) -> np.ndarray | None:
+        """``(4, 4)`` float64 pose of the camera."""
+        return None if self.camera is None else self.camera.cam_to_world[0].double().numpy()
+
+
+@INFERENCERS.register_module()
+class Localizer:
+    """Localise pictures in a scene: regress or look up a first pose, then refine it.
+
+    First poses are the pose network's (where one is given) and those of mapped images that
+    look alike or lie next to the regressed pose. Refinement renders the map there with the
+    query's own intrinsics.
+
+    Example::
+
+        localizer = Localizer(
+            SceneRenderer(weights="scene.ply"), ColmapDataset("data/scene", resize=...)
+        )
+        for result in localizer("queries/"):
+            print(result.name, result.status, result.cam_to_world)
+
+    Args:
+        scene (SceneRenderer | Callable | str, optional): The map: a renderer, a function from
+            a camera to ``rgb``, ``depth``, ``alpha``, or a ``.ply`` file. Without one, poses
+            are regressed alone.
+        mapped (Dataset, optional): Posed images of the map (``ColmapDataset`` or other
+            ``PosedImagesDataset``), for first poses and default intrinsics.
+        config (str | Config, optional): Config of a trained pose network.
+        checkpoint (str, optional): Its weights.
+        refiner (dict, optional): Arguments of :class:`RenderMatchRefiner`.
+        num_starts (int): First poses from mapped images. Defaults to 3.
+        device (str, optional): Of the pose network. Defaults to CUDA where it is.
+
+    Raises:
+        ValueError: If neither a pose network nor mapped images are given.
+    """
+
+    def __init__(
+        self,
+        scene: SceneRenderer | Callable[[Cameras], dict] | str | os.PathLike | None = None,
+        mapped: Dataset | None = None,
+        config: str | os.PathLike | Any | None = None,
+        checkpoint: str | os.PathLike | None = None,
+        refiner: dict | None = None,
+        num_starts: int = 3,
+        device: str | torch.device | None = None,
+    ) -> None:
+        register_all_modules()
+        if device is None:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        if (config is None) != (checkpoint is None):
+            raise ValueError("a pose network needs both config and checkpoint")
+        if config is None and (mapped is None or scene is None):
+            raise ValueError(
+                "expected a pose network (config, checkpoint), or a scene and its mapped images"
+            )
+        if isinstance(scene, (str, os.PathLike)):
+            scene = SceneRenderer(weights=scene)
+        self.render = _render_one(scene) if isinstance(scene, SceneRenderer) else scene
+        self.refiner = None
+        if self.render is not None:
+            self.refiner = RenderMatchRefiner(self.render, **(refiner or {}))
+        self.network = None if config is None else _load_network(config, checkpoint, device)
+        self.device, self.num_starts = torch.device(device), num_starts
+        self.mapped = mapped
+        self._thumbnails: Tensor | None = None
+
+    # ---- use
+
+    def __call__(
+        self, source: str | os.PathLike | np.ndarray | Iterable, K: np.ndarray | None = None
+    ) -> Iterator[LocalizationResult]:
+        """Localise an image file, a folder, an array, or several of them.
+
+        Args:
+            source: Path of an image or folder, array ``(H, W, 3)`` uint8, or an iterable of
+                paths and arrays.
+            K (np.ndarray, optional): ``(3, 3)`` of all of them. Defaults to that of the mapped
+                images, at the query's size.
+
+        Yields:
+            One result per image; a file that does not decode gives a ``failed`` one.
+        """
+        for row, item in enumerate(_items(source)):
+            if isinstance(item, np.ndarray):
+                yield self.localize(item, K, name=f"image_{row}")
+                continue
+            try:
+                image = read_image(item)
+            except (OSError, ValueError) as error:
+                yield LocalizationResult(str(item), reason=str(error))
+                continue
+            yield self.localize(image, K, name=Path(item).name)
+
+    def localize(
+        self,
+        image: np.ndarray | Tensor,
+        K: np.ndarray | None = None,
+        distortion: np.ndarray | None = None,
+        name: str = "image",
+        exclude: str | None = None,
+    ) -> LocalizationResult:
+        """Localise one image.
+
+        Args:
+            image: ``(H, W, 3)`` uint8 array or ``(3, H, W)`` float tensor in [0, 1].
+            K (np.ndarray, optional): See :meth:`__call__`.
+            distortion (np.ndarray, optional): OpenCV's k1, k2, p1, p2, ...
+            name (str): For the result.
+            exclude (str, optional): Name of a mapped image not to start from.
+        """
+        if not isinstance(image, Tensor):
+            image = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
+        result = LocalizationResult(name)
+        blank = self._blank_camera(image, K, name)
+        starts, sources = [], []
+        if self.network is not None:
+            begin = time.perf_counter()
+            viewmat, problem = self._regress(image, blank)
+            result.seconds["regression"] = time.perf_counter() - begin
+            if problem:
+                result.reason = problem
+            else:
+                result.regressed = _posed(blank, viewmat)
+                starts, sources = [result.regressed], ["regression"]
+        for row in self._similar(image, exclude) if self.refiner is not None else []:
+            starts.append(_posed(blank, self.mapped.cameras.viewmats[row]))
+            sources.append(f"mapped:{self.mapped.img_names[row]}")
+        if not starts:
+            result.reason = result.reason or "no first pose"
+            return result
+        result.camera, result.source = starts[0], sources[0]
+        if self.refiner is None:
+            result.status, result.confidence = "low_confidence", 0.0
+            result.reason = "regressed only, not verified against a map"
+            return result
+        begin = time.perf_counter()
+        refined = self.refiner(image, Cameras.cat(starts), distortion)
+        result.seconds["refinement"] = time.perf_counter() - begin
+        result.camera, result.source = refined.camera, sources[refined.start]
+        result.status, result.confidence = refined.status, refined.confidence
+        result.reason, result.covariance = refined.reason, refined.covariance
+        result.details = {
+            key: getattr(refined, key)
+            for key in (
+                *("num_matches", "num_inliers", "reprojection_rms", "correlation"),
+                *("iterations", "sigma_translation", "sigma_rotation"),
+            )
+        }
+        return result
+
+    # ---- parts
+
+    def _blank_camera(self, image: Tensor, K: np.ndarray | None, name: str) -> Cameras:
+        height, width = image.shape[-2:]
+        if K is None:
+            if self.mapped is None:
+                raise ValueError(
+                    f"{name}: expected its intrinsics K, since there is no mapped image"
+                )
+            like = self.mapped.cameras[0]
+            ratio = (width / int(like.widths[0])) / (height / int(like.heights[0]))
+            if abs(ratio - 1) > 0.02:
+                raise ValueError(
+                    f"{name}: {width}x{height} has other proportions than the mapped images "
+                    f"({int(like.widths[0])}x{int(like.heights[0])}): give its intrinsics K"
+                )
+            return like.resize(width, height)
+        return Cameras(np.asarray(K, dtype=np.float32), np.eye(4), width, height)
+
+    @torch.no_grad()
+    def _regress(self, image: Tensor, camera: Cameras) -> tuple[Tensor | None, str]:
+        trained = float(self.network.focal_ratio)
+        ratio = float(camera.Ks[0, 0, 0] / camera.widths[0])
+        if trained and abs(ratio / trained - 1) > 0.01:
+            return None, (
+                f"not regressed: focal length over width is {ratio:.4f}, the network knows "
+                f"{trained:.4f}"
+            )
+        batch = self.network.data_preprocessor({"inputs": [image], "data_samples": None})
+        return poses_to_viewmats(self.network(batch["inputs"]).double())[0].cpu(), ""
+
+    def _similar(self, image: Tensor, exclude: str | None) -> list[int]:
+        """Rows of mapped images that look most like the query."""
+        if self.mapped is None or not self.num_starts:
+            return []
+        if self._thumbnails is None:
+            pictures = (self.mapped.load(row)["img"] for row in range(len(self.mapped)))
+            self._thumbnails = torch.stack(
+                [_thumbnail(torch.from_numpy(p).permute(2, 0, 1).float() / 255) for p in pictures]
+            )
+        likeness = self._thumbnails @ _thumbnail(image)
+        order = likeness.argsort(descending=True).tolist()
+        return [r for r in order if self.mapped.img_names[r] != exclude][: self.num_starts]
+
+
+def _thumbnail(image: Tensor) -> Tensor:
+    """Small grey picture as a vector of mean 0 and length 1."""
+    gray = image.mean(0)[None, None]
+    small = F.interpolate(gray, _THUMBNAIL, mode="bilinear", antialias=True).flatten()
+    small = small - small.mean()
+    return small / small.norm().clamp_min(1e-12)
+
+
+def _posed(camera: Cameras, viewmat: Tensor) -> Cameras:
+    viewmat = torch.as_tensor(viewmat).to(camera.viewmats)
+    return Cameras(camera.Ks, viewmat, camera.widths, camera.heights, validate=False)
+
+
+def _render_one(renderer: SceneRenderer) -> Callable[[Cameras], dict]:
+    return lambda camera: next(renderer.iterate(camera.to(torch.float32)))
+
+
+def _items(source) -> Iterable:
+    if isinstance(source, np.ndarray):
+        return [source]
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        if path.is_dir():
+            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in _IMAGE_SUFFIXES)
+            if not found:
+                raise FileNotFoundError(f"{path}: expected images, found none")
+            return found
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: expected an image or a folder, found none")
+        return [path]
+    return source
+
+
+def _load_network(config, checkpoint, device):
+    cfg = load_config(config) if isinstance(config, (str, os.PathLike)) else config
+    model = MODELS.build(cfg.get("model", cfg))
+    weights = check_is_checkpoint(load_from_local(checkpoint, map_location="cpu"), str(checkpoint))
+    if model.discriminator is not None:
+        model.discriminator = None  # takes part in training only
+        weights = {k: v for k, v in weights.items() if not k.startswith("discriminator.")}
+    check_matches_model(model, weights, str(checkpoint))
+    model.load_state_dict(weights)
+    return model.to(device).eval()
