@@ -3,6 +3,7 @@
 from . import transforms
 from .colmap import ColmapDataset
 from .hexplane_rollout import HexPlaneRollout
+from .localization import CambridgeLandmarks, SevenScenes
 from .nerfstudio import NerfstudioDataset
 from .nuscenes_occ import NuScenesOccDataset
 from .occ_sequence import (
@@ -16,6 +17,7 @@ from .samplers import CameraSampler
 from .sequences import ClipDataset, EvalSequenceDataset, MixtureDataset, MixtureSampler
 
 __all__ = [
+    "CambridgeLandmarks",
     "CameraSampler",
     "CarlaSCOccSequence",
     "ClipDataset",
@@ -31,5 +33,6 @@ __all__ = [
     "PosedImage",
     "PosedImagesDataset",
     "SemanticKITTIOccSequence",
+    "SevenScenes",
     "transforms",
 ]
