@@ -2,20 +2,14 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mmcity.engine.checkpointing import (
-    check_is_checkpoint,
-    check_matches_model,
-    load_from_local,
-)
-from mmcity.engine.launch import load_config
-from mmcity.registry import INFERENCERS, MODELS
-from mmcity.structures import Cameras, read_gaussians_ply
+from mmcity.engine.scene_loading import load_scene
+from mmcity.registry import INFERENCERS
+from mmcity.structures import Cameras
 from mmcity.utils.setup_env import register_all_modules
 
 __all__ = ["SceneRenderer"]
@@ -55,17 +49,10 @@ class SceneRenderer:
         register_all_modules()
         if weights is None:
             raise ValueError("SceneRenderer needs weights: a checkpoint or a .ply file")
-        if not Path(weights).is_file():
-            raise FileNotFoundError(f"weights not found: {weights}")
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device)
-        if Path(weights).suffix.lower() == ".ply":
-            self.model = _model_from_ply(weights, config, antialiased)
-        elif config is None:
-            raise ValueError(f"{weights} is a checkpoint: SceneRenderer needs its config too")
-        else:
-            self.model = _model_from_checkpoint(config, weights)
+        self.model = load_scene(weights, config, antialiased)
         self.model.to(self.device).eval()
 
     @property
@@ -102,36 +89,3 @@ class SceneRenderer:
             for name, value in picture.items():
                 result.setdefault(name, []).append(value)
         return result
-
-
-def _model_from_ply(path, config, antialiased: bool):
-    gaussians = read_gaussians_ply(path)
-    if config is None:
-        cfg = dict(
-            type="GaussianSplatting",
-            sh_degree=gaussians.sh_degree or 0,
-            sh_degree_interval=0,
-            renderer=dict(type="SplatRenderer", antialiased=antialiased),
-        )
-    else:
-        cfg = _model_config(config)
-        # A file says nothing of how far the training had come: use all it holds.
-        cfg.update(sh_degree_interval=0, exposure=None)
-    model = MODELS.build(cfg)
-    model.splats.assign_gaussians(gaussians)
-    return model
-
-
-def _model_from_checkpoint(config, path):
-    checkpoint = load_from_local(path, map_location="cpu")
-    state_dict = check_is_checkpoint(checkpoint, str(path))
-    model = MODELS.build(_model_config(config))
-    check_matches_model(model, state_dict, str(path))
-    model.load_state_dict(state_dict)
-    return model
-
-
-def _model_config(config) -> dict:
-    if isinstance(config, (str, os.PathLike)):
-        config = load_config(config)
-    return dict(config.get("model", config))

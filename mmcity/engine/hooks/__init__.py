@@ -6,6 +6,7 @@ from .export_hook import SceneExportHook
 from .progress_hook import ProgressBarHook
 from .scene_hook import SceneInitHook
 from .stage_timer_hook import PerStageTimerHook
+from .view_synthesis_hook import ViewSynthesisHook
 
 __all__ = [
     "CacheSizeHook",
@@ -16,5 +17,6 @@ __all__ = [
     "ProgressBarHook",
     "SceneExportHook",
     "SceneInitHook",
+    "ViewSynthesisHook",
     "flatten_sample",
 ]

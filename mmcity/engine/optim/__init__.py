@@ -1,9 +1,11 @@
 from .decay_schedulers import ExponentialDecayLR
 from .gaussian_constructor import GaussianOptimWrapperConstructor
 from .mixed_precision import MixedPrecisionOptimWrapper
+from .multi_constructor import MultiOptimWrapperConstructor
 
 __all__ = [
     "ExponentialDecayLR",
     "GaussianOptimWrapperConstructor",
     "MixedPrecisionOptimWrapper",
+    "MultiOptimWrapperConstructor",
 ]

@@ -77,8 +77,18 @@ class RAPTrainer(BaseModel):
         self.use_rendered, self.use_perturbed = use_rendered, use_perturbed
         self.check_intrinsics = check_intrinsics
         self.views = SyntheticViews()
+        if self.discriminator is not None and self.data_preprocessor.size is not None:
+            self._size_discriminator(self.data_preprocessor.size)
         #: Focal length over width of the first training image, which all others must share.
         self.register_buffer("focal_ratio", torch.zeros(()))
+
+    @torch.no_grad()
+    def _size_discriminator(self, size: tuple[int, int]) -> None:
+        """Let the discriminator know the size of its features, so that it has all weights."""
+        self.eval()
+        features = self.network.forward_with_features(torch.zeros(1, 3, *size))[1]
+        self.discriminator(features)
+        self.train()
 
     # ---- mmengine's contract
 
