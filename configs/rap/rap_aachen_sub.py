@@ -1,0 +1,26 @@
+# Subset of Aachen Day-Night; the scene is not metric.
+_base_ = ["./rap_colmap.py"]
+
+data_root = "data/aachen_sub"
+resize = dict(_delete_=True, target_width=360, interpolation="bilinear")
+train_dataloader = dict(dataset=dict(data_root=data_root, resize=resize))
+test_dataloader = dict(batch_size=1, dataset=dict(data_root=data_root, resize=resize))
+val_dataloader = test_dataloader
+custom_hooks = [
+    dict(
+        type="ViewSynthesisHook",
+        map="work_dirs/maps/aachen_sub/scene.ply",
+        antialiased=True,
+        refresh_every=20,
+        perturber=dict(
+            type="PosePerturber",
+            translation=1.5,
+            rotation=4.0,
+            sampler="euler",
+            frame="world_origin",
+            d_max=1.0,
+        ),
+        quality=None,
+    ),
+    dict(type="EarlyStoppingHook", monitor="pose/median_trans", rule="less", patience=200),
+]

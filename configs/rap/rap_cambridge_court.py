@@ -1,0 +1,26 @@
+# Cambridge Landmarks, GreatCourt, as an undistorted COLMAP scene.
+_base_ = ["./rap_colmap.py"]
+
+data_root = "data/cambridge/GreatCourt"
+resize = dict(factor=2, interpolation="bilinear")
+train_dataloader = dict(dataset=dict(data_root=data_root, resize=resize, train_skip=2))
+test_dataloader = dict(batch_size=1, dataset=dict(data_root=data_root, resize=resize, train_skip=2))
+val_dataloader = test_dataloader
+custom_hooks = [
+    dict(
+        type="ViewSynthesisHook",
+        map="work_dirs/maps/cambridge_court/scene.ply",
+        antialiased=True,
+        refresh_every=20,
+        perturber=dict(
+            type="PosePerturber",
+            translation=1.5,
+            rotation=4.0,
+            sampler="euler",
+            frame="world_origin",
+            d_max=1.0,
+        ),
+        quality=None,
+    ),
+    dict(type="EarlyStoppingHook", monitor="pose/median_trans", rule="less", patience=200),
+]

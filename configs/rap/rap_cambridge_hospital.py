@@ -1,0 +1,45 @@
+# Cambridge Landmarks, OldHospital.
+_base_ = ["./rap_colmap.py"]
+
+data_root = "data/cambridge/OldHospital"
+resize = dict(factor=2, interpolation="bilinear")
+train_dataloader = dict(
+    dataset=dict(
+        _delete_=True,
+        type="CambridgeLandmarks",
+        data_root=data_root,
+        split="train",
+        resize=resize,
+        train_skip=2,
+    )
+)
+test_dataloader = dict(
+    batch_size=1,
+    dataset=dict(
+        _delete_=True,
+        type="CambridgeLandmarks",
+        data_root=data_root,
+        split="test",
+        resize=resize,
+        train_skip=2,
+    ),
+)
+val_dataloader = test_dataloader
+custom_hooks = [
+    dict(
+        type="ViewSynthesisHook",
+        map="work_dirs/maps/cambridge_hospital/scene.ply",
+        antialiased=True,
+        refresh_every=20,
+        perturber=dict(
+            type="PosePerturber",
+            translation=1.5,
+            rotation=4.0,
+            sampler="euler",
+            frame="world_origin",
+            d_max=1.0,
+        ),
+        quality=None,
+    ),
+    dict(type="EarlyStoppingHook", monitor="pose/median_trans", rule="less", patience=200),
+]
