@@ -242,16 +242,20 @@ def find_prebuilt(name: str) -> Path | None:
     return path if path.exists() else None
 
 
-def write_schema_unit(folder: Path) -> Path:
-    """One C++ file that includes every schema file: torch's headers are parsed once for all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    unit = folder / "schemas_unit.cpp"
-    text = "".join(f'#include "{path.relative_to(CSRC)}"\n' for path in schema_sources())
+def write_unit(unit: Path, sources: list[Path]) -> Path:
+    """A C++ file that includes others, so that headers they share are parsed once."""
+    unit.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(f'#include "{path.relative_to(CSRC)}"\n' for path in sources)
     if not unit.exists() or unit.read_text() != text:
-        temporary = folder / f".schemas_unit.{os.getpid()}"
+        temporary = unit.parent / f".{unit.stem}.{os.getpid()}"
         temporary.write_text(text)
         temporary.replace(unit)
     return unit
+
+
+def write_schema_unit(folder: Path) -> Path:
+    """One C++ file that includes every schema file: torch's headers are parsed once for all."""
+    return write_unit(folder / "schemas_unit.cpp", schema_sources())
 
 
 def build_cpu() -> Path:

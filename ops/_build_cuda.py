@@ -67,6 +67,11 @@ def binding_sources() -> list[Path]:
     return sorted(_build.CSRC.glob("bind_cuda*.cpp"))
 
 
+def write_binding_unit(folder: Path) -> Path:
+    """One C++ file that includes every binding: torch's headers are parsed once for all."""
+    return _build.write_unit(folder / "bindings_unit.cpp", binding_sources())
+
+
 def default_archs() -> tuple[str, ...]:
     """``MMCITY_CUDA_ARCH``, else the GPUs of this machine, else the published three."""
     named = os.environ.get("MMCITY_CUDA_ARCH")
@@ -152,7 +157,7 @@ def build_cuda(archs: tuple[str, ...] | None = None) -> Path:
     objects = _compile_objects(nvcc, folder / "objects", archs)
     return _build.compile_library(
         name,
-        binding_sources(),
+        [write_binding_unit(folder)],
         what="the CUDA operators' bindings",
         ldflags=(*map(str, objects), *link_flags(nvcc)),
         includes=(toolkit_of(nvcc) / "include",),

@@ -1,0 +1,97 @@
+// What the bindings of the CUDA operators share: checks, raw pointers, temporary memory, sorting.
+#pragma once
+#include <ATen/ATen.h>
+#include <c10/core/DeviceGuard.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <initializer_list>
+#include <tuple>
+#include <vector>
+
+#include "cuda/primitives.h"
+#include "math/tiles.h"
+#include "stream.h"
+
+namespace mmc {
+
+using at::Tensor;
+using OptTensor = std::optional<Tensor>;
+
+// The CUDA backend computes in float32 (the CPU backend also takes float64).
+inline void check_float32(const char* op, std::initializer_list<const Tensor*> tensors) {
+  for (const Tensor* t : tensors)
+    TORCH_CHECK_TYPE(!t->defined() || t->scalar_type() == at::kFloat, "mmcity::", op,
+                     " on CUDA: expected float32, got ", t->scalar_type());
+}
+
+inline Tensor contiguous_or_undefined(const OptTensor& t) {
+  return t.has_value() && t->defined() ? t->contiguous() : Tensor();
+}
+template <typename T>
+const T* read_or_null(const Tensor& t) {
+  return t.defined() && t.numel() > 0 ? t.const_data_ptr<T>() : nullptr;
+}
+template <typename T>
+T* write_or_null(const Tensor& t) {
+  return t.defined() && t.numel() > 0 ? t.mutable_data_ptr<T>() : nullptr;
+}
+
+// Leading sizes of `t` without its last `drop` ones, then `tail`.
+inline std::vector<int64_t> sizes_with(const Tensor& t, int64_t drop,
+                                       std::initializer_list<int64_t> tail) {
+  std::vector<int64_t> out(t.sizes().begin(), t.sizes().end() - drop);
+  out.insert(out.end(), tail.begin(), tail.end());
+  return out;
+}
+
+// Calls f(temp, bytes) for the size of its temporary memory, then to work.
+template <typename F>
+void with_temp(const char* op, const Tensor& like, const F& f) {
+  size_t bytes = 0;
+  check_launch(f(static_cast<void*>(nullptr), bytes), op);
+  const Tensor temp = at::empty({static_cast<int64_t>(std::max<size_t>(bytes, 1))},
+                                like.options().dtype(at::kByte));
+  check_launch(f(temp.mutable_data_ptr(), bytes), op);
+}
+
+struct Sorted {
+  Tensor keys, values;
+};
+
+// Stable sort. Keys: int32 or int64 tensors that are read as unsigned; values int32 or int64.
+inline Sorted sort_by_key(const char* op, const Tensor& keys, const Tensor& values, int bits,
+                          cudaStream_t stream) {
+  const Sorted out{at::empty_like(keys), at::empty_like(values)};
+  const int64_t n = keys.numel();
+  if (n == 0) return out;
+  with_temp(op, keys, [&](void* temp, size_t& bytes) {
+    if (keys.scalar_type() == at::kLong)
+      return sort_pairs(temp, bytes,
+                        reinterpret_cast<const uint64_t*>(keys.const_data_ptr<int64_t>()),
+                        reinterpret_cast<uint64_t*>(out.keys.mutable_data_ptr<int64_t>()),
+                        values.const_data_ptr<int64_t>(), out.values.mutable_data_ptr<int64_t>(),
+                        n, bits, stream);
+    const uint32_t* in = reinterpret_cast<const uint32_t*>(keys.const_data_ptr<int32_t>());
+    uint32_t* to = reinterpret_cast<uint32_t*>(out.keys.mutable_data_ptr<int32_t>());
+    if (values.scalar_type() == at::kLong)
+      return sort_pairs(temp, bytes, in, to, values.const_data_ptr<int64_t>(),
+                        out.values.mutable_data_ptr<int64_t>(), n, bits, stream);
+    return sort_pairs(temp, bytes, in, to, values.const_data_ptr<int32_t>(),
+                      out.values.mutable_data_ptr<int32_t>(), n, bits, stream);
+  });
+  return out;
+}
+
+// int64 sums of the int32 numbers before each element.
+inline Tensor scan_counts(const char* op, const Tensor& counts, cudaStream_t stream) {
+  const Tensor sums = at::empty(counts.sizes(), counts.options().dtype(at::kLong));
+  if (counts.numel() == 0) return sums;
+  with_temp(op, counts, [&](void* temp, size_t& bytes) {
+    return exclusive_sum(temp, bytes, counts.const_data_ptr<int32_t>(),
+                         sums.mutable_data_ptr<int64_t>(), counts.numel(), stream);
+  });
+  return sums;
+}
+
+}  // namespace mmc
