@@ -50,4 +50,10 @@ MMC_HD SsimPartials<T> ssim_partials(const SsimTerms<T>& t, T mu1, T mu2) {
           mu1 * by_mean + mu2 * by_self};
 }
 
+// Gradient of one image's pixel from the blurred gradients of its mean, E11 and E12.
+template <typename T>
+MMC_HD T ssim_image_grad(T by_mean, T by_square, T by_product, T own, T other) {
+  return by_mean + T(2) * own * by_square + other * by_product;
+}
+
 }  // namespace mmc
