@@ -5,6 +5,17 @@
 
 namespace mmc {
 
+// Cell of a point; false outside the grid and for NaN.
+template <typename T>
+MMC_HD bool splat_cell(const T* p, const VoxelGrid<T>& g, int32_t* cell) {
+  for (int d = 0; d < 3; ++d) {
+    if (!(p[d] >= g.lo[d] && (p[d] - g.lo[d]) / g.size[d] < T(g.dims[d]))) return false;
+    cell[d] = cell_of(p[d], g.lo[d], g.size[d]);
+    if (cell[d] >= g.dims[d]) return false;
+  }
+  return true;
+}
+
 // Probability that a Gaussian leaves the point empty, kept away from 0.
 template <typename T>
 MMC_HD T miss_probability(T e) {
