@@ -17,3 +17,11 @@ def thread_counts():
             torch.set_num_threads(before)
 
     return run
+
+
+@pytest.fixture
+def cuda_determinism(monkeypatch):
+    """``switch(enabled)``: torch's deterministic algorithms during a test."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    yield lambda enabled: torch.use_deterministic_algorithms(enabled, warn_only=True)
+    torch.use_deterministic_algorithms(False)

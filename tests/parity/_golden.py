@@ -1,5 +1,6 @@
 """Loading of golden vectors and the comparisons that their README asks for."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ from torch import Tensor
 
 from tests.conftest import golden_dir
 
+# Where the operators under test run; "cuda" also takes the tolerances of that backend.
+DEVICE = os.environ.get("MMCITY_TEST_DEVICE", "cpu")
 FLAGS = ("borderline", "radii_ambiguous", "box_ambiguous", "ambiguous")
 
 
@@ -37,7 +40,7 @@ class Golden:
 
     def __getitem__(self, key: str) -> Tensor:
         tensor = torch.from_numpy(np.array(self.arrays[key]))
-        return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
+        return tensor.to(DEVICE, self.dtype if tensor.is_floating_point() else tensor.dtype)
 
     def scalar(self, key: str):
         """A size, number or word of the file as a python value."""
@@ -53,14 +56,14 @@ class Golden:
 
 def relative_l2(got: Tensor, want: Tensor) -> float:
     """||got - want|| / ||want||, in float64."""
-    got, want = got.detach().double(), want.double()
+    got, want = got.detach().double().cpu(), want.double().cpu()
     return float((got - want).norm() / want.norm().clamp_min(1e-300))
 
 
 def gradient_tolerance(dtype: torch.dtype, stored: np.dtype) -> float:
     """Relative L2 that the golden README suggests."""
     if dtype == torch.float32:
-        return 1e-4
+        return 1e-4 if DEVICE == "cpu" else 1e-3
     return 6e-8 if stored == np.float32 else 1e-9
 
 
@@ -72,8 +75,8 @@ def assert_close_l2(name: str, got: Tensor, golden: Golden, key: str, scale: flo
     limit = scale * gradient_tolerance(golden.dtype, golden.stored_as(key))
     assert error <= limit, f"{golden.path.name}: {name}: relative L2 {error:.3g} > {limit:.3g}"
     if golden.dtype == torch.float32:
-        worst = float((got.detach().double() - want).abs().max())
-        bound = scale * 1e-3 * float(want.abs().max())
+        worst = float((got.detach().double().cpu() - want).abs().max())
+        bound = scale * (1e-3 if DEVICE == "cpu" else 1e-2) * float(want.abs().max())
         assert worst <= bound, f"{golden.path.name}: {name}: max error {worst:.3g} > {bound:.3g}"
 
 
@@ -84,8 +87,10 @@ def assert_images_close(
     want = torch.from_numpy(np.array(golden.arrays[key])).double()
     if keep is None:
         keep = ~torch.from_numpy(golden.arrays["borderline"])
-    got, want = got.detach().double()[keep], want[keep]
+    keep = keep.cpu()
+    got, want = got.detach().double().cpu()[keep], want[keep]
     if golden.dtype == torch.float32:
+        atol32 = atol32 if DEVICE == "cpu" else max(atol32, 1e-4)
         worst = float((got - want).abs().max())
         assert worst <= atol32, f"{golden.path.name}: {name}: max error {worst:.3g} > {atol32:g}"
     else:

@@ -5,7 +5,13 @@ import pytest
 import torch
 
 import mmcity_ops as ops
-from tests.parity._golden import Golden, assert_close_l2, assert_images_close, find_cases
+from tests.parity._golden import (
+    DEVICE,
+    Golden,
+    assert_close_l2,
+    assert_images_close,
+    find_cases,
+)
 
 VARIANTS = [
     pytest.param("native", torch.float64, id="native-float64"),
@@ -129,7 +135,7 @@ def test_packed_projection(path, backend, dtype):
 @pytest.mark.parametrize("split", [False, True], ids=["joined", "split"])
 def test_spherical_harmonics(path, split, backend, dtype):
     golden = Golden(path, dtype)
-    at_origin = torch.eye(4, dtype=dtype)[None]
+    at_origin = torch.eye(4, dtype=dtype, device=DEVICE)[None]
     degrees = [int(k.removeprefix("colors_deg")) for k in golden.arrays if "colors_deg" in k]
     assert degrees
     for degree in degrees:
@@ -182,7 +188,7 @@ def test_select_lod(path, mode, backend, dtype):
         mode=mode,
     )
     # a level within rounding of a step may fall on either side of it in float32
-    predicted = torch.from_numpy(golden.arrays["pred_level"])
+    predicted = torch.from_numpy(golden.arrays["pred_level"]).to(DEVICE)
     position = {"round": predicted + 0.5}.get(mode, predicted)
     clear = ((position - position.round()).abs() > 1e-5) | (dtype == torch.float64)
     assert clear.float().mean() > 0.99
@@ -193,7 +199,8 @@ def test_select_lod(path, mode, backend, dtype):
     assert torch.equal(transition[clear], golden["transition"][clear])
     wanted = torch.from_numpy(golden.arrays["prog_ratio"])
     atol = 1e-6 if dtype == torch.float64 else 1e-5
-    np.testing.assert_allclose(ratio.double()[clear], wanted[clear], rtol=0, atol=atol)
+    clear = clear.cpu()
+    np.testing.assert_allclose(ratio.double().cpu()[clear], wanted[clear], rtol=0, atol=atol)
 
 
 @cases("end_to_end")

@@ -80,7 +80,7 @@ def test_ellipse_lists_hold_every_needed_tile_and_no_tile_outside_the_box(path, 
         tile_bits = (th * tw - 1).bit_length()
         tile = (isect_ids >> 32) & ((1 << tile_bits) - 1)
         table = torch.zeros(shape[0] * shape[1], th * tw, dtype=torch.bool)
-        table[flatten_ids.long(), tile] = True
+        table[flatten_ids.long().cpu(), tile.cpu()] = True
         return table
 
     _, box_keys, box_ids = lists_of(golden)

@@ -37,7 +37,7 @@ def close(got, golden, key, atol=2e-5):
     want = torch.from_numpy(np.array(golden.arrays[key])).double()
     assert got.shape == want.shape
     if golden.dtype == torch.float32:
-        torch.testing.assert_close(got.detach().double(), want, rtol=0, atol=atol)
+        torch.testing.assert_close(got.detach().double().cpu(), want, rtol=0, atol=atol)
     else:
         assert_close_l2(key, got, golden, key)
 
