@@ -57,7 +57,7 @@ cat "$OUT/device.txt"
 
 step build 240 $PYTHON -m mmcity_ops.build --cuda
 if [ "${states[-1]}" = passed ]; then
-  step parity 150 $PYTHON -m pytest -q -x --maxfail=30 -m gpu tests/ops/test_cuda_parity.py
+  step parity 150 $PYTHON -m pytest -q --maxfail=30 -m gpu tests/ops/test_cuda_parity.py
   step golden 90 env MMCITY_TEST_DEVICE=cuda $PYTHON -m pytest -q --maxfail=30 \
     tests/parity/test_ops.py tests/parity/test_ops_raster.py tests/parity/test_ops_volumes.py \
     -k native-float32
