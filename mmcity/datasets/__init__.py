@@ -1,6 +1,7 @@
 """Datasets, readers and transforms; importing this package fills their registries."""
 
 from . import transforms
+from .citygsx import CityGSXDataset
 from .colmap import ColmapDataset
 from .hexplane_rollout import HexPlaneRollout
 from .localization import CambridgeLandmarks, SevenScenes
@@ -20,6 +21,7 @@ __all__ = [
     "CambridgeLandmarks",
     "CameraSampler",
     "CarlaSCOccSequence",
+    "CityGSXDataset",
     "ClipDataset",
     "ColmapDataset",
     "EvalSequenceDataset",

@@ -14,7 +14,13 @@ from .io.colmap_model import ColmapPoints, find_colmap_model, read_colmap_model
 from .posed_images import PosedImage, PosedImagesDataset
 from .splits import held_out
 
-__all__ = ["ColmapDataset", "find_image_dir", "read_depth_params", "resolve_image"]
+__all__ = [
+    "ColmapDataset",
+    "find_image_dir",
+    "read_depth_params",
+    "reliable_depth_params",
+    "resolve_image",
+]
 
 _IMAGE_DIRS = ("images", "train/rgbs", "rgbs", "input", ".")
 _MASK_DIRS = ("masks", "mask", "train/mask", "train/masks")
@@ -44,6 +50,13 @@ def read_depth_params(path: Path) -> dict[str, tuple[float, float]]:
         raise ValueError(
             f"{path}: expected JSON {{name: {{scale, offset}}}}, got {error!r}"
         ) from error
+    return reliable_depth_params(pairs)
+
+
+def reliable_depth_params(
+    pairs: dict[str, tuple[float, float]],
+) -> dict[str, tuple[float, float]]:
+    """The pairs (scale, offset) whose scale is plausible; see :func:`read_depth_params`."""
     scales = [s for s, _ in pairs.values() if np.isfinite(s) and s > 0]
     if not scales:
         return {}
@@ -213,13 +226,7 @@ class ColmapDataset(PosedImagesDataset):
             return
         params = None
         if self.depth_kind == "inverse":
-            path = model_folder / "depth_params.json"
-            if not path.is_file():
-                raise FileNotFoundError(
-                    f"{path}: expected scale and offset of the depth priors, found none. What to "
-                    "do: fit them to the points first, or set depth_kind='metric'"
-                )
-            params = read_depth_params(path)
+            params = self.load_depth_params(model_folder, folder)
         for image in images:
             path = _beside(folder, image.name, ".png")
             if path is None:
@@ -235,6 +242,18 @@ class ColmapDataset(PosedImagesDataset):
                 values = {"depth_scale": scale / 65536, "depth_offset": offset}
             image.extra.update(depth_path=str(path), depth_kind=self.depth_kind, **values)
         self._mention_coverage(folder, images, "depth_path", "usable depth priors")
+
+    def load_depth_params(
+        self, model_folder: Path, depth_folder: Path
+    ) -> dict[str, tuple[float, float]]:
+        """Scale and offset of the depth priors, by image name without suffix."""
+        path = model_folder / "depth_params.json"
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{path}: expected scale and offset of the depth priors, found none. What to "
+                "do: fit them first (tools/fit_depth_scale.py), or set depth_kind='metric'"
+            )
+        return read_depth_params(path)
 
     def _mention_coverage(self, folder: Path, images, key: str, what: str) -> None:
         count = sum(key in image.extra for image in images)

@@ -1,3 +1,4 @@
+from .anchor_growth_hook import AnchorGrowthHook
 from .cache_size_hook import CacheSizeHook
 from .checkpoint_hook import CityCheckpointHook
 from .densification_hook import DensificationHook
@@ -9,6 +10,7 @@ from .stage_timer_hook import PerStageTimerHook
 from .view_synthesis_hook import ViewSynthesisHook
 
 __all__ = [
+    "AnchorGrowthHook",
     "CacheSizeHook",
     "CityCheckpointHook",
     "DensificationHook",

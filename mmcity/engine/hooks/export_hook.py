@@ -50,7 +50,7 @@ class SceneExportHook(Hook):
     @master_only
     def _export(self, runner, stem: str) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        gaussians = model.splats.to_gaussians()
+        gaussians = model.to_gaussians()
         writers = dict(ply=write_gaussians_ply, splat=write_splat)
         for suffix in self.formats:
             path = Path(self.out_dir or runner.work_dir) / f"{stem}.{suffix}"

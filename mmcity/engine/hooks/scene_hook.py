@@ -55,6 +55,6 @@ class SceneInitHook(Hook):
                 group["lr"] *= extent
                 group["initial_lr"] = group["lr"]
         runner.logger.info(
-            f"scene of {len(model.splats)} Gaussians, {int(dataset.is_train.sum())} training "
+            f"scene of {model.summary}, {int(dataset.is_train.sum())} training "
             f"views, extent {extent:.4g}"
         )

@@ -1,3 +1,4 @@
+from .batch_rule import scale_optimizer_for_batch
 from .decay_schedulers import ExponentialDecayLR
 from .gaussian_constructor import GaussianOptimWrapperConstructor
 from .mixed_precision import MixedPrecisionOptimWrapper
@@ -8,4 +9,5 @@ __all__ = [
     "GaussianOptimWrapperConstructor",
     "MixedPrecisionOptimWrapper",
     "MultiOptimWrapperConstructor",
+    "scale_optimizer_for_batch",
 ]

@@ -1,4 +1,5 @@
 from .anchors import OctreeAnchors
+from .citygsx import CityGSX
 from .decoder import AnchorDecoder, AppearanceTable, NeuralGaussians
 from .growth import AnchorGrowthStrategy, grow_and_prune, is_due
 from .objective import CityGSXObjective, log_linear
@@ -7,6 +8,7 @@ __all__ = [
     "AnchorDecoder",
     "AnchorGrowthStrategy",
     "AppearanceTable",
+    "CityGSX",
     "CityGSXObjective",
     "NeuralGaussians",
     "OctreeAnchors",

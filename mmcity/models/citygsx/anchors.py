@@ -30,7 +30,7 @@ class OctreeAnchors(ResizableModule):
         n_offsets: Gaussians per anchor. Defaults to 10.
         fork: Ratio of voxel edges between levels. Defaults to 2.
         default_voxel_size: Edge of the middle level, world units; the main knob of memory.
-            Defaults to 0.001.
+            None takes the median distance to the three nearest points. Defaults to 0.001.
         base_layer: Divisions that lead to level 0; negative derives them. Defaults to -1.
         levels: Number of levels; negative derives it. Defaults to -1.
         init_level: Finest level at the start; negative for half of them. Defaults to -1.
@@ -67,7 +67,7 @@ class OctreeAnchors(ResizableModule):
         feat_dim: int = 32,
         n_offsets: int = 10,
         fork: int = 2,
-        default_voxel_size: float = 0.001,
+        default_voxel_size: float | None = 0.001,
         base_layer: int = -1,
         levels: int = -1,
         init_level: int = -1,
@@ -128,9 +128,10 @@ class OctreeAnchors(ResizableModule):
         points = points.float().unique(dim=0)
         centers = centers.to(points)
         table = fit_levels(points, centers, fork=self.fork, **self._level_options)
-        grid = fit_grid(
-            points, self.default_voxel_size, table.n_levels, fork=self.fork, **self._grid_options
-        )
+        size = self.default_voxel_size
+        if size is None:
+            size = float(knn_mean_dist2(points, k=3).sqrt().median())
+        grid = fit_grid(points, size, table.n_levels, fork=self.fork, **self._grid_options)
         positions, levels = place_anchors(
             points, centers, grid, table, fork=self.fork, visible_threshold=self.visible_threshold
         )

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from mmcity.models.layers import TrainingViews
 from mmcity.registry import MODELS
-from mmcity.structures import Cameras, SceneDataSample
+from mmcity.structures import Cameras, Gaussians, SceneDataSample
 
 from .initialization import random_points, splats_from_points
 from .splats import SplatParameters
@@ -127,6 +127,15 @@ class GaussianSplatting(BaseModel):
     def scene_extent(self) -> float:
         """Radius of the training camera centres, world units."""
         return float(self.views.extent)
+
+    @property
+    def summary(self) -> str:
+        """What the scene consists of, for the log."""
+        return f"{len(self.splats)} Gaussians"
+
+    def to_gaussians(self) -> Gaussians:
+        """The scene after activation, without gradients, on the CPU."""
+        return self.splats.to_gaussians()
 
     @property
     def active_sh_degree(self) -> int:
@@ -275,17 +284,13 @@ class GaussianSplatting(BaseModel):
             sample.pred_alpha = render["alpha"][0, ..., 0]
             sample.pred_depth = render["depth"][0, ..., 0]
             sample.pred_normal = render["normals"][0].permute(2, 0, 1).contiguous()
-            sample.pred_covered = self._covered(sample)
+            sample.pred_covered = self.views.covered(
+                sample.camera, sample.pred_depth, sample.pred_alpha, self.coverage_views
+            )
             if inputs is not None:
                 sample.gt_image = inputs[row]
             sample.set_metainfo(dict(n_gaussians=len(self.splats)))
         return data_samples
-
-    def _covered(self, sample: SceneDataSample) -> Tensor:
-        camera, depth = sample.camera, sample.pred_depth
-        points = camera.unproject(camera.pixel_grid().flatten(0, 1), depth.flatten())[0]
-        seen = self.views.count_views(points).view_as(depth)
-        return (seen >= self.coverage_views) & (sample.pred_alpha > 0.5)
 
 
 def _rows_of_one_size(inputs: Tensor | list[Tensor]) -> list[list[int]]:

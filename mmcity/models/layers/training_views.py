@@ -50,3 +50,19 @@ class TrainingViews(ResizableModule):
             inside = (x >= 0) & (x < size[0]) & (y >= 0) & (y < size[1])
             total += inside & (local[:, 2] > 0)
         return total
+
+    @torch.no_grad()
+    def covered(self, camera: Cameras, depth: Tensor, alpha: Tensor, min_views: int) -> Tensor:
+        """Pixels that show something which enough training pictures hold.
+
+        Args:
+            camera: One camera.
+            depth: (H, W) rendered z-depth.
+            alpha: (H, W) accumulated opacity; pixels need more than 0.5.
+            min_views: Number of training pictures.
+
+        Returns:
+            (H, W) bool.
+        """
+        points = camera.unproject(camera.pixel_grid().flatten(0, 1), depth.flatten())[0]
+        return (self.count_views(points).view_as(depth) >= min_views) & (alpha > 0.5)

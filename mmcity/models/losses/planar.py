@@ -163,6 +163,9 @@ def multi_view_loss(
         The geometric term (mean of weight times error in px) and the photometric one.
     """
     height, width = depth.shape
+    if usable is not None:
+        # Zeros would divide by zero on the way back, and spoil gradients of other pixels.
+        depth = torch.where(usable, depth, 1.0)
     there = reproject(
         depth, K, viewmat, other_depth, other_K, other_viewmat, pixel_offset=pixel_offset
     )

@@ -1,0 +1,35 @@
+"""How an optimiser's settings follow the number of views per step."""
+
+import math
+
+from torch.optim import Optimizer
+
+__all__ = ["BATCH_RULES", "scale_optimizer_for_batch"]
+
+BATCH_RULES = ("none", "sqrt_grendel", "linear")
+
+
+def scale_optimizer_for_batch(optimizer: Optimizer, batch: int, rule: str) -> None:
+    """Adapt Adam to gradients that are means over ``batch`` views.
+
+    ``sqrt_grendel`` (Zhao et al. 2024): rates times sqrt(B), epsilon over sqrt(B), betas to the
+    power of B, so that a step moves like B steps of one view each. ``linear``: rates times B.
+    ``none`` leaves all as it is.
+
+    Args:
+        optimizer: Changed in place; ``initial_lr`` of the groups too.
+        batch: Views per step over all processes.
+        rule: One of the above.
+    """
+    if rule not in BATCH_RULES:
+        raise ValueError(f"batch_lr_rule: expected one of {BATCH_RULES}, got {rule!r}")
+    if batch == 1 or rule == "none":
+        return
+    factor = math.sqrt(batch) if rule == "sqrt_grendel" else float(batch)
+    for group in optimizer.param_groups:
+        for key in ("lr", "initial_lr"):
+            if key in group:
+                group[key] *= factor
+        if rule == "sqrt_grendel":
+            group["eps"] /= factor
+            group["betas"] = tuple(beta**batch for beta in group["betas"])

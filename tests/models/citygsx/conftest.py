@@ -1,0 +1,33 @@
+"""A toy town small enough to be trained on in a test."""
+
+import pytest
+
+from mmcity.datasets.toytown import ToytownConfig
+from mmcity.datasets.toytown.writers import write_citygsx
+
+
+@pytest.fixture(scope="session")
+def tiny_town(tmp_path_factory):
+    """Folder of 12 views, 96x72, in the CityGS-X layout."""
+    return write_citygsx(
+        tmp_path_factory.mktemp("town") / "citygsx",
+        ToytownConfig(seed=3, size="tiny"),
+        image_size=(96, 72),
+        num_images=12,
+        num_points=1500,
+        test_every=4,
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_matrixcity(tiny_town, tmp_path_factory):
+    """The same views laid out as MatrixCity's aerial block."""
+    root = tmp_path_factory.mktemp("matrixcity") / "aerial"
+    for part, names in (
+        ("train/block_all", {"images": "train/rgbs", "depth": "train/depths"}),
+        ("test/block_all_test", {"images": "train/rgbs"}),
+    ):
+        (root / part).mkdir(parents=True)
+        for new, old in {**names, "sparse": "sparse"}.items():
+            (root / part / new).symlink_to(tiny_town / old)
+    return root
