@@ -34,9 +34,9 @@ class GaussianSplatting(BaseModel):
             extent). Defaults to points, see :func:`splats_from_points`.
         renderer: Config of the renderer. Defaults to :class:`SplatRenderer`.
         exposure: Config of a per-photograph colour model. Defaults to None.
-        losses: Configs by name. A loss of the picture (``L1Loss``, ``SSIMLoss``) gets
-            prediction, target and mask; ``OpacityLoss``, ``ScaleLoss`` and ``AnisotropyLoss``
-            get the Gaussians. Defaults to 0.8 L1 + 0.2 SSIM.
+        losses: Configs by name. A loss gets prediction, target and mask, unless its
+            attribute ``applies_to`` asks for the Gaussians: ``opacities``, ``scales``, or
+            ``scales and extent``. Defaults to 0.8 L1 + 0.2 SSIM.
         resolution_schedule: Pairs (iteration, factor) in rising order: from that iteration
             on, training pictures are reduced by that whole factor. Defaults to full size.
         coverage_views: Training frames a pixel's point must lie in to count as covered in
@@ -44,8 +44,6 @@ class GaussianSplatting(BaseModel):
         data_preprocessor: Defaults to :class:`PosedImagePreprocessor`.
         init_cfg: See mmengine. Defaults to None.
     """
-
-    PICTURE_LOSSES = ("L1Loss", "SSIMLoss")
 
     def __init__(
         self,
@@ -217,7 +215,7 @@ class GaussianSplatting(BaseModel):
             prediction = rgb.permute(0, 3, 1, 2)  # (C, 3, H, W)
             share = len(rows) / len(data_samples)
             for name, loss in self.losses.items():
-                if type(loss).__name__ in self.PICTURE_LOSSES:
+                if _applies_to(loss) == "picture":
                     value = share * loss(prediction, targets, mask)
                     total[name] = total[name] + value if name in total else value
         total.update(self._regularization(data_samples))
@@ -226,13 +224,13 @@ class GaussianSplatting(BaseModel):
     def _regularization(self, data_samples: list[SceneDataSample]) -> dict[str, Tensor]:
         values: dict[str, Tensor] = {}
         for name, loss in self.losses.items():
-            kind = type(loss).__name__
-            if kind == "OpacityLoss":
+            kind = _applies_to(loss)
+            if kind == "opacities":
                 values[name] = loss(self.splats.opacities)
-            elif kind == "ScaleLoss":
-                values[name] = loss(self.splats.scales, self.scene_extent)
-            elif kind not in self.PICTURE_LOSSES:
+            elif kind == "scales":
                 values[name] = loss(self.splats.scales)
+            elif kind == "scales and extent":
+                values[name] = loss(self.splats.scales, self.scene_extent)
         if self.exposure is not None:
             ids = _image_ids(data_samples, self.splats.means.device)
             values["loss_exposure"] = self.exposure.penalty(ids)
@@ -291,6 +289,11 @@ class GaussianSplatting(BaseModel):
                 sample.gt_image = inputs[row]
             sample.set_metainfo(dict(n_gaussians=len(self.splats)))
         return data_samples
+
+
+def _applies_to(loss: nn.Module) -> str:
+    """What a loss wants to be called with; losses of other packages judge the picture."""
+    return getattr(loss, "applies_to", "picture")
 
 
 def _rows_of_one_size(inputs: Tensor | list[Tensor]) -> list[list[int]]:

@@ -18,6 +18,9 @@ class OpacityLoss(nn.Module):
         loss_weight: Factor of the loss. Defaults to 0.01.
     """
 
+    #: What the scene model passes in.
+    applies_to = "opacities"
+
     def __init__(self, loss_weight: float = 0.01) -> None:
         super().__init__()
         self.loss_weight = loss_weight
@@ -37,6 +40,9 @@ class ScaleLoss(nn.Module):
     Args:
         loss_weight: Factor of the loss. Defaults to 0.01.
     """
+
+    #: What the scene model passes in.
+    applies_to = "scales and extent"
 
     def __init__(self, loss_weight: float = 0.01) -> None:
         super().__init__()
@@ -59,6 +65,9 @@ class AnisotropyLoss(nn.Module):
         loss_weight: Factor of the loss. Defaults to 0.1.
         max_ratio: Ratio that costs nothing. Defaults to 5.0.
     """
+
+    #: What the scene model passes in.
+    applies_to = "scales"
 
     def __init__(self, loss_weight: float = 0.1, max_ratio: float = 5.0) -> None:
         super().__init__()
