@@ -110,6 +110,8 @@ class CityCheckpointHook(CheckpointHook):
         """Add the random states and leave only what ``weights_only=True`` can read."""
         if self._gathered is not None:
             checkpoint["random_states"] = self._gathered
+        if "param_schedulers" in checkpoint:
+            checkpoint["param_schedulers"] = _without_functions(checkpoint["param_schedulers"])
         for key in list(checkpoint):
             checkpoint[key] = encode_checkpoint(checkpoint[key], where=str(key))
 
@@ -151,3 +153,18 @@ class CityCheckpointHook(CheckpointHook):
         if self._before_val is not None:
             set_random_state(self._before_val)
             self._before_val = None
+
+
+def _without_functions(states: list | dict) -> list | dict:
+    """States of schedulers without the functions that some carry (``OneCycleLR``).
+
+    A scheduler makes them anew from its config, and loading a state leaves alone what the
+    state does not name.
+    """
+    if isinstance(states, dict):
+        return {
+            key: _without_functions(value) if isinstance(value, (list, dict)) else value
+            for key, value in states.items()
+            if not callable(value)
+        }
+    return [_without_functions(s) if isinstance(s, (list, dict)) else s for s in states]
