@@ -1,5 +1,6 @@
 """The example project trains through the command that its README gives."""
 
+import os
 import subprocess
 import sys
 
@@ -31,6 +32,10 @@ def test_config_trains(toytown_citygsx, tmp_path):
         "train_cfg.val_interval=5",
         "default_hooks.checkpoint.interval=5",
     ]
-    result = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=600)
+    paths = [str(REPO), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    result = subprocess.run(
+        command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=600
+    )
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
     assert (tmp_path / "iter_5.pth").is_file()
