@@ -144,4 +144,6 @@ def print_table(rows: list[dict[str, object]]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from mmcity.utils.cli import run_command
+
+    run_command(main)

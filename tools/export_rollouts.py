@@ -63,4 +63,6 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from mmcity.utils.cli import run_command
+
+    run_command(main)

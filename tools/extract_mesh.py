@@ -132,4 +132,6 @@ def largest_parts(mesh: trimesh.Trimesh, min_triangles: int) -> trimesh.Trimesh:
 
 
 if __name__ == "__main__":
-    main()
+    from mmcity.utils.cli import run_command
+
+    run_command(main)

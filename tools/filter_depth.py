@@ -91,4 +91,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from mmcity.utils.cli import run_command
+
+    run_command(main)

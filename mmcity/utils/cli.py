@@ -2,9 +2,17 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 __all__ = ["UserError", "run_command"]
+
+#: Set to 1 to see where an error came from.
+TRACEBACK_VARIABLE = "MMCITY_TRACEBACK"
+
+#: Packages whose argument checks speak to the user.
+_OWN_PACKAGES = ("mmcity", "mmcity_ops")
 
 
 class UserError(Exception):
@@ -14,13 +22,46 @@ class UserError(Exception):
 def run_command(main: Callable[[], object]) -> None:
     """Run the main function of a tool; user errors end it with one line and status 1.
 
-    Errors of the file system count among them. ``MMCITY_TRACEBACK=1`` shows where they
-    came from; all other exceptions pass with their traceback.
+    These are :class:`UserError`, errors of the file system, values and types that the
+    toolbox itself refuses, and arguments in a config that a class does not take.
+    ``MMCITY_TRACEBACK=1`` shows where they came from; all other exceptions pass with their
+    traceback.
     """
     try:
         main()
-    except (UserError, OSError) as error:
-        if os.environ.get("MMCITY_TRACEBACK", "0") not in ("", "0"):
+    except Exception as error:
+        wanted = os.environ.get(TRACEBACK_VARIABLE, "0") not in ("", "0")
+        message = _user_message(error)
+        if wanted or message is None:
             raise
-        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
+        print(f"error: {type(error).__name__}: {message}", file=sys.stderr)
         sys.exit(1)
+
+
+def _user_message(error: Exception) -> str | None:
+    """What to tell the user, or None where the error is a defect of the program."""
+    if isinstance(error, (UserError, OSError)):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames or not isinstance(error, (ValueError, TypeError, KeyError)):
+        return None
+    last = frames[-1]
+    hint = f" ({TRACEBACK_VARIABLE}=1 shows where this comes from)"
+    if "unexpected keyword argument" in str(error) and "registry" in last.filename:
+        return f"the config has an argument that its class does not take: {error}{hint}"
+    if isinstance(error, KeyError):
+        unknown_type = "not in the" in str(error) and "registry" in last.filename
+        return f"{error.args[0]}{hint}" if unknown_type else None
+    if _is_own(last.filename) and (last.line or "").startswith("raise"):
+        return f"{error}{hint}"
+    return None
+
+
+def _is_own(filename: str) -> bool:
+    package = sys.modules[__name__.partition(".")[0]]
+    roots = [Path(folder).resolve() for folder in package.__path__]
+    for name in _OWN_PACKAGES[1:]:
+        if name in sys.modules:
+            roots += [Path(folder).resolve() for folder in sys.modules[name].__path__]
+    path = Path(filename).resolve()
+    return any(path.is_relative_to(root) for root in roots)
