@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmcity.datasets.toytown.config import ToytownConfig
-from mmcity.datasets.toytown.occupancy import Grid, voxelize
+from mmcity.datasets.toytown.occupancy import Grid
+from mmcity.datasets.toytown.occupancy_map import OccupancyMap, TownRays
 from mmcity.datasets.toytown.renderer import Renderer
 from mmcity.datasets.toytown.taxonomy import label_map
 from mmcity.datasets.toytown.traffic import STEP, Traffic, simulate_traffic
@@ -60,6 +61,14 @@ class Drive:
             self.renderer.world, config, duration, has_ego=True
         )
 
+        self._maps: dict[tuple[float, float, float], OccupancyMap] = {}
+
+    def occupancy(self, voxel_size: tuple[float, float, float]) -> OccupancyMap:
+        """The town's occupancy at a voxel size; what it has worked out is kept."""
+        if voxel_size not in self._maps:
+            self._maps[voxel_size] = OccupancyMap(self.renderer, voxel_size)
+        return self._maps[voxel_size]
+
     def pose(self, time: float, height: float = 0.0) -> np.ndarray:
         """(4, 4) pose of the ego frame, ``height`` metres above the ground."""
         pose = np.array(self.traffic.ego.pose(time), dtype=np.float64)
@@ -82,13 +91,13 @@ def lidar_directions(beams: int = 40, columns: int = 720) -> np.ndarray:
     return directions.reshape(-1, 3)
 
 
-def count_observations(renderer: Renderer, grid: Grid, sensor: np.ndarray) -> np.ndarray:
+def count_observations(rays: TownRays, grid: Grid, sensor: np.ndarray) -> np.ndarray:
     """How many lidar rays from a sensor end in or pass through each voxel.
 
     Rays are sampled every half voxel up to their hit, which is counted in its own voxel.
 
     Args:
-        renderer: Holds the scene at this moment.
+        rays: The scene at this moment.
         grid: The grid.
         sensor: (4, 4) pose of the lidar in the world.
 
@@ -97,29 +106,32 @@ def count_observations(renderer: Renderer, grid: Grid, sensor: np.ndarray) -> np
     """
     directions = lidar_directions() @ sensor[:3, :3].T
     origins = np.broadcast_to(sensor[:3, 3], directions.shape)
-    hits = renderer.trace(np.ascontiguousarray(origins), directions)
-    size = np.asarray(grid.voxel_size)
-    reach = float(np.linalg.norm(size * grid.shape))
-    # A hair beyond the surface, so that the hit falls into the voxel behind it.
-    distance = np.where(hits.found, hits.distance + 1e-3, reach)
+    hit = rays.cast(np.ascontiguousarray(origins), directions)[0]
+    found = np.isfinite(hit)
+    size, low = np.asarray(grid.voxel_size), np.asarray(grid.low)
     world_to_grid = np.linalg.inv(grid.grid_to_world)
     start = world_to_grid[:3, :3] @ sensor[:3, 3] + world_to_grid[:3, 3]
     local = directions @ world_to_grid[:3, :3].T
-    counts = np.zeros(int(np.prod(grid.shape)), dtype=np.int64)
+    # Beyond the far side of the grid nothing is counted.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sides = np.stack([(low - start) / local, (low + size * grid.shape - start) / local])
+    leave = np.nanmin(np.maximum(*np.nan_to_num(sides, nan=np.inf)), axis=1).clip(min=0.0)
     step = float(size.min()) / 2
-    last = np.full(len(local), -1, dtype=np.int64)
-    steps = np.arange(0.0, min(reach, float(distance.max())) + step, step)
-    for t in [*steps, None]:
-        # The last round is the hit itself.
-        along = distance if t is None else np.full(len(local), t)
-        valid = hits.found if t is None else along < distance
-        cell = np.floor((start + local * along[:, None] - np.asarray(grid.low)) / size)
-        valid &= ((cell >= 0) & (cell < grid.shape)).all(axis=1)
-        index = np.full(len(local), -1, dtype=np.int64)
-        index[valid] = np.ravel_multi_index(tuple(cell[valid].astype(np.int64).T), grid.shape)
-        new = valid & (index != last)
-        counts += np.bincount(index[new], minlength=len(counts))
-        last = np.where(valid, index, last)
+    # A hair beyond the surface, so that the hit falls into the voxel behind it.
+    last = np.where(found, hit + 1e-3, np.inf)
+    number = np.floor(np.minimum(leave, last) / step).astype(np.int64) + 1
+    number -= (number - 1) * step >= last
+    # One row per sample; the row behind the samples of a ray is its hit.
+    rows = np.repeat(np.arange(len(local)), number + 1)
+    ends = np.cumsum(number + 1) - 1
+    along = step * (np.arange(len(rows)) - np.repeat(ends - number, number + 1))
+    along[ends] = np.where(found, last, -1.0)
+    cell = np.floor((start + local[rows] * along[:, None] - low) / size).astype(np.int64)
+    valid = ((cell >= 0) & (cell < grid.shape)).all(axis=1) & (along >= 0)
+    i, j, k = cell.T
+    index = np.where(valid, (i * grid.shape[1] + j) * grid.shape[2] + k, -1)
+    is_new = valid & np.append(True, (index[1:] != index[:-1]) | (rows[1:] != rows[:-1]))
+    counts = np.bincount(index[is_new], minlength=int(np.prod(grid.shape)))
     return counts.reshape(grid.shape)
 
 
@@ -136,8 +148,9 @@ def record_frame(
     pose = drive.pose(time, layout.origin_height)
     grid = Grid(pose, layout.low, layout.voxel_size, layout.shape)
     bodies = drive.traffic.bodies(time, time + STEP)
-    classes = voxelize(drive.renderer, grid, bodies)
+    occupancy = drive.occupancy(layout.voxel_size)
+    classes = occupancy.voxelize(grid, bodies)
     labels = np.asarray(label_map(layout.labels), dtype=np.uint8)[classes]
     labels[classes == 0] = layout.free
-    counts = count_observations(drive.renderer, grid, drive.pose(time, SENSOR_HEIGHT))
+    counts = count_observations(occupancy.rays, grid, drive.pose(time, SENSOR_HEIGHT))
     return labels, counts, pose

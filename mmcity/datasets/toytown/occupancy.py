@@ -1,5 +1,6 @@
 """Exact semantic occupancy of a toy town on a regular grid."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,13 @@ from mmcity.datasets.toytown.renderer import Body, Renderer
 from mmcity.datasets.toytown.taxonomy import WorldClass
 from mmcity.structures import geometry
 
-__all__ = ["Grid", "surface_shares", "voxelize"]
+__all__ = [
+    "Grid",
+    "label_by_share",
+    "solid_points",
+    "surface_shares",
+    "voxelize",
+]
 
 #: Classes whose closed parts are solid.
 _SOLID = (
@@ -23,6 +30,13 @@ _SOLID = (
     WorldClass.VEGETATION,
 )
 
+
+_IS_SOLID = np.zeros(256, dtype=bool)
+_IS_SOLID[list(_SOLID)] = True
+
+#: Of the four level rays, how many must meet the thing that lies above: rays that slip
+#: through an open door or between the meshes of two wings must not hollow a building out.
+_LEVEL_HITS = 3
 
 #: Factor on the area of the carriageway when the largest share of a voxel is sought.
 _ROAD_SHARE = 0.8
@@ -51,13 +65,13 @@ class Grid:
         return local @ self.grid_to_world[:3, :3].T + self.grid_to_world[:3, 3]
 
 
-def _split(triangles: np.ndarray, labels: np.ndarray, axis: int) -> tuple:
-    """Cut triangles (N, 3, 3), in voxel units, at all integer planes of an axis."""
+def _split(triangles: np.ndarray, labels: np.ndarray, axis: int, size: int) -> tuple:
+    """Cut triangles (N, 3, 3), in voxel units, at the planes 0..size of an axis."""
     done, done_labels = [], []
     while len(triangles):
         x = triangles[:, :, axis]
-        first = np.floor(x.min(1) + 1e-9) + 1
-        last = np.ceil(x.max(1) - 1e-9) - 1
+        first = np.maximum(np.floor(x.min(1) + 1e-9) + 1, 0)
+        last = np.minimum(np.ceil(x.max(1) - 1e-9) - 1, size)
         cut = last >= first
         done.append(triangles[~cut])
         done_labels.append(labels[~cut])
@@ -117,13 +131,14 @@ def surface_shares(
         parts.append(vertices[mesh.faces])
         classes.append(mesh.cls[mesh.face_surface])
     triangles, labels = np.concatenate(parts), np.concatenate(classes)
+    near = ((triangles.max(1) > 0) & (triangles.min(1) < grid.shape)).all(1)
+    triangles, labels = triangles[near], labels[near]
     for axis in range(3):
-        # Whole triangles first, then the pieces: what is outside is dropped early.
-        for _ in range(2):
-            x = triangles[:, :, axis]
-            near = (x.max(1) > 0) & (x.min(1) < grid.shape[axis])
-            triangles, labels = triangles[near], labels[near]
-        triangles, labels = _split(triangles, labels, axis)
+        triangles, labels = _split(triangles, labels, axis, grid.shape[axis])
+        # Pieces are dropped as soon as they are known to lie outside.
+        x = triangles[:, :, axis]
+        near = (x.max(1) > 0) & (x.min(1) < grid.shape[axis])
+        triangles, labels = triangles[near], labels[near]
     index = np.floor(triangles.mean(1)).astype(np.int64)
     inside = ((index >= 0) & (index < grid.shape)).all(1)
     area = 0.5 * np.linalg.norm(
@@ -134,6 +149,16 @@ def surface_shares(
     pairs, rows = np.unique(key, return_inverse=True)
     total = np.bincount(rows, weights=area[inside], minlength=len(pairs))
     return pairs // len(WorldClass), (pairs % len(WorldClass)).astype(np.uint8), total
+
+
+def label_by_share(cells: int, voxel: np.ndarray, cls: np.ndarray, area: np.ndarray) -> np.ndarray:
+    """Class of the largest area of each of ``cells`` voxels, (cells,) uint8, 0 without any."""
+    out = np.zeros(cells, dtype=np.uint8)
+    # The carriageway runs on under yards and sidewalks; what lies on it is what is seen.
+    area = np.where(cls == WorldClass.ROAD, _ROAD_SHARE * area, area)
+    order = np.argsort(area, kind="stable")  # the largest share is written last
+    out[voxel[order]] = cls[order]
+    return out
 
 
 def voxelize(renderer: Renderer, grid: Grid, bodies: list[Body] | None = None) -> np.ndarray:
@@ -154,31 +179,36 @@ def voxelize(renderer: Renderer, grid: Grid, bodies: list[Body] | None = None) -
     renderer.set_bodies(bodies)
     meshes = [(renderer.world.mesh, np.eye(4))] + [(b.mesh, b.pose) for b in bodies]
     voxel, cls, area = surface_shares(meshes, grid)
-    out = np.zeros(int(np.prod(grid.shape)), dtype=np.uint8)
-    # The carriageway runs on under yards and sidewalks; what lies on it is what is seen.
-    area = np.where(cls == WorldClass.ROAD, _ROAD_SHARE * area, area)
-    order = np.argsort(area, kind="stable")  # the largest share is written last
-    out[voxel[order]] = cls[order]
+    out = label_by_share(int(np.prod(grid.shape)), voxel, cls, area)
     free = np.flatnonzero(out == 0)
-    inside, inner_class = _solid(renderer, grid.centers().reshape(-1, 3)[free])
+
+    def cast(origins: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        hits = renderer.trace(origins, directions)
+        return renderer.class_of(hits), renderer.instance_of(hits)
+
+    inside, inner_class = solid_points(cast, grid.centers().reshape(-1, 3)[free])
     out[free[inside]] = inner_class[inside]
     return out.reshape(grid.shape)
 
 
-#: Of the four level rays, how many must meet the thing that lies above: rays that slip
-#: through an open door or between the meshes of two wings must not hollow a building out.
-_LEVEL_HITS = 3
+def solid_points(
+    cast: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]], points: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which points lie inside a solid thing: above and around them is the same instance.
 
+    Args:
+        cast: Class and instance (N,) that rays of origins and directions (N, 3) meet first,
+            0 for none.
+        points: (N, 3) world.
 
-def _solid(renderer: Renderer, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Whether points (N, 3) lie inside a thing: above and around them is the same instance."""
+    Returns:
+        tuple: inside (N,) bool, and the class (N,) uint8 above each point.
+    """
 
     def look(rows: np.ndarray, direction: tuple) -> tuple[np.ndarray, np.ndarray]:
         ray = np.broadcast_to(np.array(direction, dtype=np.float64), (len(rows), 3))
-        hits = renderer.trace(points[rows], ray)
-        kind = renderer.class_of(hits)
-        solid = hits.found & np.isin(kind, _SOLID)
-        return np.where(solid, renderer.instance_of(hits), 0), kind
+        kind, instance = cast(points[rows], ray)
+        return np.where(_IS_SOLID[kind], instance, 0), kind
 
     above, cls = look(np.arange(len(points)), (0, 0, 1))
     rows = np.flatnonzero(above > 0)

@@ -100,6 +100,11 @@ class Renderer:
         self._join([])
         self.set_bodies([])
 
+    @property
+    def static_caster(self) -> RayCaster:
+        """Rays against the static city alone; faces are numbered as in ``world.mesh``."""
+        return self._static
+
     def set_bodies(self, bodies: Sequence[Body]) -> None:
         """Place the moving parts for the images that follow."""
         if [id(b.mesh) for b in bodies] != [id(b.mesh) for b in self._bodies]:
