@@ -149,6 +149,8 @@ class VoxelDecoder(nn.Module):
         pe_freq: int,
     ) -> None:
         super().__init__()
+        if pe_freq < 1:
+            raise ValueError(f"pe_freq must be at least 1, got {pe_freq}")
         self.pe_freq = pe_freq
         self.conv_in = nn.Sequential(nn.Conv3d(in_channels, low, 1), nn.LeakyReLU(_LEAK))
         self.conv_layers = nn.ModuleList([_double_conv(low, 3), _double_conv(low, 1)])
@@ -167,8 +169,30 @@ class VoxelDecoder(nn.Module):
         for layer in self.conv_layers:
             x = x + layer(x)
         x = self.transpose_conv(x)
-        positions = encode_positions(frames, x.shape[2:], self.pe_freq, x.dtype)
-        return self.final_conv(torch.cat([x, positions], dim=1))
+        first, *rest = self.final_conv
+        x = F.conv3d(x, first.weight[:, : x.shape[1]], first.bias)
+        x = x + self._project_positions(first.weight[:, -8 * self.pe_freq :], frames, x)
+        for layer in rest:
+            x = layer(x)
+        return x
+
+    def _project_positions(self, weight: Tensor, frames: Tensor, like: Tensor) -> Tensor:
+        """The 1x1x1 convolution of the positional encoding, ``(N, K, X, Y, Z)``.
+
+        Each channel of the encoding depends on one coordinate, so one short table for each
+        axis takes the place of a product at every voxel.
+        """
+        weight = weight.flatten(1).unflatten(1, (self.pe_freq, 2, 4))  # (K, F, sin/cos, txyz)
+        tables = []
+        for axis, n in enumerate((None, *like.shape[2:])):
+            steps = frames if n is None else torch.arange(n, device=like.device)
+            angles = torch.stack([2.0**f * steps.float() for f in range(self.pe_freq)])
+            waves = torch.stack([angles.sin(), angles.cos()], dim=1).to(like.dtype)  # (F, 2, n)
+            tables.append(torch.einsum("kfs,fsn->kn", weight[..., axis], waves))
+        time, x, y, z = tables
+        plane = time.T[:, :, None] + x  # (N, K, X)
+        layer = y[:, :, None] + z[:, None]  # (K, Y, Z)
+        return plane[..., None, None] + layer[None, :, None]
 
 
 class ExpansionSqueezeDecoder(nn.Module):

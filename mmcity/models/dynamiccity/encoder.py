@@ -72,13 +72,22 @@ class _Attention(nn.Module):
         self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, query: slice = slice(None)) -> Tensor:
+        """Attend from the cells ``query`` of ``(S, N, C)`` to all cells: ``(S, len, C)``."""
         batch, length, dim = x.shape
-        qkv = self.qkv(x).view(batch, length, 3, self.heads, dim // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, N, C/heads)
         drop = self.dropout if self.training else 0.0
+        if query == slice(None):
+            qkv = self.qkv(x).view(batch, length, 3, self.heads, dim // self.heads)
+            q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (S, heads, N, C/heads)
+        else:
+            weight = self.qkv.weight
+            q = F.linear(x[:, query], weight[:dim])
+            q = q.view(batch, q.shape[1], self.heads, -1).transpose(1, 2)
+            kv = F.linear(x, weight[dim:]).view(batch, length, 2, self.heads, dim // self.heads)
+            k, v = kv.permute(2, 0, 3, 1, 4)
         x = F.scaled_dot_product_attention(q, k, v, dropout_p=drop)
-        return self.proj_drop(self.proj(x.transpose(1, 2).reshape(batch, length, dim)))
+        x = x.transpose(1, 2).reshape(batch, q.shape[2], dim)
+        return self.proj_drop(self.proj(x))
 
 
 class _Mlp(nn.Module):
@@ -126,20 +135,30 @@ class ProjectionTransformer(nn.Module):
             for _ in range(depth)
         )
 
-    def _run(self, x: Tensor) -> Tensor:
-        for attention, mlp in self.layers:
-            x = x + attention(x)
+    def _run(self, x: Tensor, cells: slice) -> Tensor:
+        for i, (attention, mlp) in enumerate(self.layers):
+            # Nobody reads the other cells of the last layer.
+            query = cells if i == len(self.layers) - 1 else slice(None)
+            norm, attend = attention
+            x = x[:, query] + attend(norm(x), query)
             x = x + mlp(x)
-        return x
+        return x if len(self.layers) else x[:, cells]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``(S, N, C)`` to ``(S, N, C)``; the S sequences are independent."""
+    def forward(self, x: Tensor, cells: slice = slice(None)) -> Tensor:
+        """Map ``(S, N, C)`` to the cells ``(S, len, C)`` asked for.
+
+        Args:
+            x: Sequences; they are independent.
+            cells: Positions that are wanted. The last layer works out only these, which
+                turns its cost from quadratic to linear in N where one is wanted.
+        """
         if self.with_checkpoint and torch.is_grad_enabled():
             parts = [
-                checkpoint(self._run, part, use_reentrant=False) for part in x.split(_MAX_SEQUENCES)
+                checkpoint(self._run, part, cells, use_reentrant=False)
+                for part in x.split(_MAX_SEQUENCES)
             ]
         else:
-            parts = [self._run(part) for part in x.split(_MAX_SEQUENCES)]
+            parts = [self._run(part, cells) for part in x.split(_MAX_SEQUENCES)]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
@@ -302,11 +321,8 @@ class HexPlaneEncoder(nn.Module):
         cells = cells.reshape(shape.numel(), -1, volume.shape[1])
         token = self.tokens[name].expand(len(cells), -1, -1)
         cells = torch.cat([cells, token], dim=1) + self.pos_encodings[name]
-        cells = self.transformers[name](cells)
-        if self.readout == "mean":
-            cells = cells.mean(dim=1)
-        else:
-            cells = cells[:, 0 if self.readout == "first" else -1]
+        wanted = {"first": slice(0, 1), "token": slice(-1, None), "mean": slice(None)}
+        cells = self.transformers[name](cells, wanted[self.readout]).mean(dim=1)
         return self.convs[name](cells.view(*shape, -1).movedim(-1, 1))
 
     def forward(self, labels: Tensor) -> list[Tensor]:

@@ -41,25 +41,30 @@ def lovasz_softmax(probabilities: Tensor, target: Tensor) -> Tensor:
     Returns:
         Scalar. Source: Berman et al., arXiv 1705.08790, equation 8 and algorithm 1.
     """
-    losses = []
-    for c in torch.unique(target).tolist():
-        foreground = (target == c).to(probabilities.dtype)
-        errors = (foreground - probabilities[:, c]).abs()
-        errors, order = torch.sort(errors, descending=True)
-        losses.append(torch.dot(errors, _jaccard_steps(foreground[order])))
-    if not losses:
-        return probabilities.sum() * 0.0
-    return torch.stack(losses).mean()
+    steps = torch.zeros_like(probabilities, requires_grad=False)
+    present = torch.unique(target).tolist()
+    with torch.no_grad():
+        for c in present:
+            _add_jaccard_steps(probabilities[:, c], target == c, steps[:, c])
+    # d|1 - p| = -dp on the class itself, dp elsewhere: one product serves all classes.
+    sign = torch.ones_like(steps).scatter_(1, target[:, None], -1.0)
+    foreground = steps.gather(1, target[:, None]).sum()
+    return ((probabilities * (steps * sign)).sum() + foreground) / max(len(present), 1)
 
 
-@torch.no_grad()
-def _jaccard_steps(foreground: Tensor) -> Tensor:
-    total = foreground.sum()
-    intersection = total - foreground.cumsum(0)
-    union = total + (1.0 - foreground).cumsum(0)
-    jaccard = 1.0 - intersection / union
+def _add_jaccard_steps(probability: Tensor, foreground: Tensor, out: Tensor) -> None:
+    """Weights ``(P,)`` of the errors of one class: by how much each, in falling order of the
+    errors, raises the Jaccard loss."""
+    errors = torch.where(foreground, 1 - probability, probability)
+    # Behind the last voxel of the class the Jaccard loss is 1 and rises no more.
+    rows = (errors >= errors[foreground].min()).nonzero().squeeze(1)
+    errors, order = torch.sort(errors[rows], descending=True)
+    rows = rows[order]
+    hit = foreground[rows].to(errors.dtype)
+    total = hit.sum()
+    jaccard = 1.0 - (total - hit.cumsum(0)) / (total + (1.0 - hit).cumsum(0))
     jaccard[1:] = jaccard[1:] - jaccard[:-1].clone()
-    return jaccard
+    out[rows] = jaccard
 
 
 @MODELS.register_module()
