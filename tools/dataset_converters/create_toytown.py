@@ -30,6 +30,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--workers", type=int, default=default_workers(), help="processes that render"
     )
+    parser.add_argument("--scenes", type=int, help="drives of carlasc and occ3d_waymo")
+    parser.add_argument("--frames", type=int, help="frames of each of these drives")
     args = parser.parse_args()
     if args.image_size is not None:
         parts = args.image_size.lower().split("x")
@@ -47,8 +49,15 @@ def main() -> None:
     )
     for name in args.formats:
         start = time.perf_counter()
+        counts = {}
+        if name in ("carlasc", "occ3d_waymo"):
+            counts = {"num_scenes": args.scenes, "num_frames": args.frames}
         folder = WRITERS[name](
-            Path(args.out) / name, config, image_size=args.image_size, workers=args.workers
+            Path(args.out) / name,
+            config,
+            image_size=args.image_size,
+            workers=args.workers,
+            **counts,
         )
         print(f"{name}: {folder} ({time.perf_counter() - start:.1f} s)")
 

@@ -22,7 +22,7 @@ from mmcity.utils.fileio import atomic_path
 
 __all__ = ["write_carlasc", "write_occ3d_waymo"]
 
-#: Towns and frames of each preset size; the last towns are validation and test.
+#: Towns and frames of each preset size.
 PRESETS = {"tiny": (3, 24), "small": (6, 120), "medium": (18, 600)}
 
 _README = """# Toytown, 4D semantic occupancy ({format})
@@ -64,8 +64,9 @@ def _setup(config: ToytownConfig, root: str, options: dict) -> _Context:
 
 
 def _split(scene: int, scenes: int) -> int:
-    """0 train, 1 validation, 2 test."""
-    return {scenes - 1: 2, scenes - 2: 1}.get(scene, 0)
+    """0 train, 1 validation, 2 test: a sixth each for the last two, at least one drive."""
+    held = max(1, scenes // 6)
+    return 2 if scene >= scenes - held else int(scene >= scenes - 2 * held)
 
 
 def _carlasc_folder(root: Path, scene: int, scenes: int) -> Path:
@@ -193,7 +194,7 @@ def write_carlasc(
         config: The towns' settings; each scene has seeds of its own.
         image_size: Not used, there are no images.
         workers: Processes. Defaults to 1.
-        num_scenes: Drives; None takes the preset. The last two are validation and test.
+        num_scenes: Drives; None takes the preset. A sixth each is validation and test.
         num_frames: Frames of each at 10 Hz; None takes the preset.
 
     Returns:
