@@ -4,6 +4,7 @@ from .checkpoint_hook import CityCheckpointHook
 from .densification_hook import DensificationHook
 from .dump_result_hook import DumpResultHook, flatten_sample
 from .export_hook import SceneExportHook
+from .pose_frame_hook import PoseFrameHook
 from .progress_hook import ProgressBarHook
 from .scene_hook import SceneInitHook
 from .stage_timer_hook import PerStageTimerHook
@@ -16,6 +17,7 @@ __all__ = [
     "DensificationHook",
     "DumpResultHook",
     "PerStageTimerHook",
+    "PoseFrameHook",
     "ProgressBarHook",
     "SceneExportHook",
     "SceneInitHook",

@@ -36,8 +36,10 @@ class PosePerturber:
     direction given by two angles (denser at the poles).
 
     Args:
-        translation (float): Largest shift along an axis (or length), scene units.
-        rotation (float): Largest angle in degrees.
+        translation (float | Sequence): Largest shift along an axis (or length), scene units;
+            three numbers give one for each axis of the world (not for ``uniform_sphere``).
+        rotation (float | Sequence): Largest angle in degrees; three numbers (``euler`` and
+            ``xz``) are for the turns about y, x and z of the world, in this order.
         sampler (str): One of the above. Defaults to ``euler``.
         frame (str): For ``euler`` and ``xz``: ``world_origin`` turns the camera's centre about
             the origin of the world too, as published; ``camera`` leaves it. Defaults to
@@ -49,8 +51,8 @@ class PosePerturber:
 
     def __init__(
         self,
-        translation: float,
-        rotation: float,
+        translation: float | Sequence[float],
+        rotation: float | Sequence[float],
         sampler: str = "euler",
         frame: str = "camera",
         bounds: Sequence | None = None,
@@ -60,9 +62,8 @@ class PosePerturber:
             raise ValueError(f"sampler: expected one of {SAMPLERS}, got {sampler!r}")
         if frame not in FRAMES:
             raise ValueError(f"frame: expected one of {FRAMES}, got {frame!r}")
-        if translation < 0 or rotation < 0:
-            raise ValueError("translation and rotation: expected numbers of at least 0")
-        self.translation, self.rotation = translation, rotation
+        self.translation = _per_axis("translation", translation, sampler != "uniform_sphere")
+        self.rotation = _per_axis("rotation", rotation, sampler in ("euler", "xz"))
         self.sampler, self.frame, self.d_max = sampler, frame, d_max
         self.bounds = None if bounds is None else np.asarray(bounds, dtype=np.float64)
 
@@ -80,12 +81,12 @@ class PosePerturber:
         """
         angle, shift = self.rotation, self.translation
         if self.sampler in ("euler", "xz"):
-            turns = [rng.uniform(-angle, angle) for _ in range(3)]
-            return np.array([*turns, *(rng.uniform(-shift, shift) for _ in range(3))])
-        turn = [rng.uniform(-angle, angle), *rng.normal(size=3)]
+            ranges = [*angle, *shift]
+            return np.array([rng.uniform(-limit, limit) for limit in ranges])
+        turn = [rng.uniform(-angle[0], angle[0]), *rng.normal(size=3)]
         if self.sampler == "uniform":
-            return np.array([*turn, *rng.uniform(-shift, shift, size=3)])
-        length, azimuth = rng.uniform(0, shift), rng.uniform(0, 2 * math.pi)
+            return np.array([*turn, *rng.uniform(-shift, shift)])
+        length, azimuth = rng.uniform(0, shift[0]), rng.uniform(0, 2 * math.pi)
         return np.array([*turn, length, azimuth, rng.uniform(0, math.pi)])
 
     def apply(self, pose: np.ndarray, draws: np.ndarray) -> np.ndarray:
@@ -127,6 +128,15 @@ class PosePerturber:
     def __call__(self, pose: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
         """A new pose ``(3, 4)``, camera to world."""
         return self.clamp(self.apply(pose, self.draw(rng)))
+
+
+def _per_axis(name: str, value: float | Sequence[float], allows_three: bool) -> np.ndarray:
+    """Three limits out of one or three numbers."""
+    limits = np.atleast_1d(np.asarray(value, dtype=np.float64))
+    if limits.size not in ((1, 3) if allows_three else (1,)) or (limits < 0).any():
+        expected = "one or three numbers" if allows_three else "one number"
+        raise ValueError(f"{name}: expected {expected} of at least 0, got {value}")
+    return np.broadcast_to(limits, 3).copy()
 
 
 def far_from_validation(

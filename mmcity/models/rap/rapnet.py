@@ -12,7 +12,6 @@ from .transformer import PoseTokenEncoder, PositionCodes
 
 __all__ = ["RAPNet"]
 
-_ADAPTED_CHANNELS = (64, 128)
 _HEAD_CHANNELS = 1024
 
 
@@ -45,8 +44,7 @@ class _PoseBranch(nn.Module):
         return self.head(self.encoder(tokens, positions))
 
 
-def _adaptation(channels: int) -> nn.Sequential:
-    inner, out = _ADAPTED_CHANNELS
+def _adaptation(channels: int, inner: int, out: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(channels, inner, 1),
         nn.ReLU(),
@@ -75,6 +73,8 @@ class RAPNet(nn.Module):
             affine parameters while training. Defaults to True.
         guarded_rotation (bool): Give a rotation even for a degenerate output, see
             :func:`~mmcity.structures.geometry.rotation_6d_to_rotmat`. Defaults to False.
+        adaptation_channels (tuple[int, int]): Inner and outer channels of the adapted
+            features; the discriminator gets the outer ones. Defaults to (64, 128).
     """
 
     #: Strides of the levels, in the order in which adapted features are stacked.
@@ -91,6 +91,7 @@ class RAPNet(nn.Module):
         activation: str = "gelu",
         freeze_batch_norm: bool = True,
         guarded_rotation: bool = False,
+        adaptation_channels: tuple[int, int] = (64, 128),
     ) -> None:
         super().__init__()
         self.backbone = EfficientNetFeatures(**(backbone or {}))
@@ -105,7 +106,7 @@ class RAPNet(nn.Module):
         channels = [self.backbone.channels[stride] for stride in self.STRIDES]
         self.translation = _PoseBranch(channels[0], 3, hidden_dim, encoder)
         self.rotation = _PoseBranch(channels[1], 6, hidden_dim, encoder)
-        self.adaptation = nn.ModuleList(_adaptation(c) for c in channels)
+        self.adaptation = nn.ModuleList(_adaptation(c, *adaptation_channels) for c in channels)
         self.guarded_rotation = guarded_rotation
         self.freeze_batch_norm = freeze_batch_norm
         if freeze_batch_norm:

@@ -16,14 +16,16 @@ class SyntheticViews:
 
     Attributes:
         rendered (Tensor | None): ``(N, 3, h, w)``, row = index of the photograph.
-        perturbed (Tensor | None): ``(N, 3, h, w)``.
-        perturbed_poses (Tensor | None): ``(N, 12)`` camera to world.
+        perturbed (Tensor | None): ``(N k, 3, h, w)``, those of a photograph side by side.
+        perturbed_poses (Tensor | None): ``(N k, 12)`` camera to world.
+        views_per_image (int): The k of perturbed views.
     """
 
     def __init__(self) -> None:
         self.rendered: Tensor | None = None
         self.perturbed: Tensor | None = None
         self.perturbed_poses: Tensor | None = None
+        self.views_per_image = 1
 
     def has(self, kind: str) -> bool:
         """Whether renders of a kind (``rendered`` or ``perturbed``) are there."""
@@ -32,8 +34,18 @@ class SyntheticViews:
         return getattr(self, kind) is not None
 
     def get(self, kind: str, rows: list[int]) -> Tensor:
-        """Pictures ``(B, 3, h, w)`` float32 of some photographs."""
+        """Pictures ``(B, 3, h, w)`` (perturbed: ``(B k, 3, h, w)``) float32 of photographs."""
+        if kind == "perturbed":
+            rows = self._perturbed_rows(rows)
         return getattr(self, kind)[rows].float()
+
+    def poses(self, rows: list[int]) -> Tensor:
+        """Poses ``(B k, 12)`` of the perturbed views of photographs."""
+        return self.perturbed_poses[self._perturbed_rows(rows)]
+
+    def _perturbed_rows(self, rows: list[int]) -> list[int]:
+        count = self.views_per_image
+        return [row * count + view for row in rows for view in range(count)]
 
     def set_rendered(self, pictures: Tensor) -> None:
         """Keep renders ``(N, 3, h, w)`` at the poses of the photographs."""

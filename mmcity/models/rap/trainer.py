@@ -49,6 +49,10 @@ class RAPTrainer(BaseModel):
         use_rendered (bool): Train with the renders at the poses of the photographs. Defaults
             to True.
         use_perturbed (bool): Train with renders at perturbed poses. Defaults to True.
+        normalize_poses (bool): Let the network give positions about the middle of the training
+            cameras in units of their spread, which :class:`PoseFrameHook` measures, instead of
+            world units; a network that starts from random weights learns faster so. Defaults
+            to False.
         check_intrinsics (bool): Refuse images whose focal length over width differs by more
             than 1 %, since regression learns it with the poses. Defaults to True.
         data_preprocessor (dict, optional): Defaults to ``LocalizationPreprocessor``.
@@ -62,6 +66,7 @@ class RAPTrainer(BaseModel):
         objective: dict | None = None,
         use_rendered: bool = True,
         use_perturbed: bool = True,
+        normalize_poses: bool = False,
         check_intrinsics: bool = True,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
@@ -75,12 +80,16 @@ class RAPTrainer(BaseModel):
         self.discriminator = None if discriminator is None else MODELS.build(discriminator)
         self.objective = MODELS.build(objective or dict(type="JointObjective"))
         self.use_rendered, self.use_perturbed = use_rendered, use_perturbed
-        self.check_intrinsics = check_intrinsics
+        self.normalize_poses, self.check_intrinsics = normalize_poses, check_intrinsics
         self.views = SyntheticViews()
         if self.discriminator is not None and self.data_preprocessor.size is not None:
             self._size_discriminator(self.data_preprocessor.size)
         #: Focal length over width of the first training image, which all others must share.
         self.register_buffer("focal_ratio", torch.zeros(()))
+        if normalize_poses:
+            #: Middle of the training cameras and their spread, world units.
+            self.register_buffer("pose_center", torch.zeros(3))
+            self.register_buffer("pose_scale", torch.zeros(()))
 
     @torch.no_grad()
     def _size_discriminator(self, size: tuple[int, int]) -> None:
@@ -107,11 +116,11 @@ class RAPTrainer(BaseModel):
                 alone, ``predict`` the samples.
         """
         if mode == "tensor":
-            return self.network(inputs)
+            return self.to_world(self.network(inputs))
         if mode == "predict":
             return self.predict(inputs, data_samples)
         if mode == "loss":
-            poses = self.network(inputs)
+            poses = self.to_world(self.network(inputs))
             return self.objective(poses, self.gt_poses(data_samples, poses.device))
         raise ValueError(f"mode must be 'loss', 'predict' or 'tensor', received '{mode}'")
 
@@ -121,7 +130,7 @@ class RAPTrainer(BaseModel):
     ) -> list[LocalizationDataSample]:
         """Fill ``pred_camera`` with the regressed pose, at the sample's own intrinsics."""
         self._check_focal(data_samples)
-        viewmats = poses_to_viewmats(self.network(inputs)).cpu()
+        viewmats = poses_to_viewmats(self.to_world(self.network(inputs))).cpu()
         for sample, viewmat in zip(data_samples, viewmats):
             camera = sample.camera
             sample.pred_camera = Cameras(
@@ -129,6 +138,25 @@ class RAPTrainer(BaseModel):
                 validate=False,
             )  # fmt: skip
         return list(data_samples)
+
+    def fit_frame(self, centers: Tensor) -> None:
+        """Take the frame of ``normalize_poses`` from training camera centres ``(N, 3)``."""
+        if not self.normalize_poses or float(self.pose_scale) > 0:
+            return
+        middle = centers.double().mean(0)
+        spread = (centers.double() - middle).norm(dim=-1).square().mean().sqrt()
+        self.pose_center.copy_(middle)
+        self.pose_scale.copy_(spread.clamp_min(1e-6))
+
+    def to_world(self, poses: Tensor) -> Tensor:
+        """World poses ``(B, 12)`` of what the network gives."""
+        if not self.normalize_poses:
+            return poses
+        if float(self.pose_scale) == 0:
+            raise ValueError("normalize_poses: the frame is not fitted; add the PoseFrameHook")
+        top = poses.unflatten(-1, (3, 4))
+        shift = top[..., 3:] * self.pose_scale + self.pose_center[:, None]
+        return torch.cat([top[..., :3], shift], -1).flatten(-2)
 
     @staticmethod
     def gt_poses(data_samples: Sequence[LocalizationDataSample], device=None) -> Tensor:
@@ -169,10 +197,11 @@ class RAPTrainer(BaseModel):
         log: dict[str, Tensor] = {}
         with wrapper.optim_context(self):
             if rendered is None:
-                poses, features = self.network(images), None
+                poses, features = self.to_world(self.network(images)), None
             else:
                 both = torch.cat([images, rendered])
                 poses, stacked = self.network.forward_with_features(both)
+                poses = self.to_world(poses)
                 features = stacked.chunk(2, dim=1)
         if features is not None and self.discriminator is not None:
             log["loss_discriminator"] = self._train_discriminator(features, optim_wrapper)
@@ -183,8 +212,8 @@ class RAPTrainer(BaseModel):
                 if self.discriminator is not None:
                     terms["scores"] = self.discriminator(features[1])
             if perturbed is not None:
-                targets = self.views.perturbed_poses[rows].to(gt_poses)
-                terms["perturbed"] = (self.network(perturbed), targets)
+                targets = self.views.poses(rows).to(gt_poses)
+                terms["perturbed"] = (self.to_world(self.network(perturbed)), targets)
             losses = self.objective(poses, gt_poses, **terms)
             total = sum(losses.values())
         wrapper.update_params(total)

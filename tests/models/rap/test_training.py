@@ -1,5 +1,8 @@
 """Adversarial training with view synthesis through the Runner."""
 
+import os
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +12,12 @@ from mmengine.runner import Runner
 from mmcity.datasets.io import read_colmap_model
 from mmcity.datasets.io.colmap_model import find_colmap_model
 from mmcity.engine.hooks import ViewSynthesisHook
+from mmcity.engine.view_synthesis import (
+    SynthesisError,
+    SynthesisSpec,
+    build_synthesizer,
+    make_executor,
+)
 from mmcity.structures import Gaussians, write_gaussians_ply
 from mmcity.utils.setup_env import register_all_modules
 
@@ -123,33 +132,55 @@ def test_training_resumes_exactly(toytown_citygsx, scene_map, tmp_path):
     torch.testing.assert_close(weights(resumed), after, rtol=0, atol=0)
 
 
-def test_worker_renders_the_same_views(toytown_citygsx, scene_map, tmp_path):
+@pytest.mark.parametrize("executor", ["thread", "process"])
+def test_worker_renders_the_same_views(toytown_citygsx, scene_map, tmp_path, executor):
     poses = []
-    for executor in ("inline", "thread"):
-        cfg = config(toytown_citygsx, scene_map, tmp_path / executor, executor=executor)
+    for kind in ("inline", executor):
+        cfg = config(toytown_citygsx, scene_map, tmp_path / kind, executor=kind, views_per_image=2)
         runner = Runner.from_cfg(cfg)
         runner.train()
         poses.append(runner.model.views.perturbed_poses)
+        assert len(runner.model.views.perturbed) == 2 * len(runner.train_dataloader.dataset)
     assert torch.equal(*poses)
 
 
-def test_failing_worker_ends_training_with_its_error(toytown_citygsx, scene_map, tmp_path):
-    runner = Runner.from_cfg(
-        config(toytown_citygsx, scene_map, tmp_path / "broken", executor="thread")
+def spec(scene_map, count=2, **options) -> SynthesisSpec:
+    return SynthesisSpec(
+        map=str(scene_map),
+        perturber=dict(type="PosePerturber", translation=0.5, rotation=1),
+        Ks=torch.tensor([[50.0, 0, 32], [0, 50.0, 24], [0, 0, 1]]).expand(count, 3, 3),
+        viewmats=torch.eye(4).expand(count, 4, 4),
+        widths=torch.full((count,), 64),
+        heights=torch.full((count,), 48),
+        options=options,
     )
-    (hook,) = (h for h in runner.hooks if isinstance(h, ViewSynthesisHook))
-    synthesize, calls = hook.synthesize, []
 
-    def fail_later():
-        calls.append(1)
-        if len(calls) > 1:
-            raise RuntimeError("the renderer is out of memory")
-        return synthesize()
 
-    hook.synthesize = fail_later
-    with pytest.raises(RuntimeError, match="out of memory"):
-        runner.train()
-    hook.close()
+def test_error_of_the_worker_reaches_the_trainer(tmp_path):
+    executor = make_executor("process", spec(tmp_path / "no_such_map.ply"))
+    executor.submit(0)
+    with pytest.raises(SynthesisError, match="no_such_map.ply"):
+        executor.result()
+    executor.close()
+
+
+def test_killed_worker_is_an_error_and_no_hang(scene_map):
+    executor = make_executor("process", spec(scene_map, max_attempts=1, min_coverage=0.0))
+    executor.submit("rendered")
+    assert executor.result().shape == (2, 3, 48, 64)
+    os.kill(executor.pid, signal.SIGKILL)
+    executor.submit(0)
+    with pytest.raises(SynthesisError, match="exit code -9"):
+        executor.result()
+    executor.close()
+
+
+def test_unrenderable_neighbours_fall_back_to_the_pose_itself(scene_map):
+    looks_away = spec(scene_map, max_attempts=2, min_coverage=1.1, views_per_image=2)
+    views = build_synthesizer(looks_away).synthesize(0)
+    assert views.fallbacks == 4 and views.tries == 2
+    identity = torch.eye(4, dtype=torch.float64)[:3].flatten()
+    assert torch.allclose(views.poses, identity.expand(4, 12))
 
 
 def test_quality_filter_keeps_the_best_try(scene_map):
@@ -157,25 +188,71 @@ def test_quality_filter_keeps_the_best_try(scene_map):
         scores = iter([90.0, 70.0, 80.0, 60.0, 20.0])
 
         def __call__(self, images):
-            return np.array([next(self.scores)])
+            return np.array([next(self.scores) for _ in images])
 
-    from mmcity.structures import Cameras
-
-    hook = ViewSynthesisHook(
-        str(scene_map), dict(type="PosePerturber", translation=0.5, rotation=1), max_attempts=3
-    )
-    hook.quality = Score()
     drawn = []
-    perturb = hook.perturber
-    hook.perturber = lambda pose, rng: drawn.append(perturb(pose, rng)) or drawn[-1]
-    K = torch.tensor([[50.0, 0, 32], [0, 50.0, 24], [0, 0, 1]])
-    hook.cameras = Cameras(K, torch.eye(4).expand(2, 4, 4), 64, 48)
-    hook._render = lambda camera: (torch.zeros(3, 48, 64), 1.0)
-    _, poses, tries = hook.synthesize()
+    synthesizer = build_synthesizer(spec(scene_map, max_attempts=3, batch_views=1))
+    synthesizer.quality = Score()
+    perturb = synthesizer.perturber
+    synthesizer.perturber = lambda pose, rng: drawn.append(perturb(pose, rng)) or drawn[-1]
+    synthesizer._render = lambda rows, poses: (torch.zeros(len(rows), 3, 48, 64), np.ones(1))
+    views = synthesizer.synthesize(0)
     # First image: three tries, none good, the second was best; second image: good at once ... 20.
-    assert tries == 2.5
-    np.testing.assert_allclose(poses[0].reshape(3, 4), drawn[1])
-    np.testing.assert_allclose(poses[1].reshape(3, 4), drawn[4])
+    assert views.tries == 2.5
+    np.testing.assert_allclose(views.poses[0].reshape(3, 4), drawn[1])
+    np.testing.assert_allclose(views.poses[1].reshape(3, 4), drawn[4])
+
+
+def test_views_keep_away_from_validation_poses(scene_map):
+    away = dict(poses=np.eye(4)[None, :3], distance=0.3, degrees=0.2)
+    options = dict(keep_away=away, views_per_image=8, min_coverage=0.0)
+    poses = build_synthesizer(spec(scene_map, **options)).synthesize(0).poses.reshape(-1, 3, 4)
+    assert poses[:, :, 3].norm(dim=-1).min() >= 0.3
+    impossible = dict(options, keep_away=dict(away, distance=2.0))
+    with pytest.raises(ValueError, match="keep_away"):
+        build_synthesizer(spec(scene_map, **impossible)).synthesize(0)
+
+
+def test_failing_thread_ends_training_with_its_error(toytown_citygsx, scene_map, tmp_path):
+    runner = Runner.from_cfg(
+        config(toytown_citygsx, scene_map, tmp_path / "broken", executor="thread", epochs=3)
+    )
+    (hook,) = (h for h in runner.hooks if isinstance(h, ViewSynthesisHook))
+    start = hook.before_train
+
+    def start_and_break(runner):
+        start(runner)
+        synthesizer = hook.executor.synthesizer
+        synthesize = synthesizer.synthesize
+
+        def fail_later(number):
+            if number:
+                raise RuntimeError("the renderer is out of memory")
+            return synthesize(number)
+
+        synthesizer.synthesize = fail_later
+
+    hook.before_train = start_and_break
+    with pytest.raises(SynthesisError, match="out of memory"):
+        runner.train()
+    hook.close()
+
+
+def test_normalised_poses_start_in_the_middle_of_the_cameras(toytown_citygsx, scene_map, tmp_path):
+    cfg = config(toytown_citygsx, scene_map, tmp_path / "frame", epochs=1)
+    cfg.model.normalize_poses = True
+    cfg.model.data_preprocessor.statistics = "image"
+    batch_of = Runner.from_cfg(cfg)
+    with pytest.raises(ValueError, match="PoseFrameHook"):
+        batch_of.model.eval().test_step(next(iter(batch_of.val_dataloader)))
+    cfg.custom_hooks = [*cfg.custom_hooks, dict(type="PoseFrameHook")]
+    cfg.experiment_name = "frame_again"
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    centers = runner.train_dataloader.dataset.cameras.centers
+    assert torch.allclose(runner.model.pose_center, centers.mean(0), rtol=1e-4)
+    flat = torch.eye(4)[None, :3].flatten(1)
+    assert torch.allclose(runner.model.to_world(flat)[0, 3::4], centers.mean(0), rtol=1e-4)
 
 
 def test_another_focal_length_is_refused(toytown_citygsx, scene_map, tmp_path):
