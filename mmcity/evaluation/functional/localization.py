@@ -8,7 +8,12 @@ from torch import Tensor
 
 from mmcity.structures.geometry import rotation_angle
 
-__all__ = ["DEFAULT_THRESHOLDS", "localization_errors", "summarize_localization"]
+__all__ = [
+    "DEFAULT_THRESHOLDS",
+    "confidence_auc",
+    "localization_errors",
+    "summarize_localization",
+]
 
 #: Metres and degrees of the usual recall tables: indoor, then outdoor.
 DEFAULT_THRESHOLDS = (
@@ -36,6 +41,25 @@ def localization_errors(poses: Tensor, gt_poses: Tensor) -> tuple[Tensor, Tensor
     distance = (poses[..., :3, 3] - gt_poses[..., :3, 3]).norm(dim=-1)
     angle = rotation_angle(gt_poses[..., :3, :3], poses[..., :3, :3])
     return distance, torch.rad2deg(angle)
+
+
+def confidence_auc(confidence: Tensor, is_good: Tensor) -> float:
+    """Probability that a good pose has a higher confidence than a bad one.
+
+    The area under the ROC curve by ranks; equal confidences count half.
+
+    Args:
+        confidence (Tensor): ``(N,)``.
+        is_good (Tensor): ``(N,)`` bool.
+
+    Returns:
+        float: In [0, 1]; NaN if all poses are good, or all bad.
+    """
+    good, bad = confidence[is_good].double(), confidence[~is_good].double()
+    if not len(good) or not len(bad):
+        return float("nan")
+    gaps = good[:, None] - bad[None]
+    return float(((gaps > 0).double() + 0.5 * (gaps == 0).double()).mean())
 
 
 def summarize_localization(

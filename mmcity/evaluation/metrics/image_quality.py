@@ -7,10 +7,10 @@ import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
+from mmcity.models.losses import LPIPS
 from mmcity.registry import METRICS
 
 from ..functional.image import colour_correct, psnr, ssim
-from ..functional.lpips import LPIPS
 
 __all__ = ["ImageQualityMetric"]
 

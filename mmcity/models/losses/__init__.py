@@ -1,10 +1,13 @@
+from .lpips import LPIPS, LPIPSLoss
 from .occupancy import LovaszSoftmaxLoss, WeightedCrossEntropyLoss
 from .photometric import L1Loss, SSIMLoss
 from .regularizers import AnisotropyLoss, OpacityLoss, ScaleLoss
 
 __all__ = [
+    "LPIPS",
     "AnisotropyLoss",
     "L1Loss",
+    "LPIPSLoss",
     "LovaszSoftmaxLoss",
     "OpacityLoss",
     "SSIMLoss",

@@ -6,7 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-__all__ = ["LPIPS"]
+from mmcity.registry import MODELS
+
+__all__ = ["LPIPS", "LPIPSLoss"]
 
 #: Layers before each tapped feature: ("conv", in, out, kernel, stride, padding) or ("pool", k).
 _ALEX = [
@@ -106,8 +108,13 @@ class LPIPS(nn.Module):
         Returns:
             (B,) distances, 0 for equal images.
         """
-        first = (prediction * 2 - 1 - self.shift) / self.scale
-        second = (target * 2 - 1 - self.shift) / self.scale
+        return self.distance(prediction, target)
+
+    def distance(self, prediction: Tensor, target: Tensor, rescale: bool = True) -> Tensor:
+        """As :meth:`forward`, differentiable; ``rescale=False`` for pictures in [-1, 1]."""
+        if rescale:
+            prediction, target = prediction * 2 - 1, target * 2 - 1
+        first, second = (prediction - self.shift) / self.scale, (target - self.shift) / self.scale
         total = prediction.new_zeros(prediction.shape[0])
         for stage, head in zip(self.stages, self.heads):
             first, second = stage(first), stage(second)
@@ -115,3 +122,33 @@ class LPIPS(nn.Module):
             difference = difference - nn.functional.normalize(second, dim=1, eps=1e-10)
             total = total + (difference.square() * head).sum(1).mean(dim=(1, 2))
         return total
+
+
+@MODELS.register_module()
+class LPIPSLoss(nn.Module):
+    """LPIPS as a loss of a render.
+
+    Args:
+        weights: See :class:`LPIPS`.
+        network: ``alex`` or ``vgg``. Defaults to ``vgg``.
+        loss_weight: Defaults to 0.005.
+        rescale: Take pictures from [0, 1] to [-1, 1] first, as LPIPS expects them; without,
+            they are given as they are (as some published trainings do). Defaults to True.
+    """
+
+    def __init__(
+        self,
+        weights: str | os.PathLike,
+        network: str = "vgg",
+        loss_weight: float = 0.005,
+        rescale: bool = True,
+    ) -> None:
+        super().__init__()
+        self.lpips = LPIPS(weights, network)
+        self.loss_weight, self.rescale = loss_weight, rescale
+
+    def forward(self, prediction: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Loss of pictures ``(B, 3, H, W)`` in [0, 1]; masked pixels are black in both."""
+        if mask is not None:
+            prediction, target = prediction * mask[:, None], target * mask[:, None]
+        return self.loss_weight * self.lpips.distance(prediction, target, self.rescale).mean()
