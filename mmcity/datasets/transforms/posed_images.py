@@ -260,8 +260,8 @@ class PackSceneInputs(BaseTransform):
 
     ``inputs`` holds ``img`` (3, H, W) uint8 and, where present, ``mask`` (H, W) bool,
     ``depth`` or ``inverse_depth`` (H, W) float32. ``data_samples`` is a
-    :class:`~mmcity.structures.SceneDataSample` with ``camera``, ``gt_mask``, ``gt_depth`` and
-    the metainfo.
+    :class:`~mmcity.structures.SceneDataSample` with ``camera``, ``gt_mask``, ``gt_depth``,
+    ``gt_inverse_depth`` and the metainfo.
 
     Args:
         to_float (bool): Give the image as float32 in [0, 1] instead. Defaults to False.
@@ -293,7 +293,7 @@ class PackSceneInputs(BaseTransform):
         if "depth" in results:
             depth = torch.from_numpy(results["depth"].copy())
             if results.get("depth_kind") == "inverse":
-                inputs["inverse_depth"] = depth
+                inputs["inverse_depth"] = sample.gt_inverse_depth = depth
             else:
                 inputs["depth"] = sample.gt_depth = depth
         return {"inputs": inputs, "data_samples": sample}

@@ -1,4 +1,9 @@
-from .appearance import AppearanceColorNet, AppearanceMapGenerator, AppearanceModel
+from .appearance import (
+    AppearanceColorNet,
+    AppearanceGaussians,
+    AppearanceMapGenerator,
+    AppearanceModel,
+)
 from .deblurring import ExposureMotion
 from .discriminator import FeatureDiscriminator
 from .efficientnet import EfficientNetFeatures
@@ -15,6 +20,7 @@ from .trainer import RAPTrainer
 __all__ = [
     "BRISQUE",
     "AppearanceColorNet",
+    "AppearanceGaussians",
     "AppearanceMapGenerator",
     "AppearanceModel",
     "EfficientNetFeatures",

@@ -7,6 +7,7 @@ camera: means are carried by the motion, covariances are not turned.
 import torch
 from torch import Tensor, nn
 
+from mmcity.models.layers import ResizableModule
 from mmcity.registry import MODELS
 from mmcity.structures.geometry import (
     axis_angle_to_rotmat,
@@ -86,11 +87,11 @@ _MODES = {"linear": (2, linear_motion), "spline": (4, spline_motion), "bezier": 
 
 
 @MODELS.register_module()
-class ExposureMotion(nn.Module):
+class ExposureMotion(ResizableModule):
     """Learnable path of each training photograph.
 
     Args:
-        num_images (int): Photographs.
+        num_images (int): Photographs. A scene that knows it later calls :meth:`initialize`.
         mode (str): ``linear``, ``spline`` or ``bezier``. Defaults to ``linear``.
         num_samples (int): Renders that are averaged. Defaults to 2.
         bezier_order (int): Twists of a Bezier path. Defaults to 7.
@@ -107,6 +108,7 @@ class ExposureMotion(nn.Module):
         non_uniform: bool = False,
     ) -> None:
         super().__init__()
+        self.resizable = ("twists", "weights") if non_uniform else ("twists",)
         if mode not in _MODES:
             raise ValueError(f"mode: expected one of {tuple(_MODES)}, got {mode!r}")
         if num_samples < 2:
@@ -115,6 +117,12 @@ class ExposureMotion(nn.Module):
         controls = bezier_order if mode == "bezier" else _MODES[mode][0]
         self.twists = nn.Parameter(torch.zeros(num_images, controls, 6))
         self.weights = nn.Parameter(torch.ones(num_images, num_samples)) if non_uniform else None
+
+    def initialize(self, num_images: int) -> None:
+        """Start with photographs that are not blurred."""
+        self.twists.data = self.twists.data.new_zeros(num_images, *self.twists.shape[1:])
+        if self.weights is not None:
+            self.weights.data = self.weights.data.new_ones(num_images, self.num_samples)
 
     def motion(self, image: int, alpha: float) -> Tensor:
         """Motion ``(3, 4)`` of the scene at a share of the exposure."""

@@ -1,5 +1,6 @@
 """Adaptive density control of 3D Gaussian splatting."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -36,13 +37,20 @@ class DefaultStrategy(Strategy):
         prune_opacity: Opacity below which a Gaussian is removed. Defaults to 0.005.
         prune_scale3d: Scale over scene extent from which it is removed, once opacities
             have been reset. Defaults to 0.1.
+        prune_radius2d: Radius in px on the screen from which it is removed, once opacities
+            have been reset. Defaults to None: screen radii do not matter.
+        prune_any: Transparent, huge, or large on the screen: each is reason enough. False
+            removes only what is all of these. Defaults to True.
         reset_every: Iterations between two resets of the opacities; 0 for never. Defaults
             to 3000.
         reset_stop: No reset from this iteration on. Defaults to None: ``refine_stop``.
+        extra_resets: Further iterations at which opacities are reset. Defaults to none.
         pause_after_reset: Iterations without edits after a reset, since gradients are
             unusual then. Defaults to 0.
         absgrad: Average absolute gradients per pixel instead of their sum (AbsGS, Ye et
             al. 2024). Defaults to False.
+        exposure_max: Of several renders that make one blurred photograph, take each Gaussian's
+            largest gradient instead of their mean. Defaults to False.
         max_gaussians: Cap on the number of Gaussians. At the cap those with the largest
             gradients grow first. Defaults to None.
         seed: Seed of the draws. Defaults to 0.
@@ -59,14 +67,20 @@ class DefaultStrategy(Strategy):
         grow_scale3d: float = 0.01,
         prune_opacity: float = 0.005,
         prune_scale3d: float = 0.1,
+        prune_radius2d: float | None = None,
+        prune_any: bool = True,
         reset_every: int = 3000,
         reset_stop: int | None = None,
+        extra_resets: Sequence[int] = (),
         pause_after_reset: int = 0,
         absgrad: bool = False,
+        exposure_max: bool = False,
         max_gaussians: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(seed)
+        self.prune_radius2d, self.prune_any = prune_radius2d, prune_any
+        self.extra_resets, self.exposure_max = tuple(extra_resets), exposure_max
         self.refine_start = refine_start
         self.refine_stop = refine_stop
         self.refine_every = refine_every
@@ -81,19 +95,25 @@ class DefaultStrategy(Strategy):
         self.max_gaussians = max_gaussians
         self.grad2d = torch.zeros(0)  # (N,) sum of gradient norms since the last edit
         self.count = torch.zeros(0)  # (N,) times seen since the last edit
+        self.max_radius = torch.zeros(0)  # (N,) px, largest since the last edit
 
     def state_dict(self) -> dict[str, Tensor]:
         """Statistics gathered since the last edit."""
-        return {"grad2d": self.grad2d, "count": self.count}
+        state = {"grad2d": self.grad2d, "count": self.count}
+        if self.prune_radius2d is not None:
+            state["max_radius"] = self.max_radius
+        return state
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore :meth:`state_dict`."""
-        if set(state) != {"grad2d", "count"}:
+        expected = set(self.state_dict())
+        if set(state) != expected:
             raise ValueError(
-                f"DefaultStrategy expects 'grad2d' and 'count', received {sorted(state)}: the "
+                f"DefaultStrategy expects {sorted(expected)}, received {sorted(state)}: the "
                 "checkpoint was written with another strategy"
             )
-        self.grad2d, self.count = state["grad2d"], state["count"]
+        for name, value in state.items():
+            setattr(self, name, value)
 
     def step(
         self,
@@ -118,7 +138,9 @@ class DefaultStrategy(Strategy):
             report |= self._prune(splats, optimizer, iteration, scene_extent)
             self.grad2d = splats.means.new_zeros(len(splats))
             self.count = torch.zeros_like(self.grad2d)
-        if self.reset_every and since_reset == 0 and 0 < iteration < self.reset_stop:
+            self.max_radius = torch.zeros_like(self.grad2d)
+        is_due = self.reset_every and since_reset == 0 and 0 < iteration < self.reset_stop
+        if is_due or iteration in self.extra_resets:
             reset_opacities(splats, optimizer, 2 * self.prune_opacity)
             report["reset"] = len(splats)
         return report
@@ -128,8 +150,10 @@ class DefaultStrategy(Strategy):
         if len(self.grad2d) != len(splats):
             self.grad2d = splats.means.new_zeros(len(splats))
             self.count = torch.zeros_like(self.grad2d)
+            self.max_radius = torch.zeros_like(self.grad2d)
         name = "absgrad_norm" if self.absgrad else "grad2d_norm"
-        for meta in render_meta:
+        exposures: dict[Any, tuple[Tensor, Tensor]] = {}
+        for row, meta in enumerate(render_meta):
             if meta["means2d"].grad is None:  # nothing was visible
                 continue
             zeros = torch.zeros_like(self.count)
@@ -137,8 +161,15 @@ class DefaultStrategy(Strategy):
             stats = accumulate_densify_stats(stats, meta)
             # The loss is a mean over the views: undo that, so that thresholds do not
             # depend on the batch size.
-            self.grad2d += stats[name] * meta["n_views"]
-            self.count += stats["count"]
+            found = stats[name] * meta["n_views"], stats["count"]
+            self.max_radius = torch.maximum(self.max_radius, stats["max_radius"])
+            key = meta.get("exposure", row) if self.exposure_max else row
+            if key in exposures:
+                found = tuple(torch.maximum(a, b) for a, b in zip(exposures[key], found))
+            exposures[key] = found
+        for gradient, count in exposures.values():
+            self.grad2d += gradient
+            self.count += count
 
     def _grow(
         self, splats: SplatParameters, optimizer: Optimizer, iteration: int, scene_extent: float
@@ -166,7 +197,11 @@ class DefaultStrategy(Strategy):
     ) -> dict[str, int]:
         gone = splats.opacities.detach() < self.prune_opacity
         if self.reset_every and iteration > self.reset_every:
-            gone |= splats.scales.detach().amax(dim=1) > self.prune_scale3d * scene_extent
+            reasons = [splats.scales.detach().amax(dim=1) > self.prune_scale3d * scene_extent]
+            if self.prune_radius2d is not None and len(self.max_radius) == len(gone):
+                reasons.append(self.max_radius > self.prune_radius2d)
+            for reason in reasons:
+                gone = gone | reason if self.prune_any else gone & reason
         pruned = int(gone.sum())
         if pruned:
             keep(splats, optimizer, ~gone)

@@ -38,8 +38,10 @@ def _edit(
     optimizer: Optimizer,
     edit_value: Callable[[str, Tensor], Tensor],
     edit_state: Callable[[Tensor], Tensor],
-    names: tuple[str, ...] = SplatParameters.NAMES,
+    names: tuple[str, ...] | None = None,
 ) -> None:
+    # A scene with other attributes than colours names its own.
+    names = splats.NAMES if names is None else names
     edit_parameters(splats, names, optimizer, edit_value, edit_state)
 
 

@@ -1,0 +1,426 @@
+"""Gaussians whose colours follow a reference photograph, as a trainable scene."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from mmcity.models.layers import TrainingViews
+from mmcity.registry import MODELS
+from mmcity.structures import Cameras, SceneDataSample
+from mmcity.structures.geometry import transform_points
+
+from ..deblurring import ExposureMotion
+from .splats import AppearanceSplats
+
+__all__ = ["AppearanceGaussians"]
+
+DEPTH_MODES = ("accumulated", "expected")
+
+
+@MODELS.register_module()
+class AppearanceGaussians(BaseModel):
+    """Appearance-varying Gaussians with deblurring and depth supervision.
+
+    The colours of a view come from a network that sees maps of a reference photograph
+    (:class:`AppearanceModel`). While training, the reference is the photograph itself. For
+    other views, :meth:`set_appearance` chooses one and keeps the codes that do not depend on
+    the view, so that further views cost only the last layers; without one, the intrinsic look
+    is shown. Depth is accumulated (or divided by opacity); see ``depth_mode``.
+
+    Args:
+        appearance (dict, optional): Config of an :class:`AppearanceModel`; its maps decide how
+            many box coordinates a Gaussian has. Defaults to three maps, the last projected.
+        use_color_net (bool): False gives spherical-harmonic colours from the intrinsic
+            features, without any appearance. Defaults to True.
+        sh_degree (int): For ``use_color_net=False``. Defaults to 3.
+        coord_scale (float): Of the box coordinates. Defaults to 1.
+        learn_sampled_coords (bool): False leaves only the projected box learnable. Defaults
+            to True.
+        init (dict, optional): ``opacity``, ``scale_factor``.
+        renderer (dict, optional): Config of a ``SplatRenderer``. Defaults to antialiased.
+        random_background (bool): A colour per step behind the Gaussians. Defaults to False.
+        motion (dict, optional): Config of an :class:`ExposureMotion` for blurred photographs;
+            None for sharp ones.
+        losses (dict, optional): Configs by name, of pictures, opacities or scales; LPIPS too.
+            Defaults to 0.8 L1 + 0.2 SSIM.
+        depth_weight (tuple, optional): First and last weight of the depth loss, log-linear
+            over ``depth_iterations``; None leaves it out. Defaults to None.
+        depth_iterations (int): Defaults to 30000.
+        depth_mode (str): ``accumulated`` or ``expected``, for metric depth. Inverse depth
+            priors are compared with accumulated inverse depth. Defaults to ``accumulated``.
+        feature_mask (bool): Predict for each photograph a mask of what fits no static scene,
+            and train outside of it. Defaults to False.
+        feature_mask_start (int): Iteration from which it takes part. Defaults to 2500.
+        feature_mask_weight (float): Of the mask's penalty. Defaults to 0.15.
+        compile_networks (bool): Compile map generator and colour network. Defaults to False.
+        data_preprocessor (dict, optional): Defaults to ``PosedImagePreprocessor``.
+        init_cfg (dict, optional): See mmengine.
+    """
+
+    def __init__(
+        self,
+        appearance: dict | None = None,
+        use_color_net: bool = True,
+        sh_degree: int = 3,
+        coord_scale: float = 1.0,
+        learn_sampled_coords: bool = True,
+        init: dict | None = None,
+        renderer: dict | None = None,
+        random_background: bool = False,
+        motion: dict | None = None,
+        losses: dict[str, dict] | None = None,
+        depth_weight: tuple[float, float] | None = None,
+        depth_iterations: int = 30_000,
+        depth_mode: str = "accumulated",
+        feature_mask: bool = False,
+        feature_mask_start: int = 2500,
+        feature_mask_weight: float = 0.15,
+        compile_networks: bool = False,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(
+            MODELS.build(data_preprocessor or dict(type="PosedImagePreprocessor")), init_cfg
+        )
+        if depth_mode not in DEPTH_MODES:
+            raise ValueError(f"depth_mode: expected one of {DEPTH_MODES}, got {depth_mode!r}")
+        self.appearance = None
+        num_maps = 0
+        if use_color_net:
+            options = {"coord_scale": coord_scale, **(appearance or {})}
+            options.setdefault("type", "AppearanceModel")
+            self.appearance = MODELS.build(options)
+            num_maps = self.appearance.map_generator.num_maps
+            if compile_networks:
+                self.appearance.map_generator.compile()
+                self.appearance.color_net.compile()
+        self.splats = AppearanceSplats(num_maps)
+        self.views = TrainingViews()
+        self.renderer = MODELS.build(renderer or dict(type="SplatRenderer", antialiased=True))
+        self.motion: ExposureMotion | None = None
+        if motion is not None:
+            motion = {"type": "ExposureMotion", "num_images": 0, **motion}
+            self.motion = MODELS.build(motion)
+        losses = losses or dict(
+            loss_l1=dict(type="L1Loss", loss_weight=0.8),
+            loss_ssim=dict(type="SSIMLoss", loss_weight=0.2),
+        )
+        self.losses = nn.ModuleDict({name: MODELS.build(cfg) for name, cfg in losses.items()})
+        self.mask_head = None
+        if feature_mask:
+            if not use_color_net:
+                raise ValueError("feature_mask needs use_color_net=True: it reads the maps")
+            channels = self.appearance.map_generator.channels * num_maps
+            self.mask_head = nn.Conv2d(channels, 1, 1)
+            nn.init.zeros_(self.mask_head.weight)
+            nn.init.constant_(self.mask_head.bias, 4.0)  # at first nearly everything counts
+        self.use_color_net, self.sh_degree = use_color_net, sh_degree
+        self.coord_scale, self.learn_sampled_coords = coord_scale, learn_sampled_coords
+        self.init_options = dict(init or {})
+        self.random_background = random_background
+        self.depth_weight, self.depth_iterations = depth_weight, depth_iterations
+        self.depth_mode = depth_mode
+        self.feature_mask_start, self.feature_mask_weight = feature_mask_start, feature_mask_weight
+        self.register_buffer("iteration", torch.zeros((), dtype=torch.long))
+        #: Set by the densification hook.
+        self.keeps_meta = self.absgrad = False
+        self._render_meta: list[dict[str, Any]] = []
+        self._codes: Tensor | None = None
+
+    # ---- the scene's beginning
+
+    def initialize(
+        self,
+        cameras: Cameras,
+        points: Tensor | None = None,
+        colors: Tensor | None = None,
+        is_trained: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """Make the first scene from the points of the capture; see the scene hook."""
+        if points is None or colors is None or not len(points):
+            raise ValueError("appearance Gaussians start from the points of the capture: none came")
+        self.views.initialize(cameras)
+        self.splats.initialize(
+            points,
+            colors,
+            coord_scale=self.coord_scale,
+            has_projected_map=self.appearance is None or self.appearance.use_projection,
+            generator=generator,
+            **self.init_options,
+        )
+        if self.motion is not None:
+            self.motion.initialize(len(cameras) if is_trained is None else len(is_trained))
+
+    @property
+    def scene_extent(self) -> float:
+        """Radius of the training camera centres, world units."""
+        return float(self.views.extent)
+
+    @property
+    def summary(self) -> str:
+        """What the scene consists of, for the log."""
+        return f"{len(self.splats)} Gaussians with appearance"
+
+    def to_gaussians(self):
+        """The scene in its intrinsic base colours."""
+        return self.splats.to_gaussians()
+
+    def take_render_meta(self) -> list[dict[str, Any]]:
+        """Hand over the ``meta`` of the last training step and forget it."""
+        meta, self._render_meta = self._render_meta, []
+        return meta
+
+    # ---- appearance
+
+    @torch.no_grad()
+    def set_appearance(self, image: Tensor, camera: Cameras, blend: float = 1.0) -> None:
+        """Show the scene as a photograph does, until another one is chosen.
+
+        Args:
+            image (Tensor): ``(3, H, W)`` in [0, 1].
+            camera (Cameras): Where it was taken (about).
+            blend (float): Weight of its appearance; 0 gives the intrinsic look. Defaults to 1.
+        """
+        if self.appearance is None:
+            return
+        was_training = self.training
+        self.eval()
+        self._codes = self._encode(image, camera, blend)[0]
+        self.train(was_training)
+
+    def clear_appearance(self) -> None:
+        """Show the intrinsic look again."""
+        self._codes = None
+
+    def _encode(self, image: Tensor, camera: Cameras, blend: float) -> tuple[Tensor, Tensor]:
+        """Codes ``(N, 48)`` and the maps of a photograph."""
+        splats = self.splats
+        maps = self.appearance.map_generator(image)
+        coords = splats.box_coords
+        if not self.learn_sampled_coords:
+            coords = torch.cat([coords[:, :-1].detach(), coords[:, -1:]], 1)
+        vector, _ = self.appearance.gather(
+            maps, splats.means, coords, camera.Ks[0], camera.viewmats[0]
+        )
+        codes = self.appearance.color_net.encode(splats.means, vector, splats.f_intr, blend)
+        return codes, maps
+
+    def _intrinsic_codes(self) -> Tensor:
+        splats = self.splats
+        channels = self.appearance.map_generator.channels * self.appearance.map_generator.num_maps
+        nothing = splats.means.new_zeros(len(splats), channels)
+        return self.appearance.color_net.encode(splats.means, nothing, splats.f_intr, 0.0)
+
+    # ---- rendering
+
+    def render(self, cameras: Cameras, with_geometry: bool = True) -> dict[str, Any]:
+        """Render cameras of one size in the chosen appearance; see ``SplatRenderer``."""
+        codes = self._codes
+        # Codes of another set of Gaussians are of no use after an edit of the scene.
+        if self.appearance is not None and (codes is None or len(codes) != len(self.splats)):
+            codes = self._intrinsic_codes()
+        parts = [
+            self._render_one(cameras[row], codes, self.splats.means, with_geometry)
+            for row in range(len(cameras))
+        ]
+        names = [name for name in parts[0] if name != "meta"]
+        out: dict[str, Any] = {name: torch.cat([part[name] for part in parts]) for name in names}
+        out["meta"] = parts[0]["meta"]
+        return out
+
+    def _render_one(
+        self,
+        camera: Cameras,
+        codes: Tensor | None,
+        means: Tensor,
+        with_geometry: bool = False,
+        with_inverse_depth: bool = False,
+    ) -> dict[str, Any]:
+        splats = self.splats
+        if codes is None:
+            colors = (splats.f_intr[:, :1], splats.f_intr[:, 1 : (self.sh_degree + 1) ** 2])
+            degree = self.sh_degree
+        else:
+            colors = self.appearance.colors(codes, means, camera.centers[0])
+            degree = None
+        common = dict(sh_degree=degree, absgrad=self.training and self.absgrad)
+        out = self.renderer(
+            means, splats.quats, splats.scales, splats.opacities, colors, camera,
+            with_geometry=with_geometry, **common,
+        )  # fmt: skip
+        if with_inverse_depth:
+            # Accumulated inverse depth is the picture of Gaussians coloured by it.
+            depth = transform_points(camera.viewmats[0, :3], means)[:, 2:]
+            inverse = (1 / depth.clamp_min(1e-6)).expand(-1, 3)
+            extra = self.renderer(
+                means, splats.quats, splats.scales, splats.opacities, inverse, camera,
+                sh_degree=None, absgrad=False,
+            )  # fmt: skip
+            # What the renderer puts behind the Gaussians is no depth.
+            behind = (1 - extra["alpha"]) * self.renderer.background(camera)
+            out["inverse_depth"] = (extra["rgb"] - behind)[..., :1]
+        return out
+
+    def train_step(self, data: dict, optim_wrapper: Any) -> dict[str, Tensor]:
+        """As in mmengine; what is logged keeps no graph alive, since the scene may be edited."""
+        log = super().train_step(data, optim_wrapper)
+        return {name: value.detach() for name, value in log.items()}
+
+    def forward(
+        self,
+        inputs: Tensor | list[Tensor] | None,
+        data_samples: Sequence[SceneDataSample],
+        mode: str = "tensor",
+    ) -> Any:
+        """Losses, samples with renders, or plain renders."""
+        if mode == "loss":
+            return self.loss(inputs, data_samples)
+        if mode == "predict":
+            return self.predict(inputs, data_samples)
+        if mode == "tensor":
+            return [self.render(sample.camera) for sample in data_samples]
+        raise ValueError(f"mode must be 'loss', 'predict' or 'tensor', received '{mode}'")
+
+    # ---- training
+
+    def loss(
+        self, inputs: Tensor | list[Tensor], data_samples: Sequence[SceneDataSample]
+    ) -> dict[str, Tensor]:
+        """Losses, averaged over the views of the batch."""
+        self._render_meta = []
+        total: dict[str, Tensor] = {}
+        share = 1 / len(data_samples)
+        for image, sample in zip(inputs, data_samples):
+            for name, value in self._view_losses(image, sample, len(data_samples)).items():
+                total[name] = total.get(name, 0.0) + share * value
+        for name, loss in self.losses.items():
+            kind = getattr(loss, "applies_to", "picture")
+            if kind == "opacities":
+                total[name] = loss(self.splats.opacities)
+            elif kind == "scales":
+                total[name] = loss(self.splats.scales)
+            elif kind == "scales and extent":
+                total[name] = loss(self.splats.scales, self.scene_extent)
+        if self.appearance is not None:
+            total["loss_box"] = self.appearance.box_loss(self.splats.box_coords)
+        return total
+
+    def _view_losses(self, image: Tensor, sample, n_views: int) -> dict[str, Tensor]:
+        camera = sample.camera
+        codes, maps = None, None
+        if self.appearance is not None:
+            codes, maps = self._encode(image, camera, 1.0)
+        inverse = getattr(sample, "gt_inverse_depth", None)
+        metric = getattr(sample, "gt_depth", None)
+        wants_depth = self.depth_weight is not None
+        out = self._render_exposure(
+            camera,
+            codes,
+            sample,
+            n_views,
+            with_geometry=wants_depth and metric is not None,
+            with_inverse_depth=wants_depth and inverse is not None,
+        )
+        prediction, target = out["rgb"].permute(0, 3, 1, 2), image[None]
+        mask = getattr(sample, "gt_mask", None)
+        losses: dict[str, Tensor] = {}
+        keep = None
+        if self.mask_head is not None:
+            keep = self._feature_mask(maps, image)
+            losses["loss_feature_mask"] = self.feature_mask_weight * (1 - keep).square().mean()
+            if int(self.iteration) >= self.feature_mask_start:
+                prediction, target = prediction * keep, target * keep
+        for name, loss in self.losses.items():
+            if getattr(loss, "applies_to", "picture") == "picture":
+                losses[name] = loss(prediction, target, None if mask is None else mask[None])
+        if wants_depth and (metric is not None or inverse is not None):
+            if metric is not None:
+                depth = out["depth"][0, ..., 0]
+                if self.depth_mode == "accumulated":
+                    depth = depth * out["alpha"][0, ..., 0]
+                truth = metric
+                # Sensors write their least and their largest value where they see nothing.
+                valid = (truth > truth.min()) & (truth < truth.max())
+            else:
+                depth, truth = out["inverse_depth"][0, ..., 0], inverse
+                valid = truth > 0
+            valid = valid if mask is None else valid & mask
+            gap = (depth - truth).abs() * valid
+            losses["loss_depth"] = self._present_depth_weight() * gap.mean()
+        return losses
+
+    def _render_exposure(self, camera, codes, sample, n_views: int, **geometry) -> dict[str, Any]:
+        """A photograph, blurred where its path during the exposure is learnt."""
+        means = self.splats.means
+        if self.motion is None or not self.training:
+            out = self._render_one(camera, codes, means, **geometry)
+            self._keep(out["meta"], n_views, 0)
+            return self._over_background(out)
+        parts = []
+        for moved in self.motion.moved_means(means, sample.camera_index):
+            part = self._render_one(camera, codes, moved, **geometry)
+            self._keep(part["meta"], n_views, len(self._render_meta) - len(parts))
+            parts.append(part)
+        names = [name for name in parts[0] if name not in ("meta", "normals")]
+        out = {
+            name: self.motion.blend(
+                torch.stack([part[name] for part in parts]), sample.camera_index
+            )
+            for name in names
+        }
+        return self._over_background(out)
+
+    def _over_background(self, out: dict[str, Any]) -> dict[str, Any]:
+        if self.random_background and self.training:
+            color = torch.rand(3, device=out["rgb"].device)
+            out["rgb"] = out["rgb"] + (1 - out["alpha"]) * color
+        return out
+
+    def _feature_mask(self, maps: Tensor, image: Tensor) -> Tensor:
+        logits = self.mask_head(maps.flatten(0, 1)[None])
+        logits = nn.functional.interpolate(logits, image.shape[-2:], mode="bilinear")
+        return logits.sigmoid()  # (1, 1, H, W)
+
+    def _present_depth_weight(self) -> float:
+        first, last = self.depth_weight
+        share = min(int(self.iteration) / max(self.depth_iterations, 1), 1.0)
+        return first ** (1 - share) * last**share
+
+    def _keep(self, meta: dict[str, Any], n_views: int, view: int) -> None:
+        if not self.keeps_meta:
+            return
+        if meta["means2d"].requires_grad:
+            meta["means2d"].retain_grad()
+        # Renders of one exposure share a number: strategies may take their largest gradient.
+        self._render_meta.append({**meta, "n_views": n_views, "exposure": view})
+
+    # ---- testing
+
+    @torch.no_grad()
+    def predict(
+        self, inputs: Tensor | list[Tensor] | None, data_samples: Sequence[SceneDataSample]
+    ) -> list[SceneDataSample]:
+        """Add sharp renders to the samples, in the look of their own photographs.
+
+        Sets ``pred_image``, ``pred_depth``, ``pred_alpha``, ``pred_normal``, ``pred_covered``
+        and ``gt_image``; see ``GaussianSplatting``.
+        """
+        for row, sample in enumerate(data_samples):
+            if inputs is not None:
+                self.set_appearance(inputs[row], sample.camera)
+                sample.gt_image = inputs[row]
+            render = self.render(sample.camera)
+            sample.pred_image = render["rgb"][0].permute(2, 0, 1).clamp(0, 1).contiguous()
+            sample.pred_alpha = render["alpha"][0, ..., 0]
+            sample.pred_depth = render["depth"][0, ..., 0]
+            sample.pred_normal = render["normals"][0].permute(2, 0, 1).contiguous()
+            sample.pred_covered = self.views.covered(
+                sample.camera, sample.pred_depth, sample.pred_alpha, 2
+            )
+            sample.set_metainfo(dict(n_gaussians=len(self.splats)))
+        self.clear_appearance()
+        return list(data_samples)
