@@ -26,6 +26,9 @@ def parse_args() -> argparse.Namespace:
         "--sequence-seed", type=int, default=0, help="traffic and paths of the sensors"
     )
     parser.add_argument("--image-size", help="WIDTHxHEIGHT instead of the preset of the size")
+    parser.add_argument("--mapping-images", type=int, help="colmap_loc: instead of the preset")
+    parser.add_argument("--queries", type=int, help="colmap_loc: instead of the preset")
+    parser.add_argument("--spacing", type=float, help="colmap_loc: metres per mapping image")
     parser.add_argument("--lighting", default="day", choices=LIGHTINGS)
     parser.add_argument(
         "--workers", type=int, default=default_workers(), help="processes that render"
@@ -47,9 +50,15 @@ def main() -> None:
     config = ToytownConfig(
         seed=args.seed, size=args.size, sequence_seed=args.sequence_seed, lighting=args.lighting
     )
+    wanted = {
+        "num_mapping": args.mapping_images,
+        "num_queries": args.queries,
+        "spacing": args.spacing,
+    }
+    localisation = {key: value for key, value in wanted.items() if value is not None}
     for name in args.formats:
         start = time.perf_counter()
-        counts = {}
+        counts = localisation if name == "colmap_loc" else {}
         if name in ("carlasc", "occ3d_waymo"):
             counts = {"num_scenes": args.scenes, "num_frames": args.frames}
         folder = WRITERS[name](

@@ -148,6 +148,7 @@ def write_colmap_loc(
     num_queries: int | None = None,
     num_points: int | None = None,
     query_shutter: float = 0.0,
+    spacing: float = _SPACING,
 ) -> Path:
     """Write a street-level localisation scene of a toy town.
 
@@ -162,6 +163,7 @@ def write_colmap_loc(
             the preset.
         num_points: Sparse points; None takes the preset.
         query_shutter: Seconds of exposure of the queries, for motion blur. Defaults to 0.
+        spacing: Metres of sidewalk per mapping image. Defaults to 2.
 
     Returns:
         Path: The folder.
@@ -176,6 +178,7 @@ def write_colmap_loc(
     output = Output.open(
         out, "colmap_loc", config, image_size=[width, height], num_mapping=mapped,
         num_queries=queries, num_points=points, query_shutter=query_shutter,
+        **({} if spacing == _SPACING else {"spacing": spacing}),
     )  # fmt: skip
     if output.is_finished:
         return output.root
@@ -183,7 +186,10 @@ def write_colmap_loc(
     seconds = (mapped * _INTERVAL, queries * _INTERVAL)
     context = _setup(config, str(root), seconds)
     renderer = context.renderer
-    tasks, unmapped = _plan(renderer, config, mapped, queries, (width, height), query_shutter)
+    length = mapped * spacing
+    tasks, unmapped = _plan(
+        renderer, config, mapped, queries, (width, height), query_shutter, length
+    )
     if workers <= 1:
         render_all(_render, tasks, lambda: context, (), 1, "colmap_loc")
     else:
@@ -225,6 +231,7 @@ def _plan(
     queries: int,
     size: tuple[int, int],
     shutter: float,
+    length: float,
 ) -> tuple[list[_Task], list[str]]:
     """Cameras, times and sensors of all images, and the queries of the unmapped quarter."""
     rng = stream(config, "walk", config.sequence_seed)
@@ -235,7 +242,6 @@ def _plan(
         return bool((p > border).all())
 
     lost = max(1, queries // 5)
-    length = mapped * _SPACING
     known = walk_stretches(renderer.world, lambda p: not is_unmapped(p), length)
     unknown = walk_stretches(renderer.world, is_unmapped, length)
     walk = street_walk(renderer, known, mapped, *size, rng)
