@@ -1,7 +1,6 @@
 """Localise pictures in a map: ``python tools/localize.py SCENE --map scene.ply --out DIR``."""
 
 import argparse
-import json
 from pathlib import Path
 
 
@@ -19,23 +18,48 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", required=True, metavar="DIR")
     parser.add_argument("--config", help="config of a pose network")
     parser.add_argument("--checkpoint", help="its weights")
+    parser.add_argument(
+        "--start",
+        default="all",
+        choices=("all", "regression", "mapped"),
+        help="first poses: the pose network's alone, mapped images that look alike alone, or all",
+    )
+    parser.add_argument("--starts", type=int, default=3, help="mapped images to start from")
+    parser.add_argument("--matcher", default="SIFTMatcher", help="registered matcher")
+    parser.add_argument("--matcher-weights", help="weights of a learned matcher")
     parser.add_argument("--long-side", type=int, help="px to which larger pictures are reduced")
-    parser.add_argument("--starts", type=int, default=3, help="first poses from mapped images")
     parser.add_argument("--focal", type=float, help="px, of the queries; default: as mapped")
     parser.add_argument("--limit", type=int, help="localise only the first so many")
+    parser.add_argument("--unit-scale", type=float, help="metres per scene unit; default: 1")
+    parser.add_argument("--not-metric", action="store_true", help="scene units are not metres")
+    parser.add_argument("--alignment", help="JSON of a similarity to metres or a geo frame")
+    parser.add_argument(
+        "--good", type=float, nargs=2, default=(0.25, 2.0), metavar=("METRES", "DEG"),
+        help="errors below which a pose is good, to judge the confidence (default: 0.25 2)",
+    )  # fmt: skip
+    parser.add_argument("--label", default="", help="name of this run in tables")
+    parser.add_argument("--seed", type=int, help="seed of the training, for tables")
+    parser.add_argument("--up", type=float, nargs=3, help="direction to look down from")
     parser.add_argument("--no-pictures", action="store_true", help="no query beside render")
     parser.add_argument("--device")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.start != "mapped" and args.start != "all" and args.config is None:
+        parser.error("--start regression needs --config and --checkpoint")
+    return args
 
 
-def queries_of(args, mapped, dataset_type, resize):
-    """Triples of name, image array and true camera (None where it is unknown)."""
+def queries_of(args, dataset_type, resize):
+    """Triples of name, image array (or what went wrong) and true camera (None if unknown)."""
     from mmcity.datasets.transforms.posed_images import read_image
 
     if args.queries is None:
         test = dataset_type(args.scene, split="test", resize=resize, require_points=False)
         for row in range(len(test))[: args.limit]:
-            yield test.img_names[row], test.load(row)["img"], test.cameras[row]
+            try:
+                image = test.load(row)["img"]
+            except (OSError, ValueError) as error:
+                image = error
+            yield test.img_names[row], image, test.cameras[row]
         return
     path = Path(args.queries)
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
@@ -46,13 +70,28 @@ def queries_of(args, mapped, dataset_type, resize):
             yield file.name, error, None
 
 
-def pose_line(name: str, camera) -> str:
-    """``name qw qx qy qz tx ty tz``, world to camera."""
-    from mmcity.structures.geometry import rotmat_to_quat
+def make_localizer(args, mapped, renderer):
+    """The localiser that the command line asks for."""
+    from mmcity.apis import Localizer
 
-    viewmat = camera.viewmats[0].double()
-    numbers = [*rotmat_to_quat(viewmat[:3, :3]).tolist(), *viewmat[:3, 3].tolist()]
-    return " ".join([name, *(f"{n:.9g}" for n in numbers)])
+    matcher = dict(type=args.matcher)
+    if args.matcher_weights is not None:
+        matcher["weights"] = args.matcher_weights
+    starts = {"num_starts": args.starts}
+    if args.start == "regression":
+        starts = {"num_starts": 0, "num_near": 0}
+    elif args.start == "mapped":
+        starts.update(start_from_regression=False, num_near=0)
+    return Localizer(
+        renderer,
+        mapped,
+        args.config,
+        args.checkpoint,
+        refiner=dict(matcher=matcher),
+        device=args.device,
+        alignment=args.alignment,
+        **starts,
+    )
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -62,27 +101,29 @@ def main(argv: list[str] | None = None) -> None:
     import numpy as np
     import torch
 
-    from mmcity.apis import LocalizationResult, Localizer, SceneRenderer
+    from mmcity.apis import LocalizationReport, LocalizationResult, SceneRenderer
     from mmcity.datasets import ColmapDataset
-    from mmcity.evaluation.functional.localization import (
-        localization_errors,
-        summarize_localization,
-    )
     from mmcity.utils import check_dependencies
-    from mmcity.utils.fileio import atomic_path
-    from mmcity.visualization.video import write_image
+    from mmcity.visualization import overlay_halves, to_uint8, write_image
 
     check_dependencies()
     out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
     resize = None if args.long_side is None else dict(long_side=args.long_side)
     mapped = ColmapDataset(args.scene, split="train", resize=resize, require_points=False)
     renderer = SceneRenderer(args.map_config, args.map, device=args.device)
-    localizer = Localizer(
-        renderer, mapped, args.config, args.checkpoint, num_starts=args.starts, device=args.device
+    localizer = make_localizer(args, mapped, renderer)
+    unmapped = Path(args.scene) / "queries_unmapped.txt"
+    report = LocalizationReport(
+        scene=Path(args.scene).resolve().name,
+        label=args.label or f"start: {args.start}",
+        scene_extent=float(mapped.scene_extent),
+        unit_scale=args.unit_scale or 1.0,
+        metric=not args.not_metric,
+        mapped_centers=mapped.cameras.centers.numpy(),
+        unmapped=unmapped.read_text().split() if unmapped.is_file() else (),
+        seed=args.seed,
     )
-    lines, table, errors = [], [], []
-    for name, image, truth in queries_of(args, mapped, ColmapDataset, resize):
+    for name, image, truth in queries_of(args, ColmapDataset, resize):
         if isinstance(image, Exception):
             result = LocalizationResult(name, reason=str(image))
         else:
@@ -91,45 +132,30 @@ def main(argv: list[str] | None = None) -> None:
                 height, width = image.shape[:2]
                 K = np.array([[args.focal, 0, width / 2], [0, args.focal, height / 2], [0, 0, 1]])
             result = localizer.localize(image, K, name=name, exclude=name)
-        row = {
-            "name": name,
-            "status": result.status,
-            "confidence": result.confidence,
-            "reason": result.reason,
-            "source": result.source,
-            "seconds": result.seconds,
-            **result.details,
-        }
-        if result.camera is not None:
-            lines.append(pose_line(name, result.camera))
-            row["cam_to_world"] = result.cam_to_world.tolist()
-        if truth is not None:
-            pair = (float("inf"), float("inf"))
-            if result.status != "failed":
-                found = localization_errors(result.camera.cam_to_world, truth.cam_to_world)
-                pair = tuple(float(e) for e in found)
-            errors.append(pair)
-            row["error_translation"], row["error_rotation"] = pair
-        if result.covariance is not None:
-            row["covariance"] = result.covariance.tolist()
-        table.append(row)
-        print(f"{name}: {result.status} {result.confidence:.2f} {result.reason}", flush=True)
+        row = report.add(result, truth)
+        errors = "" if truth is None else f" {row['error_translation']:.3g} {report.unit}"
+        errors += "" if truth is None else f" {row['error_rotation']:.3g} deg"
+        print(
+            f"{name}: {result.status} {result.confidence:.2f}{errors} {result.reason}", flush=True
+        )
         if not args.no_pictures and result.status != "failed":
             render = next(renderer.iterate(result.camera.to(torch.float32)))["rgb"]
-            query = torch.from_numpy(image).permute(2, 0, 1).float() / 255
+            shown = to_uint8(render)
             path = (out / "pictures" / name).with_suffix(".png")
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_image(path, torch.cat([query, render], dim=2))
-    summary = {}
-    if errors:
-        values = torch.tensor(errors, dtype=torch.float64)
-        summary = summarize_localization(values[:, 0], values[:, 1])
-        print("\n".join(f"{key}: {value:.4g}" for key, value in summary.items()))
-    with atomic_path(out / "poses.txt") as temporary:
-        Path(temporary).write_text("\n".join(["# name qw qx qy qz tx ty tz", *lines]) + "\n")
-    with atomic_path(out / "results.json") as temporary:
-        Path(temporary).write_text(json.dumps({"summary": summary, "queries": table}, indent=1))
+            write_image(path, np.concatenate([image, shown, overlay_halves(image, shown)], axis=1))
+    summary = report.write(out, tuple(args.good))
+    for key, value in summary.items():
+        print(f"{key}: {_short(value)}")
+    for path in report.plot(out, args.up) if not args.no_pictures else []:
+        print(f"wrote {path}")
     print(f"wrote {out / 'poses.txt'} and {out / 'results.json'}")
+
+
+def _short(value) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_short(part)}" for key, part in value.items())
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
-# The toy town, which the toolbox makes itself:
-#   python tools/dataset_converters/create_toytown.py --out data/toytown --formats colmap_loc
-#   python tools/train.py configs/gaussian_splatting/3dgs_colmap_cpu.py \
-#       --work-dir work_dirs/toytown_loc_map --cfg-options data_root=data/toytown/colmap_loc \
-#       train_dataloader.dataset.data_root=data/toytown/colmap_loc \
-#       test_dataloader.dataset.data_root=data/toytown/colmap_loc
+# The toy town, which the toolbox makes itself: map, pose network, refinement on a CPU.
+#   python tools/dataset_converters/create_toytown.py --out data/toytown --formats colmap_loc \
+#       --mapping-images 150 --queries 40 --spacing 0.8 --image-size 400x300
+#   python tools/train.py configs/rap/rap_map_toytown_cpu.py
 #   python tools/train.py configs/rap/rap_toytown_cpu.py
-#   python tools/localize.py data/toytown/colmap_loc --map work_dirs/toytown_loc_map/scene.ply \
-#       --out work_dirs/toytown_loc
+#   python tools/localize.py data/toytown/colmap_loc \
+#       --map work_dirs/rap_map_toytown_cpu/iter_3000.pth \
+#       --map-config configs/rap/rap_map_toytown_cpu.py \
+#       --config configs/rap/rap_toytown_cpu.py \
+#       --checkpoint work_dirs/rap_toytown_cpu/epoch_240.pth \
+#       --up 0 0 1 --out work_dirs/rap_toytown_cpu/queries
 _base_ = ["./rap_colmap_cpu.py"]
 
 data_root = "data/toytown/colmap_loc"
@@ -14,12 +16,20 @@ train_dataloader = dict(dataset=dict(data_root=data_root))
 test_dataloader = dict(dataset=dict(data_root=data_root))
 val_dataloader = test_dataloader
 custom_hooks = [
+    dict(type="PoseFrameHook"),
     dict(
         type="ViewSynthesisHook",
-        map="work_dirs/toytown_loc_map/scene.ply",
-        refresh_every=20,
+        map="work_dirs/rap_map_toytown_cpu/iter_3000.pth",
+        map_config="configs/rap/rap_map_toytown_cpu.py",
+        refresh_every=1,
+        views_per_image=3,
+        # The town's z axis points up: people turn about it and walk on the ground.
         perturber=dict(
-            type="PosePerturber", translation=1.0, rotation=8.0, frame="camera", d_max=1.0
+            type="PosePerturber",
+            translation=(1.5, 1.5, 0.1),
+            rotation=(4.0, 4.0, 30.0),
+            frame="camera",
+            d_max=1.0,
         ),
-    )
+    ),
 ]

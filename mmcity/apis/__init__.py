@@ -2,6 +2,7 @@
 
 from .frame_sources import Frame, SourceError, open_source
 from .geometry_prior import GeometryPrior, PriorFiles
+from .localization_report import LocalizationReport, localization_table, read_report
 from .localizer import LocalizationResult, Localizer
 from .occupancy_generator import OccupancyGenerator
 from .occupancy_predictor import OccupancyPredictor, load_gaussian_set, save_gaussian_set
@@ -13,6 +14,7 @@ __all__ = [
     "Frame",
     "FrameResult",
     "GeometryPrior",
+    "LocalizationReport",
     "LocalizationResult",
     "Localizer",
     "OccupancyGenerator",
@@ -23,6 +25,8 @@ __all__ = [
     "StreamWriter",
     "StreamingReconstructor",
     "load_gaussian_set",
+    "localization_table",
     "open_source",
+    "read_report",
     "save_gaussian_set",
 ]

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mmcity.datasets.alignment import read_alignment
 from mmcity.datasets.transforms.posed_images import read_image
 from mmcity.engine.checkpointing import (
     check_is_checkpoint,
@@ -23,7 +24,8 @@ from mmcity.engine.launch import load_config
 from mmcity.models.rap.refinement import RenderMatchRefiner
 from mmcity.models.rap.trainer import poses_to_viewmats
 from mmcity.registry import INFERENCERS, MODELS
-from mmcity.structures import Cameras
+from mmcity.structures import Cameras, Sim3
+from mmcity.structures.geometry import se3_from_rt
 from mmcity.utils.setup_env import register_all_modules
 
 from .scene_renderer import SceneRenderer
@@ -53,6 +55,7 @@ class LocalizationResult:
             :class:`~mmcity.models.rap.refinement.PnPSolution`.
         details (dict): Inliers, residuals and deviations of the refinement.
         seconds (dict): Wall time of ``regression`` and ``refinement``.
+        alignment (Sim3 | None): From the scene to the frame of ``aligned_cam_to_world``.
     """
 
     name: str
@@ -65,6 +68,18 @@ class LocalizationResult:
     covariance: np.ndarray | None = None
     details: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    alignment: Sim3 | None = None
+
+    @property
+    def aligned_cam_to_world(self) -> np.ndarray | None:
+        """``(4, 4)`` float64 pose in the frame of the alignment; None without one."""
+        if self.camera is None or self.alignment is None:
+            return None
+        pose = self.camera.cam_to_world[0].double()
+        similarity = self.alignment.to(torch.float64)
+        turned = similarity.rotation @ pose[:3, :3]
+        center = similarity.scale * similarity.rotation @ pose[:3, 3] + similarity.translation
+        return se3_from_rt(turned, center).numpy()
 
     @property
     def cam_to_world(self) -> np.ndarray | None:
@@ -97,7 +112,16 @@ class Localizer:
         config (str | Config, optional): Config of a trained pose network.
         checkpoint (str, optional): Its weights.
         refiner (dict, optional): Arguments of :class:`RenderMatchRefiner`.
-        num_starts (int): First poses from mapped images. Defaults to 3.
+        num_starts (int): First poses from mapped images that look like the query. Defaults
+            to 3.
+        num_near (int): First poses from mapped images nearest to the regressed pose. Defaults
+            to 1.
+        start_from_regression (bool): Refine from the regressed pose too. Defaults to True.
+        match_photographs (bool): Match a mapped image itself, with the depth of the map, where
+            a start is its pose and its intrinsics are the query's. Defaults to True.
+        alignment (Sim3 | str, optional): Similarity from the scene to metres or to a geographic
+            frame (or its JSON file, see :func:`~mmcity.datasets.alignment.read_alignment`), for
+            ``LocalizationResult.aligned_cam_to_world``.
         device (str, optional): Of the pose network. Defaults to CUDA where it is.
 
     Raises:
@@ -112,6 +136,10 @@ class Localizer:
         checkpoint: str | os.PathLike | None = None,
         refiner: dict | None = None,
         num_starts: int = 3,
+        num_near: int = 1,
+        start_from_regression: bool = True,
+        match_photographs: bool = True,
+        alignment: Sim3 | str | os.PathLike | None = None,
         device: str | torch.device | None = None,
     ) -> None:
         register_all_modules()
@@ -131,7 +159,12 @@ class Localizer:
             self.refiner = RenderMatchRefiner(self.render, **(refiner or {}))
         self.network = None if config is None else _load_network(config, checkpoint, device)
         self.device, self.num_starts = torch.device(device), num_starts
+        self.num_near, self.start_from_regression = num_near, start_from_regression
+        self.match_photographs = match_photographs
         self.mapped = mapped
+        if isinstance(alignment, (str, os.PathLike)):
+            alignment = read_alignment(alignment)
+        self.alignment = alignment
         self._thumbnails: Tensor | None = None
 
     # ---- use
@@ -180,9 +213,9 @@ class Localizer:
         """
         if not isinstance(image, Tensor):
             image = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
-        result = LocalizationResult(name)
+        result = LocalizationResult(name, alignment=self.alignment)
         blank = self._blank_camera(image, K, name)
-        starts, sources = [], []
+        rows: list[int | None] = []  # mapped image of each start; None: the regressed pose
         if self.network is not None:
             begin = time.perf_counter()
             viewmat, problem = self._regress(image, blank)
@@ -191,20 +224,29 @@ class Localizer:
                 result.reason = problem
             else:
                 result.regressed = _posed(blank, viewmat)
-                starts, sources = [result.regressed], ["regression"]
-        for row in self._similar(image, exclude) if self.refiner is not None else []:
-            starts.append(_posed(blank, self.mapped.cameras.viewmats[row]))
-            sources.append(f"mapped:{self.mapped.img_names[row]}")
-        if not starts:
+                if self.start_from_regression or self.refiner is None:
+                    rows.append(None)
+        begin = time.perf_counter()
+        if self.refiner is not None and self.mapped is not None:
+            near = [] if result.regressed is None else self._near(result.regressed, exclude)
+            rows += dict.fromkeys([*near, *self._similar(image, exclude)])
+        if not rows:
             result.reason = result.reason or "no first pose"
             return result
+        starts = [
+            result.regressed if row is None else _posed(blank, self.mapped.cameras.viewmats[row])
+            for row in rows
+        ]
+        sources = [
+            "regression" if row is None else f"mapped:{self.mapped.img_names[row]}" for row in rows
+        ]
         result.camera, result.source = starts[0], sources[0]
         if self.refiner is None:
             result.status, result.confidence = "low_confidence", 0.0
             result.reason = "regressed only, not verified against a map"
             return result
-        begin = time.perf_counter()
-        refined = self.refiner(image, Cameras.cat(starts), distortion)
+        photographs = [self._photograph(row, blank) for row in rows]
+        refined = self.refiner(image, Cameras.cat(starts), distortion, photographs)
         result.seconds["refinement"] = time.perf_counter() - begin
         result.camera, result.source = refined.camera, sources[refined.start]
         result.status, result.confidence = refined.status, refined.confidence
@@ -247,11 +289,38 @@ class Localizer:
                 f"{trained:.4f}"
             )
         batch = self.network.data_preprocessor({"inputs": [image], "data_samples": None})
-        return poses_to_viewmats(self.network(batch["inputs"]).double())[0].cpu(), ""
+        return poses_to_viewmats(self.network(batch["inputs"].to(self.device)).double())[
+            0
+        ].cpu(), ""
+
+    def _near(self, camera: Cameras, exclude: str | None) -> list[int]:
+        """Rows of mapped images whose poses are nearest to a camera's."""
+        if not self.num_near:
+            return []
+        like = self.mapped.cameras
+        apart = (like.centers - camera.centers.to(like.centers)).norm(dim=-1)
+        forward = like.viewmats[:, 2, :3] @ camera.viewmats[0, 2, :3].to(like.viewmats)
+        # A view turned by 90 degrees is about as useless as one half the scene away.
+        cost = apart / apart.median().clamp_min(1e-9) + (1 - forward)
+        order = cost.argsort().tolist()
+        return [r for r in order if self.mapped.img_names[r] != exclude][: self.num_near]
+
+    def _photograph(self, row: int | None, like: Cameras) -> Tensor | None:
+        """The mapped image of a start, if it was taken as the query was."""
+        if row is None or not self.match_photographs:
+            return None
+        camera = self.mapped.cameras[row]
+        size = like.one_size()
+        if camera.one_size() != size or not torch.allclose(
+            camera.Ks.double(), like.Ks.double().cpu(), rtol=0.01, atol=1.0
+        ):
+            return None
+        picture = torch.from_numpy(np.ascontiguousarray(self.mapped.load(row)["img"]))
+        return picture.permute(2, 0, 1).float() / 255
 
     def _similar(self, image: Tensor, exclude: str | None) -> list[int]:
         """Rows of mapped images that look most like the query."""
-        if self.mapped is None or not self.num_starts:
+        if not self.num_starts:
             return []
         if self._thumbnails is None:
             pictures = (self.mapped.load(row)["img"] for row in range(len(self.mapped)))

@@ -1,6 +1,7 @@
 from .camera_paths import fly_through
 from .color_maps import colorize_depth, colorize_error, colorize_normals, to_uint8
 from .contact_sheet import contact_sheet
+from .localization import overlay_halves, plot_error_cdf, plot_trajectories
 from .video import write_image, write_video
 
 __all__ = [
@@ -9,6 +10,9 @@ __all__ = [
     "colorize_normals",
     "contact_sheet",
     "fly_through",
+    "overlay_halves",
+    "plot_error_cdf",
+    "plot_trajectories",
     "to_uint8",
     "write_image",
     "write_video",

@@ -81,6 +81,8 @@ class RenderMatchRefiner:
         min_alpha (float): Opacity from which a rendered depth counts. Defaults to 0.5.
         depth_jump (float): Relative spread of the depth around a pixel from which it is an
             edge and not used. Defaults to 0.05.
+        enough_inliers (int): Once a start has so many, later ones are not tried. Defaults to
+            100.
         min_confidence (float): From which the status is ``ok``. Defaults to 0.4.
         pnp (dict, optional): Further arguments of :func:`solve_pnp`.
     """
@@ -94,6 +96,7 @@ class RenderMatchRefiner:
         min_inliers: int = 12,
         min_alpha: float = 0.5,
         depth_jump: float = 0.05,
+        enough_inliers: int = 100,
         min_confidence: float = 0.4,
         pnp: dict | None = None,
     ) -> None:
@@ -103,6 +106,7 @@ class RenderMatchRefiner:
         self.max_iterations, self.threshold = max_iterations, threshold
         self.min_inliers, self.min_alpha = min_inliers, min_alpha
         self.depth_jump, self.min_confidence = depth_jump, min_confidence
+        self.enough_inliers = enough_inliers
         self.pnp = dict(pnp or {})
 
     def __call__(
@@ -110,6 +114,7 @@ class RenderMatchRefiner:
         image: Tensor,
         starts: Cameras | Sequence[Cameras],
         distortion: np.ndarray | None = None,
+        photographs: Sequence[Tensor | None] | None = None,
     ) -> Refinement:
         """Pose of one query.
 
@@ -117,6 +122,9 @@ class RenderMatchRefiner:
             image (Tensor): ``(3, H, W)`` in [0, 1].
             starts (Cameras): One or more cameras with the query's intrinsics and size.
             distortion (np.ndarray, optional): OpenCV's coefficients of the query.
+            photographs (Sequence, optional): For each start the mapped photograph taken there
+                ``(3, H, W)``, or None. It is matched in place of the render, which gives the
+                depth; photographs match better than a poor map.
         """
         starts = starts if isinstance(starts, Cameras) else Cameras.cat(list(starts))
         width, height = starts.one_size()
@@ -128,9 +136,12 @@ class RenderMatchRefiner:
         query = self.matcher.extract(image) if hasattr(self.matcher, "extract") else None
         best: PnPSolution | None = None
         for row, camera in enumerate(starts):
-            solution = self._step(image, query, camera, distortion, result)
+            photograph = None if photographs is None else photographs[row]
+            solution = self._step(image, query, camera, distortion, result, photograph)
             if solution is not None and (best is None or _support(solution) > _support(best)):
                 best, result.start = solution, row
+            if best is not None and _support(best) >= self.enough_inliers:
+                break
         if best is None:
             result.reason = "no start led to a pose: " + "; ".join(result.log)
             return result
@@ -153,14 +164,17 @@ class RenderMatchRefiner:
                 break
         return best
 
-    def _step(self, image, query, camera, distortion, result: Refinement) -> PnPSolution | None:
+    def _step(
+        self, image, query, camera, distortion, result: Refinement, photograph=None
+    ) -> PnPSolution | None:
         """One render, match and solve; None (and a line in the log) if that gives no pose."""
         result.iterations += 1
         picture = self.render(camera)
+        shown = picture["rgb"].clamp(0, 1) if photograph is None else photograph
         if query is None:
-            matches = self.matcher(image, picture["rgb"].clamp(0, 1))
+            matches = self.matcher(image, shown)
         else:
-            reference = self.matcher.extract(picture["rgb"].clamp(0, 1))
+            reference = self.matcher.extract(shown)
             matches = self.matcher.match(query, reference)
         depths, usable = self._depths(picture, matches.reference)
         count = int(usable.sum())

@@ -1,0 +1,174 @@
+"""Scenes in metres: similarities from GPS positions or control points."""
+
+import csv
+import json
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mmcity.structures import Sim3
+from mmcity.utils.fileio import atomic_path
+
+__all__ = [
+    "align_positions",
+    "geodetic_to_enu",
+    "read_alignment",
+    "read_positions",
+    "write_alignment",
+]
+
+#: WGS 84: semi-major axis in metres and first eccentricity squared.
+_SEMI_MAJOR = 6378137.0
+_ECCENTRICITY2 = 6.69437999014e-3
+_RANSAC_ROUNDS = 500
+
+
+def geodetic_to_enu(geodetic: np.ndarray, origin: np.ndarray) -> np.ndarray:
+    """Metres east, north and up of an origin.
+
+    Args:
+        geodetic (np.ndarray): ``(N, 3)`` latitude and longitude in degrees, height in metres
+            above the ellipsoid of WGS 84.
+        origin (np.ndarray): ``(3,)`` likewise.
+
+    Returns:
+        np.ndarray: ``(N, 3)``.
+    """
+    offset = _to_ecef(np.atleast_2d(geodetic)) - _to_ecef(np.atleast_2d(origin))
+    lat, lon = np.radians(np.asarray(origin, float)[:2])
+    axes = np.array(
+        [
+            [-math.sin(lon), math.cos(lon), 0],
+            [-math.sin(lat) * math.cos(lon), -math.sin(lat) * math.sin(lon), math.cos(lat)],
+            [math.cos(lat) * math.cos(lon), math.cos(lat) * math.sin(lon), math.sin(lat)],
+        ]
+    )
+    return offset @ axes.T
+
+
+def _to_ecef(geodetic: np.ndarray) -> np.ndarray:
+    lat, lon = np.radians(geodetic[:, :2].astype(float)).T
+    height = geodetic[:, 2].astype(float)
+    normal = _SEMI_MAJOR / np.sqrt(1 - _ECCENTRICITY2 * np.sin(lat) ** 2)
+    return np.stack(
+        [
+            (normal + height) * np.cos(lat) * np.cos(lon),
+            (normal + height) * np.cos(lat) * np.sin(lon),
+            (normal * (1 - _ECCENTRICITY2) + height) * np.sin(lat),
+        ],
+        -1,
+    )
+
+
+def align_positions(
+    source: np.ndarray, target: np.ndarray, threshold: float = math.inf, seed: int = 0
+) -> tuple[Sim3, np.ndarray]:
+    """Similarity from scene positions to known ones, and its residuals.
+
+    Args:
+        source (np.ndarray): ``(N, 3)`` scene units, at least three not on a line.
+        target (np.ndarray): ``(N, 3)`` metres.
+        threshold (float): Metres above which a position counts as wrong; found by RANSAC on
+            triples. Defaults to infinity: all count.
+        seed (int): Defaults to 0.
+
+    Returns:
+        tuple[Sim3, np.ndarray]: The similarity and ``(N,)`` residuals in metres.
+
+    Raises:
+        ValueError: If the positions fix no similarity, or fewer than three agree.
+    """
+    source, target = np.asarray(source, float), np.asarray(target, float)
+    if len(source) < 3:
+        raise ValueError(f"alignment: expected at least 3 known positions, got {len(source)}")
+
+    def residuals(similarity: Sim3) -> np.ndarray:
+        s = similarity.to(torch.float64)
+        moved = float(s.scale) * source @ s.rotation.numpy().T + s.translation.numpy()
+        return np.linalg.norm(moved - target, axis=1)
+
+    keep = np.ones(len(source), bool)
+    if math.isfinite(threshold):
+        rng, best = np.random.RandomState(seed), np.zeros(len(source), bool)
+        for _ in range(_RANSAC_ROUNDS):
+            rows = rng.choice(len(source), 3, replace=False)
+            try:
+                trial = Sim3.from_points(
+                    torch.from_numpy(source[rows]), torch.from_numpy(target[rows])
+                )
+            except ValueError:
+                continue
+            near = residuals(trial) < threshold
+            if near.sum() > best.sum():
+                best = near
+        keep = best
+        if keep.sum() < 3:
+            raise ValueError(
+                f"alignment: no three of {len(source)} positions agree within {threshold} m. "
+                "What to do: raise the threshold, or check the positions"
+            )
+    similarity = Sim3.from_points(torch.from_numpy(source[keep]), torch.from_numpy(target[keep]))
+    return similarity, residuals(similarity)
+
+
+def read_positions(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], str]:
+    """Known positions of a CSV file with a header line.
+
+    Columns ``name,x,y,z`` in metres, or ``name,latitude,longitude,height``.
+
+    Returns:
+        tuple[dict, str]: Positions ``(3,)`` by name, and ``metric`` or ``geodetic``.
+    """
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    fields = set(rows[0]) if rows else set()
+    layouts = {"metric": ("x", "y", "z"), "geodetic": ("latitude", "longitude", "height")}
+    for kind, names in layouts.items():
+        if {"name", *names} <= fields:
+            try:
+                table = {r["name"]: np.array([float(r[n]) for n in names]) for r in rows}
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{path}: expected numbers, got {error}") from error
+            return table, kind
+    raise ValueError(
+        f"{path}: expected columns name,x,y,z or name,latitude,longitude,height, "
+        f"got {sorted(fields)}"
+    )
+
+
+def write_alignment(
+    path: str | os.PathLike, similarity: Sim3, origin: np.ndarray | None = None, **notes
+) -> None:
+    """Write a similarity as JSON, with the geodetic origin of its frame if it has one."""
+    similarity = similarity.to(torch.float64)
+    content = {
+        "scale": float(similarity.scale),
+        "rotation": similarity.rotation.tolist(),
+        "translation": similarity.translation.tolist(),
+        "origin": None if origin is None else np.asarray(origin).tolist(),
+        **notes,
+    }
+    with atomic_path(path) as temporary:
+        Path(temporary).write_text(json.dumps(content, indent=1))
+
+
+def read_alignment(path: str | os.PathLike) -> Sim3:
+    """Similarity of :func:`write_alignment`.
+
+    Raises:
+        ValueError: If the file holds none.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        return Sim3(
+            torch.tensor(float(content["scale"]), dtype=torch.float64),
+            torch.tensor(content["rotation"], dtype=torch.float64),
+            torch.tensor(content["translation"], dtype=torch.float64),
+        )
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{path}: expected JSON with scale, rotation and translation, got {error!r}"
+        ) from error
