@@ -5,8 +5,26 @@ from .data_samples import (
     SceneDataSample,
     SequenceDataSample,
 )
+from .gaussian_lod import (
+    GaussianLodTree,
+    LodCell,
+    build_lod_tree,
+    merge_gaussians,
+    select_cells,
+)
 from .gaussians import Gaussians
-from .gaussians_io import GaussianFileError, read_gaussians_ply, write_gaussians_ply, write_splat
+from .gaussians_gltf import read_gaussians_glb, write_gaussians_glb
+from .gaussians_io import (
+    GAUSSIAN_SUFFIXES,
+    GaussianFileError,
+    read_gaussians,
+    read_gaussians_ply,
+    read_splat,
+    write_gaussians,
+    write_gaussians_ply,
+    write_splat,
+)
+from .gaussians_spz import read_spz, write_spz
 from .occupancy_data_sample import OccupancyDataSample
 from .ply import PlyFormatError, read_ply_vertices, write_ply_vertices
 from .sim3 import Sim3
@@ -16,26 +34,39 @@ from .voxel_grid import VoxelGrid
 
 __all__ = [
     "CAMERA_TYPES",
-    "SH_C0",
     "Cameras",
+    "GAUSSIAN_SUFFIXES",
     "GaussianFileError",
+    "GaussianLodTree",
     "Gaussians",
     "LocalizationDataSample",
+    "LodCell",
     "OccupancyDataSample",
     "PlyFormatError",
+    "SH_C0",
     "SceneDataSample",
     "SequenceDataSample",
     "Sim3",
     "Trajectory",
     "TrajectoryFormatError",
     "VoxelGrid",
+    "build_lod_tree",
     "geometry",
+    "merge_gaussians",
     "multi_view",
+    "read_gaussians",
+    "read_gaussians_glb",
     "read_gaussians_ply",
     "read_ply_vertices",
+    "read_splat",
+    "read_spz",
     "rotate_sh",
+    "select_cells",
     "sh_degree_of",
+    "write_gaussians",
+    "write_gaussians_glb",
     "write_gaussians_ply",
     "write_ply_vertices",
     "write_splat",
+    "write_spz",
 ]

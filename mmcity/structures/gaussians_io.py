@@ -1,7 +1,11 @@
-"""Files of Gaussians: PLY as 3D Gaussian Splatting lays it out, and ``.splat``."""
+"""Files of Gaussians: PLY as 3D Gaussian Splatting lays it out, and ``.splat``.
+
+:func:`read_gaussians` and :func:`write_gaussians` choose the format by the suffix.
+"""
 
 import os
 import re
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,9 +14,25 @@ from mmcity.utils.fileio import atomic_path
 
 from .gaussians import Gaussians
 from .ply import PlyFormatError, read_ply_vertices, write_ply_vertices
-from .spherical_harmonics import sh_degree_of
+from .spherical_harmonics import SH_C0, sh_degree_of
 
-__all__ = ["GaussianFileError", "read_gaussians_ply", "write_gaussians_ply", "write_splat"]
+__all__ = [
+    "GAUSSIAN_SUFFIXES",
+    "GaussianFileError",
+    "read_gaussians",
+    "read_gaussians_ply",
+    "read_splat",
+    "with_colors",
+    "write_gaussians",
+    "write_gaussians_ply",
+    "write_splat",
+]
+
+#: Files that :func:`read_gaussians` and :func:`write_gaussians` know.
+GAUSSIAN_SUFFIXES = (".ply", ".splat", ".spz", ".glb")
+_SPLAT_ROW = np.dtype(
+    [("mean", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("rot", "u1", 4)]
+)
 
 #: Opacities are kept this far from 0 and 1, where the logit has no value.
 _OPACITY_EPS = 1e-7
@@ -128,6 +148,21 @@ def write_gaussians_ply(gaussians: Gaussians, path: str | os.PathLike) -> None:
     write_ply_vertices(path, {name: value.numpy() for name, value in columns.items()})
 
 
+def with_colors(gaussians: Gaussians, caller: str) -> Gaussians:
+    """The Gaussians with SH: their own, or of three features that hold a plain colour.
+
+    Raises:
+        ValueError: If they have neither; names ``caller``.
+    """
+    if gaussians.sh0 is not None:
+        return gaussians
+    if gaussians.features is None or gaussians.features.shape[1] != 3:
+        raise ValueError(f"{caller}: expected SH or three features as colour, got neither")
+    g = gaussians
+    sh0 = ((g.features - 0.5) / SH_C0)[:, None]
+    return Gaussians(g.means, g.quats, g.scales, g.opacities, sh0)
+
+
 def write_splat(gaussians: Gaussians, path: str | os.PathLike) -> None:
     """Write a ``.splat`` file: 32 bytes per Gaussian, the most visible ones first.
 
@@ -137,20 +172,77 @@ def write_splat(gaussians: Gaussians, path: str | os.PathLike) -> None:
     Raises:
         ValueError: If the Gaussians have neither SH nor three features as colour.
     """
-    g = gaussians.detach().to("cpu", torch.float32)
-    colors = g.colors
-    if colors is None and g.features is not None and g.features.shape[1] == 3:
-        colors = g.features
-    if colors is None:
-        raise ValueError("write_splat: expected SH or three features as colour, got neither")
+    g = with_colors(gaussians, "write_splat").detach().to("cpu", torch.float32)
     order = (g.scales.prod(1) * g.opacities).argsort(descending=True)
-    rgba = torch.cat([colors, g.opacities[:, None]], 1)[order]
+    rgba = torch.cat([g.colors, g.opacities[:, None]], 1)[order]
     quats = torch.nn.functional.normalize(g.quats, dim=-1)[order]
-    rows = np.empty(
-        len(g), dtype=[("mean", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("rot", "u1", 4)]
-    )
+    rows = np.empty(len(g), dtype=_SPLAT_ROW)
     rows["mean"], rows["scale"] = g.means[order].numpy(), g.scales[order].numpy()
     rows["rgba"] = (rgba * 255).round().clamp(0, 255).to(torch.uint8).numpy()
     rows["rot"] = (quats * 128 + 128).round().clamp(0, 255).to(torch.uint8).numpy()
     with atomic_path(path) as temporary:
         rows.tofile(temporary)
+
+
+def read_splat(path: str | os.PathLike) -> Gaussians:
+    """Read a ``.splat`` file; see :func:`write_splat`.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        GaussianFileError: If its size is no multiple of 32 bytes, or values are not finite.
+    """
+    size = Path(path).stat().st_size
+    if size % _SPLAT_ROW.itemsize:
+        raise GaussianFileError(f"{path}: expected a multiple of 32 bytes, got {size}")
+    rows = np.fromfile(path, _SPLAT_ROW)
+    rgba = torch.from_numpy(rows["rgba"].astype(np.float32)) / 255
+    quats = (torch.from_numpy(rows["rot"].astype(np.float32)) - 128) / 128
+    quats[quats.norm(dim=-1) < 0.5] = torch.tensor([1.0, 0.0, 0.0, 0.0])
+    out = Gaussians(
+        means=torch.from_numpy(rows["mean"].copy()),
+        quats=torch.nn.functional.normalize(quats, dim=-1),
+        scales=torch.from_numpy(rows["scale"].copy()),
+        opacities=rgba[:, 3],
+        sh0=((rgba[:, :3] - 0.5) / SH_C0)[:, None],
+    )
+    if not bool(out.is_finite.all()):
+        raise GaussianFileError(f"{path}: expected finite values, got NaN or infinity")
+    return out
+
+
+def read_gaussians(path: str | os.PathLike) -> Gaussians:
+    """Read Gaussians from ``.ply``, ``.splat``, ``.spz`` or ``.glb``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        GaussianFileError: If it is broken, or of another kind.
+    """
+    from .gaussians_gltf import read_gaussians_glb
+    from .gaussians_spz import read_spz
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: expected a file of Gaussians, found no such file")
+    readers = (read_gaussians_ply, read_splat, read_spz, read_gaussians_glb)
+    return _by_suffix(path, readers)(path)
+
+
+def write_gaussians(gaussians: Gaussians, path: str | os.PathLike) -> None:
+    """Write Gaussians as ``.ply``, ``.splat``, ``.spz`` or ``.glb``, whole or not at all.
+
+    Raises:
+        GaussianFileError: On another suffix.
+    """
+    from .gaussians_gltf import write_gaussians_glb
+    from .gaussians_spz import write_spz
+
+    writers = (write_gaussians_ply, write_splat, write_spz, write_gaussians_glb)
+    _by_suffix(path, writers)(gaussians, path)
+
+
+def _by_suffix(path: str | os.PathLike, functions):
+    suffix = Path(path).suffix.lower()
+    if suffix not in GAUSSIAN_SUFFIXES:
+        raise GaussianFileError(
+            f"{path}: expected a name that ends in {', '.join(GAUSSIAN_SUFFIXES)}"
+        )
+    return functions[GAUSSIAN_SUFFIXES.index(suffix)]

@@ -1,0 +1,152 @@
+"""The container of binary glTF files: one JSON part and one binary part."""
+
+import json
+import os
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmcity.utils.fileio import atomic_path
+
+__all__ = ["GlbBuilder", "GlbFormatError", "read_accessor", "read_glb_container"]
+
+_HEADER = struct.Struct("<4sII")
+_CHUNK = struct.Struct("<I4s")
+_TYPES = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4", 16: "MAT4"}
+_COMPONENTS = {
+    np.dtype("<f4"): 5126,
+    np.dtype("u1"): 5121,
+    np.dtype("<u2"): 5123,
+    np.dtype("<u4"): 5125,
+    np.dtype("i1"): 5120,
+    np.dtype("<i2"): 5122,
+}
+
+
+class GlbFormatError(ValueError):
+    """A file is no binary glTF, or is broken."""
+
+
+class GlbBuilder:
+    """Collects tables of numbers and writes them with the JSON that refers to them."""
+
+    def __init__(self) -> None:
+        self.accessors: list[dict[str, Any]] = []
+        self._views: list[dict[str, Any]] = []
+        self._binary = bytearray()
+
+    def add(self, values: np.ndarray, normalized: bool = False, bounds: bool = False) -> int:
+        """Store a table; returns the number of its accessor.
+
+        Args:
+            values: ``(N,)`` or ``(N, D)`` of a type that glTF knows. Rows of bytes are padded
+                to four, as the format asks.
+            normalized: Whole numbers stand for [0, 1] (or [-1, 1]). Defaults to False.
+            bounds: Note smallest and largest values, which positions need. Defaults to False.
+        """
+        rows = np.ascontiguousarray(values.reshape(len(values), -1))
+        dtype = rows.dtype.newbyteorder("<")
+        row_bytes = rows.shape[1] * dtype.itemsize
+        stride = -(-row_bytes // 4) * 4
+        table = np.zeros((len(rows), stride), np.uint8)
+        table[:, :row_bytes] = rows.astype(dtype).view(np.uint8).reshape(len(rows), row_bytes)
+        view = {"buffer": 0, "byteOffset": len(self._binary), "byteLength": table.size}
+        if stride != row_bytes:
+            view["byteStride"] = stride
+        accessor: dict[str, Any] = {
+            "bufferView": len(self._views),
+            "componentType": _COMPONENTS[dtype],
+            "count": len(rows),
+            "type": _TYPES[rows.shape[1]],
+        }
+        if normalized:
+            accessor["normalized"] = True
+        if bounds:
+            accessor["min"] = rows.min(0).tolist()
+            accessor["max"] = rows.max(0).tolist()
+        self._views.append(view)
+        self._binary += table.tobytes()
+        self.accessors.append(accessor)
+        return len(self.accessors) - 1
+
+    def write(self, path: str | os.PathLike, content: Mapping[str, Any]) -> None:
+        """Write the file, whole or not at all.
+
+        Args:
+            path: Target.
+            content: Everything but ``asset``, accessors, views and buffers.
+        """
+        document = {
+            "asset": {"version": "2.0", "generator": "mmcity"},
+            **content,
+            "accessors": self.accessors,
+            "bufferViews": self._views,
+            "buffers": [{"byteLength": len(self._binary)}],
+        }
+        text = json.dumps(document, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 4)
+        binary = bytes(self._binary) + b"\0" * (-len(self._binary) % 4)
+        size = _HEADER.size + 2 * _CHUNK.size + len(text) + len(binary)
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            file.write(_HEADER.pack(b"glTF", 2, size))
+            file.write(_CHUNK.pack(len(text), b"JSON") + text)
+            file.write(_CHUNK.pack(len(binary), b"BIN\0") + binary)
+
+
+def read_glb_container(path: str | os.PathLike) -> tuple[dict[str, Any], bytes]:
+    """JSON and binary part of a ``.glb`` file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        GlbFormatError: If it is broken.
+    """
+    data = Path(path).read_bytes()
+    if len(data) < _HEADER.size + _CHUNK.size or data[:4] != b"glTF":
+        raise GlbFormatError(f"{path}: expected a binary glTF file, got {data[:8]!r}")
+    _, version, size = _HEADER.unpack_from(data)
+    if version != 2 or size != len(data):
+        raise GlbFormatError(
+            f"{path}: expected glTF 2 of {size} bytes, got version {version}, {len(data)} bytes"
+        )
+    parts, start = {}, _HEADER.size
+    while start + _CHUNK.size <= len(data):
+        length, kind = _CHUNK.unpack_from(data, start)
+        start += _CHUNK.size
+        if start + length > len(data):
+            raise GlbFormatError(f"{path}: truncated in part {kind!r}")
+        parts.setdefault(kind, data[start : start + length])
+        start += length
+    try:
+        document = json.loads(parts[b"JSON"])
+    except (KeyError, ValueError) as error:
+        raise GlbFormatError(f"{path}: expected a JSON part, got {error!r}") from error
+    if not isinstance(document, dict):
+        raise GlbFormatError(f"{path}: expected a JSON object, got {type(document).__name__}")
+    return document, parts.get(b"BIN\0", b"")
+
+
+def read_accessor(document: Mapping[str, Any], binary: bytes, number: int) -> np.ndarray:
+    """Table ``(N, D)`` of an accessor; normalised whole numbers become floats.
+
+    Raises:
+        GlbFormatError: If it does not fit the file.
+    """
+    try:
+        accessor = document["accessors"][number]
+        view = document["bufferViews"][accessor["bufferView"]]
+        dtype = next(d for d, code in _COMPONENTS.items() if code == accessor["componentType"])
+        columns = next(n for n, name in _TYPES.items() if name == accessor["type"])
+        count = int(accessor["count"])
+        start = int(view.get("byteOffset", 0)) + int(accessor.get("byteOffset", 0))
+        stride = int(view.get("byteStride", columns * dtype.itemsize))
+        rows: np.ndarray = np.ndarray(
+            (count, columns), dtype, binary, start, (stride, dtype.itemsize)
+        ).copy()
+    except (KeyError, IndexError, StopIteration, TypeError, ValueError) as error:
+        raise GlbFormatError(f"accessor {number} does not fit the file: {error!r}") from error
+    if accessor.get("normalized"):
+        return rows.astype(np.float32) / np.iinfo(dtype).max
+    return rows
