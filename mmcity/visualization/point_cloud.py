@@ -7,6 +7,8 @@ import trimesh
 
 from mmcity.utils.fileio import atomic_path
 
+from .frusta import frustum_lines
+
 __all__ = ["camera_frusta", "select_points", "write_glb"]
 
 BLACK_SUM = 16  # r + g + b below it counts as black
@@ -59,15 +61,10 @@ def camera_frusta(
         image_size: (height, width) in pixels.
         depth: Length of the pyramids in scene units.
     """
+    count = len(cam_to_world)
     height, width = image_size
-    corners = np.array([[0, 0, 1], [width, 0, 1], [width, height, 1], [0, height, 1.0]])
-    segments = []
-    for pose, K in zip(cam_to_world, Ks):
-        rays = corners @ np.linalg.inv(K).T * depth
-        points = rays @ pose[:3, :3].T + pose[:3, 3]
-        segments += [(pose[:3, 3], point) for point in points]
-        segments += [(points[i], points[(i + 1) % 4]) for i in range(4)]
-    return trimesh.load_path(np.array(segments))
+    lines = frustum_lines(cam_to_world, Ks, [width] * count, [height] * count, depth)
+    return trimesh.load_path(lines)
 
 
 def write_glb(
