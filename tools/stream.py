@@ -34,6 +34,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--max-points", type=int, default=1_000_000)
     parser.add_argument("--formats", nargs="+", default=["ply"], choices=["ply", "glb"])
+    parser.add_argument(
+        "--viewer",
+        type=int,
+        nargs="?",
+        const=8080,
+        metavar="PORT",
+        help="show the reconstruction in the browser while it grows",
+    )
     parser.add_argument("--no-depth", action="store_true", help="do not write depth maps")
     return parser.parse_args(argv)
 
@@ -67,10 +75,18 @@ def main(argv: list[str] | None = None) -> None:
         args.percentile,
         save_depth=not args.no_depth,
     )
+    viewer = None
+    if args.viewer is not None:
+        from mmcity.visualization.viewer import Viewer
+
+        viewer = Viewer(port=args.viewer, up="-y", title="mmcity stream")
+        print(f"live view: {viewer.url}", flush=True)
     with writer:
         start = time.perf_counter()
         for result in reconstructor(args.input, args.stride, args.max_frames):
             writer.write(result)
+            if viewer is not None:
+                viewer.add_frame(result)
             now = time.perf_counter()
             mega = reconstructor.cache_nbytes / 2**20
             print(
@@ -80,6 +96,8 @@ def main(argv: list[str] | None = None) -> None:
             )
             start = time.perf_counter()
     print(f"wrote {args.out}")
+    if viewer is not None:
+        viewer.close()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from .progress_hook import ProgressBarHook
 from .scene_hook import SceneInitHook
 from .stage_timer_hook import PerStageTimerHook
 from .view_synthesis_hook import ViewSynthesisHook
+from .viewer_hook import ViewerHook
 
 __all__ = [
     "AnchorGrowthHook",
@@ -22,5 +23,6 @@ __all__ = [
     "SceneExportHook",
     "SceneInitHook",
     "ViewSynthesisHook",
+    "ViewerHook",
     "flatten_sample",
 ]

@@ -1,0 +1,245 @@
+"""What a path holds, as layers to show."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import trimesh
+
+from mmcity.datasets.io.colmap_model import find_colmap_model, read_colmap_model
+from mmcity.datasets.io.point_ply import read_point_ply
+from mmcity.structures import (
+    Cameras,
+    GaussianFileError,
+    Trajectory,
+    TrajectoryFormatError,
+    read_gaussians,
+)
+from mmcity.structures.ply import read_ply_vertices
+from mmcity.utils.cli import UserError
+
+from ..tiles3d import read_tileset
+from .occupancy_files import is_occupancy_folder, open_occupancy_file, open_occupancy_folder
+
+__all__ = ["Layer", "UnknownFileError", "open_layers"]
+
+_MESH_SUFFIXES = (".glb", ".gltf", ".obj", ".stl", ".off")
+_GAUSSIAN_PROPERTIES = ("opacity", "scale_0", "rot_0")
+
+
+class UnknownFileError(UserError, ValueError):
+    """A path holds nothing that can be shown."""
+
+
+@dataclass
+class Layer:
+    """One thing to show.
+
+    Attributes:
+        name: Unique name, which becomes a switch in the viewer.
+        kind: ``gaussians``, ``mesh``, ``points``, ``cameras``, ``trajectory``, ``occupancy``
+            or ``localization``.
+        data: ``Gaussians`` or ``GaussianLodTree``; ``trimesh.Trimesh``; (points ``(N, 3)``,
+            colours ``(N, 3)`` uint8); ``(Cameras, list of image paths or None)``;
+            ``Trajectory``; ``(VoxelGrid, palette)``; rows of ``results.json``.
+    """
+
+    name: str
+    kind: str
+    data: Any
+
+
+def open_layers(path: str | os.PathLike) -> list[Layer]:
+    """Read whatever lies at a path.
+
+    Args:
+        path: A file: Gaussians (``.ply``, ``.splat``, ``.spz``, ``.glb``), mesh (``.ply``,
+            ``.obj``, ``.glb``, ``.stl``), point cloud (``.ply``, ``.glb``), ``tileset.json``,
+            trajectory (``.txt``; TUM or KITTI lines), occupancy (``.npz``), ``results.json``
+            of a localisation. A folder: COLMAP or Nerfstudio scene, reconstructed stream,
+            localisation, tileset, occupancy frames, or any folder with files of these kinds.
+
+    Raises:
+        FileNotFoundError: If there is no such path.
+        UnknownFileError: If nothing in it can be shown.
+    """
+    path = Path(path)
+    if path.is_dir():
+        layers = list(_open_folder(path))
+    elif path.is_file():
+        layers = list(_open_file(path))
+    else:
+        raise FileNotFoundError(f"{path}: expected a file or folder, found none")
+    if not layers:
+        raise UnknownFileError(
+            f"{path}: expected Gaussians, a mesh, points, cameras, a trajectory, occupancy or a "
+            "localisation, found nothing of that kind"
+        )
+    return layers
+
+
+def _open_file(path: Path) -> Iterator[Layer]:
+    suffix = path.suffix.lower()
+    name = f"{path.parent.name}/{path.stem}"
+    if suffix == ".ply":
+        yield _open_ply(path, name)
+    elif suffix in (".splat", ".spz"):
+        yield Layer(name, "gaussians", read_gaussians(path))
+    elif suffix in _MESH_SUFFIXES:
+        yield from _open_mesh(path, name)
+    elif suffix == ".npz":
+        found = open_occupancy_file(path)
+        if found is not None:
+            yield Layer(name, "occupancy", found)
+    elif suffix == ".json":
+        yield from _open_json(path, name)
+    elif suffix == ".txt":
+        yield Layer(name, "trajectory", _open_trajectory(path))
+    else:
+        raise UnknownFileError(f"{path}: the viewer does not know files {suffix!r}")
+
+
+def _open_ply(path: Path, name: str) -> Layer:
+    columns = read_ply_vertices(path, "xyz")
+    if all(prop in columns for prop in _GAUSSIAN_PROPERTIES):
+        return Layer(name, "gaussians", read_gaussians(path))
+    with open(path, "rb") as file:
+        head = file.read(1 << 14).split(b"end_header")[0]
+    if b"element face" in head:
+        return Layer(name, "mesh", trimesh.load(path, process=False))
+    points = read_point_ply(path)
+    return Layer(name, "points", (points.xyz.astype(np.float32), points.rgb))
+
+
+def _open_mesh(path: Path, name: str) -> Iterator[Layer]:
+    if path.suffix.lower() == ".glb":
+        try:
+            yield Layer(name, "gaussians", read_gaussians(path))
+            return
+        except GaussianFileError:
+            pass  # a mesh or points, which trimesh reads
+    scene = trimesh.load_scene(path)
+    for number, geometry in enumerate(scene.dump()):
+        part = name if len(scene.geometry) == 1 else f"{name}/{number}"
+        if isinstance(geometry, trimesh.Trimesh):
+            yield Layer(part, "mesh", geometry)
+        elif isinstance(geometry, trimesh.PointCloud):
+            rgba = np.asarray(geometry.colors)
+            if rgba.ndim != 2 or len(rgba) != len(geometry.vertices):
+                rgba = np.full((len(geometry.vertices), 3), 160, np.uint8)
+            xyz = np.asarray(geometry.vertices, np.float32)
+            yield Layer(part, "points", (xyz, rgba[:, :3].astype(np.uint8)))
+
+
+def _open_json(path: Path, name: str) -> Iterator[Layer]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UnknownFileError(f"{path}: expected JSON, got {error}") from error
+    if isinstance(content, dict) and "root" in content and "asset" in content:
+        yield Layer(path.parent.name, "gaussians", read_tileset(path))
+    elif isinstance(content, dict) and "queries" in content:
+        yield Layer(name, "localization", content["queries"])
+
+
+def _open_trajectory(path: Path) -> Trajectory:
+    try:
+        return Trajectory.read_tum(path)
+    except TrajectoryFormatError as first:
+        try:
+            return Trajectory.read_kitti(path)
+        except TrajectoryFormatError as second:
+            raise UnknownFileError(
+                f"{path}: expected lines of a trajectory; as TUM: {first}; as KITTI: {second}"
+            ) from second
+
+
+def _open_folder(path: Path) -> Iterator[Layer]:
+    for is_kind, reader in _FOLDERS:
+        if is_kind(path):
+            yield from reader(path)
+            return
+    yield from _open_contents(path)
+
+
+def _open_contents(path: Path) -> Iterator[Layer]:
+    """Files of a folder that tells its kind by them alone; others are passed over."""
+    for file in sorted(path.iterdir()):
+        if file.name in ("manifest.json", "intrinsics.txt", "poses.txt", "list_test.txt"):
+            continue
+        if file.suffix.lower() in (".ply", ".splat", ".spz", ".npz", *_MESH_SUFFIXES):
+            yield from _open_file(file)
+        elif file.name in ("trajectory.txt", "results.json"):
+            yield from _open_file(file)
+        elif file.is_dir() and (file / "tileset.json").is_file():
+            yield from _open_file(file / "tileset.json")
+
+
+def _open_scene(dataset_type: Callable[..., Any]) -> Callable[[Path], Iterator[Layer]]:
+    def read(path: Path) -> Iterator[Layer]:
+        scene = dataset_type(path, split="all", missing_images="skip", undistort=True,
+                             require_points=False)  # fmt: skip
+        paths = [image.path for image in scene.images]
+        yield Layer(f"{path.name}/cameras", "cameras", (scene.all_cameras, paths))
+        if len(scene.points3D):
+            points = scene.points3D
+            yield Layer(
+                f"{path.name}/points",
+                "points",
+                (points.xyz.astype(np.float32), points.rgb),
+            )
+
+    return read
+
+
+def _colmap(path: Path) -> Iterator[Layer]:
+    from mmcity.datasets import ColmapDataset
+
+    try:
+        yield from _open_scene(ColmapDataset)(path)
+    except FileNotFoundError:  # a model without its pictures
+        model = read_colmap_model(find_colmap_model(path))
+        images = [model.images[key] for key in sorted(model.images)]
+        cameras = [model.cameras[image.camera_id] for image in images]
+        all_cameras = Cameras(
+            torch.tensor(np.stack([camera.K for camera in cameras])),
+            torch.tensor(np.stack([image.viewmat for image in images])),
+            torch.tensor([camera.width for camera in cameras]),
+            torch.tensor([camera.height for camera in cameras]),
+        )
+        yield Layer(f"{path.name}/cameras", "cameras", (all_cameras, None))
+        if len(model.points3D):
+            xyz = model.points3D.xyz.astype(np.float32)
+            yield Layer(f"{path.name}/points", "points", (xyz, model.points3D.rgb))
+
+
+def _nerfstudio(path: Path) -> Iterator[Layer]:
+    from mmcity.datasets import NerfstudioDataset
+
+    yield from _open_scene(NerfstudioDataset)(path)
+
+
+def _is_colmap(path: Path) -> bool:
+    try:
+        find_colmap_model(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _occupancy(path: Path) -> Iterator[Layer]:
+    yield Layer(path.name, "occupancy", open_occupancy_folder(path))
+
+
+#: How a folder is recognised, and how it is read; the first that fits counts.
+_FOLDERS: tuple[tuple[Callable[[Path], bool], Callable[[Path], Iterator[Layer]]], ...] = (
+    (lambda p: (p / "tileset.json").is_file(), lambda p: _open_file(p / "tileset.json")),
+    (_is_colmap, _colmap),
+    (lambda p: any(p.glob("transforms*.json")), _nerfstudio),
+    (is_occupancy_folder, _occupancy),
+)

@@ -1,0 +1,135 @@
+"""Occupancy of any stage as grids with a palette."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mmcity.datasets.io.occupancy_files import (
+    read_carlasc_frame,
+    read_carlasc_params,
+    read_occ3d_nuscenes_frame,
+    read_occ3d_waymo_frame,
+)
+from mmcity.datasets.occupancy_labels import (
+    CARLASC_TO_UNIFIED,
+    OCC3D_NUSCENES_CLASSES,
+    OCC3D_NUSCENES_TO_UNIFIED,
+    OCC3D_WAYMO_TO_UNIFIED,
+    UNIFIED_PALETTE,
+    remap_labels,
+)
+from mmcity.structures import VoxelGrid
+
+__all__ = ["is_occupancy_folder", "open_occupancy_file", "open_occupancy_folder"]
+
+Palette = list[tuple[int, int, int]]
+
+#: Lower corner and edge of the published grids, in metres.
+_OCC3D_NUSCENES = ((-40.0, -40.0, -1.0), 0.4)
+_OCC3D_WAYMO = ((-40.0, -40.0, -1.0), 0.4)
+#: Arrays that hold a clip ``(T, X, Y, Z)`` or a frame ``(X, Y, Z)`` of labels, by what wrote
+#: them: the generator, dumped samples, and other dumps.
+_CLIP_KEYS = ("voxels", "pred_occupancy", "pred_occupancy.labels", "occ_pred", "labels")
+_MAX_FRAMES = 200
+
+
+def nuscenes_palette() -> Palette:
+    """Colours of the Occ3D-nuScenes labels, those of the unified classes they belong to."""
+    rows = (OCC3D_NUSCENES_TO_UNIFIED[i] for i in range(len(OCC3D_NUSCENES_CLASSES)))
+    return [UNIFIED_PALETTE[row] for row in rows]
+
+
+def open_occupancy_file(path: Path) -> tuple[VoxelGrid, Palette] | None:
+    """Grids and palette of an ``.npz`` file; None if it holds no occupancy.
+
+    Labels of Occ3D files stay as they are; other arrays count as the unified classes, or as
+    Occ3D-nuScenes labels where a label or the given ``free_label`` lies above those.
+    ``origin`` and ``voxel_size`` are read where the file has them; else the grid is centred
+    and its voxels have the edge 1.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            arrays = {key: data[key] for key in data.files if data[key].dtype.kind in "uibf"}
+    except (zipfile.BadZipFile, ValueError, EOFError) as error:
+        raise ValueError(f"{path}: expected a readable npz file, got {error}") from error
+    if "semantics" in arrays and "mask_camera" in arrays:
+        return _nuscenes(read_occ3d_nuscenes_frame(path)[0])
+    if "voxel_label" in arrays:
+        return _waymo(read_occ3d_waymo_frame(path)[0])
+    key = next((k for k in _CLIP_KEYS if k in arrays and arrays[k].ndim in (3, 4)), None)
+    if key is None or arrays[key].dtype.kind not in "ui":
+        return None
+    labels = arrays[key].astype(np.int64)
+    free = int(arrays["free_label"]) if "free_label" in arrays else 0
+    is_nuscenes = max(free, int(labels.max(initial=0))) >= len(UNIFIED_PALETTE)
+    if is_nuscenes and "free_label" not in arrays:
+        free = len(OCC3D_NUSCENES_CLASSES) - 1
+    edge = arrays.get("voxel_size", np.ones(1)).reshape(-1).astype(np.float32)
+    corner = arrays.get("origin")
+    if corner is None:
+        corner = -np.array([labels.shape[-3] / 2, labels.shape[-2] / 2, 0]) * edge
+    grid = VoxelGrid(
+        torch.from_numpy(labels),
+        origin=torch.from_numpy(np.asarray(corner, np.float32)),
+        voxel_size=torch.from_numpy(edge),
+        free_label=free,
+    )
+    return grid, nuscenes_palette() if is_nuscenes else list(UNIFIED_PALETTE)
+
+
+def is_occupancy_folder(path: Path) -> bool:
+    """Whether a folder holds frames of CarlaSC, Occ3D-Waymo or Occ3D-nuScenes."""
+    return bool(_frames(path)[1])
+
+
+def open_occupancy_folder(path: Path) -> tuple[VoxelGrid, Palette]:
+    """All frames of a folder as one clip; at most the first 200."""
+    kind, files = _frames(path)
+    files = files[:_MAX_FRAMES]
+    if kind == "carlasc":
+        folder = files[0].parent
+        params = read_carlasc_params(folder)
+        shape, low = tuple(params["grid_size"]), np.asarray(params["min_bound"], np.float32)
+        size = (np.asarray(params["max_bound"], np.float32) - low) / shape
+        frames = [read_carlasc_frame(file, shape, with_invalid=False)[0] for file in files]
+        labels = remap_labels(np.stack(frames), CARLASC_TO_UNIFIED, str(folder))
+        grid = VoxelGrid(
+            torch.from_numpy(labels.astype(np.int64)),
+            origin=torch.from_numpy(low),
+            voxel_size=torch.from_numpy(size.astype(np.float32)),
+        )
+        return grid, list(UNIFIED_PALETTE)
+    if kind == "waymo":
+        return _waymo(np.stack([read_occ3d_waymo_frame(file)[0] for file in files]))
+    return _nuscenes(np.stack([read_occ3d_nuscenes_frame(file)[0] for file in files]))
+
+
+def _frames(path: Path) -> tuple[str, list[Path]]:
+    kinds = {
+        "carlasc": ("*.label", "evaluation/*.label", "cartesian/evaluation/*.label"),
+        "waymo": ("*_04.npz",),
+        "nuscenes": ("*/labels.npz",),
+    }
+    for kind, patterns in kinds.items():
+        for pattern in patterns:
+            files = sorted(path.glob(pattern))
+            if files:
+                return kind, files
+    return "", []
+
+
+def _nuscenes(labels: np.ndarray) -> tuple[VoxelGrid, Palette]:
+    corner, edge = _OCC3D_NUSCENES
+    free = len(OCC3D_NUSCENES_CLASSES) - 1
+    values = torch.from_numpy(labels.astype(np.int64))
+    grid = VoxelGrid(values, origin=torch.tensor(corner), voxel_size=edge, free_label=free)
+    return grid, nuscenes_palette()
+
+
+def _waymo(labels: np.ndarray) -> tuple[VoxelGrid, Palette]:
+    corner, edge = _OCC3D_WAYMO
+    unified = remap_labels(labels, OCC3D_WAYMO_TO_UNIFIED, "Occ3D-Waymo").astype(np.int64)
+    grid = VoxelGrid(torch.from_numpy(unified), origin=torch.tensor(corner), voxel_size=edge)
+    return grid, list(UNIFIED_PALETTE)

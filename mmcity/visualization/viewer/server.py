@@ -1,0 +1,470 @@
+"""A server that shows scenes in a browser."""
+
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import trimesh
+
+from mmcity.structures import (
+    Cameras,
+    GaussianLodTree,
+    Gaussians,
+    Trajectory,
+    VoxelGrid,
+    build_lod_tree,
+)
+from mmcity.structures.geometry import rotmat_to_quat
+from mmcity.utils.dependencies import DependencyError
+
+from ..frusta import LINES_PER_CAMERA, frustum_lines
+from ..occupancy_mesh import occupancy_mesh
+from .files import Layer, open_layers
+from .lod_stream import LodStream, splat_arrays
+from .shapes import localization_cameras, read_thumbnail, robust_bounds
+
+__all__ = ["Viewer"]
+
+_UPDATE_SECONDS = 0.15
+_PLAY_SECONDS = 0.5
+_MAX_PICTURES = 150
+_TRAJECTORY_COLOR = (230, 90, 20)
+_CAMERA_COLOR = (20, 90, 200)
+
+
+class Viewer:
+    """Shows layers in every browser that opens its address.
+
+    Example::
+
+        viewer = Viewer()                     # http://127.0.0.1:8080
+        viewer.show("outputs/demo/3dgs_colmap_cpu/scene.ply")
+        viewer.add_cameras("cameras", dataset.cameras)
+        viewer.wait()
+
+    Args:
+        host: Address to listen at; anyone who reaches it may look. Defaults to this machine
+            only.
+        port: The next free one is taken if it is in use. Defaults to 8080.
+        up: Axis of the world that points up: ``+z``, ``-y`` (COLMAP) and so on. Defaults to
+            ``+z``.
+        budget: Gaussians that a browser may hold. Defaults to 400,000.
+        title: Of the page. Defaults to ``mmcity``.
+
+    Raises:
+        DependencyError: If viser is not installed.
+    """
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 8080,
+        up: str = "+z",
+        budget: int = 400_000,
+        title: str = "mmcity",
+    ) -> None:
+        try:
+            import viser
+        except ImportError as error:
+            raise DependencyError(
+                "the viewer needs viser: pip install -r requirements/viewer.txt"
+            ) from error
+        self.server = viser.ViserServer(host=host, port=port, label=title, verbose=False)
+        self.server.scene.set_up_direction(up)
+        self.server.gui.main_panel.dock_right()
+        self._up = np.array([{"+": 1.0, "-": -1.0}[up[0]] * (axis == up[1]) for axis in "xyz"])
+        self._streams: dict[str, LodStream] = {}
+        self._handles: dict[str, list[Any]] = {}
+        self._switches: dict[str, Any] = {}
+        self._clips: dict[str, tuple[VoxelGrid, Sequence]] = {}
+        self._bounds: dict[str, np.ndarray] = {}
+        self._path: list[np.ndarray] = []
+        self._first_view: np.ndarray | None = None
+        self._stale: set[int] = set()
+        self._closed = threading.Event()
+        self._lock = threading.RLock()
+        self._build_panel(budget)
+        self.server.on_client_connect(self._welcome)
+        self.server.on_client_disconnect(self._farewell)
+        self._worker = threading.Thread(target=self._stream_cells, daemon=True)
+        self._worker.start()
+
+    # ------------------------------------------------------------ the panel
+
+    def _build_panel(self, budget: int) -> None:
+        gui = self.server.gui
+        self._status = gui.add_markdown("")
+        self._layers = gui.add_folder("Layers")
+        with gui.add_folder("Level of detail", expand_by_default=False):
+            self._budget = gui.add_number(
+                "Gaussians", budget, min=1000, step=1000, hint="that this browser may hold"
+            )
+            self._max_error = gui.add_slider(
+                "Error (px)", 0.5, 20, 0.5, 2.0, hint="coarser cells are replaced"
+            )
+        self._time_folder = gui.add_folder("Time", visible=False)
+        with self._time_folder:
+            self._frame = gui.add_slider("Frame", 0, 1, 1, 0)
+            self._play = gui.add_checkbox("Play", False)
+        self._budget.on_update(lambda _: self._mark_stale())
+        self._max_error.on_update(lambda _: self._mark_stale())
+        self._frame.on_update(lambda _: self._show_frames())
+
+    def set_status(self, text: str) -> None:
+        """Markdown at the top of the panel."""
+        self._status.content = text
+
+    def _add_switch(self, name: str) -> None:
+        if name in self._switches:
+            return
+        with self._layers:
+            switch = self.server.gui.add_checkbox(name, True)
+        self._switches[name] = switch
+
+        @switch.on_update
+        def _(_) -> None:
+            for handle in self._handles.get(name, []):
+                handle.visible = switch.value
+            if name in self._streams:
+                self._streams[name].visible = switch.value
+                self._mark_stale()
+
+    def _put(self, name: str, handles: list[Any], points: np.ndarray | None = None) -> None:
+        """Replace what a layer consists of."""
+        with self._lock:
+            kept = {handle.name for handle in handles}  # a node replaces one of its name
+            for handle in self._handles.get(name, []):
+                if handle.name not in kept:
+                    handle.remove()
+            self._handles[name] = handles
+            if points is not None and len(points):
+                self._bounds[name] = robust_bounds(points)
+            self._add_switch(name)
+            for handle in handles:
+                handle.visible = self._switches[name].value
+            self._frame_scene()
+
+    # ------------------------------------------------------------ layers
+
+    def show(self, path: str | os.PathLike) -> list[str]:
+        """Add what lies at a path; see :func:`open_layers`. Returns the names of the layers."""
+        layers = open_layers(path)
+        for layer in layers:
+            self.add_layer(layer)
+        return [layer.name for layer in layers]
+
+    def add_layer(self, layer: Layer) -> None:
+        """Add one layer of :func:`open_layers`."""
+        if layer.kind == "points":
+            self.add_points(layer.name, *layer.data)
+        elif layer.kind == "cameras":
+            self.add_cameras(layer.name, *layer.data)
+        elif layer.kind == "occupancy":
+            self.add_occupancy(layer.name, *layer.data)
+        else:
+            {
+                "gaussians": self.add_gaussians,
+                "mesh": self.add_mesh,
+                "trajectory": self.add_trajectory,
+                "localization": self.add_localization,
+            }[layer.kind](layer.name, layer.data)
+
+    def add_gaussians(self, name: str, gaussians: Gaussians | GaussianLodTree) -> None:
+        """Gaussians, streamed by level of detail; a layer of that name is replaced."""
+        is_tree = isinstance(gaussians, GaussianLodTree)
+        tree = gaussians if is_tree else build_lod_tree(gaussians)
+        self._remove_stream(name)
+        self._streams[name] = LodStream(
+            name, tree, lambda: int(self._budget.value), lambda: float(self._max_error.value)
+        )
+        self._put(name, [], tree.cells[0].gaussians.means.detach().cpu().numpy())
+        self._streams[name].visible = self._switches[name].value
+        self._mark_stale()
+
+    def update_gaussians(self, name: str, gaussians: Gaussians) -> None:
+        """Gaussians that change often, without levels: the most visible ones of the budget."""
+        budget = int(self._budget.value)
+        g = gaussians.detach()
+        if len(g) > budget:
+            weight = g.opacities * g.scales.sort(dim=-1).values[:, 1:].prod(-1)
+            g = g[weight.topk(budget).indices]
+        arrays = splat_arrays(g)
+        self._remove_stream(name)
+        with self._lock:
+            handles = self._handles.get(name, [])
+            if handles and hasattr(handles[0], "set_gaussians"):
+                handles[0].set_gaussians(**arrays)
+                return
+        handle = self.server.scene.add_gaussian_splats(f"/{name}", **arrays)
+        self._put(name, [handle], arrays["centers"])
+
+    def add_mesh(self, name: str, mesh: trimesh.Trimesh) -> None:
+        """A mesh with its colours or texture."""
+        handle = self.server.scene.add_mesh_trimesh(f"/{name}", mesh)
+        self._put(name, [handle], np.asarray(mesh.vertices))
+
+    def add_points(self, name: str, xyz: np.ndarray, rgb: np.ndarray) -> None:
+        """A point cloud: ``(N, 3)`` and colours ``(N, 3)`` uint8."""
+        bounds = robust_bounds(xyz)
+        size = float(np.linalg.norm(bounds[1] - bounds[0])) / 600
+        handle = self.server.scene.add_point_cloud(
+            f"/{name}", np.asarray(xyz, np.float32), rgb, point_size=size, precision="float32"
+        )
+        self._put(name, [handle], xyz)
+
+    def add_cameras(
+        self, name: str, cameras: Cameras, pictures: Sequence[Any] | None = None, color=None
+    ) -> None:
+        """Pyramids of cameras; a click on one that shows its picture moves the view there.
+
+        Args:
+            name: Of the layer.
+            cameras: C cameras.
+            pictures: Per camera a path or an array ``(H, W, 3)`` uint8; at most 150 of them
+                are drawn.
+            color: RGB, 0 to 255, one or per camera. Defaults to blue.
+        """
+        colors = np.broadcast_to(_CAMERA_COLOR if color is None else color, (len(cameras), 3))
+        length = self._pyramid_length(cameras)
+        sizes = cameras.widths.cpu(), cameras.heights.cpu()
+        lines = frustum_lines(cameras.cam_to_world.cpu(), cameras.Ks.cpu(), *sizes, length)
+        shades = np.asarray(colors, np.uint8).repeat(LINES_PER_CAMERA, 0)[:, None].repeat(2, 1)
+        handles: list[Any] = [
+            self.server.scene.add_line_segments(
+                f"/{name}/pyramids",
+                lines.astype(np.float32),
+                shades,
+                thickness=1.5,
+                thickness_units="screen",
+            )
+        ]
+        step = max(1, -(-len(cameras) // _MAX_PICTURES))
+        for row in range(0, len(cameras), step) if pictures is not None else []:
+            handles.append(self._add_picture(name, cameras, row, pictures[row], length))
+        if self._first_view is None:
+            self._first_view = cameras.cam_to_world[0].double().cpu().numpy()
+        self._put(name, handles, cameras.centers.cpu().double().numpy())
+
+    def _add_picture(self, name: str, cameras: Cameras, row: int, picture, length: float):
+        pose = cameras.cam_to_world[row].double().cpu().numpy()
+        K = cameras.Ks[row]
+        width, height = int(cameras.widths[row]), int(cameras.heights[row])
+        fov = 2 * float(torch.atan(height / 2 / K[1, 1]))
+        handle = self.server.scene.add_camera_frustum(
+            f"/{name}/{row}",
+            fov,
+            width / height,
+            scale=length,
+            image=read_thumbnail(picture),
+            wxyz=rotmat_to_quat(torch.from_numpy(pose[:3, :3])).numpy(),
+            position=pose[:3, 3],
+            thickness=1.0,
+            thickness_units="screen",
+        )
+
+        @handle.on_click
+        def _(event) -> None:
+            event.client.camera.wxyz = handle.wxyz
+            event.client.camera.position = handle.position
+
+        return handle
+
+    def _pyramid_length(self, cameras: Cameras) -> float:
+        centers = cameras.centers.cpu().double().numpy()
+        if len(centers) > 1:
+            bounds = robust_bounds(centers)
+            return max(float(np.linalg.norm(bounds[1] - bounds[0])) * 0.04, 1e-3)
+        low, high = self.bounds
+        return max(float(np.linalg.norm(high - low)) * 0.04, 1e-3)
+
+    def add_trajectory(self, name: str, trajectory: Trajectory | np.ndarray) -> None:
+        """A path: a trajectory or positions ``(N, 3)``."""
+        centers = trajectory
+        if isinstance(trajectory, Trajectory):
+            centers = trajectory.centers.cpu().numpy()
+        centers = np.asarray(centers, np.float32)
+        if len(centers) < 2:
+            return
+        handle = self.server.scene.add_line_segments(
+            f"/{name}",
+            np.stack([centers[:-1], centers[1:]], 1),
+            np.array(_TRAJECTORY_COLOR, np.uint8),
+            thickness=3.0,
+            thickness_units="screen",
+        )
+        self._put(name, [handle], centers)
+
+    def add_occupancy(self, name: str, grid: VoxelGrid, palette: Sequence) -> None:
+        """Labelled voxels; a clip ``(T, X, Y, Z)`` follows the time slider.
+
+        Args:
+            name: Of the layer.
+            grid: With labels.
+            palette: RGB per label.
+        """
+        if grid.labels is None:
+            raise ValueError(f"{name}: expected labels, got densities")
+        if grid.labels.ndim == 3:
+            grid = VoxelGrid(
+                grid.labels[None],
+                origin=grid.origin,
+                voxel_size=grid.voxel_size,
+                free_label=grid.free_label,
+            )
+        self._clips[name] = (grid, palette)
+        longest = max(len(clip) for clip, _ in self._clips.values())
+        if longest > 1:
+            self._frame.max = longest - 1
+            self._time_folder.visible = True
+        self._put(name, self._frame_handles(name), grid.extent.cpu().numpy())
+
+    def _frame_handles(self, name: str) -> list[Any]:
+        grid, palette = self._clips[name]
+        mesh = occupancy_mesh(grid[min(int(self._frame.value), len(grid) - 1)], palette)
+        if not len(mesh.faces):
+            return []
+        return [self.server.scene.add_mesh_trimesh(f"/{name}/frame", mesh, cast_shadow=False)]
+
+    def _show_frames(self) -> None:
+        for name in list(self._clips):
+            # A mesh of the same name replaces the one before.
+            handles = self._frame_handles(name)
+            with self._lock:
+                self._handles[name] = handles
+                for handle in handles:
+                    handle.visible = self._switches[name].value
+
+    def add_localization(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Localised queries: green is certain, yellow is not, red has failed.
+
+        Args:
+            name: Of the layer.
+            rows: ``queries`` of the ``results.json`` that ``tools/localize.py`` writes.
+        """
+        cameras, colors, texts = localization_cameras(rows)
+        if cameras is None:
+            raise ValueError(f"{name}: expected at least one query with a pose, got none")
+        self.add_cameras(name, cameras, color=colors)
+        labels = [
+            self.server.scene.add_label(f"/{name}/label/{row}", text, position=center)
+            for row, (text, center) in enumerate(zip(texts, cameras.centers.numpy()))
+        ]
+        self._put(name, [*self._handles[name], *labels])
+
+    def add_frame(self, result: Any, max_points: int = 4000, keep: int = 300) -> None:
+        """One frame of a live stream: its points, its picture and the path so far.
+
+        Args:
+            result: :class:`~mmcity.apis.FrameResult`.
+            max_points: Most confident points to show per frame. Defaults to 4000.
+            keep: Frames whose points stay; older ones go. Defaults to 300.
+        """
+        points = result.points.reshape(-1, 3)
+        rows = np.argsort(result.points_conf.ravel())[-max_points:]
+        rows = rows[np.isfinite(points[rows]).all(1)]
+        handles = list(self._handles.get("stream", []))
+        xyz = points[rows].astype(np.float32)
+        if len(xyz):
+            if not handles:
+                bounds = robust_bounds(xyz)
+                self._point_size = float(np.linalg.norm(bounds[1] - bounds[0])) / 500
+            handles.append(
+                self.server.scene.add_point_cloud(
+                    f"/stream/{result.index}",
+                    xyz,
+                    result.image.reshape(-1, 3)[rows],
+                    point_size=self._point_size,
+                    precision="float32",
+                )
+            )
+        self._put("stream", handles[-keep:], xyz)
+        height, width = result.depth.shape
+        camera = Cameras(result.K, np.linalg.inv(result.cam_to_world), width, height)
+        self.add_cameras("stream camera", camera, [result.image])
+        self._path.append(result.cam_to_world[:3, 3])
+        self.add_trajectory("stream path", np.stack(self._path))
+
+    # ------------------------------------------------------------ the view
+
+    @property
+    def bounds(self) -> np.ndarray:
+        """``(2, 3)`` lower and upper corner of what is shown."""
+        if not self._bounds:
+            return np.array([[-1.0, -1, -1], [1, 1, 1]])
+        boxes = np.stack(list(self._bounds.values()))
+        return np.stack([boxes[:, 0].min(0), boxes[:, 1].max(0)])
+
+    def _frame_scene(self) -> None:
+        """Where a browser starts: at the first camera, else aslant from above."""
+        low, high = self.bounds
+        middle, size = (low + high) / 2, float(np.linalg.norm(high - low))
+        start = self.server.initial_camera
+        start.up = self._up
+        if self._first_view is not None:
+            start.position = self._first_view[:3, 3]
+            start.look_at = self._first_view[:3, 3] + self._first_view[:3, 2] * size * 0.3
+            return
+        side = np.roll(self._up, 1) - 0.6 * np.roll(self._up, 2)
+        start.position = middle + size * (0.55 * side / np.linalg.norm(side) + 0.45 * self._up)
+        start.look_at = middle
+
+    def look_from(self, position: Sequence[float], target: Sequence[float]) -> None:
+        """Where browsers that open from now on start."""
+        self._first_view = None
+        self.server.initial_camera.position = np.asarray(position, np.float64)
+        self.server.initial_camera.look_at = np.asarray(target, np.float64)
+
+    # ------------------------------------------------------------ browsers
+
+    def _welcome(self, client) -> None:
+        client.camera.on_update(lambda _: self._stale.add(client.client_id))
+        self._stale.add(client.client_id)
+
+    def _farewell(self, client) -> None:
+        for stream in list(self._streams.values()):
+            stream.forget(client.client_id)
+
+    def _mark_stale(self) -> None:
+        self._stale.update(self.server.get_clients())
+
+    def _remove_stream(self, name: str) -> None:
+        stream = self._streams.pop(name, None)
+        if stream is not None:
+            stream.remove()
+
+    def _stream_cells(self) -> None:
+        """Thread: send cells to browsers whose camera has moved; play clips."""
+        last_step = time.monotonic()
+        while not self._closed.wait(_UPDATE_SECONDS):
+            clients = self.server.get_clients()
+            for client_id in [i for i in list(self._stale) if i in clients]:
+                self._stale.discard(client_id)
+                count = sum(s.update(clients[client_id]) for s in list(self._streams.values()))
+                if self._streams:
+                    self.set_status(f"{count:,} Gaussians in view")
+            if self._play.value and time.monotonic() - last_step > _PLAY_SECONDS:
+                last_step = time.monotonic()
+                self._frame.value = (int(self._frame.value) + 1) % (int(self._frame.max) + 1)
+
+    @property
+    def url(self) -> str:
+        """Where to look."""
+        return f"http://{self.server.get_host()}:{self.server.get_port()}"
+
+    def wait(self) -> None:
+        """Serve until interrupted or closed."""
+        try:
+            while not self._closed.wait(1.0):
+                pass
+        except KeyboardInterrupt:
+            self.close()
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._closed.set()
+        self._worker.join(timeout=5)
+        self.server.stop()

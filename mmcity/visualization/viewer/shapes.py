@@ -1,0 +1,58 @@
+"""Small helpers of the viewer: localised queries, thumbnails, bounds."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from mmcity.datasets.transforms.posed_images import read_image
+from mmcity.structures import Cameras
+from mmcity.structures.geometry import se3_inverse
+
+__all__ = ["localization_cameras", "read_thumbnail", "robust_bounds"]
+
+_THUMBNAIL_WIDTH = 160
+#: Colours of localised queries by status.
+STATUS_COLORS = {"ok": (40, 160, 60), "low_confidence": (230, 180, 20), "failed": (210, 40, 40)}
+#: Intrinsics that a result without its own is drawn with, as parts of the width.
+_DRAWN_FOCAL = 0.9
+
+
+def robust_bounds(points: np.ndarray) -> np.ndarray:
+    """``(2, 3)`` corners of the box of the 2nd to 98th percentile, widened by a tenth."""
+    points = np.asarray(points, np.float64).reshape(-1, 3)
+    points = points[np.isfinite(points).all(1)]
+    if not len(points):
+        return np.array([[-1.0, -1, -1], [1, 1, 1]])
+    low, high = np.percentile(points, [2, 98], axis=0)
+    return np.stack([low, high]) + 0.1 * (high - low) * np.array([[-1.0], [1.0]])
+
+
+def read_thumbnail(picture: Any) -> np.ndarray:
+    """Small ``(H, W, 3)`` uint8 picture of a path or an array."""
+    image = picture if isinstance(picture, np.ndarray) else read_image(picture)
+    height = max(1, round(image.shape[0] * _THUMBNAIL_WIDTH / image.shape[1]))
+    return cv2.resize(image, (_THUMBNAIL_WIDTH, height), interpolation=cv2.INTER_AREA)
+
+
+def localization_cameras(
+    rows: Sequence[Mapping[str, Any]],
+) -> tuple[Cameras | None, np.ndarray, list[str]]:
+    """Cameras, colours ``(C, 3)`` and texts of localised queries that have a pose."""
+    rows = [row for row in rows if row.get("cam_to_world") is not None]
+    if not rows:
+        return None, np.zeros((0, 3)), []
+    poses = torch.tensor([row["cam_to_world"] for row in rows], dtype=torch.float64)
+    K = torch.tensor([[_DRAWN_FOCAL, 0, 0.5], [0, _DRAWN_FOCAL, 0.375], [0, 0, 1]]) * 640
+    K[2, 2] = 1
+    cameras = Cameras(K.double(), se3_inverse(poses), 640, 480)
+    colors = np.array([STATUS_COLORS[row["status"]] for row in rows])
+    texts = []
+    for row in rows:
+        text = str(row["name"])
+        if row.get("error_translation") is not None and np.isfinite(row["error_translation"]):
+            text += f": {row['error_translation']:.2f} m, {row['error_rotation']:.2f} deg"
+        texts.append(text)
+    return cameras, colors, texts

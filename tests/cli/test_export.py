@@ -1,0 +1,77 @@
+"""``tools/export.py``: every format in, every format out."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+
+from mmcity.structures import read_gaussians
+from mmcity.utils.cli import UserError
+from mmcity.visualization.tiles3d import read_tileset
+from tests.cli.conftest import load_tool
+from tests.datasets.scenes import write_scene
+from tests.structures.test_gaussian_formats import scene
+
+
+@pytest.fixture
+def export():
+    return lambda *words: load_tool("export").main([str(word) for word in words])
+
+
+def test_gaussians_through_all_formats(tmp_path, export):
+    before = scene(400, degree=1)
+    before.write_ply(tmp_path / "a.ply")
+    chain = ["a.ply", "b.spz", "c.glb", "d.splat", "e.ply"]
+    for source, target in zip(chain, chain[1:]):
+        export(tmp_path / source, tmp_path / target)
+    after = read_gaussians(tmp_path / "e.ply")
+    order = before.means[:, 0].argsort(), after.means[:, 0].argsort()
+    assert torch.allclose(before.means[order[0]], after.means[order[1]], atol=1e-3)
+    assert (tmp_path / "b.spz").stat().st_size < (tmp_path / "a.ply").stat().st_size / 4
+
+
+def test_tileset_and_back(tmp_path, export, capsys):
+    before = scene(900, degree=0)
+    before.write_ply(tmp_path / "a.ply")
+    target = tmp_path / "tiles" / "tileset.json"
+    export(tmp_path / "a.ply", target, "--max-per-cell", 200, "--georeference=8.54,47.38,410")
+    assert "transform" in json.loads(target.read_text())["root"]
+    assert len(read_tileset(target).leaves) > 3
+    export(tmp_path / "tiles", tmp_path / "b.ply")
+    after = read_gaussians(tmp_path / "b.ply")
+    assert len(after) == 900
+    assert torch.allclose(
+        after.means[after.means[:, 0].argsort()],
+        before.means[before.means[:, 0].argsort()],
+        atol=1e-4,
+    )
+
+
+def test_mesh_points_and_occupancy_to_glb(tmp_path, export):
+    trimesh.creation.box((1, 2, 3)).export(tmp_path / "box.ply")
+    export(tmp_path / "box.ply", tmp_path / "box.glb")
+    box = trimesh.load(tmp_path / "box.glb").to_geometry()
+    assert np.allclose(box.extents, [1, 3, 2])  # z up becomes y up
+    labels = np.zeros((2, 4, 4, 2), np.uint8)
+    labels[1, 1, 2, 0] = 6
+    np.savez(tmp_path / "clip.npz", voxels=labels, voxel_size=0.5)
+    export(tmp_path / "clip.npz", tmp_path / "clip.obj", "--frame", 1)
+    voxel = trimesh.load_mesh(tmp_path / "clip.obj")
+    assert np.allclose(voxel.extents, 0.5)
+
+
+def test_cameras_between_colmap_and_nerfstudio(tmp_path, export):
+    write_scene(tmp_path / "scene")
+    export(tmp_path / "scene", tmp_path / "ns" / "transforms.json")
+    export(tmp_path / "ns", tmp_path / "model")
+    assert (tmp_path / "model" / "images.bin").is_file()
+
+
+def test_what_cannot_be_converted_is_said(tmp_path, export):
+    (tmp_path / "t.txt").write_text("0 0 0 0 0 0 0 1\n1 1 0 0 0 0 0 1\n")
+    with pytest.raises(UserError, match="trajectory"):
+        export(tmp_path / "t.txt", tmp_path / "t.glb")
+    with pytest.raises(UserError, match="--config"):
+        export(tmp_path / "iter_1.pth", tmp_path / "t.glb")

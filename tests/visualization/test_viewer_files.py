@@ -1,0 +1,157 @@
+"""What the viewer makes of the files of every stage; no browser needed."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+
+from mmcity.datasets.io.point_ply import write_point_ply
+from mmcity.structures import (
+    GaussianLodTree,
+    Gaussians,
+    Trajectory,
+    VoxelGrid,
+    build_lod_tree,
+    write_gaussians,
+)
+from mmcity.visualization.frusta import frustum_lines
+from mmcity.visualization.occupancy_mesh import occupancy_mesh
+from mmcity.visualization.tiles3d import write_tileset
+from mmcity.visualization.viewer import UnknownFileError, open_layers
+from tests.datasets.scenes import write_scene, write_transforms
+from tests.structures.test_gaussian_formats import scene
+
+
+def kinds(path) -> list[str]:
+    return [layer.kind for layer in open_layers(path)]
+
+
+@pytest.mark.parametrize("name", ["a.ply", "a.splat", "a.spz", "a.glb"])
+def test_gaussians(tmp_path, name):
+    write_gaussians(scene(30, degree=0), tmp_path / name)
+    (layer,) = open_layers(tmp_path / name)
+    assert layer.kind == "gaussians" and isinstance(layer.data, Gaussians)
+    assert len(layer.data) == 30
+
+
+def test_tileset_as_file_and_folder(tmp_path):
+    write_tileset(build_lod_tree(scene(300, degree=0), max_per_cell=50), tmp_path / "tiles")
+    for path in ("tiles", "tiles/tileset.json"):
+        (layer,) = open_layers(tmp_path / path)
+        assert isinstance(layer.data, GaussianLodTree)
+
+
+@pytest.mark.parametrize("suffix", ["ply", "obj", "glb", "stl"])
+def test_mesh(tmp_path, suffix):
+    trimesh.creation.box().export(tmp_path / f"box.{suffix}")
+    (layer,) = open_layers(tmp_path / f"box.{suffix}")
+    assert layer.kind == "mesh" and len(layer.data.faces) == 12
+
+
+def test_point_cloud(tmp_path):
+    xyz = np.random.default_rng(0).normal(size=(20, 3))
+    rgb = np.full((20, 3), 77, np.uint8)
+    write_point_ply(tmp_path / "points.ply", xyz, rgb)
+    (layer,) = open_layers(tmp_path / "points.ply")
+    assert layer.kind == "points"
+    assert np.allclose(layer.data[0], xyz, atol=1e-6) and (layer.data[1] == 77).all()
+
+
+def test_scenes_of_colmap_and_nerfstudio(tmp_path):
+    model = write_scene(tmp_path / "colmap")
+    assert kinds(tmp_path / "colmap") == ["cameras", "points"]
+    write_transforms(tmp_path / "colmap", model)
+    (tmp_path / "colmap" / "sparse").rename(tmp_path / "gone")
+    layers = open_layers(tmp_path / "colmap")
+    assert layers[0].kind == "cameras" and len(layers[0].data[0]) == len(model.images)
+
+
+def test_model_without_pictures(tmp_path):
+    model = write_scene(tmp_path / "colmap")
+    cameras, _ = open_layers(tmp_path / "colmap" / "sparse" / "0")
+    assert len(cameras.data[0]) == len(model.images) and cameras.data[1] is None
+
+
+def test_reconstructed_stream(tmp_path):
+    poses = torch.eye(4).repeat(5, 1, 1)
+    Trajectory(poses, range(5)).write_tum(tmp_path / "trajectory.txt")
+    write_point_ply(tmp_path / "points.ply", np.zeros((3, 3)), np.zeros((3, 3), np.uint8))
+    (tmp_path / "intrinsics.txt").write_text("# fx fy cx cy\n1 1 1 1\n")
+    assert sorted(kinds(tmp_path)) == ["points", "trajectory"]
+    Trajectory(poses, range(5)).write_kitti(tmp_path / "kitti.txt")
+    assert kinds(tmp_path / "kitti.txt") == ["trajectory"]
+
+
+def test_localised_queries(tmp_path):
+    row = {"name": "a.jpg", "status": "ok", "cam_to_world": np.eye(4).tolist()}
+    (tmp_path / "results.json").write_text(json.dumps({"summary": {}, "queries": [row]}))
+    (layer,) = open_layers(tmp_path)
+    assert layer.kind == "localization" and layer.data[0]["name"] == "a.jpg"
+
+
+def test_occupancy_of_every_kind(tmp_path):
+    rng = np.random.default_rng(0)
+    clip = rng.integers(0, 12, (3, 6, 6, 4)).astype(np.uint8)
+    np.savez(tmp_path / "clip.npz", voxels=clip, voxel_size=0.4, origin=[-1.2, -1.2, 0])
+    (layer,) = open_layers(tmp_path / "clip.npz")
+    grid, palette = layer.data
+    assert len(grid) == 3 and len(palette) == 12
+    assert torch.allclose(grid.extent[1], torch.tensor([1.2, 1.2, 1.6]))
+
+    ones = np.ones((6, 6, 4), bool)
+    for token in ("t0", "t1"):
+        (tmp_path / "gts" / token).mkdir(parents=True)
+        np.savez(
+            tmp_path / "gts" / token / "labels.npz",
+            semantics=rng.integers(0, 18, (6, 6, 4)).astype(np.uint8),
+            mask_lidar=ones,
+            mask_camera=ones,
+        )
+    grid, palette = open_layers(tmp_path / "gts")[0].data
+    assert len(grid) == 2 and grid.free_label == 17 and len(palette) == 18
+
+    folder = tmp_path / "cartesian" / "evaluation"
+    folder.mkdir(parents=True)
+    bounds = dict(grid_size=[6, 6, 4], min_bound=[-3, -3, -1], max_bound=[3, 3, 1])
+    (folder / "params.json").write_text(json.dumps(dict(bounds, num_channels=23)))
+    clip.astype("<u4")[0].tofile(folder / "000000.label")
+    grid, _ = open_layers(tmp_path / "cartesian")[0].data
+    assert torch.allclose(grid.voxel_size, torch.tensor([1.0, 1.0, 0.5]))
+
+
+def test_what_is_not_known_is_refused(tmp_path):
+    (tmp_path / "notes.docx").write_text("x")
+    with pytest.raises(UnknownFileError, match="notes.docx"):
+        open_layers(tmp_path / "notes.docx")
+    with pytest.raises(UnknownFileError, match="nothing of that kind"):
+        open_layers(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        open_layers(tmp_path / "missing")
+    (tmp_path / "words.txt").write_text("no numbers here\n")
+    with pytest.raises(UnknownFileError, match="TUM"):
+        open_layers(tmp_path / "words.txt")
+
+
+def test_mesh_of_two_voxels_has_ten_faces():
+    labels = torch.zeros(4, 4, 4, dtype=torch.long)
+    labels[1, 1, 1], labels[2, 1, 1] = 1, 2
+    grid = VoxelGrid(labels, origin=torch.tensor([10.0, 0, 0]), voxel_size=0.5)
+    mesh = occupancy_mesh(grid, [(0, 0, 0), (200, 0, 0), (0, 200, 0)])
+    assert len(mesh.faces) == 20  # two triangles per face, the shared face is hidden
+    assert np.allclose(mesh.bounds, [[10.5, 0.5, 0.5], [11.5, 1.0, 1.0]])
+    outward = mesh.triangles_center - mesh.triangles_center.mean(0)
+    assert ((mesh.face_normals * outward).sum(1) > 0).all()
+    tops = mesh.face_normals[:, 2] > 0.9
+    assert mesh.visual.face_colors[tops][:, 0].max() == 200
+
+
+def test_pyramid_of_a_camera():
+    K = np.array([[100.0, 0, 50], [0, 100, 50], [0, 0, 1]])
+    lines = frustum_lines(np.eye(4)[None], K[None], [100], [100], 2.0)
+    assert lines.shape == (8, 2, 3)
+    assert np.allclose(lines[:4, 0], 0)
+    assert np.allclose(sorted(map(tuple, lines[:4, 1])), sorted(
+        [(-1, -1, 2), (1, -1, 2), (1, 1, 2), (-1, 1, 2)]
+    ))  # fmt: skip
