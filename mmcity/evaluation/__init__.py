@@ -1,5 +1,5 @@
-"""Metrics (registered) and the pure functions under them."""
+"""Metrics (registered), the pure functions under them, and feature extractors."""
 
-from . import functional, metrics
+from . import feature_extractors, functional, metrics
 
-__all__ = ["functional", "metrics"]
+__all__ = ["feature_extractors", "functional", "metrics"]

@@ -18,6 +18,8 @@ __all__ = [
 ]
 
 _BACKGROUND = 255
+#: Voxels of the oblique view that are painted in one go.
+_PAINTED_AT_ONCE = 20000
 #: Shade of the top, left and right faces of a voxel in the oblique view.
 _FACE_SHADES = (1.0, 0.78, 0.6)
 
@@ -89,13 +91,25 @@ def render_oblique(
     top = _diamond(half, quarter)
     left = _side(half, quarter, rise, left=True)
     right = _side(half, quarter, rise, left=False)
-    for i in order:
-        row = (size_x - 1 - x[i] + size_y - 1 - y[i]) * quarter + (size_z - 1 - z[i]) * rise
-        col = (x[i] - y[i] + size_y - 1) * half
-        color = colors[voxels[x[i], y[i], z[i]]]
-        for mask, shade in zip((top, left, right), _FACE_SHADES):
-            rows, cols = mask
-            image[row + rows, col + cols] = (color * shade).astype(np.uint8)
+    # Of pixels written twice the later, nearer voxel stays.
+    x, y, z = x[order], y[order], z[order]
+    row = (size_x - 1 - x + size_y - 1 - y) * quarter + (size_z - 1 - z) * rise
+    col = (x - y + size_y - 1) * half
+    faces = (top, left, right)
+    pixels = np.concatenate([r * image.shape[1] + c for r, c in faces])
+    shades = np.repeat(_FACE_SHADES, [len(r) for r, _ in faces])
+    corner = row * image.shape[1] + col
+    color = colors[voxels[x, y, z]]
+    flat = image.reshape(-1, 3)
+    for first in range(0, len(x), _PAINTED_AT_ONCE):
+        part = slice(first, first + _PAINTED_AT_ONCE)
+        target = (corner[part, None] + pixels).reshape(-1)
+        # One writer for each pixel: numpy does not promise which of several wins.
+        last = np.full(len(flat), -1, dtype=np.int64)
+        np.maximum.at(last, target, np.arange(len(target)))
+        hit = np.flatnonzero(last >= 0)
+        voxel, pixel = np.divmod(last[hit], len(pixels))
+        flat[hit] = (color[part][voxel] * shades[pixel, None]).astype(np.uint8)
     return image
 
 

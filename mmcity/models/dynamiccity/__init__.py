@@ -1,6 +1,7 @@
 """DynamicCity: HexPlane VAE and HexPlane diffusion transformer."""
 
 from .dit import HexPlaneDiT
+from .feature_net import OccFeatureNet
 from .latent_diffusion import HexPlaneDiffusion
 from .samplers import AncestralSampler, DDIMSampler, DPMSolverSampler
 from .vae import HexPlaneVAE
@@ -12,4 +13,5 @@ __all__ = [
     "HexPlaneDiT",
     "HexPlaneDiffusion",
     "HexPlaneVAE",
+    "OccFeatureNet",
 ]
