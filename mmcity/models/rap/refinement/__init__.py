@@ -1,13 +1,17 @@
+from .learned_matchers import LightGlueMatcher, MASt3RMatcher, RoMaMatcher
 from .matching import Matches, SIFTMatcher
 from .pnp import PnPError, PnPSolution, solve_pnp
 from .refiner import Refinement, RenderMatchRefiner
 
 __all__ = [
+    "LightGlueMatcher",
+    "MASt3RMatcher",
     "Matches",
     "PnPError",
     "PnPSolution",
     "Refinement",
     "RenderMatchRefiner",
+    "RoMaMatcher",
     "SIFTMatcher",
     "solve_pnp",
 ]
