@@ -1,0 +1,50 @@
+"""Models of VisualSFM (``*.nvm``), which Cambridge Landmarks comes with."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["NvmModel", "read_nvm"]
+
+
+@dataclass
+class NvmModel:
+    """The first model of an NVM file.
+
+    Attributes:
+        names (list[str]): Image files, with ``/``.
+        focals (np.ndarray): ``(N,)`` px at the size of the files.
+        points (np.ndarray): ``(P, 3)``.
+        colors (np.ndarray): ``(P, 3)`` uint8.
+    """
+
+    names: list[str]
+    focals: np.ndarray
+    points: np.ndarray
+    colors: np.ndarray
+
+
+def read_nvm(path: str | os.PathLike) -> NvmModel:
+    """Images and points of an NVM file.
+
+    Raises:
+        ValueError: If it is no NVM file, or ends too early.
+    """
+    with open(path, encoding="utf-8", errors="replace") as file:
+        lines = (line.strip() for line in file)
+        lines = (line for line in lines if line)
+        if not next(lines, "").startswith("NVM_V3"):
+            raise ValueError(f"{path}: expected an NVM file that starts with NVM_V3")
+        try:
+            count = int(next(lines))
+            rows = [next(lines).split() for _ in range(count)]
+            names = [row[0].replace("\\", "/") for row in rows]
+            focals = np.array([float(row[1]) for row in rows])
+            count = int(next(lines, "0"))
+            table = [next(lines).split(maxsplit=6)[:6] for _ in range(count)]
+            values = np.array(table, dtype=float).reshape(-1, 6)
+        except (StopIteration, ValueError, IndexError) as error:
+            raise ValueError(f"{Path(path)}: broken NVM file ({error!r})") from error
+    return NvmModel(names, focals, values[:, :3], values[:, 3:].clip(0, 255).astype(np.uint8))

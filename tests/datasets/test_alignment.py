@@ -1,0 +1,94 @@
+"""Scenes in metres, from positions that are known otherwise."""
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mmcity.datasets.alignment import (
+    align_positions,
+    geodetic_to_enu,
+    read_alignment,
+    read_positions,
+    write_alignment,
+)
+from mmcity.datasets.io import read_colmap_model
+from mmcity.datasets.io.colmap_model import find_colmap_model
+from mmcity.structures import Sim3
+from mmcity.structures.geometry import axis_angle_to_rotmat
+
+TOOL = Path(__file__).resolve().parents[2] / "tools/dataset_converters/align_scene.py"
+
+
+def similarity() -> Sim3:
+    turn = axis_angle_to_rotmat(torch.tensor([0.3, -0.2, 1.1], dtype=torch.float64))
+    return Sim3(torch.tensor(2.5, dtype=torch.float64), turn, torch.tensor([10.0, -4, 3]).double())
+
+
+def moved(points: np.ndarray) -> np.ndarray:
+    s = similarity()
+    return 2.5 * points @ s.rotation.numpy().T + s.translation.numpy()
+
+
+def test_enu_of_known_distances():
+    origin = np.array([52.2, 0.12, 20.0])
+    # One degree of a meridian has 111.3 km here; the parallel is a circle.
+    north, east, up = geodetic_to_enu(origin + np.diag([1e-4, 1e-4, 5.0]), origin)
+    np.testing.assert_allclose(north, [0, 11.126, 0], atol=2e-3)
+    sine, cosine = math.sin(math.radians(52.2)), math.cos(math.radians(52.2))
+    parallel = 6378137 / math.sqrt(1 - 0.00669438 * sine**2) * cosine
+    np.testing.assert_allclose(east, [parallel * math.radians(1e-4), 0, 0], atol=1e-3)
+    np.testing.assert_allclose(up, [0, 0, 5], atol=1e-6)
+
+
+def test_wrong_positions_are_found():
+    rng = np.random.RandomState(0)
+    source = rng.uniform(-5, 5, (40, 3))
+    target = moved(source) + rng.normal(0, 0.05, (40, 3))
+    target[:12] += rng.uniform(20, 60, (12, 3))
+    found, residuals = align_positions(source, target, threshold=1.0)
+    assert abs(float(found.scale) - 2.5) < 0.02
+    assert (residuals[:12] > 5).all() and (residuals[12:] < 0.5).all()
+    with pytest.raises(ValueError, match="at least 3"):
+        align_positions(source[:2], target[:2])
+    with pytest.raises(ValueError, match="no three"):
+        align_positions(source[:6], rng.uniform(-90, 90, (6, 3)), threshold=0.01)
+
+
+def test_file_keeps_the_similarity(tmp_path):
+    write_alignment(tmp_path / "a.json", similarity(), np.array([52.0, 0.1, 3.0]))
+    again = read_alignment(tmp_path / "a.json")
+    assert torch.equal(again.matrix, similarity().matrix)
+    (tmp_path / "b.json").write_text("{}")
+    with pytest.raises(ValueError, match="b.json"):
+        read_alignment(tmp_path / "b.json")
+
+
+def test_positions_file_must_say_what_it_holds(tmp_path):
+    path = tmp_path / "gps.csv"
+    path.write_text("name,latitude,longitude,height\na.jpg,52.1,0.1,30\n")
+    table, kind = read_positions(path)
+    assert kind == "geodetic" and table["a.jpg"].tolist() == [52.1, 0.1, 30]
+    path.write_text("name,lat\na.jpg,52\n")
+    with pytest.raises(ValueError, match="expected columns"):
+        read_positions(path)
+
+
+def test_command_aligns_a_scene(toytown_citygsx, tmp_path):
+    model = read_colmap_model(find_colmap_model(toytown_citygsx))
+    lines = ["name,x,y,z"]
+    for image in model.images.values():
+        center = -image.viewmat[:3, :3].T @ image.viewmat[:3, 3]
+        lines.append(",".join([image.name, *(f"{v:.9f}" for v in moved(center[None])[0])]))
+    (tmp_path / "known.csv").write_text("\n".join(lines) + "\n")
+    command = [sys.executable, TOOL, toytown_citygsx, "--positions", tmp_path / "known.csv"]
+    done = subprocess.run(
+        [*map(str, command), "--out", str(tmp_path / "out.json")], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "8 of 8 positions agree" in done.stdout
+    assert torch.allclose(read_alignment(tmp_path / "out.json").matrix, similarity().matrix)
