@@ -2,8 +2,8 @@
 # list_test.txt. Refinement makes up for its precision.
 _base_ = ["./rap_colmap.py"]
 
-epochs = 240
-size = (72, 96)  # height and width that the network sees
+epochs = 100
+size = (60, 80)  # height and width that the network sees
 data_root = "data/scene"
 map_work_dir = "work_dirs/3dgs_colmap_cpu"
 model = dict(
@@ -21,14 +21,15 @@ model = dict(
     discriminator=dict(in_channels=32),
     objective=dict(
         # Fixed weights of position (scene units) and rotation (norm of the matrix difference).
-        pose=dict(learnable=False, s_x=1.0, s_q=10.0),
+        pose=dict(learnable=False, s_x=4.0, s_q=10.0),
         feature=dict(type="FeatureMSELoss"),
         weights=(1.0, 0.02, 1.0, 0.02),  # pose, feature, perturbed pose, generator
     ),
     normalize_poses=True,
+    channels_last=True,
     data_preprocessor=dict(type="LocalizationPreprocessor", size=size, statistics="image"),
 )
-resize = dict(_delete_=True, long_side=96, interpolation="bilinear")
+resize = dict(_delete_=True, long_side=80, interpolation="bilinear")
 train_dataloader = dict(dataset=dict(data_root=data_root, resize=resize))
 test_dataloader = dict(batch_size=32, dataset=dict(data_root=data_root, resize=resize))
 val_dataloader = test_dataloader
@@ -48,8 +49,8 @@ custom_hooks = [
     dict(
         type="ViewSynthesisHook",
         map=f"{map_work_dir}/scene.ply",
-        refresh_every=1,
-        views_per_image=3,
+        refresh_every=2,
+        views_per_image=6,
         perturber=dict(
             type="PosePerturber", translation=0.3, rotation=12.0, frame="camera", d_max=0.3
         ),

@@ -11,6 +11,7 @@ from mmcity.utils.fileio import atomic_path
 __all__ = ["overlay_halves", "plot_error_cdf", "plot_trajectories"]
 
 _DPI = 110
+_SMALLEST = 1e-6
 _COLORS = ("tab:orange", "tab:blue", "tab:green", "tab:red")
 
 
@@ -80,7 +81,7 @@ def plot_trajectories(
     # A wild estimate must not shrink all others to a dot.
     both = np.concatenate([known, goal])
     low, high = both.min(0), both.max(0)
-    margin = 0.25 * (high - low).max()
+    margin = 0.25 * max((high - low).max(), 1e-6)
     axis.set_xlim(low[0] - margin, high[0] + margin)
     axis.set_ylim(low[1] - margin, high[1] + margin)
     axis.set_aspect("equal")
@@ -109,7 +110,8 @@ def plot_error_cdf(
         for axis, values in zip(axes, pair):
             values = np.sort(np.asarray(values, float))
             shares = np.arange(1, len(values) + 1) / len(values)
-            finite = np.isfinite(values) & (values > 0)
+            finite = np.isfinite(values)
+            values = values.clip(min=_SMALLEST)  # a logarithmic axis knows no 0
             axis.step(values[finite], shares[finite], where="post", label=name)
     for axis, label in zip(axes, (f"position error [{unit}]", "rotation error [deg]")):
         axis.set_xscale("log")

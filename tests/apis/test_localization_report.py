@@ -1,0 +1,90 @@
+"""What a run reports, against numbers worked out by hand."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from mmcity.apis import LocalizationReport, LocalizationResult, localization_table, read_report
+from mmcity.evaluation.functional.localization import confidence_auc
+from mmcity.structures import Cameras
+
+K = np.array([[100.0, 0, 50], [0, 100.0, 40], [0, 0, 1]])
+
+
+def camera(x: float) -> Cameras:
+    pose = np.eye(4)
+    pose[0, 3] = -x
+    return Cameras(K, pose, 100, 80)
+
+
+def run(errors, confidences, regression=1.0, **fields) -> LocalizationReport:
+    report = LocalizationReport(scene="street", scene_extent=10.0, **fields)
+    for k, (error, confidence) in enumerate(zip(errors, confidences)):
+        lost = math.isinf(error)
+        result = LocalizationResult(
+            f"q{k}.jpg",
+            camera(0.0 if lost else error),
+            status="failed" if lost else "ok",
+            confidence=confidence,
+            regressed=camera(regression),
+            seconds={"regression": 0.01, "refinement": 0.5 + k},
+        )
+        report.add(result, camera(0.0))
+    return report
+
+
+def test_auc_counts_pairs():
+    confidence = torch.tensor([0.9, 0.5, 0.5, 0.1])
+    good = torch.tensor([True, True, False, False])
+    # Pairs good > bad: (0.9, 0.5), (0.9, 0.1), (0.5, 0.1) and half of (0.5, 0.5).
+    assert confidence_auc(confidence, good) == 3.5 / 4
+    assert math.isnan(confidence_auc(confidence, torch.ones(4, dtype=torch.bool)))
+
+
+def test_summary_of_a_run(tmp_path):
+    report = run([0.1, 0.3, math.inf], [0.9, 0.2, 0.0], unmapped=["q2.jpg"], unit_scale=2.0)
+    summary = report.write(tmp_path, good=(0.25, 2.0))
+    assert summary["ok"] == 2 and summary["failed"] == 1
+    assert summary["refined"]["median_trans"] == pytest.approx(0.6)  # metres: twice the units
+    assert summary["refined_mapped"]["median_trans"] == pytest.approx(0.4)
+    assert summary["refined_mapped"]["median_trans_of_extent"] == pytest.approx(0.02)
+    assert summary["regression"]["median_trans"] == pytest.approx(2.0)
+    assert summary["confidence_auc"] == 1.0 and summary["good_poses"] == 1
+    assert summary["ms_refinement"] == pytest.approx(1500)
+    again = read_report(tmp_path)
+    assert again["queries"][1]["error_translation"] == pytest.approx(0.6)
+    lines = (tmp_path / "poses.txt").read_text().splitlines()
+    assert lines[1].split()[0] == "q0.jpg" and len(lines) == 4
+    for path in report.plot(tmp_path, up=(0, 0, 1)):
+        assert path.stat().st_size > 5000
+
+
+def test_table_joins_seeds_and_averages_scenes(tmp_path):
+    reports = []
+    for scene, seed, error in (("a", 0, 0.1), ("a", 1, 0.3), ("b", 0, 0.6)):
+        report = run([error] * 3, [0.5] * 3, seed=seed, label="full")
+        report.scene = scene
+        report.write(tmp_path / f"{scene}{seed}")
+        reports.append(read_report(tmp_path / f"{scene}{seed}"))
+    table = localization_table(reports, recalls=[(0.25, 2.0)])
+    rows = {
+        tuple(cell.strip() for cell in line.split("|")[1:6]): line for line in table.split("\n")
+    }
+    line = rows["a", "full", "refined", "3", "2"]
+    assert "0.2 +- 0.14 m" in line and "50 +- 71 %" in line
+    assert "0.6 m" in rows["b", "full", "refined", "3", "1"]
+    (average,) = [
+        row for key, row in rows.items() if key[:3] == ("average of 2", "full", "refined")
+    ]
+    assert "| 0.4 m |" in average and "| 25 % |" in average
+
+
+def test_other_files_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="tools/localize.py"):
+        read_report(tmp_path)
+    (tmp_path / "results.json").write_text(json.dumps({"scene": "x"}))
+    with pytest.raises(ValueError, match="tools/localize.py"):
+        read_report(tmp_path)
