@@ -3,38 +3,59 @@
 _base_ = ["./citygsx_colmap.py"]
 
 resize = dict(_delete_=True, long_side=480)
-max_iters = 3000
-rate_end = 3000
+max_iters = 5000
+max_anchors = 13_000  # bytes of the scene; a low cap is cheap, too
 
 model = dict(
     feat_dim=16,
     n_offsets=5,
     anchors=dict(coarse_iter=300),
     objective=dict(
-        single_view_weight_from_iter=800,
-        dpt_loss_from_iter=400,
-        dpt_end_iter=3000,
+        scale_unit="extent",
+        single_view_weight_from_iter=2000,
+        dpt_loss_from_iter=2000,
+        dpt_end_iter=max_iters,
         depth_l1_weight_init=0.5,
-        multi_view_weight_from_iter=1800,
-        multi_view_samples=10000,
+        multi_view_weight_from_iter=2500,
+        multi_view_samples=4000,
+        multi_view_interval=2,
     ),
+    resolution_schedule=[(0, 2), (1000, 1)],  # half size first: a quarter of the cost
 )
 train_dataloader = dict(dataset=dict(resize=resize, cache_bytes=4e9))
 test_dataloader = dict(dataset=dict(resize=resize))
 val_dataloader = test_dataloader
+optim_wrapper = dict(
+    paramwise_cfg=dict(
+        _delete_=True,
+        groups=[
+            dict(name="anchors.positions", lr=1.6e-4, times_extent=True),
+            # Offsets are in units of the anchor: unlike the original's, their rate does not
+            # grow with the extent, which in captures in metres would throw them about.
+            dict(name="anchors.offsets", lr=0.01),
+            dict(name="anchors.features", lr=0.0075),
+            dict(name="anchors.log_scales", lr=0.007),
+            dict(name="decoder.opacity_mlp.", lr=2e-3),
+            dict(name="decoder.cov_mlp.", lr=4e-3),
+            dict(name="decoder.color_mlp.", lr=8e-3),
+            dict(name="background.", lr=1e-2, optional=True),
+            dict(name="exposure.", lr=1e-3, optional=True),
+        ],
+    )
+)
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 param_scheduler = [
     dict(
         type="ExponentialDecayLR",
         groups=["anchors.positions", "anchors.offsets", "decoder.opacity_mlp."],
         final_ratio=0.01,
-        end=rate_end,
+        end=max_iters,
     ),
     dict(
         type="ExponentialDecayLR",
         groups=["decoder.color_mlp."],
         final_ratio=0.00625,
-        end=rate_end,
+        end=max_iters,
     ),
 ]
 custom_hooks = [
@@ -44,10 +65,10 @@ custom_hooks = [
         strategy=dict(
             type="AnchorGrowthStrategy",
             start=200,
-            stop=2000,
+            stop=3500,
             success=0.2,  # of 100 views few look at the same place in so short a training
             max_log_scale=None,
-            max_anchors=60000,
+            max_anchors=max_anchors,
         ),
     ),
     dict(type="SceneExportHook", formats=("ply",)),

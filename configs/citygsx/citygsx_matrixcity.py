@@ -1,5 +1,5 @@
-# MatrixCity, aerial, small city: 150 000 views, eight per step over all processes (one each on
-# eight GPUs; on fewer raise batch_size). One world unit is 100 m.
+# MatrixCity, aerial, small city: 150 000 views, eight per step, which the processes share.
+# One world unit is 100 m.
 _base_ = ["./citygsx_building.py"]
 
 data_root = "data/matrixcity/small_city/aerial"
@@ -17,6 +17,8 @@ model = dict(
     ),
 )
 train_dataloader = dict(
+    batch_size=8,
+    sampler=dict(batch_size=8),
     dataset=dict(
         data_root=data_root,
         split_by="none",
@@ -27,7 +29,7 @@ train_dataloader = dict(
         resize=resize,
         multi_view_max_angle=15.0,
         multi_view_max_dis=25.0,
-    )
+    ),
 )
 test_dataloader = dict(
     dataset=dict(

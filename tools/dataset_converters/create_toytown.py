@@ -29,6 +29,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--mapping-images", type=int, help="colmap_loc: instead of the preset")
     parser.add_argument("--queries", type=int, help="colmap_loc: instead of the preset")
     parser.add_argument("--spacing", type=float, help="colmap_loc: metres per mapping image")
+    parser.add_argument("--num-images", type=int, help="citygsx: instead of the preset")
     parser.add_argument("--lighting", default="day", choices=LIGHTINGS)
     parser.add_argument(
         "--workers", type=int, default=default_workers(), help="processes that render"
@@ -61,6 +62,8 @@ def main() -> None:
         counts = localisation if name == "colmap_loc" else {}
         if name in ("carlasc", "occ3d_waymo"):
             counts = {"num_scenes": args.scenes, "num_frames": args.frames}
+        if name == "citygsx":
+            counts = {"num_images": args.num_images}
         folder = WRITERS[name](
             Path(args.out) / name,
             config,

@@ -6,7 +6,8 @@ train_dataloader = dict(
     batch_size=1,  # views per step
     num_workers=0,  # pictures are decoded once and kept, see cache_bytes
     collate_fn=dict(type="pseudo_collate"),
-    sampler=dict(type="CameraSampler", batch_size=1),
+    # shard=False: all processes take the same views and share the work on them.
+    sampler=dict(type="CameraSampler", batch_size=1, shard=False),
     dataset=dict(
         type="CityGSXDataset",
         data_root=data_root,

@@ -33,6 +33,7 @@ model = dict(
         lambda_dssim=0.2,
         scale_loss_from_iter=0,
         scale_weights=(10.0, 4.0),
+        scale_unit="world",  # "extent": weights do not depend on the unit of the capture
         use_single_view_loss=True,
         single_view_weight=0.015,
         single_view_weight_from_iter=10000,
@@ -50,13 +51,17 @@ model = dict(
         multi_view_ncc_weight=0.15,
         multi_view_geo_weight=0.03,  # the original: 0
         multi_view_samples=102400,
+        multi_view_interval=1,  # every n-th step, n times as strong: a second render costs
         wo_use_geo_occ_aware=False,
     ),
+    background=None,  # default: a fixed colour
+    exposure=None,  # colours per photograph, such as dict(type="AffineExposure")
     white_background=False,
     near_plane=0.01,
     antialiased=False,
     ape_code=0,
+    resolution_schedule=None,  # [(0, 2), (1000, 1)]: half size for 1000 views
 )
 
-# With several processes: gradients and statistics are averaged, all hold the whole scene.
-model_wrapper_cfg = dict(type="mmcity.ReplicatedScene")
+# With several processes each holds a part of the anchors and renders a part of the pictures.
+model_wrapper_cfg = dict(type="mmcity.ShardedScene", division="rows", balance="entries")

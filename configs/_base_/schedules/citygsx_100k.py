@@ -22,6 +22,8 @@ optim_wrapper = dict(
             dict(name="decoder.color_mlp.", lr=8e-3),
             dict(name="decoder.feature_bank_mlp.", lr=0.01, optional=True),
             dict(name="decoder.appearance.", lr=0.05, optional=True),
+            dict(name="background.", lr=1e-2, optional=True),  # a background that learns
+            dict(name="exposure.", lr=1e-3, optional=True),
         ]
     ),
 )

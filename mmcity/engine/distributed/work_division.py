@@ -3,7 +3,14 @@
 import torch
 from torch import Tensor
 
-__all__ = ["divide_rows", "snap_to_images", "tasks_of_division", "tile_rects", "touched_ranks"]
+__all__ = [
+    "RowDivision",
+    "divide_rows",
+    "snap_to_images",
+    "tasks_of_division",
+    "tile_rects",
+    "touched_ranks",
+]
 
 
 def divide_rows(costs: Tensor, world_size: int) -> list[int]:
@@ -126,3 +133,102 @@ def touched_ranks(
     begin, end = row_cuts[:-1] * columns, row_cuts[1:] * columns
     meets = (first[:, None] < end) & (last[:, None] >= begin)
     return meets & is_drawn[:, None]
+
+
+class RowDivision:
+    """Which process renders which rows of tiles of which view.
+
+    Args:
+        world_size: Number of processes M.
+        mode: ``rows`` cuts the rows of all views behind one another into M parts of about
+            equal cost, ``views`` gives whole views.
+        balance: Cost of a row: list ``entries`` when its view was last rendered, or
+            ``uniform``.
+
+    Attributes:
+        tiles: Per process the (view, first row, row after the last) of tiles that it renders.
+        costs: Known costs ``(R,)`` of the rows of photographs, by their number.
+    """
+
+    def __init__(self, world_size: int, mode: str = "rows", balance: str = "entries") -> None:
+        if mode not in ("rows", "views"):
+            raise ValueError(f"division: expected 'rows' or 'views', got {mode!r}")
+        if balance not in ("entries", "uniform"):
+            raise ValueError(f"balance: expected 'entries' or 'uniform', got {balance!r}")
+        self.world_size, self.mode, self.balance = world_size, mode, balance
+        self.tiles: list[list[tuple[int, int, int]]] = []
+        self.costs: dict[int, Tensor] = {}
+        self._ids: list[int | None] = []
+        self._rows: list[int] = []
+        self._noted: dict[int, Tensor] = {}
+
+    def divide(self, ids: list[int | None], cameras: list, tile_size: int = 16) -> None:
+        """Share out the views of a batch.
+
+        Args:
+            ids: Number of the photograph of each view, None for views of no photograph.
+            cameras: One per view.
+            tile_size: px. Defaults to 16.
+        """
+        self._ids, self._noted = ids, {}
+        self._rows = [-(-camera.one_size()[1] // tile_size) for camera in cameras]
+        self._tile_size = tile_size
+        starts = [0]
+        for rows in self._rows:
+            starts.append(starts[-1] + rows)
+        cuts = self._cuts(starts)
+        self.tiles = []
+        for begin, end in zip(cuts, cuts[1:]):
+            own = []
+            for view, (first, last) in enumerate(zip(starts, starts[1:])):
+                low, high = max(begin, first), min(end, last)
+                if low < high:
+                    own.append((view, low - first, high - first))
+            self.tiles.append(own)
+
+    def _cuts(self, starts: list[int]) -> list[int]:
+        if self.mode == "views":
+            views = len(starts) - 1
+            return [starts[views * r // self.world_size] for r in range(self.world_size + 1)]
+        costs = []
+        for number, rows in zip(self._ids, self._rows):
+            known = self.costs.get(number)
+            if known is None or len(known) != rows:
+                known = torch.ones(rows)
+            # Views that were seen at different times weigh the same.
+            costs.append(known / known.sum() * rows)
+        cuts = divide_rows(torch.cat(costs), self.world_size)
+        if len(set(self._rows)) == 1 and self.world_size > 1:
+            try:
+                return snap_to_images(cuts, self._rows[0])
+            except ValueError:
+                pass  # pictures too small to be tidy about; any cuts are right
+        return cuts
+
+    def pixels(self, heights: list[int]) -> list[list[tuple[int, int, int]]]:
+        """As ``tiles``, in rows of pixels of views with these heights."""
+        size = self._tile_size
+        return [
+            [(view, first * size, min(last * size, heights[view])) for view, first, last in own]
+            for own in self.tiles
+        ]
+
+    def note(self, view: int, entries: Tensor) -> None:
+        """Remember how long the lists of the rows of a view were, 0 for others' rows."""
+        if self.balance == "entries":
+            self._noted[view] = self._noted.get(view, 0) + entries.detach().float().cpu()
+
+    def share(self, total_of) -> None:
+        """Make what all processes noted the costs of the next time.
+
+        Args:
+            total_of: Sums a tensor over the processes.
+        """
+        if self.balance != "entries" or self.world_size == 1:
+            return
+        noted = [self._noted.get(v, torch.zeros(rows)) for v, rows in enumerate(self._rows)]
+        totals = total_of(torch.cat(noted)).split(self._rows)
+        for number, total in zip(self._ids, totals):
+            if number is not None and float(total.sum()) > 0:
+                # Empty rows cost something, too.
+                self.costs[number] = total + 0.1 * total.mean()

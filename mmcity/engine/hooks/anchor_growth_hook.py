@@ -17,8 +17,10 @@ __all__ = ["AnchorGrowthHook"]
 class AnchorGrowthHook(Hook):
     """Count iterations in views, keep statistics, and let a strategy grow and prune anchors.
 
-    With several processes each sees other views; their statistics are summed, so that all
-    make the same edits, and the same as one process with the whole batch.
+    With several processes and the wrapper ``ReplicatedScene`` each sees other views; their
+    statistics are summed, so that all make the same edits, and the same as one process with
+    the whole batch. With ``ShardedScene`` each edits its own anchors, and they are moved to
+    where they belong afterwards.
 
     Args:
         strategy: Config of the strategy, or None for a fixed set of anchors.
@@ -61,33 +63,47 @@ class AnchorGrowthHook(Hook):
         self, runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Record the views of this step and edit the scene."""
-        model = _scene(runner)
+        model, wrapper = _scene(runner), runner.model
+        is_sharded = getattr(wrapper, "shares_views", False)
         if model.keeps_statistics:
-            _record(model)
+            optimizer = runner.optim_wrapper.optimizer
+            if is_sharded:
+                model.record_statistics()
+            else:
+                _record(model)
             done = self.strategy.step(
                 model.anchors,
-                runner.optim_wrapper.optimizer,
+                optimizer,
                 int(model.iteration),
                 model.centers,
                 self._batch(runner),
+                wrapper.group if is_sharded else None,
             )
+            if done and is_sharded:
+                wrapper.settle(optimizer)
             for name, count in done.items():
                 self._done[name] = self._done.get(name, 0) + count
-        if len(model.anchors) == 0:
+        is_logged = (runner.iter + 1) % self.log_interval == 0
+        if not is_logged and len(model.anchors):
+            return
+        count = wrapper.count_anchors() if is_sharded and is_logged else len(model.anchors)
+        if count == 0 and not (is_sharded and not is_logged):
             raise RuntimeError(
                 f"iteration {int(model.iteration)}: no anchor is left. The images do not fit the "
                 "poses, or min_opacity / the learning rates are too high"
             )
-        if (runner.iter + 1) % self.log_interval == 0:
-            did = ", ".join(f"{count} {name}" for name, count in self._done.items() if count)
-            runner.logger.info(f"{model.summary}{': ' + did if did else ''}")
-            runner.message_hub.update_scalar("train/n_anchors", len(model.anchors))
+        if is_logged:
+            did = ", ".join(f"{number} {name}" for name, number in self._done.items() if number)
+            share = f" ({len(model.anchors)} of {count} here)" if is_sharded else ""
+            runner.logger.info(f"{model.summary}{share}{': ' + did if did else ''}")
+            runner.message_hub.update_scalar("train/n_anchors", count)
             self._done = {}
 
     @staticmethod
     def _batch(runner) -> int:
         """Views per step of all processes."""
-        return int(runner.train_dataloader.batch_size or 1) * get_world_size()
+        views = int(runner.train_dataloader.batch_size or 1)
+        return views if getattr(runner.model, "shares_views", False) else views * get_world_size()
 
 
 def _record(model) -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mmengine.dist import master_only
+from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
@@ -47,10 +47,13 @@ class SceneExportHook(Hook):
         """Export the final scene."""
         self._export(runner, "scene")
 
-    @master_only
     def _export(self, runner, stem: str) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        gaussians = model.to_gaussians()
+        model = runner.model
+        if is_model_wrapper(model) and not hasattr(model, "to_gaussians"):
+            model = model.module
+        gaussians = model.to_gaussians()  # of a sharded scene all processes give their part
+        if not is_main_process():
+            return
         writers = dict(ply=write_gaussians_ply, splat=write_splat)
         for suffix in self.formats:
             path = Path(self.out_dir or runner.work_dir) / f"{stem}.{suffix}"

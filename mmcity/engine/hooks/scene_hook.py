@@ -49,12 +49,14 @@ class SceneInitHook(Hook):
             is_trained=dataset.is_train,
             generator=torch.Generator().manual_seed(self.seed),
         )
+        summary = model.summary
+        if hasattr(runner.model, "keep_own_shard"):
+            runner.model.keep_own_shard()
         extent = model.scene_extent
         for group in runner.optim_wrapper.optimizer.param_groups:
             if group.get("times_extent"):
                 group["lr"] *= extent
                 group["initial_lr"] = group["lr"]
         runner.logger.info(
-            f"scene of {model.summary}, {int(dataset.is_train.sum())} training "
-            f"views, extent {extent:.4g}"
+            f"scene of {summary}, {int(dataset.is_train.sum())} training views, extent {extent:.4g}"
         )

@@ -13,6 +13,7 @@ from mmcity.registry import STRATEGIES
 
 from .anchors import OctreeAnchors
 from .levels import keys_to_voxels, visible_share, voxel_keys
+from .shards import OneShard, voxel_owner
 
 __all__ = ["AnchorGrowthStrategy", "grow_and_prune", "is_due"]
 
@@ -26,6 +27,7 @@ def is_due(iteration: int, batch: int, interval: int, residual: int = 0) -> bool
 class _New:
     """Anchors to add."""
 
+    keys: Tensor
     positions: Tensor
     levels: Tensor
     log_scale: float
@@ -94,6 +96,7 @@ class AnchorGrowthStrategy:
         iteration: int,
         centers: Tensor,
         batch: int = 1,
+        shards: OneShard | None = None,
     ) -> dict[str, int]:
         """Adjust the set if it is time to.
 
@@ -103,6 +106,7 @@ class AnchorGrowthStrategy:
             iteration: First iteration of the batch, counted from 1 in views.
             centers: ``(C, 3)`` training camera centres.
             batch: Views per step. Defaults to 1.
+            shards: The processes that share the anchors. Defaults to None: all are here.
 
         Returns:
             Counts of what was done, empty if it was not time.
@@ -111,24 +115,29 @@ class AnchorGrowthStrategy:
             return {}
         if not is_due(iteration, batch, self.interval):
             return {}
-        done = grow_and_prune(anchors, optimizer, iteration, centers, self, self.room(anchors))
+        shards = shards or OneShard()
+        count = int(shards.sum(torch.tensor(len(anchors))))
+        room = self.room(anchors, count)
+        done = grow_and_prune(anchors, optimizer, iteration, centers, self, room, shards)
         if done["refused"] and not self._has_said_full:
             self._has_said_full = True
             print_log(
-                f"iteration {iteration}: the budget of anchors is reached ({len(anchors)}); only "
+                f"iteration {iteration}: the budget of anchors is reached "
+                f"({count + done['added'] - done['removed']}); only "
                 "pruning makes room from here on. Raise max_anchors or max_bytes for more",
                 "current",
             )
         return done
 
-    def room(self, anchors: OctreeAnchors) -> int | None:
-        """Anchors that may be added within the budget."""
+    def room(self, anchors: OctreeAnchors, count: int | None = None) -> int | None:
+        """Anchors that may be added to ``count`` (Defaults to those here) within the budget."""
+        count = len(anchors) if count is None else count
         limits = [] if self.max_anchors is None else [self.max_anchors]
         if self.max_bytes is not None:
             values = [getattr(anchors, name) for name in anchors.PARAMETERS]
             floats = sum(math.prod(value.shape[1:]) for value in values)
             limits.append(int(self.max_bytes // (4 * 4 * floats)))
-        return max(min(limits) - len(anchors), 0) if limits else None
+        return max(min(limits) - count, 0) if limits else None
 
 
 def grow_and_prune(
@@ -138,8 +147,12 @@ def grow_and_prune(
     centers: Tensor,
     options: AnchorGrowthStrategy,
     room: int | None = None,
+    shards: OneShard | None = None,
 ) -> dict[str, int]:
     """One adjustment: add anchors where gradients are large, remove transparent ones.
+
+    With several processes each brings its candidates to the one that owns their voxel, which
+    drops what is occupied and keeps what it adds; moving anchors on is the caller's job.
 
     Args:
         anchors: Changed in place.
@@ -147,30 +160,39 @@ def grow_and_prune(
         iteration: Present iteration; while levels still join, none grows into finer ones.
         centers: ``(C, 3)`` training camera centres.
         options: Thresholds.
-        room: Anchors that may be added. Defaults to None: no bound.
+        room: Anchors that may be added, in all. Defaults to None: no bound.
+        shards: The processes that share the anchors. Defaults to None: all are here.
 
     Returns:
-        Counts ``added``, ``removed``, ``refused``.
+        Counts ``added``, ``removed``, ``refused``, over all processes.
     """
+    shards = shards or OneShard()
     with torch.no_grad():
         seen = anchors.gradient_count > 0.5 * options.interval * options.success  # (N, k)
         mean = anchors.gradient_sum / anchors.gradient_count.clamp_min(1)
         gradient = torch.where(seen, mean, 0.0)
-        new = _candidates(anchors, gradient, seen, iteration, centers, options)
+        new = _candidates(anchors, gradient, seen, iteration, centers, options, shards)
+        total = int(shards.sum(torch.tensor(sum(len(part.positions) for part in new))))
         refused = 0
-        total = sum(len(part.positions) for part in new)
         if room is not None and total > room:
-            new, refused = _best(new, room), total - room
+            new, refused = _best(new, room, shards), total - room
         _append(anchors, optimizer, new)
         fresh = len(anchors) - len(seen)
         anchors.gradient_sum[: len(seen)][seen] = 0
         anchors.gradient_count[: len(seen)][seen] = 0
         removed = _prune(anchors, optimizer, options)
+        fresh, removed = shards.sum(torch.tensor([fresh, removed])).tolist()
     return dict(added=fresh, removed=removed, refused=refused)
 
 
 def _candidates(
-    anchors: OctreeAnchors, gradient: Tensor, seen: Tensor, iteration, centers, options
+    anchors: OctreeAnchors,
+    gradient: Tensor,
+    seen: Tensor,
+    iteration: int,
+    centers: Tensor,
+    options: AnchorGrowthStrategy,
+    shards: OneShard,
 ) -> list[_New]:
     n_levels, fork = int(anchors.n_levels), anchors.fork
     is_coarse = anchors.is_coarse(iteration)
@@ -180,9 +202,11 @@ def _candidates(
     places = (anchors.positions[:, None] + anchors.offsets * sizes).detach()  # (N, k, 3)
     # Positions of each level, present and new, for the test of occupied voxels.
     held = {level: [anchors.positions[anchors.levels == level]] for level in range(n_levels)}
+    counts = torch.bincount(anchors.levels.long(), minlength=n_levels)
+    counts = shards.sum(counts).tolist()  # of all processes, which must go the same way
     new: list[_New] = []
     for level in range(n_levels):
-        if not sum(map(len, held[level])):
+        if not counts[level]:
             continue
         low = options.grad_threshold * rise**level
         high = low * rise
@@ -194,68 +218,87 @@ def _candidates(
         if not is_coarse and level < n_levels - 1:
             jobs.append((level + 1, own & (gradient >= high), False))
         for target, chosen, inherits in jobs:
+            if not counts[target]:
+                continue
+            flat = chosen.reshape(-1).nonzero()[:, 0]
             found = _at_level(
-                anchors, places, gradient, chosen, target, held[target], inherits, centers
+                anchors, places, gradient, flat, target, held[target], inherits, centers, shards
             )
-            if found is not None:
-                new.append(found)
-                held[target].append(found.positions)
+            new.append(found)
+            held[target].append(found.positions)
+            counts[target] += int(shards.sum(torch.tensor(len(found.positions))))
     return new
 
 
-def _at_level(anchors, places, gradient, chosen, level, held, inherits, centers) -> _New | None:
-    flat = chosen.reshape(-1).nonzero()[:, 0]
-    if not len(flat) or not sum(map(len, held)):
-        return None
+def _at_level(
+    anchors: OctreeAnchors,
+    places: Tensor,
+    gradient: Tensor,
+    flat: Tensor,
+    level: int,
+    held: list[Tensor],
+    inherits: bool,
+    centers: Tensor,
+    shards: OneShard,
+) -> _New:
     size = anchors.voxel_size / float(anchors.fork) ** level
-    keys, inverse = voxel_keys(places.reshape(-1, 3)[flat], anchors.origin, size).unique(
-        return_inverse=True
-    )
+    width = anchors.features.shape[1]
+    keys = voxel_keys(places.reshape(-1, 3)[flat], anchors.origin, size)
+    values = gradient.reshape(-1)[flat, None]
+    if inherits:
+        values = torch.cat([values, anchors.features[flat // anchors.n_offsets]], 1)
+    keys, values = _merge(keys, values)
+    owners = voxel_owner(keys, level, shards.world_size)
+    keys, values = shards.to_owners(owners, keys), shards.to_owners(owners, values)
+    keys, values = _merge(keys, values)
     taken = voxel_keys(torch.cat(held), anchors.origin, size).unique()
-    free = taken[torch.searchsorted(taken, keys).clamp_max(len(taken) - 1)] != keys
+    taken = shards.to_owners(voxel_owner(taken, level, shards.world_size), taken).unique()
+    if len(taken):
+        free = taken[torch.searchsorted(taken, keys).clamp_max(len(taken) - 1)] != keys
+        keys, values = keys[free], values[free]
     positions = keys_to_voxels(keys).to(places) * size + anchors.origin
     levels = torch.full((len(keys),), level, dtype=anchors.levels.dtype, device=keys.device)
-    rows = free.nonzero()[:, 0]
     shares = visible_share(
-        positions[rows],
-        levels[rows],
+        positions,
+        levels,
         centers.to(positions),
         standard_dist=float(anchors.standard_dist),
         n_levels=int(anchors.n_levels),
         fork=anchors.fork,
     )
-    rows = rows[shares > max(anchors.visible_threshold, 0)]
-    if not len(rows):
-        return None
-    k, width = anchors.n_offsets, anchors.features.shape[1]
-    features = anchors.features.new_zeros(len(keys), width)
-    if inherits:
-        features = features.index_reduce(
-            0, inverse, anchors.features[flat // k], "amax", include_self=False
-        )
-    scores = gradient.new_zeros(len(keys)).index_reduce(
-        0, inverse, gradient.reshape(-1)[flat], "amax", include_self=False
-    )
+    rows = (shares > max(anchors.visible_threshold, 0)).nonzero()[:, 0]
+    features = values[rows, 1:] if inherits else values.new_zeros(len(rows), width)
     # The gradient of a larger voxel moves more of the picture.
-    scores = scores * float(size)
-    return _New(positions[rows], levels[rows], math.log(float(size)), features[rows], scores[rows])
+    scores = values[rows, 0] * float(size)
+    log_size = math.log(float(size))
+    return _New(keys[rows], positions[rows], levels[rows], log_size, features, scores)
 
 
-def _best(new: list[_New], room: int) -> list[_New]:
+def _merge(keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys once each, in order, with the largest of each of their values ``(N, C)``."""
+    unique, inverse = keys.unique(return_inverse=True)
+    merged = values.new_zeros(len(unique), values.shape[1])
+    return unique, merged.index_reduce(0, inverse, values, "amax", include_self=False)
+
+
+def _best(new: list[_New], room: int, shards: OneShard) -> list[_New]:
+    """The ``room`` best of all processes; ties go to the earlier level, then the lower key."""
     scores = torch.cat([part.scores for part in new])
-    keep = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
-    keep[scores.argsort(descending=True, stable=True)[:room]] = True
+    keys = torch.cat([part.keys for part in new])
+    jobs = torch.cat([torch.full_like(part.keys, job) for job, part in enumerate(new)])
+    all_scores, all_keys, all_jobs = (shards.gather(rows) for rows in (scores, keys, jobs))
+    order = all_keys.argsort(stable=True)
+    order = order[all_jobs[order].argsort(stable=True)]
+    order = order[all_scores[order].argsort(descending=True, stable=True)]
+    keep = torch.zeros(len(all_scores), dtype=torch.bool, device=scores.device)
+    keep[order[:room]] = True
+    first = shards.first_row(len(scores))
+    keep = keep[first : first + len(scores)]
     out = []
     for part, mask in zip(new, keep.split([len(part.scores) for part in new])):
-        out.append(
-            _New(
-                part.positions[mask],
-                part.levels[mask],
-                part.log_scale,
-                part.features[mask],
-                part.scores[mask],
-            )
-        )
+        rows = (getattr(part, name)[mask] for name in ("features", "scores"))
+        places = (part.keys[mask], part.positions[mask], part.levels[mask])
+        out.append(_New(*places, part.log_scale, *rows))
     return out
 
 

@@ -1,21 +1,64 @@
 """When which loss counts, and how much."""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from mmcity.models.losses.planar import (
-    inverse_depth_loss,
-    multi_view_loss,
-    normal_consistency,
+    image_gradient,
+    inverse_depth_sums,
+    multi_view_sums,
     normals_from_depth,
-    smallest_scale_loss,
+    rows_K,
 )
 from mmcity.registry import MODELS
 from mmcity_ops import fused_ssim
 
-__all__ = ["CityGSXObjective", "log_linear"]
+__all__ = ["CityGSXObjective", "Strip", "Term", "log_linear"]
+
+#: Rows beside a strip that its SSIM windows (5) and normals (1) reach into.
+HALO = 5
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Rows of a picture that a process judges, and those around them that it has maps of.
+
+    Attributes:
+        first, last: Rows ``first .. last - 1`` are judged.
+        top, bottom: The maps hold rows ``top .. bottom - 1``.
+    """
+
+    first: int
+    last: int
+    top: int
+    bottom: int
+
+    @classmethod
+    def of(cls, first: int, last: int, height: int) -> "Strip":
+        """Rows of a picture with as much halo as there is."""
+        return cls(first, last, max(first - HALO, 0), min(last + HALO, height))
+
+    @property
+    def own(self) -> slice:
+        """The judged rows within the maps."""
+        return slice(self.first - self.top, self.last - self.top)
+
+
+@dataclass
+class Term:
+    """A loss ``weight * total / count``; totals and counts of strips add up."""
+
+    weight: float
+    total: Tensor
+    count: int
+
+    def value(self, count: int | None = None) -> Tensor:
+        """The share of the loss, of ``count`` entries (Defaults to the own ones)."""
+        return self.weight * self.total / max(self.count if count is None else count, 1)
 
 
 def log_linear(first: float, last: float, share: float) -> float:
@@ -36,6 +79,9 @@ class CityGSXObjective(nn.Module):
         scale_loss_from_iter: Start of the flatness term. Defaults to 0.
         scale_weights: Its weight before and after twice ``single_view_weight_from_iter``.
             Defaults to (10, 4).
+        scale_unit: What it measures the scales in: ``world`` units, as the original, or the
+            ``extent`` of the training cameras, which suits captures of any unit. Defaults to
+            ``world``.
         use_single_view_loss: Defaults to True.
         single_view_weight: Weight of the normals' consistency. Defaults to 0.015.
         single_view_weight_from_iter: Defaults to 10000.
@@ -55,6 +101,8 @@ class CityGSXObjective(nn.Module):
         multi_view_geo_weight: Weight of the reprojection error; the original has 0. Defaults
             to 0.03.
         multi_view_samples: Patches per view. Defaults to 102400.
+        multi_view_interval: The terms between views count every so many steps, so many times;
+            cheaper, since they need a second render. Defaults to 1.
         wo_use_geo_occ_aware: No exclusion and no weights by reprojection error. Defaults to
             False.
         pixel_offset: Centre of the first pixel; 0 for the original's. Defaults to 0.5.
@@ -65,6 +113,7 @@ class CityGSXObjective(nn.Module):
         lambda_dssim: float = 0.2,
         scale_loss_from_iter: int = 0,
         scale_weights: tuple[float, float] = (10.0, 4.0),
+        scale_unit: str = "world",
         use_single_view_loss: bool = True,
         single_view_weight: float = 0.015,
         single_view_weight_from_iter: int = 10000,
@@ -82,6 +131,7 @@ class CityGSXObjective(nn.Module):
         multi_view_ncc_weight: float = 0.15,
         multi_view_geo_weight: float = 0.03,
         multi_view_samples: int = 102_400,
+        multi_view_interval: int = 1,
         wo_use_geo_occ_aware: bool = False,
         pixel_offset: float = 0.5,
     ) -> None:
@@ -90,6 +140,9 @@ class CityGSXObjective(nn.Module):
             raise ValueError(
                 f"depth_schedule: expected 'from_start' or 'legacy', got {depth_schedule!r}"
             )
+        if scale_unit not in ("world", "extent"):
+            raise ValueError(f"scale_unit: expected 'world' or 'extent', got {scale_unit!r}")
+        self.scale_unit = scale_unit
         self.lambda_dssim = lambda_dssim
         self.scale_loss_from_iter, self.scale_weights = scale_loss_from_iter, scale_weights
         self.use_single_view_loss = use_single_view_loss
@@ -106,6 +159,7 @@ class CityGSXObjective(nn.Module):
         self.multi_view_ncc_weight = multi_view_ncc_weight
         self.multi_view_geo_weight = multi_view_geo_weight
         self.multi_view_samples = multi_view_samples
+        self.multi_view_interval = multi_view_interval
         self.wo_use_geo_occ_aware = wo_use_geo_occ_aware
         self.pixel_offset = pixel_offset
 
@@ -122,7 +176,11 @@ class CityGSXObjective(nn.Module):
 
     def uses_neighbours(self, iteration: int) -> bool:
         """Whether agreement with other views counts."""
-        return self.use_multi_view_loss and iteration > self.multi_view_weight_from_iter
+        is_time = iteration % self.multi_view_interval == 0
+        return self.use_multi_view_loss and self._has_begun(iteration) and is_time
+
+    def _has_begun(self, iteration: int) -> bool:
+        return iteration > self.multi_view_weight_from_iter
 
     def needs_geometry(self, iteration: int) -> bool:
         """Whether normals and plane distances are rendered: if any of these terms counts."""
@@ -151,14 +209,6 @@ class CityGSXObjective(nn.Module):
 
     # ---- terms
 
-    def picture_terms(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """``loss_l1`` and ``loss_ssim`` of ``(3, H, W)`` images."""
-        ssim = fused_ssim(image[None], target[None])
-        return dict(
-            loss_l1=(1 - self.lambda_dssim) * (image - target).abs().mean(),
-            loss_ssim=self.lambda_dssim * (1 - ssim),
-        )
-
     def forward(
         self,
         iteration: int,
@@ -170,49 +220,110 @@ class CityGSXObjective(nn.Module):
         neighbour: dict[str, Tensor] | None = None,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
-        """Terms of one view; those that are not finite are left out (as zero).
+        """Losses of one whole view, see :meth:`terms`; those not finite are left out (zero)."""
+        found = self.terms(iteration, image, target, scales, geometry, prior, neighbour, generator)
+        values = {name: term.value() for name, term in found.items()}
+        return {
+            name: value if bool(torch.isfinite(value)) else torch.zeros_like(value)
+            for name, value in values.items()
+        }
+
+    def terms(
+        self,
+        iteration: int,
+        image: Tensor,
+        target: Tensor,
+        scales: Tensor,
+        geometry: dict[str, Tensor] | None = None,
+        prior: Tensor | None = None,
+        neighbour: dict[str, Tensor] | None = None,
+        generator: torch.Generator | None = None,
+        strip: Strip | None = None,
+        total_of: Callable[[int], int] = int,
+        extent: float = 1.0,
+    ) -> dict[str, Term]:
+        """Terms of one view, or of a strip of its rows.
 
         Args:
             iteration: Counted from 1.
-            image: ``(3, H, W)`` render.
-            target: ``(3, H, W)`` photograph in [0, 1].
+            image: ``(3, h, W)`` render.
+            target: ``(3, H, W)`` photograph in [0, 1], whole.
             scales: ``(M, 3)`` of the Gaussians in the picture.
-            geometry: ``depth`` (H, W), ``normals`` (3, H, W), ``distances`` (H, W), ``alpha``
-                (H, W), ``K``, ``viewmat``, ``grey`` (H, W) photograph, ``usable`` (H, W) bool
-                or None.
+            geometry: ``depth`` (h, W), ``normals`` (3, h, W), ``distances`` (h, W), ``alpha``
+                (h, W), ``usable`` (h, W) bool or None; of the whole picture ``K``, ``viewmat``,
+                ``grey`` (H, W) photograph.
             prior: ``(H, W)`` inverse depth, 0 for none.
-            neighbour: ``depth``, ``K``, ``viewmat``, ``grey`` of another view.
+            neighbour: ``depth``, ``K``, ``viewmat``, ``grey`` of another view, whole.
             generator: Source of randomness of the patches.
+            strip: Which rows the maps of height h hold. Defaults to None: all.
+            total_of: Sums a number over the processes that share the view. Defaults to one.
+            extent: Of the training cameras, world units. Defaults to 1.
         """
-        terms = self.picture_terms(image, target)
+        strip = strip or Strip.of(0, target.shape[1], target.shape[1])
+        terms = self._picture_terms(image, target, strip)
         if iteration > self.scale_loss_from_iter:
-            terms["loss_scale"] = self.scale_weight(iteration) * smallest_scale_loss(scales)
-        if geometry is not None:
-            if self.uses_normals(iteration):
-                terms["loss_normal"] = self._normal_term(geometry, target)
-            if self.uses_prior(iteration) and prior is not None:
-                value = inverse_depth_loss(geometry["depth"], prior, geometry.get("usable"))
-                terms["loss_depth"] = self.depth_weight(iteration) * value
-            if self.uses_neighbours(iteration) and neighbour is not None:
-                terms.update(self._neighbour_terms(iteration, geometry, neighbour, generator))
-        return {
-            name: value if bool(torch.isfinite(value)) else torch.zeros_like(value)
-            for name, value in terms.items()
-        }
+            smallest = scales.amin(1).sum() if len(scales) else scales.sum()
+            unit = extent if self.scale_unit == "extent" else 1.0
+            weight = self.scale_weight(iteration) / unit
+            terms["loss_scale"] = Term(weight, smallest, len(scales))
+        if geometry is None:
+            return terms
+        maps = {key: geometry.get(key) for key in ("depth", "distances", "alpha", "usable")}
+        own = {key: None if value is None else value[strip.own] for key, value in maps.items()}
+        own["normals"] = geometry["normals"][:, strip.own]
+        if self.uses_normals(iteration):
+            terms["loss_normal"] = self._normal_term(geometry, own, target, strip)
+        if self.uses_prior(iteration) and prior is not None:
+            rows = prior[strip.first : strip.last]
+            sums = inverse_depth_sums(own["depth"], rows, own["usable"])
+            terms["loss_depth"] = Term(self.depth_weight(iteration), *sums)
+        if self.uses_neighbours(iteration) and neighbour is not None:
+            terms.update(
+                self._neighbour_terms(
+                    iteration, geometry, own, neighbour, generator, strip, total_of
+                )
+            )
+        return terms
 
-    def _normal_term(self, geometry: dict[str, Tensor], target: Tensor) -> Tensor:
+    def picture_terms(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """``loss_l1`` and ``loss_ssim`` of whole ``(3, H, W)`` images."""
+        strip = Strip.of(0, target.shape[1], target.shape[1])
+        found = self._picture_terms(image, target, strip)
+        return {name: term.value() for name, term in found.items()}
+
+    def _picture_terms(self, image: Tensor, target: Tensor, strip: Strip) -> dict[str, Term]:
+        around = target[:, strip.top : strip.bottom]
+        if image.numel():
+            _, ssim = fused_ssim(image[None], around[None], return_map=True)
+            ssim = ssim[0, :, strip.own]
+        else:
+            ssim = image
+        difference = (image - around)[:, strip.own].abs()
+        share = difference.numel()
+        # SSIM counts as one minus its mean over the picture.
+        return dict(
+            loss_l1=Term(1 - self.lambda_dssim, difference.sum(), share),
+            loss_ssim=Term(self.lambda_dssim, share - ssim.sum(), share),
+        )
+
+    def _normal_term(self, geometry, own, target: Tensor, strip: Strip) -> Term:
+        """Normals from depth against rendered ones, away from edges (PGSR, Chen et al. 2024)."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.legacy_normal_nograd):
-            normals = normals_from_depth(geometry["depth"], geometry["K"], self.pixel_offset)
-            normals = normals * geometry["alpha"].detach()
-            value = normal_consistency(normals, geometry["normals"], target)
-            return self.single_view_weight * value
+            K = rows_K(geometry["K"], strip.top)
+            normals = normals_from_depth(geometry["depth"], K, self.pixel_offset)[:, strip.own]
+            normals = normals * own["alpha"].detach()
+            weight = (1 - image_gradient(target)).clamp(0, 1).square()[strip.first : strip.last]
+            difference = (normals - own["normals"]).abs().sum(0)
+            return Term(self.single_view_weight, (weight * difference).sum(), weight.numel())
 
-    def _neighbour_terms(self, iteration, geometry, neighbour, generator) -> dict[str, Tensor]:
+    def _neighbour_terms(
+        self, iteration, geometry, own, neighbour, generator, strip: Strip, total_of
+    ) -> dict[str, Term]:
         half, max_error = self.patch_stage(iteration)
-        geometric, photometric = multi_view_loss(
-            geometry["depth"],
-            geometry["normals"],
-            geometry["distances"],
+        geometric, photometric = multi_view_sums(
+            own["depth"],
+            own["normals"],
+            own["distances"],
             geometry["K"],
             geometry["viewmat"],
             geometry["grey"],
@@ -224,11 +335,14 @@ class CityGSXObjective(nn.Module):
             max_error=max_error,
             max_samples=self.multi_view_samples,
             use_occlusion=not self.wo_use_geo_occ_aware,
-            usable=geometry.get("usable"),
+            usable=own["usable"],
             generator=generator,
             pixel_offset=self.pixel_offset,
+            first_row=strip.first,
+            total_of=total_of,
         )
+        times = self.multi_view_interval
         return dict(
-            loss_multi_view=self.multi_view_ncc_weight * photometric,
-            loss_reprojection=self.multi_view_geo_weight * geometric,
+            loss_multi_view=Term(times * self.multi_view_ncc_weight, *photometric),
+            loss_reprojection=Term(times * self.multi_view_geo_weight, *geometric),
         )

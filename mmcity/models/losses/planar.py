@@ -1,4 +1,10 @@
-"""Losses that make rendered planes agree with depth, priors and other views."""
+"""Losses that make rendered planes agree with depth, priors and other views.
+
+Functions named ``*_sums`` give a sum and the number of its entries, so that processes which
+share a view can add up before they divide.
+"""
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -8,11 +14,14 @@ from mmcity.structures.multi_view import homographies, pixel_rays, reproject, sa
 __all__ = [
     "image_gradient",
     "inverse_depth_loss",
+    "inverse_depth_sums",
     "multi_view_loss",
+    "multi_view_sums",
     "ncc",
     "normals_from_depth",
     "normal_consistency",
     "patch_offsets",
+    "rows_K",
     "smallest_scale_loss",
 ]
 
@@ -78,12 +87,21 @@ def inverse_depth_loss(depth: Tensor, prior: Tensor, usable: Tensor | None = Non
         prior: ``(H, W)`` inverse depth, 0 where there is none.
         usable: ``(H, W)`` bool, pixels with a rendered depth. Defaults to None: all.
     """
+    total, count = inverse_depth_sums(depth, prior, usable)
+    return total / max(count, 1)
+
+
+def inverse_depth_sums(
+    depth: Tensor, prior: Tensor, usable: Tensor | None = None
+) -> tuple[Tensor, int]:
+    """As :func:`inverse_depth_loss`, the sum of the differences and their number."""
     valid = prior > 0
     if usable is not None:
         valid = valid & usable
-    if not bool(valid.any()):
-        return depth.sum() * 0
-    return (1 / depth[valid] - prior[valid]).abs().mean()
+    # Dividing everywhere is cheaper than picking pixels; a 1 keeps the others finite.
+    inverse = 1 / torch.where(valid, depth, 1.0)
+    difference = torch.where(valid, (inverse - prior).abs(), 0.0)
+    return difference.sum(), int(valid.sum())
 
 
 def smallest_scale_loss(scales: Tensor) -> Tensor:
@@ -118,7 +136,20 @@ def patch_offsets(half: int, device: torch.device | None = None) -> Tensor:
     return torch.stack([x, y], -1).reshape(-1, 2)
 
 
-def multi_view_loss(
+def multi_view_loss(*args, **kwargs) -> tuple[Tensor, Tensor]:
+    """Geometric and photometric agreement with another view, as means.
+
+    Arguments are those of :func:`multi_view_sums`.
+
+    Returns:
+        The geometric term (mean of weight times error in px) and the photometric one; 0 where
+        no pixel takes part.
+    """
+    parts = multi_view_sums(*args, **kwargs)
+    return tuple(total / max(count, 1) for total, count in parts)
+
+
+def multi_view_sums(
     depth: Tensor,
     normals: Tensor,
     distances: Tensor,
@@ -137,53 +168,69 @@ def multi_view_loss(
     usable: Tensor | None = None,
     generator: torch.Generator | None = None,
     pixel_offset: float = 0.5,
-) -> tuple[Tensor, Tensor]:
-    """Geometric and photometric agreement with another view (PGSR, Chen et al. 2024).
+    first_row: int = 0,
+    total_of: Callable[[int], int] = int,
+) -> tuple[tuple[Tensor, int], tuple[Tensor, int]]:
+    """Agreement with another view (PGSR, Chen et al. 2024), as sums and numbers of pixels.
+
+    The maps of the reference view may be a strip of its rows; sums over all strips are then
+    those of the whole view.
 
     Args:
-        depth: ``(H, W)`` rendered plane depth.
-        normals: ``(3, H, W)`` composited, camera axes.
-        distances: ``(H, W)`` composited plane distances.
-        K: ``(3, 3)``.
+        depth: ``(h, W)`` rendered plane depth.
+        normals: ``(3, h, W)`` composited, camera axes.
+        distances: ``(h, W)`` composited plane distances.
+        K: ``(3, 3)`` of the whole picture.
         viewmat: ``(4, 4)`` world to camera.
-        grey: ``(H, W)`` photograph.
+        grey: ``(H, W)`` photograph, whole.
         other_depth: ``(H2, W2)`` of the other view, without gradient.
         other_K: ``(3, 3)``.
         other_viewmat: ``(4, 4)``.
         other_grey: ``(H2, W2)``.
         half: Half edge of a patch, px. Defaults to 3.
         max_error: px; pixels that come back farther away are left out. Defaults to 1.0.
-        max_samples: Patches per view, drawn at random. Defaults to 102400.
+        max_samples: Expected number of patches of a view with more pixels that qualify; each
+            of these is then drawn with the same probability. Defaults to 102400.
         use_occlusion: False: the reprojection error neither excludes nor weighs pixels.
-        usable: ``(H, W)`` bool, pixels with a depth. Defaults to None: all.
-        generator: Source of randomness.
+        usable: ``(h, W)`` bool, pixels with a depth. Defaults to None: all.
+        generator: Source of randomness; equal on all processes that share a view.
         pixel_offset: Centre of the first pixel. Defaults to 0.5.
+        first_row: Row of the picture that the strip begins with. Defaults to 0.
+        total_of: Sums a number over the processes that share the view. Defaults to one.
 
     Returns:
-        The geometric term (mean of weight times error in px) and the photometric one.
+        Sum of weight times error in px and number of pixels; sum of weighted patch
+        differences and number of patches.
     """
-    height, width = depth.shape
+    width = depth.shape[1]
     if usable is not None:
         # Zeros would divide by zero on the way back, and spoil gradients of other pixels.
         depth = torch.where(usable, depth, 1.0)
     there = reproject(
-        depth, K, viewmat, other_depth, other_K, other_viewmat, pixel_offset=pixel_offset
+        depth,
+        rows_K(K, first_row),
+        viewmat,
+        other_depth,
+        other_K,
+        other_viewmat,
+        pixel_offset=pixel_offset,
     )
     error, valid = there["error"], there["valid"]
     if usable is not None:
         valid = valid & usable
     near = valid & (error < max_error)
-    zero = depth.sum() * 0
-    geometric = zero
-    if bool(near.any()):
-        geometric = (torch.exp(-error.detach()[near]) * error[near]).mean()
+    near_error = error[near]
+    geometric = (torch.exp(-near_error.detach()) * near_error).sum(), len(near_error)
     kept = near if use_occlusion else valid
     rows = kept.reshape(-1).nonzero()[:, 0]
+    total = total_of(len(rows))
+    if total > max_samples:
+        # A draw per pixel of the whole picture does not depend on how it is cut into strips.
+        draws = torch.rand(grey.shape, generator=generator).to(depth.device)
+        draws = draws[first_row : first_row + len(depth)].reshape(-1)
+        rows = rows[draws[rows] < max_samples / total]
     if not len(rows):
-        return geometric, zero
-    if len(rows) > max_samples:
-        order = torch.randperm(len(rows), generator=generator, device=rows.device)
-        rows = rows[order[:max_samples]]
+        return geometric, (depth.sum() * 0, 0)
     weight = torch.ones(len(rows), device=depth.device, dtype=depth.dtype)
     if use_occlusion:
         weight = torch.exp(-error.detach().reshape(-1)[rows])
@@ -195,7 +242,8 @@ def multi_view_loss(
         other_K,
         other_viewmat,
     )
-    pixels = torch.stack([rows % width, torch.div(rows, width, rounding_mode="floor")], -1)
+    lines = torch.div(rows, width, rounding_mode="floor") + first_row
+    pixels = torch.stack([rows % width, lines], -1)
     patches = (pixels + pixel_offset)[:, None] + patch_offsets(half, depth.device).to(depth)
     flat = torch.cat([patches, torch.ones_like(patches[..., :1])], -1)  # (P, S, 3)
     warped = flat @ maps.transpose(1, 2)
@@ -203,6 +251,13 @@ def multi_view_loss(
     ours = sample_map(grey[None], patches, pixel_offset, "zeros")[0]
     theirs = sample_map(other_grey[None], warped, pixel_offset, "zeros")[0]
     value, similar = ncc(ours, theirs)
-    if not bool(similar.any()):
-        return geometric, zero
-    return geometric, (weight * value)[similar].mean()
+    return geometric, ((weight * value)[similar].sum(), int(similar.sum()))
+
+
+def rows_K(K: Tensor, first_row: int) -> Tensor:
+    """Intrinsics ``(3, 3)`` of a picture's rows from ``first_row`` on."""
+    if not first_row:
+        return K
+    K = K.clone()
+    K[1, 2] -= first_row
+    return K

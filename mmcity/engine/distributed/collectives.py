@@ -1,0 +1,143 @@
+"""Exchanges between processes, through which gradients flow back."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+__all__ = ["all_to_all_rows", "exchange_strips", "gather_rows", "overlap", "world_info"]
+
+
+def world_info() -> tuple[int, int]:
+    """Rank of this process and number of processes."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+class _AllToAll(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, rows: Tensor, sent: list[int], received: list[int]) -> Tensor:
+        ctx.sizes = sent, received
+        return _all_to_all(rows, sent, received)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        sent, received = ctx.sizes
+        return _all_to_all(gradient, received, sent), None, None
+
+
+def _all_to_all(rows: Tensor, sent: list[int], received: list[int]) -> Tensor:
+    out = rows.new_empty(sum(received), *rows.shape[1:])
+    dist.all_to_all_single(out, rows.contiguous(), received, sent)
+    return out
+
+
+def all_to_all_rows(rows: Tensor, sent: Sequence[int], received: Sequence[int]) -> Tensor:
+    """Send the first ``sent[0]`` rows to rank 0, the next ``sent[1]`` to rank 1, and so on.
+
+    Args:
+        rows: ``(sum(sent), ...)``, in the order of the ranks they go to.
+        sent: Rows for each rank.
+        received: Rows that each rank sends here.
+
+    Returns:
+        ``(sum(received), ...)`` in the order of the ranks they come from. Differentiable: the
+        gradient takes the way back, so every rank has to take part in the backward pass.
+    """
+    if world_info()[1] == 1:
+        return rows
+    return _AllToAll.apply(rows, list(sent), list(received))
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """Rows of all ranks behind one another, on every rank; without gradient."""
+    _, world = world_info()
+    if world == 1:
+        return rows
+    counts = [torch.zeros(1, dtype=torch.long, device=rows.device) for _ in range(world)]
+    dist.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
+    counts = [int(count) for count in counts]
+    size = max(counts)
+    if not size:
+        return rows
+    padded = rows.new_zeros(size, *rows.shape[1:])
+    padded[: len(rows)] = rows
+    parts = [torch.empty_like(padded) for _ in range(world)]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[:count] for part, count in zip(parts, counts)])
+
+
+Rows = tuple[int, int, int]  # view, first row, row after the last
+
+
+def overlap(a: Rows, b: Rows) -> tuple[int, int]:
+    """First row and row after the last that two strips share; empty unless of one view."""
+    if a[0] != b[0]:
+        return 0, 0
+    return max(a[1], b[1]), min(a[2], b[2])
+
+
+def exchange_strips(
+    strips: Sequence[Tensor],
+    owned: Sequence[Sequence[Rows]],
+    wanted: Sequence[Sequence[Rows]],
+    like: Sequence[Tensor],
+) -> list[Tensor]:
+    """Give each rank the rows of pictures it wants, from the ranks that have them.
+
+    Args:
+        strips: ``(h, W, C)`` of this rank, in the order of ``owned[rank]``.
+        owned: Strips of each rank; together they hold every row exactly once.
+        wanted: Strips that each rank wants.
+        like: ``(0, W, C)`` per view: width, channels and type.
+
+    Returns:
+        ``(h, W, C)`` for each of ``wanted[rank]``. Differentiable, see
+        :func:`all_to_all_rows`.
+    """
+    rank, world = world_info()
+    channels = like[0].shape[2]
+
+    def pieces(source: int, target: int) -> list[tuple[int, int, int, int]]:
+        """What ``source`` sends to ``target``, in an order that both know."""
+        found = []
+        for w, want in enumerate(wanted[target]):
+            for s, strip in enumerate(owned[source]):
+                first, last = overlap(want, strip)
+                if first < last:
+                    found.append((w, s, first, last))
+        return found
+
+    outgoing, sent = [like[0].new_zeros(0, channels)], []
+    for target in range(world):
+        size = 0
+        for _, s, first, last in pieces(rank, target):
+            begin = owned[rank][s][1]
+            flat = strips[s][first - begin : last - begin].reshape(-1, channels)
+            outgoing.append(flat)
+            size += len(flat)
+        sent.append(size)
+    incoming, received = [], []
+    for source in range(world):
+        parts = [(w, first, last) for w, _, first, last in pieces(source, rank)]
+        sizes = [(last - first) * like[wanted[rank][w][0]].shape[1] for w, first, last in parts]
+        incoming += [(w, first, size) for (w, first, _), size in zip(parts, sizes)]
+        received.append(sum(sizes))
+    buffer = torch.cat(outgoing)
+    if torch.is_grad_enabled() and not buffer.requires_grad:
+        buffer.requires_grad_()  # a rank that sends nothing goes the way back, too
+    buffer = all_to_all_rows(buffer, sent, received)
+    found: list[list[tuple[int, Tensor]]] = [[] for _ in wanted[rank]]
+    for (w, first, _), part in zip(incoming, buffer.split([size for *_, size in incoming])):
+        width = like[wanted[rank][w][0]].shape[1]
+        found[w].append((first, part.reshape(-1, width, channels)))
+    out = []
+    for w, (view, first, last) in enumerate(wanted[rank]):
+        rows = [part for _, part in sorted(found[w], key=lambda item: item[0])]
+        rows = torch.cat(rows) if rows else buffer[:0].reshape(0, like[view].shape[1], channels)
+        if len(rows) != last - first:
+            raise ValueError(f"rows {first} to {last} of view {view}: {len(rows)} were found")
+        out.append(rows)
+    return out

@@ -1,0 +1,388 @@
+"""Training one scene of anchors with several processes, as one process would."""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from mmengine.optim import OptimWrapper
+from torch import Tensor, nn
+
+from mmcity.models.citygsx.objective import HALO, Strip
+from mmcity.models.citygsx.rendering import TILE, Splats, find_planes
+from mmcity.models.citygsx.shards import morton_keys
+from mmcity.registry import MODEL_WRAPPERS
+from mmcity.structures import Cameras, Gaussians
+
+from .collectives import all_to_all_rows, exchange_strips
+from .shard_group import ShardGroup, move_rows
+from .work_division import RowDivision
+
+__all__ = ["ShardedScene"]
+
+GEOMETRY = ("normals", "distances")
+
+
+@MODEL_WRAPPERS.register_module()
+class ShardedScene(nn.Module):
+    """Each process holds a part of the anchors and renders a part of the pictures.
+
+    All processes are given the same views (``sampler=dict(shard=False)``). For every view a
+    process decodes and projects its own anchors, sends each splat to those whose rows of tiles
+    it touches, composites its own rows and judges them; windows that reach beyond the rows get
+    them from their neighbours. Losses, gradients and the anchors that grow are those of one
+    process, up to the order of sums.
+
+    Args:
+        module: A :class:`mmcity.models.CityGSX`.
+        division: ``rows`` shares out rows of tiles by their cost, ``views`` whole pictures.
+            Defaults to ``rows``.
+        balance: What a row costs: list ``entries`` when the view was last rendered, or
+            ``uniform``. Defaults to ``entries``.
+        max_imbalance: Ranges of anchors are drawn anew when the largest holds this many times
+            what the smallest holds. Defaults to 1.1.
+
+    Raises:
+        ValueError: If the exposure model looks at more than single pixels.
+    """
+
+    #: Views are the same on all processes; the batch is not multiplied by their number.
+    shares_views = True
+
+    def __init__(
+        self,
+        module: nn.Module,
+        division: str = "rows",
+        balance: str = "entries",
+        max_imbalance: float = 1.1,
+    ) -> None:
+        super().__init__()
+        if type(module.exposure).__name__ == "BilateralGridExposure":
+            raise ValueError("BilateralGridExposure needs whole pictures: take AffineExposure")
+        self.module = module
+        self.group = ShardGroup()
+        self.division = RowDivision(self.group.world_size, division, balance)
+        self.max_imbalance = max_imbalance
+
+    # ---- anchors
+
+    def _keys(self) -> Tensor:
+        anchors = self.module.anchors
+        finest = float(anchors.voxel_size) / float(anchors.fork) ** (int(anchors.n_levels) - 1)
+        return morton_keys(anchors.positions.detach(), anchors.origin, finest)
+
+    def keep_own_shard(self) -> None:
+        """After all processes have made the same scene: keep the part of this one."""
+        anchors = self.module.anchors
+        keys = self._keys()
+        order = keys.argsort(stable=True)
+        size = self.group.world_size
+        cuts = [len(order) * r // size for r in range(size + 1)]
+        self.group.borders = keys[order[cuts[1:-1]]] if size > 1 else keys[:0]
+        keep = order[cuts[self.group.rank] : cuts[self.group.rank + 1]]
+        for name in (*anchors.PARAMETERS, *anchors.BUFFERS):
+            table = getattr(anchors, name)
+            table.data = table.data[keep].clone()
+        if size > 1:
+            for tensor in [*self._replicated(), *self._replicated_buffers()]:
+                dist.broadcast(tensor.data, 0)
+
+    def settle(self, optimizer: torch.optim.Optimizer | None) -> None:
+        """Bring anchors to the processes whose range they are in; draw ranges if need be."""
+        anchors, keys = self.module.anchors, self._keys()
+        owners = self.group.owners(keys)
+        counts = self.group.sum(torch.bincount(owners, minlength=self.group.world_size))
+        if int(counts.max()) > self.max_imbalance * max(int(counts.min()), 1):
+            self.group.draw_borders(keys)
+            owners = self.group.owners(keys)
+        move_rows(anchors, anchors.PARAMETERS, anchors.BUFFERS, optimizer, owners, keys, self.group)
+
+    def count_anchors(self) -> int:
+        """Anchors of all processes."""
+        return int(self.group.sum(torch.tensor(len(self.module.anchors))))
+
+    def _replicated(self) -> list[nn.Parameter]:
+        own = set(map(id, self.module.anchors.parameters()))
+        return [p for p in self.module.parameters() if id(p) not in own and p.requires_grad]
+
+    def _replicated_buffers(self) -> list[Tensor]:
+        own = set(map(id, self.module.anchors.buffers()))
+        return [b for b in self.module.buffers() if id(b) not in own and b.numel()]
+
+    # ---- rendering
+
+    def exchange(self, views: list[Splats], cameras: list[Cameras]) -> list[Splats]:
+        """Send splats to the processes whose rows they touch.
+
+        Args:
+            views: What this process sees, per view.
+            cameras: Of the views.
+
+        Returns:
+            Per view all splats that touch the rows of this process, in the order of the ranks.
+        """
+        size = self.group.world_size
+        if size == 1:
+            return views
+        packed = [view.pack() for view in views]
+        columns = torch.cat([columns for columns, _ in packed])
+        fixed = torch.cat([fixed for _, fixed in packed])
+        starts, total = [], 0
+        for view in views:
+            starts.append(total)
+            total += len(view)
+        picks, counts = [], torch.zeros(size, len(views), dtype=torch.long)
+        for rank, tasks in enumerate(self.division.tiles):
+            for view, first, last in tasks:
+                height = cameras[view].one_size()[1]
+                rows = _reaching(views[view], first * TILE, min(last * TILE, height))
+                counts[rank, view] = len(rows)
+                picks.append(rows + starts[view])
+        picks = torch.cat(picks) if picks else torch.zeros(0, dtype=torch.long)
+        received = torch.empty_like(counts)
+        dist.all_to_all_single(received, counts)
+        sent_sizes, sizes = counts.sum(1).tolist(), received.sum(1).tolist()
+        chosen = columns[picks]
+        if torch.is_grad_enabled() and not chosen.requires_grad:
+            chosen.requires_grad_()  # a process that sends nothing goes the way back, too
+        columns = all_to_all_rows(chosen, sent_sizes, sizes)
+        with torch.no_grad():
+            fixed = all_to_all_rows(fixed[picks], sent_sizes, sizes)
+        pieces = received.reshape(-1).tolist()
+        columns, fixed = columns.split(pieces), fixed.split(pieces)
+        out = []
+        for view in range(len(views)):
+            mine = range(view, size * len(views), len(views))
+            parts = [torch.cat([table[i] for i in mine]) for table in (columns, fixed)]
+            out.append(Splats.unpack(*parts))
+        return out
+
+    def draw_own(
+        self, views: list[Splats], cameras: list[Cameras], image_ids: list[int | None]
+    ) -> list[dict[str, Tensor]]:
+        """Composite the rows of this process, one dict of maps per task."""
+        out = []
+        for view, first, last in self.division.tiles[self.group.rank]:
+            maps = self.module.draw(views[view], cameras[view], image_ids[view], (first, last))
+            self.division.note(view, maps.pop("work"))
+            out.append(maps)
+        return out
+
+    def share_rows(
+        self, maps: list[dict[str, Tensor]], cameras: list[Cameras], halo: int, geometry: bool
+    ) -> dict[int, tuple[Strip, dict[str, Tensor]]]:
+        """Rows around those of this process, from the others; all rows where halo is large.
+
+        Returns:
+            Per view that this process has rows of: the strip, and maps of it and its halo.
+        """
+        owned = self.division.pixels([camera.one_size()[1] for camera in cameras])
+        wanted = []
+        for tasks in owned:
+            wanted.append([])
+            for view, first, last in tasks:
+                height = cameras[view].one_size()[1]
+                wanted[-1].append((view, max(first - halo, 0), min(last + halo, height)))
+        names = ("rgb", "alpha", *(GEOMETRY if geometry else ()))
+        sizes = dict(rgb=3, alpha=1, normals=3, distances=1)
+        channels = sum(sizes[name] for name in names)
+        strips = [torch.cat([one[name][0] for name in names], -1) for one in maps]
+        like = self.module.anchors.positions
+        like = [like.new_zeros(0, camera.one_size()[0], channels) for camera in cameras]
+        rows = exchange_strips(strips, owned, wanted, like)
+        out = {}
+        for (view, first, last), (_, top, bottom), block in zip(
+            owned[self.group.rank], wanted[self.group.rank], rows
+        ):
+            parts = block[None].split([sizes[name] for name in names], -1)
+            out[view] = Strip(first, last, top, bottom), dict(zip(names, parts))
+        return out
+
+    # ---- training
+
+    def train_step(self, data: Any, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
+        """One step on the views that all processes are given."""
+        with optim_wrapper.optim_context(self.module):
+            data = self.module.data_preprocessor(data, True)
+            own, shown = self.loss(data["inputs"], data["data_samples"])
+        optim_wrapper.backward(optim_wrapper.scale_loss(own))
+        if optim_wrapper.should_update():
+            self.reduce_gradients()
+            optim_wrapper.step()
+            optim_wrapper.zero_grad()
+        return dict(loss=sum(shown.values()), **shown)
+
+    def loss(self, inputs, data_samples) -> tuple[Tensor, dict[str, Tensor]]:
+        """What this process contributes to the loss, and the losses of all, for the log."""
+        model, objective = self.module, self.module.objective
+        model._records = []
+        iteration = int(model.iteration)
+        geometry = objective.needs_geometry(iteration)
+        items = [model.reduce_resolution(*item) for item in zip(inputs, data_samples)]
+        pictures, samples = [item[0] for item in items], [item[1] for item in items]
+        cameras = [sample.camera for sample in samples]
+        ids = [sample.get("camera_index") for sample in samples]
+        self.division.divide(ids, cameras)
+        views = [model.project_view(c, i, geometry) for c, i in zip(cameras, ids)]
+        for view, camera in zip(views, cameras):
+            model.remember(view, camera, len(samples))
+        arrived = self.exchange([view["splats"] for view in views], cameras)
+        maps = self.draw_own(arrived, cameras, ids)
+        self.division.share(self.group.sum)
+        strips = self.share_rows(maps, cameras, HALO, geometry)
+        neighbours = self._neighbours(iteration, samples)
+        terms: dict[tuple[int, str], Any] = {}
+        for number, (picture, sample) in enumerate(zip(pictures, samples)):
+            scales = views[number]["gaussians"].scales[views[number]["splats"].ids]
+            strip, own = strips.get(number, (None, None))
+            if strip is None:
+                strip, own = self._empty(picture, geometry)
+            if geometry:
+                own = find_planes(own, sample.camera, strip.top)
+            found = model.judge(
+                iteration,
+                number,
+                own,
+                picture,
+                sample,
+                scales,
+                neighbours.get(number),
+                strip,
+                lambda count: int(self.group.sum(torch.tensor(count))),
+            )
+            terms.update({(number, name): term for name, term in found.items()})
+        return self._add_up(terms, arrived, strips, samples)
+
+    def _empty(self, picture: Tensor, geometry: bool) -> tuple[Strip, dict[str, Tensor]]:
+        width = picture.shape[2]
+        names = dict(rgb=3, alpha=1, **(dict(normals=3, distances=1) if geometry else {}))
+        maps = {name: picture.new_zeros(1, 0, width, size) for name, size in names.items()}
+        return Strip(0, 0, 0, 0), maps
+
+    @torch.no_grad()
+    def _neighbours(self, iteration: int, samples: list) -> dict[int, dict[str, Tensor]]:
+        """Whole depth maps of the second views, rendered by all processes together."""
+        model = self.module
+        if not model.objective.uses_neighbours(iteration):
+            return {}
+        numbers = [n for n, sample in enumerate(samples) if "neighbour_image" in sample]
+        if not numbers:
+            return {}
+        cameras = [samples[n].neighbour_camera for n in numbers]
+        depths = self.render_depths(cameras, [samples[n].get("camera_index") for n in numbers])
+        return {n: model.neighbour_maps(samples[n], d) for n, d in zip(numbers, depths)}
+
+    @torch.no_grad()
+    def render_depths(self, cameras: list[Cameras], photographs: list[int | None]) -> list[Tensor]:
+        """Depth (H, W) of whole views, on every process."""
+        training = self.division
+        self.division = RowDivision(self.group.world_size, "rows", "uniform")
+        self.division.divide([None] * len(cameras), cameras)
+        views = [self.module.project_view(c, p, True) for c, p in zip(cameras, photographs)]
+        arrived = self.exchange([view["splats"] for view in views], cameras)
+        maps = self.draw_own(arrived, cameras, [None] * len(cameras))
+        heights = [camera.one_size()[1] for camera in cameras]
+        owned = self.division.pixels(heights)
+        self.division = training
+        everything = [(view, 0, height) for view, height in enumerate(heights)]
+        strips = [torch.cat([m["normals"], m["distances"], m["alpha"]], -1)[0] for m in maps]
+        like = self.module.anchors.positions
+        like = [like.new_zeros(0, camera.one_size()[0], 5) for camera in cameras]
+        wanted = [everything] * self.group.world_size
+        whole = exchange_strips(strips, owned, wanted, like)
+        out = []
+        for block, camera in zip(whole, cameras):
+            normals, distances, alpha = block[None].split([3, 1, 1], -1)
+            planes = find_planes(dict(normals=normals, distances=distances, alpha=alpha), camera)
+            out.append(planes["depth"][0, ..., 0])
+        return out
+
+    def _add_up(self, terms, arrived, strips, samples) -> tuple[Tensor, dict[str, Tensor]]:
+        order = sorted(terms)
+        names = [name for _, name in order]
+        counts = torch.tensor([terms[key].count for key in order], dtype=torch.float64)
+        counts = self.group.sum(counts).tolist()
+        parts = [terms[key].value(count) for key, count in zip(order, counts)]
+        totals = self.group.sum(torch.stack([part.detach() for part in parts]))
+        # Every process leads its share back through both exchanges, even if it is nothing.
+        own = sum(view.means2d.sum() * 0 for view in arrived)
+        own = own + sum(maps["rgb"].sum() * 0 for _, maps in strips.values())
+        shown: dict[str, Tensor] = {}
+        for name, part, total in zip(names, parts, totals):
+            if not bool(torch.isfinite(total)):
+                part, total = torch.zeros_like(part), torch.zeros_like(total)
+            own = own + part / len(samples)
+            shown[name] = shown.get(name, 0) + total / len(samples)
+        if self.module.exposure is not None:
+            rows = torch.tensor([sample.camera_index for sample in samples])
+            penalty = self.module.exposure.penalty(rows)
+            own = own + penalty / self.group.world_size
+            shown["loss_exposure"] = penalty.detach()
+        return own, shown
+
+    def reduce_gradients(self) -> None:
+        """Sum the gradients of what every process holds, in one bucket."""
+        if self.group.world_size == 1:
+            return
+        parameters = self._replicated()
+        flat = torch.cat(
+            [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten()
+             for p in parameters]
+        )  # fmt: skip
+        dist.all_reduce(flat)
+        for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters])):
+            parameter.grad = part.view_as(parameter).clone()
+
+    # ---- testing
+
+    def val_step(self, data: Any) -> list:
+        """Each process brings views of its own; all render them together."""
+        data = self.module.data_preprocessor(data, False)
+        return self.predict(data["inputs"], data["data_samples"])
+
+    test_step = val_step
+
+    @torch.no_grad()
+    def predict(self, inputs, data_samples: list) -> list:
+        """As the model's, with the splats of all processes.
+
+        Every process has to call it with the same number of views.
+        """
+        model, size = self.module, self.group.world_size
+        for row, sample in enumerate(data_samples):
+            image_id = sample.get("camera_index") if model.exposure is not None else None
+            cameras = [sample.camera]
+            if size > 1:
+                cameras = [None] * size
+                dist.all_gather_object(cameras, sample.camera)
+            views = [model.project_view(camera, model.ape_code) for camera in cameras]
+            training = self.division
+            self.division = RowDivision(size, "views", "uniform")
+            self.division.divide([None] * size, cameras)
+            arrived = self.exchange([view["splats"] for view in views], cameras)
+            self.division = training
+            own = arrived[self.group.rank]
+            maps = find_planes(model.draw(own, sample.camera, image_id), sample.camera)
+            model.fill_sample(sample, maps, None if inputs is None else inputs[row])
+            sample.set_metainfo(dict(n_anchors=self.count_anchors(), n_gaussians=len(own)))
+        return data_samples
+
+    def to_gaussians(self, **options) -> Gaussians:
+        """The baked scene of all processes; on rank 0, others get their own part."""
+        own = self.module.to_gaussians(**options)
+        if self.group.world_size == 1:
+            return own
+        parts = [None] * self.group.world_size if self.group.rank == 0 else None
+        dist.gather_object(own, parts, 0)
+        return own if parts is None else Gaussians.cat(parts)
+
+    def forward(self, *args, **kwargs):
+        """The model's own forward pass, on the anchors of this process."""
+        return self.module(*args, **kwargs)
+
+
+def _reaching(splats: Splats, first: int, last: int) -> Tensor:
+    """Rows of splats whose box reaches pixel rows ``first .. last - 1``."""
+    y, radius = splats.means2d.detach()[:, 1], splats.radii[:, 1].to(splats.depths)
+    # A pixel of slack makes up for rounding; tiles beyond are cut off on arrival.
+    inside = (y + radius + 1 >= first) & (y - radius - 1 <= last)
+    return inside.nonzero()[:, 0]

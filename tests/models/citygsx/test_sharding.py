@@ -1,0 +1,126 @@
+"""A scene shared by 1, 2 or 4 processes is one scene."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmcity.engine.distributed import RowDivision, ShardedScene
+from mmcity.models.citygsx.shards import interleave_bits, morton_keys, voxel_owner
+
+from . import sharded_worker as worker
+
+WORKER = Path(worker.__file__)
+
+
+def run(town, out, processes):
+    """Start the worker with so many processes and read what rank 0 wrote."""
+    starter = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [*starter, f"--nproc-per-node={processes}", WORKER, town, out]
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return torch.load(out, weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def one(tiny_town, tmp_path_factory):
+    out = tmp_path_factory.mktemp("one") / "out.pt"
+    return run(tiny_town, out, 1)
+
+
+def test_one_process_computes_what_the_plain_model_does(tiny_town):
+    cfg, dataset, model = worker.make(tiny_town)
+    model.train()
+    data = model.data_preprocessor(worker.batch_of(dataset, [0, 3]), True)
+    plain = model.loss(data["inputs"], data["data_samples"])
+    sum(plain.values()).backward()
+    expected = model.anchors.features.grad.clone()
+    model.zero_grad()
+    own, shown = ShardedScene(model).loss(data["inputs"], data["data_samples"])
+    own.backward()
+    for name, value in plain.items():
+        torch.testing.assert_close(shown[name], value.detach(), rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(model.anchors.features.grad, expected, rtol=1e-5, atol=1e-9)
+
+
+def relative(actual, expected):
+    """Largest difference over the largest value."""
+    return float((actual - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_world_size_changes_nothing_but_the_order_of_sums(processes, one, tiny_town, tmp_path):
+    """Tolerances: a float32 sum of n terms in another order differs by about sqrt(n) * 6e-8 of
+    its size: 1e-5 with the some thousand pixels and Gaussians that meet in a gradient. In the
+    second step Adam has divided such gradients by their own size, so that those that nearly
+    cancel (1e-5 of the largest) move by another share of the rate: hence a hundred times.
+    """
+    many = run(tiny_town, tmp_path / "out.pt", processes)
+    assert many["world_size"] == processes
+    for step, tolerance in ((0, 1e-5), (1, 1e-3)):
+        for name, value in one[f"losses{step}"].items():
+            assert many[f"losses{step}"][name] == pytest.approx(value, rel=tolerance), name
+        for ours, theirs in zip(many[f"gradients{step}"], one[f"gradients{step}"]):
+            assert relative(ours, theirs) < tolerance
+        for name, theirs in one[f"mlp_gradients{step}"].items():
+            assert relative(many[f"mlp_gradients{step}"][name], theirs) < tolerance, name
+    # Growth: the same voxels and levels, refused and chosen alike, with their features.
+    assert many["done"] == one["done"] and one["done"]["added"] == 500
+    assert one["done"]["refused"] > 0
+    positions, levels, features, scales, seen, moments = zip(many["anchors"], one["anchors"])
+    assert torch.equal(*levels) and torch.equal(*seen)
+    torch.testing.assert_close(*positions, rtol=0, atol=1e-4)  # metres, in a town of 200
+    torch.testing.assert_close(*features, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(*scales, rtol=1e-3, atol=1e-3)
+    assert relative(*moments) < 1e-4
+    torch.testing.assert_close(many["image"], one["image"], rtol=0, atol=1e-4)
+    torch.testing.assert_close(many["depth"], one["depth"], rtol=1e-4, atol=1e-3)
+    counts = many["counts"]
+    assert int(counts.sum()) == int(one["counts"].sum())
+    assert int(counts.max()) < 1.2 * int(counts.min())
+
+
+def test_morton_keys_interleave_bits_and_keep_neighbours_together():
+    values = torch.tensor([0, 1, 5, (1 << 21) - 1])
+    expected = [0, 1, 0b1000001, sum(1 << (3 * bit) for bit in range(21))]
+    assert interleave_bits(values).tolist() == expected
+    corners = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1], [2, 0, 0]])
+    keys = morton_keys(corners, torch.zeros(3), 1.0)
+    assert (keys - keys[0]).tolist() == [0, 1, 2, 4, 7, 8]
+
+
+def test_owners_of_voxels_are_spread_evenly_and_depend_on_the_level():
+    keys = torch.arange(40_000)
+    counts = torch.bincount(voxel_owner(keys, 2, 8), minlength=8)
+    assert counts.min() > 4700 and counts.max() < 5300
+    assert (voxel_owner(keys, 2, 8) != voxel_owner(keys, 3, 8)).float().mean() > 0.8
+
+
+class FakeCamera:
+    def __init__(self, width, height):
+        self.size = width, height
+
+    def one_size(self):
+        return self.size
+
+
+def test_rows_that_cost_more_are_shared_out_in_smaller_parts():
+    division = RowDivision(2)
+    cameras = [FakeCamera(64, 160)]
+    division.divide([5], cameras)
+    assert division.tiles == [[(0, 0, 5)], [(0, 5, 10)]]
+    work = torch.ones(10)
+    work[:4] = 20
+    division.note(0, work)
+    division.share(lambda total: total)
+    division.divide([5], cameras)
+    assert division.tiles == [[(0, 0, 2)], [(0, 2, 10)]]
+    assert division.pixels([150]) == [[(0, 0, 32)], [(0, 32, 150)]]
+
+
+def test_whole_views_are_shared_out_one_each():
+    division = RowDivision(2, "views")
+    division.divide([1, 2], [FakeCamera(64, 160), FakeCamera(64, 100)])
+    assert division.tiles == [[(0, 0, 10)], [(1, 0, 7)]]
