@@ -58,6 +58,61 @@ MMC_HD void outer_sum(const T* w, const int32_t* rows, const uint16_t* masks, in
   }
 }
 
+constexpr int kGroup = 4;  // lanes that share their rows of accumulators
+
+// One block of NV * 8 channels of scaled_sums.
+template <typename T, int NV>
+MMC_HD void scaled_block(const T* w, const int32_t* rows, const int32_t* picked, int64_t n,
+                         const T* f, int64_t cp, const T* scale, int64_t lanes, int64_t stride,
+                         int64_t room, int64_t width, T* out) {
+  using V = typename VecOf<T>::type;
+  V acc[kGroup][NV];
+  for (int i = 0; i < kGroup; ++i)
+    for (int v = 0; v < NV; ++v) acc[i][v] = V{};
+  for (int64_t p = 0; p < n; ++p) {
+    const int64_t k = picked[p];
+    const T* row = f + rows[k] * cp;
+    const T* wk = w + k * kLanes;
+    V value[NV];
+    for (int v = 0; v < NV; ++v) value[v] = *reinterpret_cast<const V*>(row + v * kVec);
+    for (int i = 0; i < kGroup; ++i)
+      for (int v = 0; v < NV; ++v) acc[i][v] += wk[i] * value[v];
+  }
+  for (int i = 0; i < kGroup; ++i) {
+    if (i >= lanes) break;
+    T* to = out + i * stride;
+    if (i * stride + NV * kVec <= room) {
+      for (int v = 0; v < NV; ++v) *reinterpret_cast<V*>(to + v * kVec) = acc[i][v] * scale[i];
+    } else {
+      T last[NV * kVec];
+      for (int v = 0; v < NV; ++v) *reinterpret_cast<V*>(last + v * kVec) = acc[i][v] * scale[i];
+      for (int64_t c = 0; c < width; ++c) to[c] = last[c];
+    }
+  }
+}
+
+// out[lane][channels] = scale[lane] sum_p w[picked[p]][lane] f[rows[picked[p]]][cp] for `lanes`
+// of the four lanes at w, in the order of p. `room` values may be written from `out` on; whole
+// vectors are written where they fit, so values behind a lane's channels are undefined until the
+// next lane is written.
+template <typename T>
+MMC_HD void scaled_sums(const T* w, const int32_t* rows, const int32_t* picked, int64_t n,
+                        const T* f, int64_t cp, const T* scale, int64_t lanes, int64_t channels,
+                        int64_t room, T* out) {
+  for (int64_t c = (cp - 1) / (3 * kVec) * (3 * kVec); c >= 0; c -= 3 * kVec) {
+    const int64_t left = (cp - c) / kVec, width = min_<int64_t>(channels - c, 3 * kVec);
+    if (left >= 3)
+      scaled_block<T, 3>(w, rows, picked, n, f + c, cp, scale, lanes, channels, room - c, width,
+                         out + c);
+    else if (left == 2)
+      scaled_block<T, 2>(w, rows, picked, n, f + c, cp, scale, lanes, channels, room - c, width,
+                         out + c);
+    else if (left == 1)
+      scaled_block<T, 1>(w, rows, picked, n, f + c, cp, scale, lanes, channels, room - c, width,
+                         out + c);
+  }
+}
+
 // dots[k][16] = sum_c f[rows[k]][c] g[c][16]
 template <typename T>
 MMC_HD void dot_lanes(const int32_t* rows, int64_t n, const T* f, int64_t cp, int64_t channels,

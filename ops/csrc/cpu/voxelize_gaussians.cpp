@@ -13,9 +13,11 @@
 #include "math/voxel.h"
 
 namespace mmc {
+namespace voxelize_gaussians_cpu {  // several files may be compiled as one
 namespace {
 
 constexpr double kNegligible = 80;  // exp(-80) = 2e-35 adds nothing to any sum
+constexpr int kEdge = 8;            // columns of a brick along x and along y
 
 template <typename T>
 struct Job {
@@ -35,57 +37,71 @@ struct Job {
   T* scratch;
 };
 
-// Per entry of a column: e[16], its row, mask and whitened coordinates.
+// Per entry of a column: e[16], its row, mask and whitened coordinates. `columns` lists, for each
+// of the kEdge columns of a plane, the entries that cover it; `picked` lists, for each group of
+// four cells of a column, the entries that reach it.
 template <typename T>
 struct ColumnScratch {
-  T *e, *dots, *y1, *y2, *y3, *rows_out, *g, *gt;
-  int32_t *rows, *slots, *active;
+  T *e, *dots, *y1, *y2, *y3, *g, *gt;
+  int32_t *rows, *slots, *active, *columns, *picked;
   uint16_t* masks;
 
   static int64_t size(int64_t n, int64_t cp) {
-    return n * (2 * kLanes + 2 + kLanes) + 2 * kLanes * cp + (3 * n * sizeof(int32_t) +
-           n * sizeof(uint16_t)) / sizeof(T) + 64;
+    constexpr int64_t lists = 3 + kEdge + kLanes / kGroup;
+    return n * (3 * kLanes + 2) + 2 * kLanes * cp +
+           n * int64_t(lists * sizeof(int32_t) + sizeof(uint16_t)) / int64_t(sizeof(T)) + 64;
   }
   MMC_HD ColumnScratch(T* base, int64_t n, int64_t cp) {
     e = base;
     dots = e + n * kLanes;
     y3 = dots + n * kLanes;
     g = y3 + n * kLanes;
-    rows_out = g;  // forward
     gt = g + kLanes * cp;
     y1 = gt + kLanes * cp;
     y2 = y1 + n;
     rows = reinterpret_cast<int32_t*>(y2 + n);
     slots = rows + n;
     active = slots + n;
-    masks = reinterpret_cast<uint16_t*>(active + n);
+    columns = active + n;
+    picked = columns + kEdge * n;
+    masks = reinterpret_cast<uint16_t*>(picked + kLanes / kGroup * n);
   }
 };
 
-// Entries whose box covers the plane x: returns their number.
+// Lists the entries whose box covers the plane x, by column. The loops have no branch that
+// depends on an entry: half of the entries miss, and a wrong guess costs more than the work.
 template <typename T>
-MMC_HD int64_t fill_plane(const Job<T>& j, int32_t x, const ColumnScratch<T>& s) {
+MMC_HD void fill_plane(const Job<T>& j, int32_t x, const ColumnScratch<T>& s, int32_t* counts) {
   int64_t n = 0;
   for (int64_t k = 0; k < j.n_entries; ++k) {
     const IndexBox& box = j.gaussians[j.entries[k]].box;
     s.active[n] = static_cast<int32_t>(k);
-    n += box.lo[0] <= x && x <= box.hi[0];
+    n += int(box.lo[0] <= x) & int(x <= box.hi[0]);
   }
-  return n;
+  for (int c = 0; c < kEdge; ++c) counts[c] = 0;
+  for (int64_t a = 0; a < n; ++a) {
+    const int32_t k = s.active[a];
+    const IndexBox& box = j.gaussians[j.entries[k]].box;
+    const int32_t lo = box.lo[1] - j.y0, hi = box.hi[1] - j.y0;
+    MMC_UNROLL for (int c = 0; c < kEdge; ++c) {
+      s.columns[c * j.n_entries + counts[c]] = k;
+      counts[c] += int(lo <= c) & int(c <= hi);
+    }
+  }
 }
 
-// Active entries whose box covers the column: returns their number.
+// The entries of one column with their values at its cells; returns their number. Forward also
+// sums the values and lists the entries of each group of cells.
 template <typename T, bool backward>
-MMC_HD int64_t fill_column(const Job<T>& j, int64_t n_active, int32_t x, int32_t y,
-                           const ColumnScratch<T>& s) {
+MMC_HD int64_t fill_column(const Job<T>& j, int32_t x, int32_t y, const int32_t* list,
+                           int32_t count, const ColumnScratch<T>& s, T* sum, int32_t* group_n) {
   const T cx = j.grid.centre(0, x), cy = j.grid.centre(1, y);
   T cz[kLanes];
   for (int i = 0; i < kLanes; ++i) cz[i] = j.grid.centre(2, j.z0 + i);
   int64_t n = 0;
-  for (int64_t a = 0; a < n_active; ++a) {
-    const int64_t k = s.active[a];
+  for (int32_t a = 0; a < count; ++a) {
+    const int32_t k = list[a];
     const BoxedGaussian<T>& g = j.gaussians[j.entries[k]];
-    if (y < g.box.lo[1] || y > g.box.hi[1]) continue;
     const T dx = cx - g.mean[0], dy = cy - g.mean[1], mz = g.mean[2];
     const T* w = g.white.w;
     const T y1 = w[0] * dx, y2 = w[1] * dx + w[2] * dy, base = w[3] * dx + w[4] * dy;
@@ -100,15 +116,24 @@ MMC_HD int64_t fill_column(const Job<T>& j, int64_t n_active, int32_t x, int32_t
     for (int i = 0; i < kLanes; ++i) {
       const T third = base + w33 * (cz[i] - mz);
       const T value = amp * exp_lane(-(flat + third * third));
-      e[i] = i >= first && i <= last ? value : T(0);
-      if (backward) y3[i] = third;
+      const T kept = i >= first && i <= last ? value : T(0);
+      e[i] = kept;
+      if (backward)
+        y3[i] = third;
+      else
+        sum[i] += kept;
     }
     s.rows[n] = j.entries[k];
-    s.masks[n] = static_cast<uint16_t>(((2u << last) - 1u) & ~((1u << first) - 1u));
     if (backward) {
-      s.slots[n] = static_cast<int32_t>(k);
+      s.masks[n] = static_cast<uint16_t>(((2u << last) - 1u) & ~((1u << first) - 1u));
+      s.slots[n] = k;
       s.y1[n] = y1;
       s.y2[n] = y2;
+    } else {
+      MMC_UNROLL for (int q = 0; q < kLanes / kGroup; ++q) {
+        s.picked[q * j.n_entries + group_n[q]] = static_cast<int32_t>(n);
+        group_n[q] += int(first / kGroup <= q) & int(q <= last / kGroup);
+      }
     }
     ++n;
   }
@@ -119,34 +144,36 @@ template <typename T>
 struct ForwardBrick {
   static MMC_HD void run(Job<T> j) {
     const ColumnScratch<T> s(j.scratch, j.n_entries, j.cp);
-    const int64_t cells = j.z1 - j.z0;
+    const int64_t cells = j.z1 - j.z0, values = cells * j.channels;
+    int32_t counts[kEdge];
     for (int32_t x = j.x0; x < j.x1; ++x) {
-      const int64_t n_active = fill_plane(j, x, s);
+      fill_plane(j, x, s, counts);
       for (int32_t y = j.y0; y < j.y1; ++y) {
         const int64_t voxel =
             j.voxel0 + (int64_t(x) * j.grid.dims[1] + y) * j.grid.dims[2] + j.z0;
         T* density = j.density + voxel;
         T* out = j.out + voxel * j.channels;
-        const int64_t n = fill_column<T, false>(j, n_active, x, y, s);
+        T sum[kLanes], scale[kLanes];
+        int32_t group_n[kLanes / kGroup];
+        for (int i = 0; i < kLanes; ++i) sum[i] = T(0);
+        for (int q = 0; q < kLanes / kGroup; ++q) group_n[q] = 0;
+        const int32_t* list = s.columns + (y - j.y0) * j.n_entries;
+        const int64_t n =
+            fill_column<T, false>(j, x, y, list, counts[y - j.y0], s, sum, group_n);
+        for (int64_t i = 0; i < cells; ++i) density[i] = sum[i];
         if (n == 0) {
-          for (int64_t i = 0; i < cells; ++i) density[i] = T(0);
-          for (int64_t i = 0; i < cells * j.channels; ++i) out[i] = T(0);
+          for (int64_t i = 0; i < values; ++i) out[i] = T(0);
           continue;
         }
-        T sum[kLanes];
-        for (int i = 0; i < kLanes; ++i) sum[i] = T(0);
-        for (int64_t k = 0; k < n; ++k) {
 #pragma omp simd
-          for (int i = 0; i < kLanes; ++i) sum[i] += s.e[k * kLanes + i];
-        }
-        for (int64_t i = 0; i < cells; ++i) density[i] = sum[i];
-        if (j.channels == 0) continue;
-        outer_sum(s.e, s.rows, s.masks, n, j.f, j.cp, s.rows_out);
-        for (int64_t i = 0; i < cells; ++i) {
-          const T scale = feature_scale(sum[i], j.eps, j.normalize);
-          const T* row = s.rows_out + i * j.cp;
-          for (int64_t c = 0; c < j.channels; ++c) out[i * j.channels + c] = row[c] * scale;
-        }
+        for (int i = 0; i < kLanes; ++i) scale[i] = feature_scale(sum[i], j.eps, j.normalize);
+        // Upwards in cells and downwards in channels: a vector that runs over the end of a
+        // cell is overwritten by the next one.
+        for (int q = 0; q * kGroup < cells; ++q)
+          scaled_sums(s.e + q * kGroup, s.rows, s.picked + q * j.n_entries, group_n[q], j.f, j.cp,
+                      scale + q * kGroup, min_<int64_t>(kGroup, cells - q * kGroup),
+                      j.channels, values - q * kGroup * j.channels,
+                      out + q * kGroup * j.channels);
       }
     }
   }
@@ -158,10 +185,13 @@ struct BackwardBrick {
     const ColumnScratch<T> s(j.scratch, j.n_entries, j.cp);
     const int64_t cells = j.z1 - j.z0, width = kMomentSlots + j.cp;
     for (int64_t i = 0; i < 2 * kLanes * j.cp; ++i) s.g[i] = T(0);
+    int32_t counts[kEdge];
     for (int32_t x = j.x0; x < j.x1; ++x) {
-      const int64_t n_active = fill_plane(j, x, s);
+      fill_plane(j, x, s, counts);
       for (int32_t y = j.y0; y < j.y1; ++y) {
-        const int64_t n = fill_column<T, true>(j, n_active, x, y, s);
+        const int32_t* list = s.columns + (y - j.y0) * j.n_entries;
+        const int64_t n =
+            fill_column<T, true>(j, x, y, list, counts[y - j.y0], s, nullptr, nullptr);
         if (n == 0) continue;
         const int64_t voxel =
             j.voxel0 + (int64_t(x) * j.grid.dims[1] + y) * j.grid.dims[2] + j.z0;
@@ -287,7 +317,7 @@ std::tuple<at::Tensor, at::Tensor> voxels_fwd(
     const auto gaussians = box_gaussians<T>(m.const_data_ptr<T>(), s.const_data_ptr<T>(),
                                             o.const_data_ptr<T>(), batch * n, grid,
                                             static_cast<T>(extent), nullptr);
-    const BrickShape bricks(grid.dims, 8, 8, kLanes);
+    const BrickShape bricks(grid.dims, kEdge, kEdge, kLanes);
     const BrickLists lists = list_bricks(gaussians, batch, n, bricks, false);
     const int64_t cp = (channels + kVec - 1) / kVec * kVec;
     const auto padded = pad_channels(f.const_data_ptr<T>(), batch * n, channels, cp);
@@ -330,7 +360,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> voxels_bwd(
     const auto gaussians = box_gaussians<T>(m.const_data_ptr<T>(), s.const_data_ptr<T>(),
                                             o.const_data_ptr<T>(), batch * n, grid,
                                             static_cast<T>(extent), &white);
-    const BrickShape bricks(grid.dims, 8, 8, kLanes);
+    const BrickShape bricks(grid.dims, kEdge, kEdge, kLanes);
     const BrickLists lists = list_bricks(gaussians, batch, n, bricks, true);
     const int64_t cp = (channels + kVec - 1) / kVec * kVec, width = kMomentSlots + cp;
     const auto padded = pad_channels(f.const_data_ptr<T>(), batch * n, channels, cp);
@@ -372,9 +402,10 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> voxels_bwd(
 }
 
 }  // namespace
+}  // namespace voxelize_gaussians_cpu
 }  // namespace mmc
 
 TORCH_LIBRARY_IMPL(mmcity, CPU, m) {
-  m.impl("gaussians_to_voxels_fwd", &mmc::voxels_fwd);
-  m.impl("gaussians_to_voxels_bwd", &mmc::voxels_bwd);
+  m.impl("gaussians_to_voxels_fwd", &mmc::voxelize_gaussians_cpu::voxels_fwd);
+  m.impl("gaussians_to_voxels_bwd", &mmc::voxelize_gaussians_cpu::voxels_bwd);
 }
