@@ -13,6 +13,7 @@
 #include "cpu/parallel.h"
 
 namespace mmc {
+namespace intersection_cpu {  // several files may be compiled as one
 namespace {
 
 using at::Tensor;
@@ -25,10 +26,9 @@ uint32_t depth_bits(float depth) {
 }
 
 struct Item {
-  uint32_t key;
-  int32_t image;
-  int64_t row;
+  uint32_t key, row;
 };
+constexpr int64_t kMaxRows = int64_t(1) << 32;
 
 int bits_of(int64_t count) {
   int bits = 0;
@@ -36,45 +36,60 @@ int bits_of(int64_t count) {
   return bits;
 }
 
-// One stable pass of a radix sort by digit(item) in [0, size).
-template <typename Digit>
-void radix_pass(const std::vector<Item>& in, std::vector<Item>& out, int64_t size,
-                const Digit& digit) {
-  const int64_t n = static_cast<int64_t>(in.size());
-  const int threads = thread_count(n, 1 << 14);
-  std::vector<int64_t> starts(size * threads, 0);
-#pragma omp parallel num_threads(threads)
-  {
-    const int t = omp_get_thread_num(), all = omp_get_num_threads();
-    int64_t* mine = starts.data() + size * t;
-    const int64_t lo = n * t / all, hi = n * (t + 1) / all;
-    for (int64_t i = lo; i < hi; ++i) ++mine[digit(in[i])];
-#pragma omp barrier
+// Stable sort by image(row), then key: passes of eleven bits, all in one parallel region. Digits
+// that all keys share (`differ` has the bits that do not) are skipped.
+template <typename Image>
+void sort_by_image_and_depth(std::vector<Item>& items, uint32_t differ, int64_t n_images,
+                             const Image& image) {
+  constexpr int kBits = 11;
+  const int64_t n = static_cast<int64_t>(items.size());
+  std::vector<int> shifts;
+  for (int shift = 0; shift < 32; shift += kBits)
+    if ((differ >> shift) & ((1u << kBits) - 1)) shifts.push_back(shift);
+  const int passes = static_cast<int>(shifts.size()) + (n_images > 1);
+  if (passes == 0 || n == 0) return;
+  std::vector<Item> other(n);
+  const int threads = thread_count(n, 4096);
+  const int64_t size = std::max<int64_t>(1 << kBits, n_images);
+  std::vector<int64_t> starts(size * threads);
+  Item *in = items.data(), *out = other.data();
+  // The counts of part p, then its first places. A team may be smaller than was asked for, so
+  // parts are shared out by loops.
+  const auto pass = [&](int64_t buckets, const auto& digit) {
+#pragma omp for schedule(static, 1)
+    for (int p = 0; p < threads; ++p) {
+      int64_t* mine = starts.data() + size * p;
+      std::fill(mine, mine + buckets, int64_t(0));
+      for (int64_t i = n * p / threads; i < n * (p + 1) / threads; ++i) ++mine[digit(in[i])];
+    }
 #pragma omp single
     {
       int64_t sum = 0;
-      for (int64_t d = 0; d < size; ++d)
-        for (int k = 0; k < all; ++k) {
-          const int64_t count = starts[size * k + d];
-          starts[size * k + d] = sum;
+      for (int64_t d = 0; d < buckets; ++d)
+        for (int p = 0; p < threads; ++p) {
+          const int64_t count = starts[size * p + d];
+          starts[size * p + d] = sum;
           sum += count;
         }
     }
-    for (int64_t i = lo; i < hi; ++i) out[mine[digit(in[i])]++] = in[i];
+#pragma omp for schedule(static, 1)
+    for (int p = 0; p < threads; ++p) {
+      int64_t* mine = starts.data() + size * p;
+      for (int64_t i = n * p / threads; i < n * (p + 1) / threads; ++i)
+        out[mine[digit(in[i])]++] = in[i];
+    }
+#pragma omp single
+    std::swap(in, out);
+  };
+#pragma omp parallel num_threads(threads)
+  {
+    for (const int shift : shifts)
+      pass(1 << kBits, [shift](const Item& item) {
+        return (item.key >> shift) & ((1u << kBits) - 1);
+      });
+    if (n_images > 1) pass(n_images, [&](const Item& item) { return image(item.row); });
   }
-}
-
-void sort_by_image_and_depth(std::vector<Item>& items, int64_t n_images) {
-  std::vector<Item> other(items.size());
-  for (int shift = 0; shift < 32; shift += 11) {
-    radix_pass(items, other, 1 << 11,
-               [shift](const Item& item) { return (item.key >> shift) & 2047; });
-    items.swap(other);
-  }
-  if (n_images > 1) {
-    radix_pass(items, other, n_images, [](const Item& item) { return item.image; });
-    items.swap(other);
-  }
+  if (passes % 2) items.swap(other);
 }
 
 struct Grid {
@@ -170,10 +185,16 @@ Result build(const Tensor& means2d, const Tensor& radii, const Tensor& depths,
   const int64_t* image_of = image_ids ? image_ids->const_data_ptr<int64_t>() : nullptr;
   const int64_t per_image = grid.n_images > 0 ? std::max<int64_t>(1, rows / grid.n_images) : 1;
   const auto row_image = [&](int64_t r) { return image_of ? image_of[r] : r / per_image; };
-  if (image_of)
+  TORCH_CHECK_VALUE(rows < kMaxRows, "at most ", kMaxRows - 1, " rows are listed at once, got ",
+                    rows, ": render fewer images at once");
+  if (image_of) {
+    bool outside = false;
     for (int64_t r = 0; r < rows; ++r)
-      TORCH_CHECK_INDEX(image_of[r] >= 0 && image_of[r] < grid.n_images, "image_ids: ",
+      outside |= uint64_t(image_of[r]) >= uint64_t(grid.n_images);
+    for (int64_t r = 0; outside && r < rows; ++r)
+      TORCH_CHECK_INDEX(uint64_t(image_of[r]) < uint64_t(grid.n_images), "image_ids: ",
                         image_of[r], " at row ", r, " is not in [0, ", grid.n_images, ")");
+  }
 
   // Tiles of each row, found in the order of rows.
   Tensor counts = at::zeros(radii.sizes().slice(0, radii.dim() - 1), radii.options());
@@ -207,23 +228,47 @@ Result build(const Tensor& means2d, const Tensor& radii, const Tensor& depths,
   }
 
   // Rows that touch a tile, nearest first.
-  std::vector<Item> items;
-  items.reserve(rows);
-  bool negative = false;
-  for (int64_t r = 0; r < rows; ++r) {
-    if (count[r] == 0) continue;
-    const uint32_t key = depth_bits(static_cast<float>(depth[r]));
-    negative |= (key >> 31) != 0;
-    items.push_back({key, static_cast<int32_t>(row_image(r)), r});
+  std::vector<int64_t> kept(finders + 1, 0);
+  std::vector<uint32_t> any(finders, 0), all(finders, ~0u);
+#pragma omp parallel for num_threads(finders) schedule(static, 1)
+  for (int p = 0; p < finders; ++p) {
+    int64_t mine = 0;
+    uint32_t some = 0, every = ~0u;
+    for (int64_t r = rows * p / finders; r < rows * (p + 1) / finders; ++r) {
+      const bool listed = count[r] != 0;
+      const uint32_t key = depth_bits(static_cast<float>(depth[r]));
+      mine += listed;
+      some |= listed ? key : 0u;
+      every &= listed ? key : ~0u;
+    }
+    kept[p + 1] = mine;
+    any[p] = some;
+    all[p] = every;
   }
-  if (negative)  // order-preserving map of signed floats
-    for (Item& item : items)
-      item.key = item.key >> 31 ? ~item.key : item.key | 0x80000000u;
-  sort_by_image_and_depth(items, grid.n_images);
+  uint32_t some = 0, every = ~0u;
+  for (int p = 0; p < finders; ++p) {
+    kept[p + 1] += kept[p];
+    some |= any[p];
+    every &= all[p];
+  }
+  const bool negative = (some >> 31) != 0;
+  std::vector<Item> items(kept[finders]);
+#pragma omp parallel for num_threads(finders) schedule(static, 1)
+  for (int p = 0; p < finders; ++p) {
+    Item* next = items.data() + kept[p];
+    for (int64_t r = rows * p / finders; r < rows * (p + 1) / finders; ++r) {
+      if (count[r] == 0) continue;
+      uint32_t key = depth_bits(static_cast<float>(depth[r]));
+      // order-preserving map of signed floats
+      if (negative) key = key >> 31 ? ~key : key | 0x80000000u;
+      *next++ = {key, static_cast<uint32_t>(r)};
+    }
+  }
+  sort_by_image_and_depth(items, negative ? ~0u : some & ~every, grid.n_images, row_image);
 
   // Counting sort by tile; each part takes a contiguous range of items, so that order holds.
   const int64_t n = static_cast<int64_t>(items.size());
-  const int parts = thread_count(n, 8192);
+  const int parts = thread_count(n, 4096);
   std::vector<std::vector<int64_t>> starts(parts);
 #pragma omp parallel for num_threads(parts) schedule(static, 1)
   for (int p = 0; p < parts; ++p) {
@@ -264,15 +309,16 @@ Result build(const Tensor& means2d, const Tensor& radii, const Tensor& depths,
     for (int64_t i = lo; i < hi; ++i) {
       const Item item = items[i];
       const int32_t* tiles = row_tiles[item.row];
-      const int64_t base = item.image * n_tiles;
+      const int64_t image = grid.n_images > 1 ? row_image(item.row) : 0;
+      const int64_t base = image * n_tiles;
       // A count of one image or tile takes no bits, so that shifts stay below 64.
-      const uint64_t high = grid.n_images > 1 ? uint64_t(item.image) << shift : 0;
+      const uint64_t high = grid.n_images > 1 ? uint64_t(image) << shift : 0;
       for (int32_t k = 0; k < count[item.row]; ++k) {
         const int64_t tile = tiles[k], slot = starts[p][tile]++;
         if (slot >= size) continue;
         keys[slot] = static_cast<int64_t>(high | uint64_t(tile - base) << 32 | item.key);
         if (ids32)
-          ids32[slot] = static_cast<int32_t>(item.row);
+          ids32[slot] = static_cast<int32_t>(item.row);  // rows < 2^31 here
         else
           ids64[slot] = item.row;
       }
@@ -303,6 +349,9 @@ Result isect_tiles(const Tensor& means2d, const Tensor& radii, const Tensor& dep
 }
 
 }  // namespace
+}  // namespace intersection_cpu
 }  // namespace mmc
 
-TORCH_LIBRARY_IMPL(mmcity, CPU, m) { m.impl("isect_tiles", &mmc::isect_tiles); }
+TORCH_LIBRARY_IMPL(mmcity, CPU, m) {
+  m.impl("isect_tiles", &mmc::intersection_cpu::isect_tiles);
+}

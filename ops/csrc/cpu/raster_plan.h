@@ -142,46 +142,78 @@ void run_jobs(const std::vector<TileJob>& jobs, int64_t scratch, const F& f) {
 // Ids index memory, so a list of other rows must not pass.
 template <typename Id>
 void check_ids(const Id* ids, int64_t n, int64_t rows) {
-  for (int64_t i = 0; i < n; ++i)
-    TORCH_CHECK_INDEX(ids[i] < rows, "flatten_ids: entry ", i, " is ", ids[i], ", but there are ",
-                      rows, " rows");
+  bool outside = false;
+  for (int64_t i = 0; i < n; ++i) outside |= uint64_t(int64_t(ids[i])) >= uint64_t(rows);
+  for (int64_t i = 0; outside && i < n; ++i)
+    TORCH_CHECK_INDEX(uint64_t(int64_t(ids[i])) < uint64_t(rows), "flatten_ids: entry ", i, " is ",
+                      ids[i], ", but there are ", rows, " rows");
 }
 
 inline OptTensor contiguous(const OptTensor& t) {
   return t ? OptTensor(t->contiguous()) : OptTensor();
 }
 
+inline void check_ids(const int32_t* ids32, const int64_t* ids64, int64_t n, int64_t rows) {
+  if (ids32)
+    check_ids(ids32, n, rows);
+  else
+    check_ids(ids64, n, rows);
+}
+
 // Rows of partial sums ordered by (Gaussian, list position): slots[entry] for entries with hits,
-// and the range of each Gaussian.
+// and the range of each Gaussian. A counting sort whose order does not depend on its parts.
 template <typename Id>
 std::unique_ptr<Buffer<int64_t>> assign_slots(const Id* ids, const uint16_t* hits, int64_t n,
                                               int64_t subs, int64_t rows, int64_t* range) {
   auto slots = std::make_unique<Buffer<int64_t>>(n * subs);
-  const int threads = thread_count(n, 1 << 15);
-  std::memset(range, 0, (rows + 1) * sizeof(int64_t));
-#pragma omp parallel num_threads(threads)
+  const int parts = std::min(thread_count(n, 4096), 16);  // 4 bytes per row and part
+  std::vector<std::vector<int32_t>> counts(parts);
+  std::vector<int64_t> first(parts + 1, 0);
+#pragma omp parallel num_threads(parts)
   {
-    // Each thread owns a range of rows and reads the whole list: no races, one order.
-    const int64_t lo = rows * omp_get_thread_num() / omp_get_num_threads();
-    const int64_t hi = rows * (omp_get_thread_num() + 1) / omp_get_num_threads();
-    for (int64_t i = 0; i < n; ++i) {
-      const int64_t row = ids[i];
-      if (row < lo || row >= hi) continue;
-      for (int64_t s = 0; s < subs; ++s) range[row + 1] += hits[i * subs + s] != 0;
+#pragma omp for schedule(static, 1)
+    for (int p = 0; p < parts; ++p) {
+      counts[p].assign(rows, 0);
+      int32_t* mine = counts[p].data();
+      for (int64_t i = n * p / parts; i < n * (p + 1) / parts; ++i)
+        for (int64_t s = 0; s < subs; ++s) mine[ids[i]] += hits[i * subs + s] != 0;
     }
-#pragma omp barrier
+#pragma omp for schedule(static, 1)
+    for (int q = 0; q < parts; ++q) {
+      int64_t sum = 0;
+      for (int p = 0; p < parts; ++p)
+        for (int64_t r = rows * q / parts; r < rows * (q + 1) / parts; ++r) sum += counts[p][r];
+      first[q + 1] = sum;
+    }
 #pragma omp single
-    for (int64_t r = 0; r < rows; ++r) range[r + 1] += range[r];
-    std::vector<int64_t> next(range + lo, range + hi);
-    for (int64_t i = 0; i < n; ++i) {
-      const int64_t row = ids[i];
-      if (row < lo || row >= hi) continue;
-      for (int64_t s = 0; s < subs; ++s) {
-        const int64_t e = i * subs + s;
-        slots->data[e] = hits[e] ? next[row - lo]++ : 0;
+    for (int q = 0; q < parts; ++q) first[q + 1] += first[q];
+    // Counts become places within the range of their Gaussian.
+#pragma omp for schedule(static, 1)
+    for (int q = 0; q < parts; ++q) {
+      int64_t next = first[q];
+      for (int64_t r = rows * q / parts; r < rows * (q + 1) / parts; ++r) {
+        range[r] = next;
+        int32_t inside = 0;
+        for (int p = 0; p < parts; ++p) {
+          const int32_t here = counts[p][r];
+          counts[p][r] = inside;
+          inside += here;
+        }
+        next += inside;
       }
     }
+#pragma omp for schedule(static, 1)
+    for (int p = 0; p < parts; ++p) {
+      int32_t* mine = counts[p].data();
+      for (int64_t i = n * p / parts; i < n * (p + 1) / parts; ++i)
+        for (int64_t s = 0; s < subs; ++s) {
+          const int64_t e = i * subs + s, row = ids[i];
+          slots->data[e] = range[row] + mine[row];  // not read where there is no hit
+          mine[row] += hits[e] != 0;
+        }
+    }
   }
+  range[rows] = first[parts];
   return slots;
 }
 

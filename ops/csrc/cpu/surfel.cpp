@@ -7,6 +7,7 @@
 #include "cpu/raster_plan.h"
 
 namespace mmc {
+namespace surfel_cpu {  // several files may be compiled as one
 namespace {
 
 using Forward =
@@ -34,10 +35,7 @@ Forward forward(const Tensor& means2d, const Tensor& transforms, const Tensor& f
                 const Tensor& opacities, const OptTensor& backgrounds, const Tensor& ids,
                 const Plan& plan) {
   const auto in = surfel_in<T>(means2d, transforms, features, opacities, backgrounds, ids, plan);
-  if (in.ids32)
-    check_ids(in.ids32, plan.n_isects, means2d.size(0));
-  else
-    check_ids(in.ids64, plan.n_isects, means2d.size(0));
+  check_ids(in.ids32, in.ids64, plan.n_isects, means2d.size(0));
   const auto options = means2d.options();
   const auto sized = [&](int64_t n) {
     return at::empty({plan.images, plan.height, plan.width, n}, options);
@@ -72,6 +70,7 @@ Backward backward(const Tensor& v_renders, const Tensor& v_alphas, const Tensor&
   const auto options = means2d.options();
   const int64_t rows = means2d.size(0), d = in.channels, sums = 12 + d;
   const int64_t n_jobs = static_cast<int64_t>(plan.jobs.size());
+  check_ids(in.ids32, in.ids64, plan.n_isects, rows);
   const uint16_t* hit = reinterpret_cast<const uint16_t*>(hits.const_data_ptr<int16_t>());
   std::vector<int64_t> range(rows + 1);
   const auto slots =
@@ -162,9 +161,10 @@ Backward surfel_bwd(const Tensor& v_renders, const Tensor& v_alphas, const Tenso
 }
 
 }  // namespace
+}  // namespace surfel_cpu
 }  // namespace mmc
 
 TORCH_LIBRARY_IMPL(mmcity, CPU, m) {
-  m.impl("surfel_fwd", &mmc::surfel_fwd);
-  m.impl("surfel_bwd", &mmc::surfel_bwd);
+  m.impl("surfel_fwd", &mmc::surfel_cpu::surfel_fwd);
+  m.impl("surfel_bwd", &mmc::surfel_cpu::surfel_bwd);
 }
