@@ -1,5 +1,8 @@
 """Planes of flat Gaussians and unbiased depth from them (planar Gaussian splatting)."""
 
+import math
+
+import torch
 from torch import Tensor
 
 from mmcity_ops import _backend as backend
@@ -51,7 +54,25 @@ def plane_features(
         raise ValueError(
             f"means: packed rows need shape [N, 3] without batch, got {list(means.shape)}"
         )
-    return reference.plane_features(means, quats, scales, viewmats, camera_ids, gaussian_ids)
+    if gaussian_ids is not None and viewmats.dim() != 3:
+        raise ValueError(
+            f"viewmats: packed rows need shape [C, 4, 4] without batch, got {list(viewmats.shape)}"
+        )
+    if not backend.use_native(means):
+        return backend.float32_under_autocast(reference.plane_features)(
+            means, quats, scales, viewmats, camera_ids, gaussian_ids
+        )
+    if gaussian_ids is not None:
+        return torch.ops.mmcity.plane_features_fwd(
+            means, quats, scales, viewmats, camera_ids, gaussian_ids
+        )
+    batch = math.prod(means.shape[:-2])
+    features = torch.ops.mmcity.plane_features_fwd(
+        means.reshape(batch, *means.shape[-2:]), quats.reshape(batch, *quats.shape[-2:]),
+        scales.reshape(batch, *scales.shape[-2:]), viewmats.reshape(batch, *viewmats.shape[-3:]),
+        None, None,
+    )  # fmt: skip
+    return features.reshape(*viewmats.shape[:-2], means.shape[-2], 4)
 
 
 def plane_depth(
@@ -91,4 +112,75 @@ def plane_depth(
     floats = dict(normals=normals, distances=distances, alphas=alphas, Ks=Ks)
     backend.check_float(**floats)
     backend.check_device(**floats)
-    return reference.plane_depth(normals, distances, alphas, Ks, min_alpha, min_cosine)
+    if not backend.use_native(normals):
+        return backend.float32_under_autocast(reference.plane_depth)(
+            normals, distances, alphas, Ks, min_alpha, min_cosine
+        )
+    count = math.prod(normals.shape[:-3])
+    images = [t.reshape(count, *t.shape[-3:]) for t in (normals, distances, alphas)]
+    depth, valid = torch.ops.mmcity.plane_depth_fwd(
+        *images, Ks.reshape(count, 3, 3), min_alpha, min_cosine
+    )
+    return depth.reshape(distances.shape), valid.reshape(distances.shape)
+
+
+@backend.on_native_load
+def _register() -> None:
+    def fake_features(means, quats, scales, viewmats, camera_ids, gaussian_ids):
+        if gaussian_ids is not None:
+            return means.new_empty((gaussian_ids.shape[0], 4))
+        return means.new_empty((means.shape[0], viewmats.shape[1], means.shape[1], 4))
+
+    def fake_features_bwd(
+        v_features, means, quats, scales, viewmats, camera_ids, gaussian_ids, poses
+    ):
+        return (
+            means.new_empty(means.shape),
+            quats.new_empty(quats.shape),
+            viewmats.new_empty(viewmats.shape if poses else (0,)),
+        )
+
+    def setup_features(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    def features_backward(ctx, v_features):
+        needs = ctx.needs_input_grad
+        v_means, v_quats, v_viewmats = torch.ops.mmcity.plane_features_bwd(
+            v_features, *ctx.saved_tensors, needs[3]
+        )
+        return (
+            v_means if needs[0] else None,
+            v_quats if needs[1] else None,
+            None,
+            v_viewmats if needs[3] else None,
+            None,
+            None,
+        )
+
+    def fake_depth(normals, distances, alphas, Ks, min_alpha, min_cosine):
+        shape = distances.shape
+        return distances.new_empty(shape), distances.new_empty(shape, dtype=torch.bool)
+
+    def fake_depth_bwd(v_depth, normals, distances, valid, Ks):
+        return normals.new_empty(normals.shape), distances.new_empty(distances.shape)
+
+    def setup_depth(ctx, inputs, output):
+        normals, distances, _, Ks, _, _ = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(normals, distances, output[1], Ks)
+
+    def depth_backward(ctx, v_depth, _):
+        v_normals, v_distances = torch.ops.mmcity.plane_depth_bwd(v_depth, *ctx.saved_tensors)
+        needs = ctx.needs_input_grad
+        return v_normals if needs[0] else None, v_distances if needs[1] else None, *(None,) * 4
+
+    for name, fakes, backward, setup in (
+        ("plane_features", (fake_features, fake_features_bwd), features_backward, setup_features),
+        ("plane_depth", (fake_depth, fake_depth_bwd), depth_backward, setup_depth),
+    ):
+        for kind, fake in zip(("fwd", "bwd"), fakes):
+            torch.library.register_fake(f"mmcity::{name}_{kind}", fake)
+        forward = f"mmcity::{name}_fwd"
+        torch.library.register_autograd(forward, backward, setup_context=setup)
+        backend.cast_under_autocast(forward)
+        backend.forbid_double_backward(f"mmcity::{name}_bwd")
