@@ -14,7 +14,7 @@ Forward rasterize_fwd(const Tensor& means2d, const Tensor& conics, const Tensor&
                       const Tensor& opacities, const OptTensor& backgrounds, const OptTensor&,
                       const OptTensor& masks, const Tensor& isect_offsets,
                       const Tensor& flatten_ids, const OptTensor& tile_ids, int64_t width,
-                      int64_t height, int64_t tile_size, bool stats) {
+                      int64_t height, int64_t tile_size, bool stats, double t_stop) {
   constexpr const char* op = "rasterize_fwd";
   const c10::DeviceGuard guard(means2d.device());
   const cudaStream_t stream = current_stream(means2d.device());
@@ -35,7 +35,8 @@ Forward rasterize_fwd(const Tensor& means2d, const Tensor& conics, const Tensor&
   const Tensor touched = at::zeros({stats ? n : 0}, ints);
   const Tensor peak = at::zeros({stats ? n : 0}, options);
   const RasterRows rows{read_or_null<float>(m), read_or_null<float>(q), read_or_null<float>(c),
-                        read_or_null<float>(o), read_or_null<float>(bg), channels};
+                        read_or_null<float>(o), read_or_null<float>(bg), channels,
+                        static_cast<float>(t_stop)};
   const RasterOut out{write_or_null<float>(renders),
                       write_or_null<float>(alphas),
                       write_or_null<float>(final_t),

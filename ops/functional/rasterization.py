@@ -222,6 +222,7 @@ def rasterization(
         pixel_means, rows.conics, channels, effective, width, height, tile_size, offsets,
         lists.flatten_ids, backgrounds=_pad_backgrounds(backgrounds, n_colors, channels.shape[-1]),
         masks=tile_mask, packed=rows.packed, absgrad=absgrad, stats=collected,
+        semantics=semantics,
     )  # fmt: skip
     if absgrad and pixel_means is not shown_means:
         inria.share_absgrad(pixel_means, shown_means, width, height)

@@ -9,6 +9,7 @@ from mmcity_ops import _backend as backend
 from mmcity_ops.reference import rasterize as reference
 
 FORWARD, BACKWARD = "mmcity::rasterize_fwd", "mmcity::rasterize_bwd"
+T_STOP_FLOAT32 = 9.999999747378752e-05  # the float32 next to 1e-4
 KERNEL_TILE = 16  # edge of the squares of pixels that the kernels work on
 
 
@@ -37,6 +38,7 @@ def rasterize_to_pixels(
     packed: bool = False,
     absgrad: bool = False,
     stats: dict | None = None,
+    semantics: str = "default",
 ) -> tuple[Tensor, Tensor]:
     """Blend the Gaussians of each tile's list front to back.
 
@@ -62,6 +64,8 @@ def rasterize_to_pixels(
             ``flatten_ids`` of the last contributor, -1 for none), ``n_touched`` int32 and
             ``max_weight`` in the shape of ``opacities`` (pixels met with transmittance above
             0.5; largest blending weight).
+        semantics (str): ``inria`` blends the entry that takes the transmittance to 1e-4 exactly
+            and ends the pixel only below. Defaults to "default".
 
     Returns:
         tuple: renders ``[..., H, W, D]`` and alphas ``[..., H, W, 1]``.
@@ -72,6 +76,7 @@ def rasterize_to_pixels(
     lead = isect_offsets.shape[:-2]
     th, tw = isect_offsets.shape[-2:]
     channels = colors.shape[-1]
+    backend.check_choice("semantics", semantics, ("default", "inria"))
     check_rows(means2d, conics, colors, opacities)
     check_tiling(isect_offsets, flatten_ids, width, height, tile_size)
     if backgrounds is not None:
@@ -105,6 +110,7 @@ def rasterize_to_pixels(
         None if masks is None else masks.reshape(-1, th, tw),
         absgrad=absgrad,
         stats=stats is not None,
+        t_stop=stop_level(semantics, means2d.dtype),
     )
     if stats is not None:
         stats["last_ids"] = info["last_ids"].reshape(*lead, height, width)
@@ -114,6 +120,15 @@ def rasterize_to_pixels(
         renders.reshape(*lead, height, width, channels),
         alphas.reshape(*lead, height, width, 1),
     )
+
+
+def stop_level(semantics: str, dtype: torch.dtype) -> float:
+    """Transmittance at which a pixel ends: T <= 1e-4, or T < 1e-4 as T <= the number before it."""
+    if semantics == "default":
+        return reference.T_STOP
+    if dtype == torch.float64:
+        return math.nextafter(reference.T_STOP, 0.0)
+    return T_STOP_FLOAT32 - 2.0**-37  # one unit in the last place
 
 
 def check_rows(means2d: Tensor, conics: Tensor, colors: Tensor, opacities: Tensor) -> None:
@@ -162,6 +177,7 @@ def composite(
     *,
     absgrad: bool = False,
     stats: bool = False,
+    t_stop: float = reference.T_STOP,
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Composite checked inputs: whole images ``[I, H, W, ...]``, or with ``tile_ids`` int64
     ``[n]`` (image * tiles + tile) blocks ``[n, ts, ts, ...]``; rows of any leading shape.
@@ -184,11 +200,11 @@ def composite(
         extra = () if tile_ids is None else (tile_ids,)
         return backend.float32_under_autocast(run)(
             *rows, width, height, tile_size, isect_offsets, flatten_ids, backgrounds, masks,
-            probe, *extra,
+            probe, t_stop, *extra,
         )  # fmt: skip
     renders, alphas, _, last, _, touched, peak = torch.ops.mmcity.rasterize_fwd(
         *rows, backgrounds, probe, masks, isect_offsets, flatten_ids, tile_ids, width, height,
-        tile_size, stats,
+        tile_size, stats, t_stop,
     )  # fmt: skip
     info: dict[str, Tensor] = {}
     if stats:
@@ -213,7 +229,7 @@ def _list_starts(
 def _register() -> None:
     def fake_fwd(
         means2d, conics, colors, opacities, backgrounds, probe, masks, isect_offsets, flatten_ids,
-        tile_ids, width, height, tile_size, stats,
+        tile_ids, width, height, tile_size, stats, t_stop,
     ):  # fmt: skip
         pixels = (
             (isect_offsets.shape[0], height, width)
@@ -251,7 +267,7 @@ def _register() -> None:
 
     def setup_context(ctx, inputs, output):
         (means2d, conics, colors, opacities, backgrounds, _, masks, isect_offsets, flatten_ids,
-         tile_ids, width, height, tile_size, _) = inputs  # fmt: skip
+         tile_ids, width, height, tile_size, _, _) = inputs  # fmt: skip
         _, alphas, final_t, last, hits, touched, peak = output
         ctx.mark_non_differentiable(final_t, last, hits, touched, peak)
         ctx.save_for_backward(
@@ -284,7 +300,7 @@ def _register() -> None:
             v_opacities if needs[3] else None,
             v_backgrounds if needs[4] else None,
             v_abs if needs[5] else None,
-            *(None,) * 8,
+            *(None,) * 9,
         )
 
     torch.library.register_fake(FORWARD, fake_fwd)

@@ -31,12 +31,15 @@ def tile_pixels(tx: int, ty: int, ts: int, like: Tensor) -> Tensor:
     return torch.stack([x, y], dim=-1).reshape(-1, 2)
 
 
-def blend_weights(sigma: Tensor, opacities: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def blend_weights(
+    sigma: Tensor, opacities: Tensor, t_stop: float = T_STOP
+) -> tuple[Tensor, Tensor, Tensor]:
     """Front-to-back weights of one tile.
 
     Args:
         sigma (Tensor): exponents ``[P, G]`` in list order.
         opacities (Tensor): ``[G]``.
+        t_stop (float): a pixel ends before its transmittance falls to this.
 
     Returns:
         tuple: weights ``[P, G]`` (0 where an entry does not contribute), transmittance before
@@ -47,7 +50,7 @@ def blend_weights(sigma: Tensor, opacities: Tensor) -> tuple[Tensor, Tensor, Ten
     alpha = torch.where(hit, alpha, torch.zeros_like(alpha))
     after = torch.cumprod(1.0 - alpha, dim=-1)
     # Transmittance only falls, so the first entry that would pass the stop bars all later ones.
-    blended = hit & (after.detach() > T_STOP)
+    blended = hit & (after.detach() > t_stop)
     alpha = torch.where(blended, alpha, torch.zeros_like(alpha))
     after = torch.cumprod(1.0 - alpha, dim=-1)
     before = torch.cat([torch.ones_like(after[:, :1]), after[:, :-1]], dim=-1)
@@ -65,6 +68,7 @@ def composite_rows(
     tile_size: int,
     flatten_ids: Tensor,
     probe: Tensor | None = None,
+    t_stop: float = T_STOP,
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Composite chosen tiles.
 
@@ -96,7 +100,7 @@ def composite_rows(
         a, b, c = conics[ids].unbind(-1)
         dx, dy = delta.unbind(-1)
         sigma = 0.5 * (a * dx * dx + c * dy * dy) + b * dx * dy
-        weights, before, final = blend_weights(sigma, opacities[ids])
+        weights, before, final = blend_weights(sigma, opacities[ids], t_stop)
         color_blocks.append(weights.to(colors.dtype) @ colors[ids])
         final_blocks.append(final)
         with torch.no_grad():
@@ -154,6 +158,7 @@ def rasterize_to_pixels(
     backgrounds: Tensor | None = None,
     masks: Tensor | None = None,
     probe: Tensor | None = None,
+    t_stop: float = T_STOP,
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Plain-torch twin of the native compositing, on flat rows.
 
@@ -171,7 +176,17 @@ def rasterize_to_pixels(
     n_isects = int((flatten_ids >= 0).sum())  # lists of fixed capacity end in entries of -1
     tiles = tile_ranges(isect_offsets, n_isects, masks)
     blocks, final, stats = composite_rows(
-        means2d, conics, colors, opacities, tiles, width, height, tile_size, flatten_ids, probe
+        means2d,
+        conics,
+        colors,
+        opacities,
+        tiles,
+        width,
+        height,
+        tile_size,
+        flatten_ids,
+        probe,
+        t_stop,
     )
     renders = untile(blocks, n_images, th, tw, width, height)
     final = untile(final[..., None], n_images, th, tw, width, height)  # [I, H, W, 1]
@@ -195,6 +210,7 @@ def rasterize_blocks(
     backgrounds: Tensor | None,
     masks: Tensor | None,
     probe: Tensor | None,
+    t_stop: float,
     tile_ids: Tensor,
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Chosen tiles only, ``[n, ts, ts, ...]``; pixels beyond the image are 0."""
@@ -202,7 +218,17 @@ def rasterize_blocks(
     tiles = tile_ranges(isect_offsets, n_isects, masks)
     chosen = [tiles[index] for index in tile_ids.tolist()]
     blocks, final, stats = composite_rows(
-        means2d, conics, colors, opacities, chosen, width, height, tile_size, flatten_ids, probe
+        means2d,
+        conics,
+        colors,
+        opacities,
+        chosen,
+        width,
+        height,
+        tile_size,
+        flatten_ids,
+        probe,
+        t_stop,
     )
     if backgrounds is not None:
         image = torch.tensor([tile[0] for tile in chosen], dtype=torch.int64)

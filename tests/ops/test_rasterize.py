@@ -265,6 +265,43 @@ def run_python(tmp_path):
     return run
 
 
+def opacities_that_end_at_the_threshold(dtype):
+    """Three opacities whose transmittances multiply to 1e-4 exactly in ``dtype``."""
+    stop = torch.tensor(1e-4, dtype=dtype)
+    second = torch.tensor(0.95, dtype=dtype)
+    for step in range(2000):
+        first = torch.tensor(0.95 + 1e-5 * step, dtype=dtype)
+        before = (1 - first) * (1 - second)
+        third = 1 - stop / before
+        if torch.equal(before * (1 - third), stop):
+            return torch.stack([first, second, third])
+    raise AssertionError("none found")
+
+
+@pytest.mark.parametrize("backend", ["native", "reference"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("channels", [1, 6])
+def test_an_entry_at_the_threshold_is_blended_by_inria_only(backend, dtype, channels, monkeypatch):
+    monkeypatch.setenv("MMCITY_OPS_BACKEND", backend)
+    opacities = opacities_that_end_at_the_threshold(dtype)[None]
+    means = torch.full((1, 3, 2), 0.5, dtype=dtype)  # on the pixel: alpha is the opacity
+    conics = torch.tensor([1.0, 0.0, 1.0], dtype=dtype).expand(1, 3, 3)
+    colors = torch.ones(1, 3, channels, dtype=dtype)
+    offsets, ids = torch.zeros(1, 1, 1, dtype=torch.int64), torch.arange(3, dtype=torch.int32)
+    first, second, third = opacities[0]
+    before = (1 - first) * (1 - second)
+    for semantics, left in (("default", before), ("inria", before * (1 - third))):
+        renders, alphas = mmcity_ops.rasterize_to_pixels(
+            means, conics, colors, opacities, 1, 1, 16, offsets, ids, semantics=semantics
+        )
+        assert torch.equal(1 - alphas.flatten()[0], 1 - (1 - left))
+        torch.testing.assert_close(renders, alphas.expand_as(renders))
+    with pytest.raises(ValueError, match="semantics: expected one of default, inria"):
+        mmcity_ops.rasterize_to_pixels(
+            means, conics, colors, opacities, 1, 1, 16, offsets, ids, semantics="other"
+        )
+
+
 class TestEdges:
     """Empty scenes, odd sizes and refused arguments."""
 
@@ -344,6 +381,10 @@ class TestEdges:
     def test_ids_beyond_the_rows_are_refused(self):
         rows, radii, depths, width, height = make_scene(images=1)
         lists = mmcity_ops.tile_lists(rows[0], radii, depths, 16, 4, 3)
+        ids = lists.flatten_ids.clone()
+        ids[3] = -7
+        with pytest.raises((IndexError, ValueError), match="flatten_ids|isect_offsets"):
+            mmcity_ops.rasterize_to_pixels(*rows, width, height, 16, lists.isect_offsets, ids)
         with pytest.raises(IndexError, match="flatten_ids"):
             mmcity_ops.rasterize_to_pixels(
                 *(row[:, :5] for row in rows), width, height, 16, lists.isect_offsets,
@@ -405,5 +446,5 @@ def test_opcheck():
     torch.library.opcheck(
         torch.ops.mmcity.rasterize_fwd.default,
         (*leaves, torch.rand(1, 3), None, None, lists.isect_offsets, lists.flatten_ids, None,
-         width, height, 16, False),
+         width, height, 16, False, 1e-4),
     )  # fmt: skip

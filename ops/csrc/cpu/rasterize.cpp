@@ -14,13 +14,14 @@
 namespace mmc {
 
 const RasterKernels<float>& pick_float_kernels() {
-#if defined(__x86_64__)
+#if defined(MMC_WIDE_ISA)
   if (isa() == Isa::avx512) return raster_kernels_avx512();
   if (isa() == Isa::avx2) return raster_kernels_avx2();
 #endif
   return raster_kernels_base();
 }
 
+namespace rasterize_cpu {  // several files may be compiled as one
 namespace {
 
 template <typename T>
@@ -36,7 +37,8 @@ void fill_records(const Tensor& means2d, const Tensor& conics, const Tensor& col
 
 template <typename T>
 RasterIn<T> raster_in(const SplatRecord<T>* records, const Tensor& colors,
-                      const OptTensor& backgrounds, const Tensor& flatten_ids, int64_t subs) {
+                      const OptTensor& backgrounds, const Tensor& flatten_ids, int64_t subs,
+                      double t_stop) {
   const bool wide = flatten_ids.scalar_type() == at::kLong;
   return {records,
           colors.const_data_ptr<T>(),
@@ -44,7 +46,8 @@ RasterIn<T> raster_in(const SplatRecord<T>* records, const Tensor& colors,
           wide ? nullptr : flatten_ids.const_data_ptr<int32_t>(),
           wide ? flatten_ids.const_data_ptr<int64_t>() : nullptr,
           colors.size(1),
-          subs};
+          subs,
+          static_cast<T>(t_stop)};
 }
 
 using ForwardResult = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
@@ -52,7 +55,7 @@ using ForwardResult = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor,
 template <typename T>
 ForwardResult forward(const Tensor& means2d, const Tensor& conics, const Tensor& colors,
                       const Tensor& opacities, const OptTensor& backgrounds, const Plan& plan,
-                      const Tensor& flatten_ids, bool masked, bool stats) {
+                      const Tensor& flatten_ids, bool masked, bool stats, double t_stop) {
   const int64_t rows = means2d.size(0), channels = colors.size(1);
   std::vector<int64_t> shape{plan.images, plan.height, plan.width};
   if (plan.blocks) shape = {static_cast<int64_t>(plan.jobs.size()) / plan.subs, plan.ts, plan.ts};
@@ -78,11 +81,9 @@ ForwardResult forward(const Tensor& means2d, const Tensor& conics, const Tensor&
 
   Buffer<SplatRecord<T>> records(rows);
   fill_records<T>(means2d, conics, colors, opacities, true, records.data);
-  const RasterIn<T> in = raster_in<T>(records.data, colors, backgrounds, flatten_ids, plan.subs);
-  if (in.ids32)
-    check_ids(in.ids32, plan.n_isects, rows);
-  else
-    check_ids(in.ids64, plan.n_isects, rows);
+  const RasterIn<T> in =
+      raster_in<T>(records.data, colors, backgrounds, flatten_ids, plan.subs, t_stop);
+  check_ids(in.ids32, in.ids64, plan.n_isects, rows);
   const ForwardOut<T> out{renders.mutable_data_ptr<T>(),
                           alphas.mutable_data_ptr<T>(),
                           final_t.mutable_data_ptr<T>(),
@@ -133,7 +134,9 @@ BackwardResult backward(const Tensor& v_renders, const Tensor& v_alphas, const T
 
   Buffer<SplatRecord<T>> records(rows);
   fill_records<T>(means2d, conics, colors, opacities, false, records.data);
-  const RasterIn<T> in = raster_in<T>(records.data, colors, backgrounds, flatten_ids, plan.subs);
+  const RasterIn<T> in =
+      raster_in<T>(records.data, colors, backgrounds, flatten_ids, plan.subs, 0.0);
+  check_ids(in.ids32, in.ids64, plan.n_isects, rows);
   const uint16_t* hit = reinterpret_cast<const uint16_t*>(hits.const_data_ptr<int16_t>());
   std::vector<int64_t> range(rows + 1);
   const auto slots = in.ids32 ? assign_slots(in.ids32, hit, plan.n_isects, plan.subs, rows,
@@ -206,7 +209,7 @@ ForwardResult rasterize_fwd(const Tensor& means2d, const Tensor& conics, const T
                             const Tensor& opacities, const OptTensor& backgrounds,
                             const OptTensor&, const OptTensor& masks, const Tensor& isect_offsets,
                             const Tensor& flatten_ids, const OptTensor& tile_ids, int64_t width,
-                            int64_t height, int64_t tile_size, bool stats) {
+                            int64_t height, int64_t tile_size, bool stats, double t_stop) {
   const Tensor offsets = isect_offsets.contiguous(), ids = flatten_ids.contiguous();
   const Plan plan = make_plan(offsets, ids, contiguous(masks), contiguous(tile_ids), width,
                               height, tile_size);
@@ -214,8 +217,8 @@ ForwardResult rasterize_fwd(const Tensor& means2d, const Tensor& conics, const T
                o = opacities.contiguous();
   const OptTensor bg = contiguous(backgrounds);
   if (means2d.scalar_type() == at::kDouble)
-    return forward<double>(m, q, c, o, bg, plan, ids, masks.has_value(), stats);
-  return forward<float>(m, q, c, o, bg, plan, ids, masks.has_value(), stats);
+    return forward<double>(m, q, c, o, bg, plan, ids, masks.has_value(), stats, t_stop);
+  return forward<float>(m, q, c, o, bg, plan, ids, masks.has_value(), stats, t_stop);
 }
 
 BackwardResult rasterize_bwd(const Tensor& v_renders, const Tensor& v_alphas,
@@ -241,9 +244,10 @@ BackwardResult rasterize_bwd(const Tensor& v_renders, const Tensor& v_alphas,
 }
 
 }  // namespace
+}  // namespace rasterize_cpu
 }  // namespace mmc
 
 TORCH_LIBRARY_IMPL(mmcity, CPU, m) {
-  m.impl("rasterize_fwd", &mmc::rasterize_fwd);
-  m.impl("rasterize_bwd", &mmc::rasterize_bwd);
+  m.impl("rasterize_fwd", &mmc::rasterize_cpu::rasterize_fwd);
+  m.impl("rasterize_bwd", &mmc::rasterize_cpu::rasterize_bwd);
 }

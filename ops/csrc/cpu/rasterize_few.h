@@ -159,7 +159,7 @@ void forward_few(const RasterIn<T>& in, const ForwardOut<T>& out, const TileJob&
   unsigned alive_state[kBlocks];
   Chunk<T> chunk;
   lane_centres(job, lane_x, lane_y);
-  const F base_x = F::load(lane_x), base_y = F::load(lane_y);
+  const F base_x = F::load(lane_x), base_y = F::load(lane_y), t_stop(in.t_stop);
   unsigned live = 0;
   for (int b = 0; b < kBlocks; ++b) {
     F(T(1)).store(t_state[b]);
@@ -188,7 +188,7 @@ void forward_few(const RasterIn<T>& in, const ForwardOut<T>& out, const TileJob&
             eval_alpha<F, T>(lanes_of_conic(s), F(s.x) - px, F(s.y) - py, F(s.opacity));
         const M met = a.hit & alive;
         const F next = t * (F(T(1)) - a.alpha);
-        const M blended = met & gt(next, F(Splat<T>::t_stop));
+        const M blended = met & gt(next, t_stop);
         const F weight = keep(blended, a.alpha * t);
         MMC_UNROLL for (int k = 0; k < D; ++k) color[k] = fma(weight, F(s.color[k]), color[k]);
         const unsigned reached = bits(blended);

@@ -44,6 +44,7 @@ struct RasterIn {
   const int32_t* ids32;  // one of the two is null
   const int64_t* ids64;
   int64_t channels, subs;
+  T t_stop;  // a pixel ends before its transmittance falls to this
 };
 
 template <typename T>

@@ -88,7 +88,7 @@ void forward_many(const RasterIn<T>& in, const ForwardOut<T>& out, const TileJob
   unsigned alive_state[kBlocks];
   Chunk<T> chunk;
   lane_centres(job, lane_x, lane_y);
-  const F base_x = F::load(lane_x), base_y = F::load(lane_y);
+  const F base_x = F::load(lane_x), base_y = F::load(lane_y), t_stop(in.t_stop);
   for (int64_t i = 0; i < kBlocks * channels * kLanes; ++i) scratch[i] = T(0);
   unsigned live = 0;
   for (int b = 0; b < kBlocks; ++b) {
@@ -114,7 +114,7 @@ void forward_many(const RasterIn<T>& in, const ForwardOut<T>& out, const TileJob
             eval_alpha<F, T>(lanes_of_conic(s), F(s.x) - px, F(s.y) - py, F(s.opacity));
         const M met = a.hit & alive;
         const F next = t * (F(T(1)) - a.alpha);
-        const M blended = met & gt(next, F(Splat<T>::t_stop));
+        const M blended = met & gt(next, t_stop);
         const F weight = keep(blended, a.alpha * t);
         const unsigned reached = bits(blended);
         weight.store(weights[count]);

@@ -28,6 +28,7 @@ struct RasterTiles {
 struct RasterRows {
   const float *means2d, *conics, *colors, *opacities, *backgrounds;  // backgrounds may be null
   int64_t channels;
+  float t_stop;  // a pixel ends before its transmittance falls to this
 };
 
 struct RasterOut {

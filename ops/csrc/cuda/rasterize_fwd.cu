@@ -83,7 +83,7 @@ __global__ __launch_bounds__(kThreads) void forward_kernel(RasterTiles tiles, Ra
                                                 s.y - py, s.opacity);
         const bool met = e.hit && !done;
         const float next = t * (1.0f - e.alpha);
-        const bool blended = met && next > Splat<float>::t_stop;
+        const bool blended = met && next > rows.t_stop;
         done = done || (met && !blended);
         if (!__any_sync(kAllLanes, blended)) continue;
         const float weight = blended ? e.alpha * t : 0.0f;

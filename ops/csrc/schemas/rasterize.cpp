@@ -10,8 +10,8 @@ TORCH_LIBRARY_FRAGMENT(mmcity, m) {
   m.def(
       "rasterize_fwd(Tensor means2d, Tensor conics, Tensor colors, Tensor opacities, "
       "Tensor? backgrounds, Tensor? probe, Tensor? masks, Tensor isect_offsets, "
-      "Tensor flatten_ids, Tensor? tile_ids, int width, int height, int tile_size, bool stats) "
-      "-> (Tensor renders, Tensor alphas, Tensor final_t, Tensor last, Tensor hits, "
+      "Tensor flatten_ids, Tensor? tile_ids, int width, int height, int tile_size, bool stats, "
+      "float t_stop) -> (Tensor renders, Tensor alphas, Tensor final_t, Tensor last, Tensor hits, "
       "Tensor touched, Tensor peak)");
   m.def(
       "rasterize_bwd(Tensor v_renders, Tensor v_alphas, Tensor means2d, Tensor conics, "
