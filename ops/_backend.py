@@ -148,6 +148,18 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
         raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
 
 
+def plain_numbers(values: Any) -> list[float]:
+    """Python floats of a number, a sequence (also nested), an array or a tensor.
+
+    Numbers and lists stay clear of tensors, which ``torch.compile`` could not read back.
+    """
+    if isinstance(values, int | float):
+        return [float(values)]
+    if isinstance(values, list | tuple):
+        return [number for value in values for number in plain_numbers(value)]
+    return torch.as_tensor(values, dtype=torch.float64).reshape(-1).tolist()
+
+
 # ------------------------------------------------------------------ debug mode
 
 

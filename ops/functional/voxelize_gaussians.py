@@ -20,10 +20,7 @@ def grid_of(
     grid_shape: Sequence[int] | None,
 ) -> tuple[list[float], list[float], list[int]]:
     """Bounds (6), voxel size (3) and shape (3) as python numbers; ValueError for a bad grid."""
-    bounds = [
-        float(v) for v in torch.as_tensor(vol_range, dtype=torch.float64).reshape(-1).tolist()
-    ]
-    size = [float(v) for v in torch.as_tensor(voxel_size, dtype=torch.float64).reshape(-1).tolist()]
+    bounds, size = _backend.plain_numbers(vol_range), _backend.plain_numbers(voxel_size)
     if len(bounds) != 6:
         raise ValueError(f"vol_range: expected 6 numbers (lower, upper corner), got {len(bounds)}")
     if len(size) not in (1, 3) or min(size) <= 0:

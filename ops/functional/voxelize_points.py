@@ -136,10 +136,7 @@ def _check_points(
     if points.dim() != 2 or points.shape[1] < 3:
         raise ValueError(f"points: expected shape [N, 3 or more], got {list(points.shape)}")
     _backend.check_float(points=points)
-    size, bounds = (
-        torch.as_tensor(value, dtype=torch.float64).reshape(-1).tolist()
-        for value in (voxel_size, point_cloud_range)
-    )
+    size, bounds = _backend.plain_numbers(voxel_size), _backend.plain_numbers(point_cloud_range)
     if len(size) != 3 or min(size) <= 0:
         raise ValueError(f"voxel_size: expected three positive numbers, got {size}")
     if len(bounds) != 6 or any(bounds[3 + d] <= bounds[d] for d in range(3)):

@@ -73,7 +73,7 @@ def test_operators_pass_opcheck():
     leaf = [t if t is None else t.clone().requires_grad_() for t in geometry[:5]]
     check = torch.library.opcheck
     # opcheck's own backward adds up outputs in place, which fails where the first is an integer
-    # tensor; gradients through aot_autograd are checked in test_rasterization.py instead
+    # tensor; test_compile.py checks the gradients through aot_autograd instead
     without_aot = ("test_schema", "test_autograd_registration", "test_faketensor")
     for op in (NATIVE.project_fwd, NATIVE.project_packed_fwd):
         check(op, (*geometry, *PROJECTION, 0))
