@@ -18,9 +18,9 @@ from mmcity_ops import (
 from tests.parity._golden import Golden, assert_close_l2, find_cases
 
 CASES = [
-    pytest.param(("reference", torch.float64), id="reference"),
-    pytest.param(("native", torch.float64), id="float64"),
-    pytest.param(("native", torch.float32), id="float32"),
+    pytest.param(("reference", torch.float64), id="reference-float64"),
+    pytest.param(("native", torch.float64), id="native-float64"),
+    pytest.param(("native", torch.float32), id="native-float32"),
 ]
 
 
