@@ -253,9 +253,31 @@ def write_unit(unit: Path, sources: list[Path]) -> Path:
     return unit
 
 
-def write_schema_unit(folder: Path) -> Path:
-    """One C++ file that includes every schema file: torch's headers are parsed once for all."""
-    return write_unit(folder / "schemas_unit.cpp", schema_sources())
+def unit_count(n_files: int) -> int:
+    """Units of a build: one per processor that may work on it, at least two."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    jobs = os.environ.get("MAX_JOBS", "")
+    return min(n_files, max(2, min(cpus or 1, int(jobs) if jobs.isdigit() else n_files)))
+
+
+def write_cpu_units(folder: Path) -> list[Path]:
+    """What is compiled for the CPU library.
+
+    Most of the time of a small file goes into torch's headers, so files are put together, about
+    equally long, into as many units as there are processors. Tile kernels stay alone: they need
+    no torch header, and each is compiled for its own instruction set.
+    """
+    alone = [path for path in cpu_sources() if path.name.startswith("rasterize_isa_")]
+    rest = [path for path in cpu_sources() if path not in alone]
+    groups: list[list[Path]] = [[] for _ in range(unit_count(len(rest)))]
+    lengths = [0] * len(groups)
+    for path in sorted(rest, key=lambda path: (-path.stat().st_size, path.name)):
+        shortest = lengths.index(min(lengths))
+        groups[shortest].append(path)
+        lengths[shortest] += path.stat().st_size
+    groups[-1] = [*schema_sources(), *groups[-1]]
+    units = [write_unit(folder / f"cpu_unit{k}.cpp", group) for k, group in enumerate(groups)]
+    return [*units, *alone]
 
 
 def build_cpu() -> Path:
@@ -268,13 +290,13 @@ def build_cpu() -> Path:
     if (folder / "complete").exists() and (folder / f"{name}.so").exists():
         return folder / f"{name}.so"
     try:
-        unit = write_schema_unit(folder)
+        units = write_cpu_units(folder)
     except OSError as error:
         raise BuildError(
             f"cannot write to the build folder {folder} ({error}); "
             "set TORCH_EXTENSIONS_DIR to a folder you may write to"
         ) from error
-    return compile_library(name, [unit, *cpu_sources()], what="the CPU operators")
+    return compile_library(name, units, what="the CPU operators")
 
 
 def load_library(kind: str, path: Path) -> None:

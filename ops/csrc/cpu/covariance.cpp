@@ -8,6 +8,7 @@
 #include "math/covar.h"
 
 namespace mmc {
+namespace covariance_cpu {  // several files may be compiled as one
 namespace {
 
 using OptTensor = std::optional<at::Tensor>;
@@ -113,11 +114,12 @@ void selective_adam_cpu(at::Tensor& param, const at::Tensor& grad, at::Tensor& m
 }
 
 }  // namespace
+}  // namespace covariance_cpu
 
 TORCH_LIBRARY_IMPL(mmcity, CPU, m) {
-  m.impl("covar_preci_fwd", &covar_preci_fwd_cpu);
-  m.impl("covar_preci_bwd", &covar_preci_bwd_cpu);
-  m.impl("selective_adam_", &selective_adam_cpu);
+  m.impl("covar_preci_fwd", &covariance_cpu::covar_preci_fwd_cpu);
+  m.impl("covar_preci_bwd", &covariance_cpu::covar_preci_bwd_cpu);
+  m.impl("selective_adam_", &covariance_cpu::selective_adam_cpu);
 }
 
 }  // namespace mmc

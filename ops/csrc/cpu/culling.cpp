@@ -7,6 +7,7 @@
 #include "math/cull.h"
 
 namespace mmc {
+namespace culling_cpu {  // several files may be compiled as one
 namespace {
 
 using OptTensor = std::optional<at::Tensor>;
@@ -87,10 +88,11 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> select_lod_cpu(
 }
 
 }  // namespace
+}  // namespace culling_cpu
 
 TORCH_LIBRARY_IMPL(mmcity, CPU, m) {
-  m.impl("frustum_cull", &frustum_cull_cpu);
-  m.impl("select_lod", &select_lod_cpu);
+  m.impl("frustum_cull", &culling_cpu::frustum_cull_cpu);
+  m.impl("select_lod", &culling_cpu::select_lod_cpu);
 }
 
 }  // namespace mmc

@@ -12,7 +12,9 @@
 
 namespace mmc {
 
-#if defined(__x86_64__)
+// MMC_BASELINE_ONLY leaves the wider variants out: a quick build for sanitizers.
+#if defined(__x86_64__) && !defined(MMC_BASELINE_ONLY)
+#define MMC_WIDE_ISA
 #define MMC_TARGET_AVX2 __attribute__((target("avx2,fma,bmi,bmi2,f16c")))
 #define MMC_TARGET_AVX512 \
   __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,bmi,bmi2,f16c," \
@@ -27,7 +29,7 @@ enum class Isa { baseline, avx2, avx512 };
 // Best instruction set of this machine; MMCITY_OPS_ISA=baseline|avx2 lowers it (for tests).
 inline Isa isa() {
   static const Isa found = [] {
-#if defined(__x86_64__)
+#if defined(MMC_WIDE_ISA)
     const char* wish = std::getenv("MMCITY_OPS_ISA");
     const bool base = wish && !std::strcmp(wish, "baseline");
     const bool two = base || (wish && !std::strcmp(wish, "avx2"));
@@ -66,11 +68,14 @@ MMC_ALONE void run_baseline(Args... args) {
 // Arguments are passed by value: pointers, numbers and small structs of those.
 template <typename Kernel, typename... Args>
 void dispatch(Args... args) {
+#if defined(MMC_WIDE_ISA)
   switch (isa()) {
-    case Isa::avx512: run_avx512<Kernel, Args...>(args...); break;
-    case Isa::avx2: run_avx2<Kernel, Args...>(args...); break;
-    default: run_baseline<Kernel, Args...>(args...);
+    case Isa::avx512: run_avx512<Kernel, Args...>(args...); return;
+    case Isa::avx2: run_avx2<Kernel, Args...>(args...); return;
+    default: break;
   }
+#endif
+  run_baseline<Kernel, Args...>(args...);
 }
 
 }  // namespace mmc

@@ -11,6 +11,7 @@
 #include "cpu/parallel.h"
 
 namespace mmc {
+namespace knn_cpu {  // several files may be compiled as one
 namespace {
 
 constexpr int kLeaf = 16;
@@ -212,6 +213,7 @@ at::Tensor knn_mean_dist2(const at::Tensor& points, int64_t k) {
 }
 
 }  // namespace
+}  // namespace knn_cpu
 }  // namespace mmc
 
-TORCH_LIBRARY_IMPL(mmcity, CPU, m) { m.impl("knn_mean_dist2", &mmc::knn_mean_dist2); }
+TORCH_LIBRARY_IMPL(mmcity, CPU, m) { m.impl("knn_mean_dist2", &mmc::knn_cpu::knn_mean_dist2); }

@@ -11,6 +11,7 @@
 #include "cpu/parallel.h"
 
 namespace mmc {
+namespace marching_cubes_cpu {  // several files may be compiled as one
 namespace {
 
 constexpr int64_t kSlab = 16;  // cells in x that one unit of work covers
@@ -234,6 +235,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> marching_cubes(
 }
 
 }  // namespace
+}  // namespace marching_cubes_cpu
 }  // namespace mmc
 
-TORCH_LIBRARY_IMPL(mmcity, CPU, m) { m.impl("marching_cubes", &mmc::marching_cubes); }
+TORCH_LIBRARY_IMPL(mmcity, CPU, m) {
+  m.impl("marching_cubes", &mmc::marching_cubes_cpu::marching_cubes);
+}

@@ -1,6 +1,6 @@
 // Tile kernels for AVX512, chosen at run time (rasterize.cpp). Headers of the library and of the
 // language are included before the target region: their inline code stays portable.
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(MMC_BASELINE_ONLY)
 #define MMC_ISA_NS isa_avx512
 #define MMC_ISA_AVX512
 #include <immintrin.h>

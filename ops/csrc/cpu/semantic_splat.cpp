@@ -14,6 +14,7 @@
 #include "math/voxel.h"
 
 namespace mmc {
+namespace semantic_splat_cpu {  // several files may be compiled as one
 namespace {
 
 // Points inside the grid, ordered by (brick, cell, index).
@@ -438,9 +439,10 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> splat_bwd(
 }
 
 }  // namespace
+}  // namespace semantic_splat_cpu
 }  // namespace mmc
 
 TORCH_LIBRARY_IMPL(mmcity, CPU, m) {
-  m.impl("semantic_splat_fwd", &mmc::splat_fwd);
-  m.impl("semantic_splat_bwd", &mmc::splat_bwd);
+  m.impl("semantic_splat_fwd", &mmc::semantic_splat_cpu::splat_fwd);
+  m.impl("semantic_splat_bwd", &mmc::semantic_splat_cpu::splat_bwd);
 }

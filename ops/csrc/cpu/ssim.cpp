@@ -9,6 +9,7 @@
 #include "math/ssim.h"
 
 namespace mmc {
+namespace ssim_cpu {  // several files may be compiled as one
 namespace {
 
 constexpr int64_t kTileRows = 64, kTileCols = 512, kHalo = kSsimRadius, kTaps = 11;
@@ -282,9 +283,10 @@ std::tuple<at::Tensor, at::Tensor> ssim_bwd(const at::Tensor& v_map, const at::T
 }
 
 }  // namespace
+}  // namespace ssim_cpu
 }  // namespace mmc
 
 TORCH_LIBRARY_IMPL(mmcity, CPU, m) {
-  m.impl("fused_ssim_fwd", &mmc::ssim_fwd);
-  m.impl("fused_ssim_bwd", &mmc::ssim_bwd);
+  m.impl("fused_ssim_fwd", &mmc::ssim_cpu::ssim_fwd);
+  m.impl("fused_ssim_bwd", &mmc::ssim_cpu::ssim_bwd);
 }

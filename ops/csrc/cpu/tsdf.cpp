@@ -12,6 +12,7 @@
 #include "math/tsdf.h"
 
 namespace mmc {
+namespace tsdf_cpu {  // several files may be compiled as one
 namespace {
 
 struct Pose {
@@ -243,9 +244,10 @@ at::Tensor touched_blocks(const at::Tensor& depth, const std::optional<at::Tenso
 }
 
 }  // namespace
+}  // namespace tsdf_cpu
 }  // namespace mmc
 
 TORCH_LIBRARY_IMPL(mmcity, CPU, m) {
-  m.impl("tsdf_integrate_", &mmc::integrate);
-  m.impl("tsdf_touched_blocks", &mmc::touched_blocks);
+  m.impl("tsdf_integrate_", &mmc::tsdf_cpu::integrate);
+  m.impl("tsdf_touched_blocks", &mmc::tsdf_cpu::touched_blocks);
 }

@@ -11,6 +11,7 @@
 #include "math/points.h"
 
 namespace mmc {
+namespace voxelize_points_cpu {  // several files may be compiled as one
 namespace {
 
 template <typename T>
@@ -228,11 +229,12 @@ std::tuple<at::Tensor, at::Tensor> scatter_reduce(const at::Tensor& feats, const
 }
 
 }  // namespace
+}  // namespace voxelize_points_cpu
 }  // namespace mmc
 
 TORCH_LIBRARY_IMPL(mmcity, CPU, m) {
-  m.impl("voxelize_dynamic", &mmc::voxelize_dynamic);
-  m.impl("voxelize_hard", &mmc::voxelize_hard);
-  m.impl("group_voxels", &mmc::group_voxels);
-  m.impl("scatter_reduce_voxels", &mmc::scatter_reduce);
+  m.impl("voxelize_dynamic", &mmc::voxelize_points_cpu::voxelize_dynamic);
+  m.impl("voxelize_hard", &mmc::voxelize_points_cpu::voxelize_hard);
+  m.impl("group_voxels", &mmc::voxelize_points_cpu::group_voxels);
+  m.impl("scatter_reduce_voxels", &mmc::voxelize_points_cpu::scatter_reduce);
 }
