@@ -187,6 +187,17 @@ class Renderer:
             normal.astype(np.float32), shading.astype(np.float32),
         )  # fmt: skip
 
+    def distance(self, origin: np.ndarray, directions: np.ndarray) -> np.ndarray:
+        """Distance of the closest hit of unit rays (N, 3) from one point, inf for none; float32.
+
+        Cheaper than :meth:`trace`, and exact to the rays' float32.
+        """
+        origins = np.broadcast_to(np.asarray(origin, dtype=np.float32), directions.shape)
+        result = self._static.hit(origins, directions)[1]
+        if self._moving is not None:
+            result = np.minimum(result, self._moving.hit(origins, directions)[1])
+        return result
+
     def class_of(self, hits: Hits) -> np.ndarray:
         """World class of each hit, (N,) uint8, 0 (sky) where nothing was hit."""
         return np.where(hits.found, self._joint.cls[hits.surface], 0).astype(np.uint8)

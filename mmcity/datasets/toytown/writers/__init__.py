@@ -2,6 +2,7 @@
 
 from mmcity.datasets.toytown.writers.citygsx import write_citygsx
 from mmcity.datasets.toytown.writers.colmap_loc import write_colmap_loc
+from mmcity.datasets.toytown.writers.nuscenes import write_nuscenes
 from mmcity.datasets.toytown.writers.occupancy import write_carlasc, write_occ3d_waymo
 from mmcity.datasets.toytown.writers.video import write_video
 
@@ -10,6 +11,7 @@ WRITERS = {
     "carlasc": write_carlasc,
     "citygsx": write_citygsx,
     "colmap_loc": write_colmap_loc,
+    "nuscenes": write_nuscenes,
     "occ3d_waymo": write_occ3d_waymo,
     "video": write_video,
 }
@@ -19,6 +21,7 @@ __all__ = [
     "write_carlasc",
     "write_citygsx",
     "write_colmap_loc",
+    "write_nuscenes",
     "write_occ3d_waymo",
     "write_video",
 ]
