@@ -6,6 +6,7 @@ from .head import GaussTRHead
 from .labelling import OCC3D_VOCABULARY, Vocabulary
 from .mlp import MLP
 from .neck import ViTDetFPN
+from .vocabulary_files import load_prototypes, load_vocabulary, save_prototypes
 from .voxelizer import GaussianVoxelizer
 
 __all__ = [
@@ -17,4 +18,7 @@ __all__ = [
     "GaussianVoxelizer",
     "ViTDetFPN",
     "Vocabulary",
+    "load_prototypes",
+    "load_vocabulary",
+    "save_prototypes",
 ]

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from mmcity.registry import MODELS
 from mmcity.structures.occupancy_data_sample import OccupancyDataSample
+from mmcity.utils.timing import stage
 
 from .gaussian_set import GaussianSet
-from .pca import FeatureBasis
+from .pca import FeatureBasis, span_basis
 
 __all__ = ["GaussTR"]
 
@@ -37,8 +38,9 @@ class GaussTR(BaseModel):
             published), ``seeded`` (the same random points always), ``sobol`` or ``grid``.
             Defaults to ``random``.
         test_reference_init: The same in evaluation. Defaults to ``seeded``.
-        pca: How the rendered reduction of features is found, see :class:`FeatureBasis`.
-            Defaults to ``ema``.
+        pca: How the rendered reduction of features is found, see :class:`FeatureBasis`;
+            ``prototypes`` is the fixed basis of what the text prototypes span, so that no
+            rare class is lost in the reduction. Defaults to ``ema``.
         data_preprocessor, init_cfg: As in mmengine.
     """
 
@@ -76,15 +78,20 @@ class GaussTR(BaseModel):
         )
         head = self.gauss_heads[0]
         channels = head.feature_head.layers[-1].out_features
-        self.feature_basis = FeatureBasis(channels, head.reduce_dims, pca)
-        self._register_load_state_dict_pre_hook(self._drop_voxelizer_buffers)
+        mode = "fixed" if pca == "prototypes" else pca
+        self.feature_basis = FeatureBasis(channels, head.reduce_dims, mode)
+        if pca == "prototypes":
+            self.feature_basis.set_basis(span_basis(head.text_proto_embeds, head.reduce_dims))
+        self._register_load_state_dict_pre_hook(self._fit_state_dict)
 
-    @staticmethod
-    def _drop_voxelizer_buffers(state_dict: dict, prefix: str, *_) -> None:
-        """Published files carry the voxel centres, which follow from the config."""
+    def _fit_state_dict(self, state_dict: dict, prefix: str, *_) -> None:
+        """Leave out what follows from the config: voxel centres, prototypes that it names."""
         for key in list(state_dict):
             if ".voxelizer." in key and key.startswith(prefix):
                 del state_dict[key]
+        for i, head in enumerate(self.gauss_heads):
+            if head.has_own_prototypes:
+                state_dict[f"{prefix}gauss_heads.{i}.text_proto_embeds"] = head.text_proto_embeds
 
     def train(self, mode: bool = True) -> "GaussTR":
         super().train(mode)
@@ -118,7 +125,7 @@ class GaussTR(BaseModel):
             feats = inputs["feats"]
         else:
             images = inputs["imgs"]
-            with torch.no_grad():
+            with torch.no_grad(), stage("backbone"):
                 feats = self.backbone(images.flatten(0, 1)).unflatten(0, images.shape[:2])
         if self.projection is not None:
             feats = self.projection(feats.movedim(2, -1)).movedim(-1, 2)
@@ -137,20 +144,22 @@ class GaussTR(BaseModel):
             ``(layers, B, N, Q, E)`` and ``(layers, B, N, Q, 2)``.
         """
         batch, views = feats.shape[:2]
-        levels = self.neck(feats.flatten(0, 1))
+        with stage("neck"):
+            levels = self.neck(feats.flatten(0, 1))
         shapes = torch.tensor([level.shape[-2:] for level in levels], device=feats.device)
         value = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)
         if reference_points is None:
             reference_points = self.reference_points(batch * views, feats.device)
         query = self.query_embeds.weight.expand(batch * views, -1, -1)
-        outputs, references = self.decoder(
-            query,
-            value,
-            reference_points,
-            shapes,
-            [head.regress_head for head in self.gauss_heads],
-            num_views=views,
-        )
+        with stage("decoder"):
+            outputs, references = self.decoder(
+                query,
+                value,
+                reference_points,
+                shapes,
+                [head.regress_head for head in self.gauss_heads],
+                num_views=views,
+            )
         return outputs.unflatten(1, (batch, views)), references.unflatten(1, (batch, views))
 
     def forward(
@@ -177,9 +186,10 @@ class GaussTR(BaseModel):
         queries, references = self.decode(feats)
         if mode == "loss":
             return self._loss(queries, references, feats, inputs, cameras, data_samples)
-        gaussians = self.gauss_heads[-1].predict_gaussians(
-            queries[-1], references[-1], depth, cameras
-        )
+        with stage("head"):
+            gaussians = self.gauss_heads[-1].predict_gaussians(
+                queries[-1], references[-1], depth, cameras
+            )
         if mode == "tensor":
             return gaussians
         if mode != "predict":
@@ -218,6 +228,7 @@ class GaussTR(BaseModel):
         data_samples: Sequence[OccupancyDataSample] | None,
     ) -> dict[str, Tensor]:
         ori_shape = self._ori_shape(data_samples)
+        volume_labels = self.gauss_heads[0].label_volume(inputs["depth"], cameras)
         basis = None
         losses = {}
         for i, head in enumerate(self.gauss_heads):
@@ -236,6 +247,7 @@ class GaussTR(BaseModel):
                 basis,
                 ori_shape,
                 inputs.get("sem_seg"),
+                volume_labels,
             )
             losses.update({f"{name}/{i}": value for name, value in terms.items()})
         return losses

@@ -1,6 +1,8 @@
 """Head of GaussTR: queries to Gaussians, their rendering losses and their labels."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -13,11 +15,14 @@ from mmcity.models.losses.depth import (
 )
 from mmcity.registry import MODELS
 from mmcity.structures.geometry import rotmat_to_quat
+from mmcity.utils.timing import stage
 from mmcity_ops import rasterization
 
+from .depth_occupancy import occupancy_from_depth, volume_loss
 from .gaussian_set import GaussianSet
 from .geometry import augmented_intrinsics, covariances, inverse_sigmoid, pixels_to_ego
 from .labelling import OCC3D_VOCABULARY, Vocabulary, label_voxels, prompt_probabilities
+from .vocabulary_files import load_prototypes, load_vocabulary
 
 __all__ = ["GaussTRHead"]
 
@@ -35,10 +40,17 @@ class GaussTRHead(nn.Module):
         image_shape: Height and width of the network's images.
         patch_size: Pixels per cell of the feature targets.
         voxelizer: Config of the voxelizer.
-        text_protos: ``(C, P)`` zeros are made when None; load them from a checkpoint or with
-            :meth:`set_prototypes`. Defaults to None.
-        prompts: Number of prompts P of the prototype buffer. Defaults to 21.
+        text_protos: ``(C, P)``, or the path of a file that :func:`load_prototypes` reads; its
+            prompts, where it names them, are the vocabulary. Prototypes given here are kept
+            when a checkpoint is loaded. None makes zeros that a checkpoint or
+            :meth:`set_prototypes` fills. Defaults to None.
+        prompts: Number of prompts P of the prototype buffer where it is made of zeros.
+            Defaults to 21.
+        vocabulary: Path of a YAML file (see :func:`load_vocabulary`), or fields of
+            :class:`Vocabulary` to change. Defaults to None.
         segment_head: Config of the auxiliary segmenter on rendered features. Defaults to None.
+        unit_pixels: A scale of 1 is what so many pixels of the original image span at the
+            Gaussian's depth. Defaults to 7.5.
         depth_limit: Depth map values are cut at this many metres. Defaults to 51.2.
         prompt_denoising: See :class:`Vocabulary`. Defaults to True.
         near_plane, far_plane: Rendering range in metres. Defaults to 0.1 and 100.
@@ -46,6 +58,10 @@ class GaussTRHead(nn.Module):
         sky: ``depth`` asks far pixels for an empty ray through the depth loss (as published);
             ``opacity`` by a loss on the accumulated opacity. Defaults to ``depth``.
         loss_weights: Factors of ``depth``, ``cosine``, ``ce``, ``sky``.
+        volume_loss: Adds ``loss_volume``: one minus the soft IoU of the voxelised Gaussians with
+            what the depth maps say about the volume (:func:`occupancy_from_depth`). A dict of
+            ``weight``, ``gain`` (a voxel is half occupied at a density of log(2) / gain) and
+            ``stride`` (pixels between rays of free space). Defaults to None (as published).
         projection: Config of a frozen projection of targets and features. Defaults to None.
         occupancy: ``density`` (unbounded sum, as published) or ``probability``
             (``1 - exp(-density)``, the limit of ``1 - prod(1 - w)``). Defaults to ``density``.
@@ -61,9 +77,11 @@ class GaussTRHead(nn.Module):
         image_shape: Sequence[int],
         patch_size: int,
         voxelizer: dict,
-        text_protos: Tensor | None = None,
+        text_protos: Tensor | str | None = None,
         prompts: int = 21,
+        vocabulary: str | dict | None = None,
         segment_head: dict | None = None,
+        unit_pixels: float = 7.5,
         depth_limit: float = 51.2,
         prompt_denoising: bool = True,
         near_plane: float = 0.1,
@@ -71,6 +89,7 @@ class GaussTRHead(nn.Module):
         depth_mode: str = "accumulated",
         sky: str = "depth",
         loss_weights: dict | None = None,
+        volume_loss: dict | None = None,
         projection: dict | None = None,
         occupancy: str = "density",
     ) -> None:
@@ -94,18 +113,31 @@ class GaussTRHead(nn.Module):
         self.reduce_dims = reduce_dims
         self.image_shape = tuple(image_shape)
         self.patch_size = patch_size
+        self.unit_pixels = unit_pixels
         self.depth_limit = depth_limit
         self.near_plane, self.far_plane = near_plane, far_plane
         self.depth_mode = depth_mode
         self.sky = sky
         self.occupancy = occupancy
+        self.volume_loss = None
+        if volume_loss is not None:
+            self.volume_loss = {"weight": 1.0, "gain": 4.6, "stride": 4, **volume_loss}
         self.loss_weights = {"depth": 1.0, "cosine": 5.0, "ce": 1.0, "sky": 1.0}
         self.loss_weights.update(loss_weights or {})
-        self.vocabulary = Vocabulary(**{**vars(OCC3D_VOCABULARY), "denoise": prompt_denoising})
         channels = self.feature_head.layers[-1].out_features
+        self.has_own_prototypes = text_protos is not None
+        words = None
         if text_protos is None:
             text_protos = torch.zeros(channels, prompts)
+        elif isinstance(text_protos, (str, Path)):
+            text_protos, words = load_prototypes(text_protos)
+        words = words or OCC3D_VOCABULARY
+        if isinstance(vocabulary, (str, Path)):
+            words = load_vocabulary(vocabulary)
+        elif vocabulary:
+            words = replace(words, **vocabulary)
         self.register_buffer("text_proto_embeds", text_protos.float())
+        self.vocabulary = replace(words, denoise=words.denoise and prompt_denoising)
 
     def set_prototypes(self, prototypes: Tensor, vocabulary: Vocabulary) -> None:
         """Change the vocabulary; nothing needs to be trained again.
@@ -146,8 +178,7 @@ class GaussTRHead(nn.Module):
             pixels, cameras["cam2img"], cameras["cam2ego"], cameras["img_aug_mat"]
         )
         focal = cameras["cam2img"][..., 0, 0][..., None, None]
-        # 7.5 pixels of the original image at the sampled depth
-        unit = (sampled * 7.5 / focal).clamp(min=1e-6)
+        unit = (sampled * self.unit_pixels / focal).clamp(min=1e-6)
         scales = self.scale_head(queries) * unit
         rotmats = cameras["cam2ego"][..., None, :3, :3].expand(*scales.shape, 3)
         return GaussianSet(
@@ -252,6 +283,7 @@ class GaussTRHead(nn.Module):
         basis: Tensor,
         ori_shape: Sequence[int],
         sem_seg: Tensor | None = None,
+        volume_labels: Sequence[Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """Render the Gaussians of one layer and compare.
 
@@ -263,6 +295,7 @@ class GaussTRHead(nn.Module):
             basis: ``(C, R)`` reduction of the channels.
             ori_shape: Height and width of the original images.
             sem_seg: ``(B, N, H, W)``. Defaults to None.
+            volume_labels: What :meth:`label_volume` gave, with ``volume_loss``.
         """
         targets, features = feats.flatten(0, 1), gaussians.features
         if self.projection is not None:
@@ -273,7 +306,35 @@ class GaussTRHead(nn.Module):
         shape = self.rendered_shape(cameras, ori_shape)
         rendered, rendered_depth, alpha = self.render(gaussians, features @ basis, cameras, shape)
         seg = None if sem_seg is None else sem_seg.flatten(0, 1)
-        return self.losses(rendered, rendered_depth, alpha, depth.flatten(0, 1), reduced, seg)
+        terms = self.losses(rendered, rendered_depth, alpha, depth.flatten(0, 1), reduced, seg)
+        if self.volume_loss is not None:
+            covars = covariances(gaussians.scales, gaussians.rotmats)
+            density, _ = self.voxelizer(gaussians.means, gaussians.opacities, covars)
+            gain = self.volume_loss["gain"]
+            values = [volume_loss(d[..., 0], t, gain) for d, t in zip(density, volume_labels)]
+            terms["loss_volume"] = self.volume_loss["weight"] * torch.stack(values).mean()
+        return terms
+
+    def label_volume(self, depth: Tensor, cameras: dict[str, Tensor]) -> list[Tensor] | None:
+        """Targets of the volume loss, one grid per sample; None without that loss.
+
+        Args:
+            depth: ``(B, N, H, W)``.
+            cameras: As in :meth:`predict_gaussians`.
+        """
+        if self.volume_loss is None:
+            return None
+        return [
+            occupancy_from_depth(
+                depth[b],
+                {key: value[b] for key, value in cameras.items()},
+                self.voxelizer.vol_range,
+                self.voxelizer.voxel_size,
+                self.depth_limit,
+                self.volume_loss["stride"],
+            )
+            for b in range(len(depth))
+        ]
 
     @torch.no_grad()
     def predict(self, gaussians: GaussianSet) -> dict[str, Tensor]:
@@ -287,10 +348,12 @@ class GaussTRHead(nn.Module):
             gaussians.features, self.text_proto_embeds, self.vocabulary.temperature
         )
         covars = covariances(gaussians.scales, gaussians.rotmats)
-        density, prompts = self.voxelizer(
-            gaussians.means, gaussians.opacities, covars, probabilities
-        )
+        with stage("voxelizer"):
+            density, prompts = self.voxelizer(
+                gaussians.means, gaussians.opacities, covars, probabilities
+            )
         if self.occupancy == "probability":
             density = -torch.expm1(-density)
-        labels = label_voxels(density, prompts, self.vocabulary)
+        with stage("labelling"):
+            labels = label_voxels(density, prompts, self.vocabulary)
         return {"labels": labels, "density": density, "prompts": prompts}

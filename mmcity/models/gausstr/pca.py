@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-__all__ = ["FeatureBasis", "fit_pca"]
+__all__ = ["FeatureBasis", "fit_pca", "span_basis"]
 
 _MODES = ("per_step", "ema", "fixed")
 
@@ -20,6 +20,22 @@ def fit_pca(features: Tensor, rank: int) -> Tensor:
     """
     _, _, basis = torch.pca_lowrank(features.double(), q=rank, center=True, niter=4)
     return basis
+
+
+def span_basis(prototypes: Tensor, rank: int) -> Tensor:
+    """Orthonormal basis ``(C, R)`` of the leading directions of prototypes ``(C, P)``.
+
+    Raises:
+        ValueError: If the prototypes span fewer directions than asked for.
+    """
+    left, strength, _ = torch.linalg.svd(prototypes.double(), full_matrices=False)
+    spanned = int((strength > 1e-6 * strength.max().clamp(min=1e-12)).sum())
+    if spanned < rank:
+        raise ValueError(
+            f"the prototypes {tuple(prototypes.shape)} span {spanned} directions, but "
+            f"reduce_dims is {rank}; lower it, or choose another pca mode"
+        )
+    return left[:, :rank]
 
 
 class FeatureBasis(nn.Module):

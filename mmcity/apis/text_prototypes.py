@@ -1,0 +1,123 @@
+"""Text embeddings of a vocabulary's prompts, with which Gaussians are named."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["clip_encoder", "embed_prompts", "stored_encoder", "talk2dino_encoder"]
+
+#: Maps texts to embeddings ``(P, C)``.
+TextEncoder = Callable[[Sequence[str]], Tensor]
+
+
+def clip_encoder(weights: str | Path, device: str = "cpu") -> TextEncoder:
+    """CLIP's text encoder; needs the package ``clip``.
+
+    Args:
+        weights: The published file (such as ``ViT-B-16.pt``), by path.
+        device: Where it runs. Defaults to ``cpu``.
+
+    Raises:
+        ImportError: If the package is missing.
+        FileNotFoundError: If the weights are.
+    """
+    try:
+        import clip
+    except ImportError as error:
+        raise ImportError("encoder 'clip' needs the package 'clip' of OpenAI") from error
+    if not Path(weights).is_file():
+        raise FileNotFoundError(f"weights {weights} do not exist")
+    model, _ = clip.load(str(weights), device=device)
+
+    def encode(texts: Sequence[str]) -> Tensor:
+        with torch.no_grad():
+            return model.encode_text(clip.tokenize(list(texts)).to(device)).float().cpu()
+
+    return encode
+
+
+def talk2dino_encoder(
+    weights: str | Path, clip_weights: str | Path, device: str = "cpu"
+) -> TextEncoder:
+    """CLIP's text embedding (512) carried into DINOv2's space (768) by Talk2DINO.
+
+    Talk2DINO (arXiv 2411.19331) maps with two linear layers and a tanh between them.
+
+    Args:
+        weights: Its state dict: ``linear_layer`` and ``linear_layer2``, weight and bias.
+        clip_weights: CLIP's file.
+        device: Defaults to ``cpu``.
+
+    Raises:
+        ValueError: If the file lacks a layer.
+    """
+    state = torch.load(weights, map_location="cpu", weights_only=True)
+    layers = []
+    for name in ("linear_layer", "linear_layer2"):
+        if f"{name}.weight" not in state:
+            raise ValueError(f"{weights}: '{name}.weight' is missing, got {sorted(state)}")
+        layers.append((state[f"{name}.weight"].float(), state[f"{name}.bias"].float()))
+    encode_text = clip_encoder(clip_weights, device)
+
+    def encode(texts: Sequence[str]) -> Tensor:
+        hidden = F.linear(encode_text(texts), *layers[0]).tanh()
+        return F.linear(hidden, *layers[1])
+
+    return encode
+
+
+def stored_encoder(path: str | Path) -> TextEncoder:
+    """Embeddings that were made elsewhere.
+
+    Args:
+        path: ``.npz`` with one array ``(C,)`` per text, or ``.npy`` ``(P, C)`` in the order of
+            the prompts.
+    """
+    stored = np.load(path, allow_pickle=False)
+
+    def encode(texts: Sequence[str]) -> Tensor:
+        if isinstance(stored, np.ndarray):
+            if len(stored) != len(texts):
+                raise ValueError(f"{path}: {len(stored)} embeddings for {len(texts)} prompts")
+            return torch.from_numpy(stored).float()
+        missing = [text for text in texts if text not in stored]
+        if missing:
+            raise ValueError(f"{path}: no embedding of {missing}")
+        return torch.from_numpy(np.stack([stored[text] for text in texts])).float()
+
+    return encode
+
+
+def embed_prompts(
+    encoder: TextEncoder,
+    prompts: Sequence[str],
+    templates: Sequence[str] = ("{}",),
+    normalize: str = "none",
+) -> Tensor:
+    """Prototypes of prompts.
+
+    Args:
+        encoder: Embeds texts.
+        prompts: P words or phrases.
+        templates: Sentences with ``{}`` for the prompt; their embeddings are averaged.
+            Defaults to the bare prompt.
+        normalize: ``none``, or ``l2`` for unit length. Defaults to ``none``.
+
+    Returns:
+        float32 ``(C, P)``.
+    """
+    if normalize not in ("none", "l2"):
+        raise ValueError(f"normalize must be 'none' or 'l2', got {normalize!r}")
+    for template in templates:
+        if "{}" not in template:
+            raise ValueError(f"template {template!r} has no {{}} for the prompt")
+    embedded = []
+    for template in templates:
+        rows = encoder([template.replace("{}", prompt) for prompt in prompts])
+        embedded.append(F.normalize(rows, dim=-1) if normalize == "l2" else rows)
+    mean = torch.stack(embedded).mean(0)
+    return (F.normalize(mean, dim=-1) if normalize == "l2" else mean).T.contiguous()

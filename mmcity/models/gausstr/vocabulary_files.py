@@ -1,0 +1,103 @@
+"""Files of text prototypes and of vocabularies.
+
+A vocabulary is a YAML file that a user edits::
+
+    classes:                # label of Occ3D, and the prompts that mean it
+      - {label: 4, prompts: [car, van]}
+      - {label: 17, prompts: [sky]}
+    temperature: 1.0        # everything below is optional
+    density_threshold: 0.04
+    class_thresholds: {7: 0.02}
+"""
+
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor
+
+from mmcity.utils.fileio import atomic_path
+
+from .labelling import Vocabulary
+
+__all__ = ["load_prototypes", "load_vocabulary", "save_prototypes"]
+
+_LISTS = ("prompts", "groups", "labels")
+
+
+def load_vocabulary(path: str | Path) -> Vocabulary:
+    """Read a vocabulary.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no vocabulary; the message says what is wrong.
+    """
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML ({error})") from error
+    if not isinstance(content, dict) or not isinstance(content.get("classes"), list):
+        raise ValueError(f"{path}: expected a list 'classes' of {{label, prompts}}")
+    options = {key: value for key, value in content.items() if key != "classes"}
+    known = {field.name for field in fields(Vocabulary)} - set(_LISTS)
+    if set(options) - known:
+        raise ValueError(f"{path}: unknown keys {sorted(set(options) - known)}, known: {known}")
+    prompts, groups, labels = [], [], []
+    for row in content["classes"]:
+        if not isinstance(row, dict) or set(row) != {"label", "prompts"} or not row["prompts"]:
+            raise ValueError(f"{path}: a class must be {{label: N, prompts: [...]}}, got {row}")
+        prompts += [str(prompt) for prompt in row["prompts"]]
+        groups.append(len(row["prompts"]))
+        labels.append(int(row["label"]))
+    return Vocabulary(prompts=prompts, groups=groups, labels=labels, **options)
+
+
+def load_prototypes(path: str | Path) -> tuple[Tensor, Vocabulary | None]:
+    """Read text prototypes.
+
+    Args:
+        path: ``.pth`` or ``.pt`` with a bare tensor ``(C, P)`` or a dict of ``embeds``,
+            ``prompts``, ``groups`` and ``labels``; ``.npz`` with such arrays; ``.npy``.
+
+    Returns:
+        float32 ``(C, P)``, and the vocabulary where the file names one.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it holds something else.
+    """
+    path = Path(path)
+    if path.suffix in (".npy", ".npz"):
+        content = np.load(path, allow_pickle=False)
+        if path.suffix == ".npz":
+            with content:
+                content = {key: content[key] for key in content.files}
+    else:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    vocabulary = None
+    if isinstance(content, dict):
+        missing = {"embeds", *_LISTS} - set(content)
+        if missing:
+            raise ValueError(f"{path}: {sorted(missing)} are missing, got {sorted(content)}")
+        vocabulary = Vocabulary(
+            prompts=[str(p) for p in content["prompts"]],
+            groups=[int(n) for n in content["groups"]],
+            labels=[int(n) for n in content["labels"]],
+        )
+        content = content["embeds"]
+    embeds = torch.as_tensor(content).float()
+    if embeds.dim() != 2:
+        raise ValueError(f"{path}: expected prototypes (channels, prompts), got {embeds.shape}")
+    if vocabulary is not None and embeds.shape[1] != len(vocabulary.prompts):
+        raise ValueError(f"{path}: {embeds.shape[1]} prototypes, {len(vocabulary.prompts)} prompts")
+    return embeds, vocabulary
+
+
+def save_prototypes(path: str | Path, embeds: Tensor, vocabulary: Vocabulary) -> None:
+    """Write prototypes ``(C, P)`` and their words for :func:`load_prototypes` (``.pth``)."""
+    content = {key: list(getattr(vocabulary, key)) for key in _LISTS}
+    with atomic_path(path) as temporary:
+        torch.save({"embeds": embeds.float().cpu(), **content}, temporary)
