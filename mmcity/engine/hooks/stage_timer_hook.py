@@ -1,11 +1,16 @@
-"""Where the time of a training step goes."""
+"""Where the time of a training step or of a test frame goes, and the memory."""
 
 import json
+import resource
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
+from rich.console import Console
+from rich.table import Table
 
 from mmcity.registry import HOOKS
 from mmcity.utils.fileio import atomic_path
@@ -20,7 +25,9 @@ class PerStageTimerHook(Hook):
 
     Adds the stages ``data`` (waiting for a batch) and ``step`` (forward, backward and
     update). Logs a line every ``interval`` iterations and writes ``stage_times.json`` to
-    the work directory at the end.
+    the work directory at the end. A test gives a table of the stages per batch instead
+    (``frame`` is all from the batch to the prediction, ``metric`` what follows), with their
+    shares and the largest memory of the process, and ``test_stage_times.json``.
 
     Args:
         interval: Iterations between log lines; 0 logs only at the end. Defaults to 0.
@@ -73,9 +80,68 @@ class PerStageTimerHook(Hook):
             with atomic_path(Path(runner.work_dir) / "stage_times.json") as path:
                 path.write_text(json.dumps(self.timer.summary(), indent=2))
 
+    def before_test(self, runner) -> None:
+        """Start to listen."""
+        self.timer.seconds.clear()
+        self.timer.calls.clear()
+        self._active.enter_context(self.timer.activate())
+        self._iterations = 0
+        self._mark = self.timer.now()
+
+    def before_test_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+        """A batch has arrived."""
+        now = self.timer.now()
+        self.timer.add("data", now - self._mark)
+        self._mark = now
+
+    def after_test_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        """A batch is predicted and counted."""
+        now = self.timer.now()
+        self.timer.add("frame", now - self._mark)
+        self._mark = now
+        self._iterations += 1
+        total = runner.test_dataloader
+        if self._iterations == self.warmup and hasattr(total, "__len__"):
+            # A test as short as the warm-up is timed as a whole.
+            if len(total) > self.warmup:
+                self.timer.seconds.clear()
+                self.timer.calls.clear()
+
+    def after_test(self, runner) -> None:
+        """Log and write the table."""
+        self._active.close()
+        summary = self.timer.summary()
+        if "frame" not in summary:
+            return
+        memory = _peak_memory()
+        frame = summary["frame"]["seconds"]
+        table = Table("stage", "ms per batch", "share", title="test, without the data's part")
+        for name, row in sorted(summary.items(), key=lambda item: -item[1]["seconds"]):
+            ms = 1000 * row["seconds"] / summary["frame"]["calls"]
+            share = "" if name == "data" else f"{100 * row['seconds'] / frame:.1f} %"
+            table.add_row(name, f"{ms:.1f}", share)
+        for name, size in memory.items():
+            table.add_row(name, f"{size / 2**20:.0f} MiB", "")
+        console = Console(width=70)
+        with console.capture() as capture:
+            console.print(table)
+        runner.logger.info("\n" + capture.get())
+        if is_main_process():
+            with atomic_path(Path(runner.work_dir) / "test_stage_times.json") as path:
+                path.write_text(json.dumps({"stages": summary, "memory_bytes": memory}, indent=2))
+
     def _line(self) -> str:
         counted = max(self.timer.calls.get("step", 0), 1)
         parts = sorted(self.timer.seconds.items(), key=lambda item: -item[1])
         return "ms per iteration: " + ", ".join(
             f"{name} {1000 * seconds / counted:.1f}" for name, seconds in parts
         )
+
+
+def _peak_memory() -> dict[str, int]:
+    """Largest memory of the process so far in bytes, and of the CUDA device if there is one."""
+    unit = 1 if sys.platform == "darwin" else 1024  # Linux counts in KiB
+    memory = {"peak memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    if torch.cuda.is_available():
+        memory["peak CUDA memory"] = torch.cuda.max_memory_allocated()
+    return memory
