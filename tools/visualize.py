@@ -7,17 +7,20 @@ from pathlib import Path
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line; heavy libraries are imported only afterwards."""
     parser = argparse.ArgumentParser(
-        description="Draw contact sheets of dumped results, or render a scene: fly-through, depth "
-        "and normals"
+        description="Draw dumped results (contact sheets of renders; cameras, bird's-eye view and "
+        "3D views of occupancy), or render a scene: fly-through, depth and normals"
     )
     parser.add_argument(
         "source",
-        help="folder that tools/test.py --dump wrote, a config (then a checkpoint follows), or a "
-        ".ply file",
+        help="folder that tools/test.py --dump wrote or one of its .npz or .pkl files, a config "
+        "(then a checkpoint follows), or a .ply file",
     )
     parser.add_argument("checkpoint", nargs="?", help="checkpoint, where SOURCE is a config")
     parser.add_argument("--out", default="outputs/visualize", help="folder for the pictures")
     parser.add_argument("--max-rows", type=int, default=12, help="rows of one contact sheet")
+    parser.add_argument(
+        "--no-html", action="store_true", help="no interactive pages of occupancy results"
+    )
     parser.add_argument("--frames", type=int, default=96, help="frames of the fly-through")
     parser.add_argument("--fps", type=float, default=24.0, help="its frames per second")
     parser.add_argument("--format", choices=["mp4", "gif"], default="mp4", help="of the film")
@@ -38,13 +41,26 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     source = Path(args.source)
     if source.is_dir():
-        draw_results(source, Path(args.out), args.max_rows)
+        draw_results(source, Path(args.out), args.max_rows, not args.no_html)
+    elif source.suffix in (".npz", ".pkl"):
+        draw_occupancy([source], Path(args.out), not args.no_html)
     else:
         draw_scene(args)
 
 
-def draw_results(folder: Path, out: Path, max_rows: int) -> list[Path]:
-    """Contact sheets of a folder of dumped ``.npz`` results; returns their paths."""
+def draw_occupancy(files: list[Path], out: Path, pages: bool = True) -> list[Path]:
+    """Pictures and pages of dumped occupancy results; returns their paths."""
+    from mmcity.visualization.occupancy_results import draw_occupancy_result
+
+    written = []
+    for file in files:
+        written += draw_occupancy_result(file, out, pages)
+        print(out / f"{file.stem}.png")
+    return written
+
+
+def draw_results(folder: Path, out: Path, max_rows: int, pages: bool = True) -> list[Path]:
+    """Pictures of a folder of dumped results; returns their paths."""
     import numpy as np
 
     from mmcity.visualization import (
@@ -54,10 +70,14 @@ def draw_results(folder: Path, out: Path, max_rows: int) -> list[Path]:
         contact_sheet,
         write_image,
     )
+    from mmcity.visualization.occupancy_results import is_occupancy_result
 
     files = sorted(folder.glob("*.npz"))
-    if not files:
-        raise SystemExit(f"error: {folder} holds no .npz results; write them with --dump")
+    dumps = files or sorted(folder.glob("*.pkl"))
+    if not dumps:
+        raise SystemExit(f"error: {folder} holds no .npz or .pkl results; write them with --dump")
+    if is_occupancy_result(dumps[0]):
+        return draw_occupancy(dumps, out, pages)
     sheets = []
     for first in range(0, len(files), max_rows):
         rows, captions = [], []

@@ -9,31 +9,10 @@ from mmengine.dataset import BaseDataset
 from mmcity.registry import DATASETS, TRANSFORMS
 
 from .io.info_pickle import InfoFileError, load_info_pickle
-from .occupancy_labels import OCC3D_NUSCENES_CLASSES
+from .occupancy_labels import OCC3D_NUSCENES_CLASSES, OCC3D_NUSCENES_PALETTE
 
 __all__ = ["NuScenesOccDataset"]
 
-#: RGB of the labels 0..17.
-_PALETTE = (
-    (0, 0, 0),
-    (112, 128, 144),
-    (220, 20, 60),
-    (255, 127, 80),
-    (255, 158, 0),
-    (233, 150, 70),
-    (255, 61, 99),
-    (0, 0, 230),
-    (47, 79, 79),
-    (255, 140, 0),
-    (255, 98, 70),
-    (0, 207, 191),
-    (175, 0, 75),
-    (75, 0, 75),
-    (112, 180, 60),
-    (222, 184, 135),
-    (0, 175, 0),
-    (255, 255, 255),
-)
 _INFO_KEYS = ("token", "images")
 
 
@@ -61,7 +40,7 @@ class NuScenesOccDataset(BaseDataset):
     METAINFO = {
         "classes": OCC3D_NUSCENES_CLASSES,
         "label2cat": dict(enumerate(OCC3D_NUSCENES_CLASSES)),
-        "palette": _PALETTE,
+        "palette": OCC3D_NUSCENES_PALETTE,
         "free_class": 17,
     }
 

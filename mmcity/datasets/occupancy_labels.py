@@ -6,6 +6,7 @@ __all__ = [
     "CARLASC_FREQUENCIES",
     "CARLASC_TO_UNIFIED",
     "OCC3D_NUSCENES_CLASSES",
+    "OCC3D_NUSCENES_PALETTE",
     "OCC3D_NUSCENES_TO_UNIFIED",
     "OCC3D_WAYMO_TO_UNIFIED",
     "SEMANTICKITTI_TO_UNIFIED",
@@ -43,6 +44,28 @@ UNIFIED_PALETTE = (
     (159, 255, 84),
     (0, 215, 255),
     (102, 102, 156),
+)
+
+#: RGB of Occ3D-nuScenes labels 0..17.
+OCC3D_NUSCENES_PALETTE = (
+    (0, 0, 0),
+    (112, 128, 144),
+    (220, 20, 60),
+    (255, 127, 80),
+    (255, 158, 0),
+    (233, 150, 70),
+    (255, 61, 99),
+    (0, 0, 230),
+    (47, 79, 79),
+    (255, 140, 0),
+    (255, 98, 70),
+    (0, 207, 191),
+    (175, 0, 75),
+    (75, 0, 75),
+    (112, 180, 60),
+    (222, 184, 135),
+    (0, 175, 0),
+    (255, 255, 255),
 )
 
 #: Raw CarlaSC ids 0..22 (free, building, fence, other, pedestrian, pole, road line, road,

@@ -7,7 +7,7 @@ from typing import Any
 
 from mmcity.utils.fileio import atomic_path
 
-__all__ = ["InfoFileError", "load_info_pickle", "save_info_pickle"]
+__all__ = ["InfoFileError", "load_info_pickle", "load_plain_pickle", "save_info_pickle"]
 
 #: What plain data with numpy arrays needs; nothing here runs code of the file.
 _ALLOWED = {
@@ -42,6 +42,27 @@ class _DataUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"{module}.{name}")
 
 
+def load_plain_pickle(path: str | Path) -> Any:
+    """Read a pickle of plain Python data and numpy arrays, without running code from it.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        InfoFileError: If the file would import something else, or is damaged.
+    """
+    path = Path(path)
+    data = path.read_bytes()
+    try:
+        return _DataUnpickler(io.BytesIO(data)).load()
+    except pickle.UnpicklingError as error:
+        raise InfoFileError(
+            f"{path} is refused: reading it needs '{error}', but an info file may hold plain "
+            "data and numpy arrays only"
+        ) from error
+    except (EOFError, IndexError, KeyError, AttributeError, ImportError, TypeError, ValueError,
+            OverflowError, MemoryError) as error:  # fmt: skip
+        raise InfoFileError(f"{path} is not a readable pickle file ({error})") from error
+
+
 def load_info_pickle(path: str | Path) -> dict:
     """Read ``{'metainfo': ..., 'data_list': [...]}``.
 
@@ -52,18 +73,7 @@ def load_info_pickle(path: str | Path) -> dict:
         FileNotFoundError: If there is no such file.
         InfoFileError: If the file would import something else, is damaged, or is no info file.
     """
-    path = Path(path)
-    data = path.read_bytes()
-    try:
-        content = _DataUnpickler(io.BytesIO(data)).load()
-    except pickle.UnpicklingError as error:
-        raise InfoFileError(
-            f"{path} is refused: reading it needs '{error}', but an info file may hold plain "
-            "data and numpy arrays only"
-        ) from error
-    except (EOFError, IndexError, KeyError, AttributeError, ImportError, TypeError, ValueError,
-            OverflowError, MemoryError) as error:  # fmt: skip
-        raise InfoFileError(f"{path} is not a readable pickle file ({error})") from error
+    content = load_plain_pickle(path)
     if not isinstance(content, dict) or not isinstance(content.get("data_list"), list):
         got = sorted(map(str, content)) if isinstance(content, dict) else type(content).__name__
         raise InfoFileError(

@@ -423,6 +423,8 @@ class PackMultiViewInputs(BaseTransform):
             "img_path",
             "num_views",
             "ori_shape",
+            "cam2img",
+            "cam2ego",
         ),
     ) -> None:
         self.keys = tuple(keys)

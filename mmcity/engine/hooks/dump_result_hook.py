@@ -101,7 +101,9 @@ class DumpResultHook(Hook):
             if self.format == "npz":
                 np.savez_compressed(path, **record)
             else:
-                path.write_bytes(pickle.dumps(record))
+                # Texts as plain lists, as the published layouts of occupancy have them.
+                plain = {k: v.tolist() if v.dtype.kind == "U" else v for k, v in record.items()}
+                path.write_bytes(pickle.dumps(plain, protocol=4))
         if self.pictures:
             self._draw(flat, stem)
 

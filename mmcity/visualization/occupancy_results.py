@@ -1,0 +1,168 @@
+"""Pictures and a page of one dumped occupancy result."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+
+from mmcity.datasets.io.info_pickle import InfoFileError, load_plain_pickle
+from mmcity.datasets.occupancy_labels import OCC3D_NUSCENES_CLASSES, OCC3D_NUSCENES_PALETTE
+from mmcity.datasets.transforms.posed_images import read_image
+
+from .occupancy import render_birds_eye
+from .occupancy_page import write_occupancy_page
+from .occupancy_scene import legend, overlay_occupancy, splat_occupancy
+from .video import write_image
+
+__all__ = ["draw_occupancy_result", "is_occupancy_result", "read_occupancy_result"]
+
+#: Names of the arrays in the published layout, and in this toolbox's own.
+_NAMES = {
+    "prediction": ("occ_pred", "pred_occupancy"),
+    "truth": ("occ_gt", "gt_occupancy"),
+    "mask": ("mask_camera",),
+    "images": ("img_path", "meta.img_path"),
+    "cam2img": ("cam2img", "meta.cam2img"),
+    "cam2ego": ("cam2ego", "meta.cam2ego"),
+}
+_FREE, _UNLABELLED = 17, 255
+#: Corner in metres and edge of Occ3D-nuScenes' grid.
+_LOW, _VOXEL = (-40.0, -40.0, -1.0), 0.4
+
+
+def _load(path: Path) -> dict:
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as data:
+            return {key: data[key] for key in data.files}
+    try:
+        content = load_plain_pickle(path)
+    except (InfoFileError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path} is no dumped result ({error})") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a dict of arrays, got {type(content).__name__}")
+    return content
+
+
+def read_occupancy_result(path: str | Path) -> dict:
+    """Read a dumped occupancy result (``.npz`` or ``.pkl``; pickles hold plain data only).
+
+    Returns:
+        ``prediction`` ``(X, Y, Z)`` uint8, and what the file has of ``truth``, ``mask``,
+        ``images`` (paths), ``cam2img`` and ``cam2ego`` ``(N, 4, 4)``.
+
+    Raises:
+        ValueError: If it holds no predicted occupancy.
+    """
+    path = Path(path)
+    content = _load(path)
+    found = {}
+    for name, keys in _NAMES.items():
+        key = next((key for key in keys if key in content), None)
+        if key is not None:
+            found[name] = np.asarray(content[key])
+    if "prediction" not in found or found["prediction"].ndim != 3:
+        raise ValueError(f"{path}: no predicted occupancy, it holds {sorted(content)}")
+    for name in ("prediction", "truth"):
+        if name in found:
+            labels = found[name].astype(np.uint8)
+            found[name] = np.where(labels == _UNLABELLED, _FREE, labels)
+    return found
+
+
+def is_occupancy_result(path: str | Path) -> bool:
+    """Whether a file is a dumped occupancy result."""
+    path = Path(path)
+    if path.suffix == ".pkl":
+        return True
+    with np.load(path, allow_pickle=False) as data:
+        return any(key in data.files for key in _NAMES["prediction"])
+
+
+def draw_occupancy_result(
+    path: str | Path, out: str | Path, page: bool = True, height: int = 260
+) -> list[Path]:
+    """Draw a result: cameras with the prediction over them, from above, as splats.
+
+    Args:
+        path: The dumped file.
+        out: Folder.
+        page: Also write the page to turn it in. Defaults to True.
+        height: Of a camera's picture in pixels. Defaults to 260.
+
+    Returns:
+        Files written: ``<name>.png``, ``<name>_pred.png``, ``<name>_gt.png`` where there is
+        ground truth, ``<name>.html``.
+    """
+    path, out = Path(path), Path(out)
+    result = read_occupancy_result(path)
+    volumes = {"prediction": result["prediction"]}
+    if "truth" in result:
+        volumes["ground truth"] = result["truth"]
+        if "mask" in result:
+            seen = result["mask"].astype(bool)
+            volumes["ground truth, seen"] = np.where(seen, result["truth"], _FREE)
+    written, panels, cameras = [], [], _camera_pictures(result, height)
+    for name, suffix in (("prediction", "pred"), ("ground truth", "gt")):
+        if name not in volumes:
+            continue
+        splats = splat_occupancy(
+            volumes[name], OCC3D_NUSCENES_PALETTE, _LOW, _VOXEL, _FREE, size=(400, 600)
+        )
+        above = render_birds_eye(volumes[name], OCC3D_NUSCENES_PALETTE, _FREE, scale=2)
+        panels.append(np.concatenate([above, splats], axis=1))
+        file = out / f"{path.stem}_{suffix}.png"
+        write_image(file, splats)
+        written.append(file)
+    rows = [np.concatenate(panels, axis=1)]
+    if cameras:
+        grid = list(cameras.values())
+        half = -(-len(grid) // 2)
+        blank = np.full_like(grid[0], 255)
+        grid += [blank] * (2 * half - len(grid))
+        rows = [np.concatenate(grid[:half], 1), np.concatenate(grid[half:], 1), *rows]
+    width = max(row.shape[1] for row in rows)
+    names = OCC3D_NUSCENES_CLASSES[:_FREE]
+    rows.append(legend(names, OCC3D_NUSCENES_PALETTE, width))
+    rows = [
+        np.pad(row, ((0, 4), (0, width - row.shape[1]), (0, 0)), constant_values=255)
+        for row in rows
+    ]
+    sheet = out / f"{path.stem}.png"
+    write_image(sheet, np.concatenate(rows))
+    written.insert(0, sheet)
+    if page:
+        file = out / f"{path.stem}.html"
+        write_occupancy_page(
+            file, volumes, OCC3D_NUSCENES_PALETTE, OCC3D_NUSCENES_CLASSES, _FREE, path.stem, cameras
+        )
+        written.append(file)
+    return written
+
+
+def _camera_pictures(result: dict, height: int) -> dict[str, np.ndarray]:
+    """Cameras in the order left, front, right with the prediction over them."""
+    import cv2
+
+    if "images" not in result:
+        return {}
+    pictures = {}
+    for number, file in enumerate(result["images"].tolist()):
+        if not Path(file).is_file():
+            return {}  # dumps may travel without their images
+        image = read_image(file)
+        factor = height / image.shape[0]
+        size = (round(image.shape[1] * factor), height)
+        kind = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+        image = cv2.resize(image, size, interpolation=kind)
+        if "cam2img" in result and "cam2ego" in result:
+            K = result["cam2img"][number][:3, :3] * factor
+            K[2] = (0, 0, 1)
+            image = overlay_occupancy(
+                image, result["prediction"], K, result["cam2ego"][number],
+                OCC3D_NUSCENES_PALETTE, _LOW, _VOXEL, _FREE,
+            )  # fmt: skip
+        name = Path(file).parent.name
+        pictures[name if name.startswith("CAM") else Path(file).stem] = image
+    order = ("FRONT_LEFT", "FRONT", "FRONT_RIGHT", "BACK_RIGHT", "BACK", "BACK_LEFT")
+    ranked = sorted(pictures, key=lambda n: order.index(n[4:]) if n[4:] in order else len(order))
+    return {name: pictures[name] for name in ranked}

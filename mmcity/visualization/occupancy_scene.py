@@ -1,0 +1,178 @@
+"""Occupancy around a car in pictures: over the camera images, and as splats from outside."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from mmcity.evaluation.functional.ray_iou import cast_rays
+from mmcity_ops import rasterization
+
+__all__ = ["chase_camera", "legend", "overlay_occupancy", "splat_occupancy"]
+
+#: Brightness of a voxel's faces across x, y and z.
+_FACE_LIGHT = (0.8, 0.65, 1.0)
+_PAPER = 255
+
+
+def overlay_occupancy(
+    image: np.ndarray,
+    labels: np.ndarray,
+    K: np.ndarray,
+    cam_to_ego: np.ndarray,
+    palette: Sequence[Sequence[int]],
+    low: Sequence[float],
+    voxel_size: float,
+    free_class: int = 17,
+    strength: float = 0.6,
+    stride: int = 2,
+) -> np.ndarray:
+    """The first occupied voxel along the ray of every pixel, painted over an image.
+
+    Args:
+        image: RGB uint8 ``(H, W, 3)``.
+        labels: ``(X, Y, Z)``.
+        K: ``(3, 3)`` intrinsics of the image.
+        cam_to_ego: ``(4, 4)``; the camera lies inside the volume.
+        palette: RGB per label.
+        low: Lower corner of the volume in metres.
+        voxel_size: Metres.
+        free_class: Label of empty voxels. Defaults to 17.
+        strength: Share of the voxels' colour. Defaults to 0.6.
+        stride: Pixels per ray. Defaults to 2.
+
+    Returns:
+        uint8 ``(H, W, 3)``.
+    """
+    height, width = image.shape[:2]
+    rows, cols = np.mgrid[0:height:stride, 0:width:stride] + stride / 2
+    pixels = np.stack([cols, rows, np.ones_like(rows)], axis=-1).reshape(-1, 3)
+    rays = pixels @ np.linalg.inv(np.asarray(K, dtype=np.float64)[:3, :3]).T
+    rays = rays @ np.asarray(cam_to_ego)[:3, :3].T
+    rays /= np.linalg.norm(rays, axis=1, keepdims=True)
+    hit, distance = cast_rays(
+        torch.from_numpy(np.ascontiguousarray(labels)),
+        torch.as_tensor(np.asarray(cam_to_ego)[None, :3, 3], dtype=torch.float32),
+        torch.from_numpy(rays),
+        torch.tensor(low, dtype=torch.float32),
+        voxel_size,
+        free_class,
+    )
+    hit, distance = hit[0].numpy(), distance[0].numpy()
+    # The face that a ray enters by is the one on which the entry point lies.
+    entry = (np.asarray(cam_to_ego)[:3, 3] + rays * distance[:, None] - low) / voxel_size
+    with np.errstate(invalid="ignore"):
+        face = np.abs(entry - np.round(entry)).argmin(-1)
+    light = np.asarray(_FACE_LIGHT)[face]
+    color = np.asarray(palette, dtype=np.float32)[hit] * light[:, None]
+    shown = (hit != free_class).reshape(rows.shape)
+    color = color.reshape(*rows.shape, 3).repeat(stride, 0).repeat(stride, 1)[:height, :width]
+    shown = shown.repeat(stride, 0).repeat(stride, 1)[:height, :width]
+    mixed = (1 - strength) * image + strength * color
+    return np.where(shown[..., None], mixed, image).round().astype(np.uint8)
+
+
+def chase_camera(
+    size: tuple[int, int], distance: float = 34.0, height: float = 24.0, fov: float = 62.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """A camera behind and above the car that looks at the road ahead.
+
+    Args:
+        size: Height and width in pixels.
+        distance: Metres behind. Defaults to 34.
+        height: Metres above the ground. Defaults to 24.
+        fov: Horizontal field of view in degrees. Defaults to 62.
+
+    Returns:
+        ``(4, 4)`` ego to camera and ``(3, 3)`` intrinsics.
+    """
+    eye, target = np.array([-distance, 0.0, height]), np.array([8.0, 0.0, 0.0])
+    forward = (target - eye) / np.linalg.norm(target - eye)
+    right = np.cross(forward, [0.0, 0.0, 1.0])
+    right /= np.linalg.norm(right)
+    rotation = np.stack([right, np.cross(forward, right), forward])
+    ego_to_cam = np.eye(4)
+    ego_to_cam[:3, :3], ego_to_cam[:3, 3] = rotation, -rotation @ eye
+    focal = 0.5 * size[1] / np.tan(np.radians(fov) / 2)
+    K = np.array([[focal, 0, size[1] / 2], [0, focal, size[0] / 2], [0, 0, 1.0]])
+    return ego_to_cam, K
+
+
+def splat_occupancy(
+    labels: np.ndarray,
+    palette: Sequence[Sequence[int]],
+    low: Sequence[float],
+    voxel_size: float,
+    free_class: int = 17,
+    ego_to_cam: np.ndarray | None = None,
+    K: np.ndarray | None = None,
+    size: tuple[int, int] = (480, 720),
+) -> np.ndarray:
+    """Occupied voxels as small solid Gaussians, seen by a camera.
+
+    Args:
+        labels: ``(X, Y, Z)``.
+        palette: RGB per label.
+        low: Lower corner in metres.
+        voxel_size: Metres.
+        free_class: Label of empty voxels. Defaults to 17.
+        ego_to_cam: ``(4, 4)``. Defaults to :func:`chase_camera`.
+        K: ``(3, 3)``. Defaults to that camera's.
+        size: Height and width of the picture. Defaults to (480, 720).
+
+    Returns:
+        uint8 ``(H, W, 3)`` on white.
+    """
+    if ego_to_cam is None or K is None:
+        ego_to_cam, K = chase_camera(size)
+    cells = np.argwhere(_outer(labels != free_class))
+    if not len(cells):
+        return np.full((*size, 3), _PAPER, dtype=np.uint8)
+    color = np.asarray(palette, dtype=np.float32)[labels[tuple(cells.T)]] / 255
+    # Brighter with height, and every second voxel a little darker, so that shapes show.
+    light = 0.72 + 0.28 * cells[:, 2] / max(labels.shape[2] - 1, 1)
+    light = light * np.where(cells.sum(1) % 2, 0.94, 1.0)
+    means = torch.from_numpy((cells + 0.5) * voxel_size + np.asarray(low)).float()
+    quats = torch.tensor([1.0, 0, 0, 0]).expand(len(means), 4).contiguous()
+    image, alpha, _ = rasterization(
+        means,
+        quats,
+        torch.full((len(means), 3), 0.42 * voxel_size),
+        torch.full((len(means),), 0.98),
+        torch.from_numpy(color * light[:, None]).float(),
+        torch.from_numpy(ego_to_cam).float()[None],
+        torch.from_numpy(K).float()[None],
+        size[1],
+        size[0],
+    )
+    picture = image[0] + 1 - alpha[0]
+    return (picture.clamp(0, 1) * 255).round().byte().numpy()
+
+
+def _outer(occupied: np.ndarray) -> np.ndarray:
+    """Occupied voxels that have a free neighbour."""
+    padded = np.pad(occupied, 1)
+    core = occupied.copy()
+    for axis in range(3):
+        for shift in (-1, 1):
+            core &= np.roll(padded, shift, axis)[1:-1, 1:-1, 1:-1]
+    return occupied & ~core
+
+
+def legend(
+    names: Sequence[str], palette: Sequence[Sequence[int]], width: int, row_height: int = 20
+) -> np.ndarray:
+    """Names of classes beside their colours, as many in a row as fit; uint8 ``(H, width, 3)``."""
+    import cv2
+
+    cell = 12 + max(9 * len(name) for name in names) + 22
+    columns = max(1, width // cell)
+    image = np.full((-(-len(names) // columns) * row_height, width, 3), _PAPER, dtype=np.uint8)
+    for number, (name, color) in enumerate(zip(names, palette)):
+        y, x = number // columns * row_height, number % columns * cell + 4
+        image[y + 4 : y + row_height - 4, x : x + 12] = color
+        cv2.putText(
+            image, name, (x + 17, y + row_height - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (40,) * 3,
+            1, cv2.LINE_AA,
+        )  # fmt: skip
+    return image
