@@ -5,6 +5,13 @@ _base_ = [
     "../_base_/schedules/gausstr_24e.py",
     "../_base_/default_runtime.py",
 ]
+from importlib.util import find_spec  # noqa: E402 - mmengine wants _base_ first
+
+# In mmdet3d's scope where mmdet3d is installed (`mim train mmdet3d CONFIG`), else in our own.
+_has_mmdet3d = all(find_spec(name) is not None for name in ("mmcv", "mmdet", "mmdet3d"))
+default_scope = "mmdet3d" if _has_mmdet3d else "mmcity"
+custom_imports = dict(imports=["mmcity.compat.mmdet3d"] if _has_mmdet3d else [])
+del _has_mmdet3d
 resize = 0.48  # 900 x 1600 to 432 x 768
 depth_root = "data/nuscenes_metric3d"
 feats_root = "data/nuscenes_featup"
@@ -42,3 +49,4 @@ default_hooks = dict(
     checkpoint=dict(interval=1, by_epoch=True, save_best="miou", rule="greater", max_keep_ckpts=3)
 )
 log_processor = dict(by_epoch=True)
+custom_hooks = [dict(type="PerStageTimerHook")]
