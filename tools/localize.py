@@ -28,6 +28,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--matcher", default="SIFTMatcher", help="registered matcher")
     parser.add_argument("--matcher-weights", help="weights of a learned matcher")
     parser.add_argument("--long-side", type=int, help="px to which larger pictures are reduced")
+    parser.add_argument(
+        "--intrinsics", help="text file of the queries' cameras: name MODEL width height params"
+    )
     parser.add_argument("--focal", type=float, help="px, of the queries; default: as mapped")
     parser.add_argument("--limit", type=int, help="localise only the first so many")
     parser.add_argument("--unit-scale", type=float, help="metres per scene unit; default: 1")
@@ -68,6 +71,41 @@ def queries_of(args, dataset_type, resize):
             yield file.name, read_image(file), None
         except (OSError, ValueError) as error:
             yield file.name, error, None
+
+
+def read_intrinsics(path):
+    """Cameras by name, from lines ``name MODEL width height params`` as COLMAP writes them."""
+    from mmcity.datasets.io.colmap_types import ColmapCamera
+
+    cameras = {}
+    for number, line in enumerate(Path(path).read_text().splitlines(), 1):
+        parts = line.split()
+        if not parts or line.startswith("#"):
+            continue
+        try:
+            width, height, *params = parts[2:]
+            camera = ColmapCamera(0, parts[1], int(width), int(height), [float(p) for p in params])
+        except ValueError as error:
+            raise ValueError(
+                f"{path}, line {number}: expected name MODEL width height params, got {line!r} "
+                f"({error})"
+            ) from error
+        if "FISHEYE" in camera.model and camera.distortion.any():
+            raise ValueError(f"{path}, line {number}: undistort fisheye pictures first")
+        cameras[parts[0]] = camera
+    return cameras
+
+
+def query_camera(camera, width, height, name):
+    """Intrinsics at the picture's size, and OpenCV's distortion (which no size changes)."""
+    import numpy as np
+
+    ratio = np.array([width / camera.width, height / camera.height])
+    if abs(ratio[0] / ratio[1] - 1) > 0.02:
+        raise ValueError(
+            f"{name}: {width}x{height}, but its intrinsics are for {camera.width}x{camera.height}"
+        )
+    return np.diag([*ratio, 1.0]) @ camera.K, camera.distortion
 
 
 def make_localizer(args, mapped, renderer):
@@ -123,15 +161,19 @@ def main(argv: list[str] | None = None) -> None:
         unmapped=unmapped.read_text().split() if unmapped.is_file() else (),
         seed=args.seed,
     )
+    cameras = read_intrinsics(args.intrinsics) if args.intrinsics else {}
     for name, image, truth in queries_of(args, ColmapDataset, resize):
         if isinstance(image, Exception):
             result = LocalizationResult(name, reason=str(image))
         else:
             K = None if truth is None else truth.Ks[0].numpy()
+            height, width = image.shape[:2]
             if K is None and args.focal is not None:
-                height, width = image.shape[:2]
                 K = np.array([[args.focal, 0, width / 2], [0, args.focal, height / 2], [0, 0, 1]])
-            result = localizer.localize(image, K, name=name, exclude=name)
+            distortion = None
+            if name in cameras:
+                K, distortion = query_camera(cameras[name], width, height, name)
+            result = localizer.localize(image, K, distortion, name=name, exclude=name)
         row = report.add(result, truth)
         errors = "" if truth is None else f" {row['error_translation']:.3g} {report.unit}"
         errors += "" if truth is None else f" {row['error_rotation']:.3g} deg"

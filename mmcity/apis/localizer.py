@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from mmcity.datasets.alignment import read_alignment
@@ -23,7 +22,7 @@ from mmcity.engine.checkpointing import (
 from mmcity.engine.launch import load_config
 from mmcity.models.rap.refinement import RenderMatchRefiner
 from mmcity.models.rap.trainer import poses_to_viewmats
-from mmcity.registry import INFERENCERS, MODELS
+from mmcity.registry import INFERENCERS, MODELS, TASK_UTILS
 from mmcity.structures import Cameras, Sim3
 from mmcity.structures.geometry import se3_from_rt
 from mmcity.utils.setup_env import register_all_modules
@@ -33,8 +32,6 @@ from .scene_renderer import SceneRenderer
 __all__ = ["LocalizationResult", "Localizer"]
 
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
-#: Size of the thumbnails that find mapped images which look like a query.
-_THUMBNAIL = (24, 32)
 
 
 @dataclass
@@ -119,6 +116,8 @@ class Localizer:
         start_from_regression (bool): Refine from the regressed pose too. Defaults to True.
         match_photographs (bool): Match a mapped image itself, with the depth of the map, where
             a start is its pose and its intrinsics are the query's. Defaults to True.
+        retrieval (dict, optional): Config of what finds mapped images that look like a query.
+            Defaults to ``VLADRetrieval``.
         alignment (Sim3 | str, optional): Similarity from the scene to metres or to a geographic
             frame (or its JSON file, see :func:`~mmcity.datasets.alignment.read_alignment`), for
             ``LocalizationResult.aligned_cam_to_world``.
@@ -139,6 +138,7 @@ class Localizer:
         num_near: int = 1,
         start_from_regression: bool = True,
         match_photographs: bool = True,
+        retrieval: dict | None = None,
         alignment: Sim3 | str | os.PathLike | None = None,
         device: str | torch.device | None = None,
     ) -> None:
@@ -153,6 +153,8 @@ class Localizer:
             )
         if isinstance(scene, (str, os.PathLike)):
             scene = SceneRenderer(weights=scene)
+        #: Maps whose colours follow a photograph are shown as the query shows them.
+        self._set_appearance = getattr(getattr(scene, "model", None), "set_appearance", None)
         self.render = _render_one(scene) if isinstance(scene, SceneRenderer) else scene
         self.refiner = None
         if self.render is not None:
@@ -165,7 +167,8 @@ class Localizer:
         if isinstance(alignment, (str, os.PathLike)):
             alignment = read_alignment(alignment)
         self.alignment = alignment
-        self._thumbnails: Tensor | None = None
+        self.retrieval = TASK_UTILS.build(retrieval or dict(type="VLADRetrieval"))
+        self._is_fitted = False
 
     # ---- use
 
@@ -245,6 +248,9 @@ class Localizer:
             result.status, result.confidence = "low_confidence", 0.0
             result.reason = "regressed only, not verified against a map"
             return result
+        if self._set_appearance is not None:
+            device = _device_of(self._set_appearance.__self__)
+            self._set_appearance(image.to(device), starts[0].to(device).to(torch.float32))
         photographs = [self._photograph(row, blank) for row in rows]
         refined = self.refiner(image, Cameras.cat(starts), distortion, photographs)
         result.seconds["refinement"] = time.perf_counter() - begin
@@ -315,6 +321,9 @@ class Localizer:
             camera.Ks.double(), like.Ks.double().cpu(), rtol=0.01, atol=1.0
         ):
             return None
+        return self._mapped_image(row)
+
+    def _mapped_image(self, row: int) -> Tensor:
         picture = torch.from_numpy(np.ascontiguousarray(self.mapped.load(row)["img"]))
         return picture.permute(2, 0, 1).float() / 255
 
@@ -322,22 +331,16 @@ class Localizer:
         """Rows of mapped images that look most like the query."""
         if not self.num_starts:
             return []
-        if self._thumbnails is None:
-            pictures = (self.mapped.load(row)["img"] for row in range(len(self.mapped)))
-            self._thumbnails = torch.stack(
-                [_thumbnail(torch.from_numpy(p).permute(2, 0, 1).float() / 255) for p in pictures]
-            )
-        likeness = self._thumbnails @ _thumbnail(image)
-        order = likeness.argsort(descending=True).tolist()
+        if not self._is_fitted:
+            self.retrieval.fit(self._mapped_image(row) for row in range(len(self.mapped)))
+            self._is_fitted = True
+        order = self.retrieval.likeness(image).argsort(descending=True, stable=True).tolist()
         return [r for r in order if self.mapped.img_names[r] != exclude][: self.num_starts]
 
 
-def _thumbnail(image: Tensor) -> Tensor:
-    """Small grey picture as a vector of mean 0 and length 1."""
-    gray = image.mean(0)[None, None]
-    small = F.interpolate(gray, _THUMBNAIL, mode="bilinear", antialias=True).flatten()
-    small = small - small.mean()
-    return small / small.norm().clamp_min(1e-12)
+def _device_of(scene: nn.Module) -> torch.device:
+    """Where a scene's parameters lie."""
+    return next(scene.parameters()).device
 
 
 def _posed(camera: Cameras, viewmat: Tensor) -> Cameras:

@@ -64,6 +64,12 @@ def apply_amp(cfg: Config) -> None:
         ConfigError: If the config has a wrapper that cannot be switched.
     """
     wrapper = cfg.get("optim_wrapper")
+    if wrapper is not None and wrapper.get("constructor") == "MultiOptimWrapperConstructor":
+        for name, part in wrapper.items():
+            if name != "constructor":
+                apply_amp(Config(dict(optim_wrapper=part)))
+                part.type = "mmcity.MixedPrecisionOptimWrapper"
+        return
     kind = (wrapper or {}).get("type", "OptimWrapper")
     if wrapper is None or kind not in ("OptimWrapper", "AmpOptimWrapper"):
         if kind == "MixedPrecisionOptimWrapper":

@@ -96,3 +96,78 @@ def test_regression_alone_is_not_called_ok(tmp_path):
     (result,) = localizer(np.zeros((120, 160, 3), np.uint8), K)
     assert result.status == "low_confidence" and "not verified" in result.reason
     assert torch.allclose(result.camera.viewmats, result.regressed.viewmats)
+
+
+def distorted(camera: Cameras, k1: float) -> np.ndarray:
+    """The picture that a lens with radial distortion takes, by tracing each pixel back."""
+    import cv2
+
+    width, height = camera.one_size()
+    K = camera.Ks[0].double().numpy()
+    y, x = np.mgrid[:height, :width] + 0.5
+    pixels = np.stack([x, y], -1).reshape(-1, 1, 2)
+    flat = cv2.undistortPoints(pixels, K, np.array([k1, 0, 0, 0]), None, None, K)[:, 0]
+    source = picture(camera)
+    table = (flat - 0.5).reshape(height, width, 2).astype(np.float32)
+    return cv2.remap(source, table, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+
+
+def test_query_of_another_camera_with_distortion(localizer):
+    """Another size, focal length and lens than the mapped ones."""
+    truth = room_camera((0.2, 0.1, -0.2), (1.6, 0.1, 2.0), width=200, height=140, focal=190.0)
+    image, K = distorted(truth, -0.25), truth.Ks[0].numpy()
+    result = localizer.localize(image, K, distortion=np.array([-0.25, 0, 0, 0]))
+    straight = localizer.localize(image, K)
+    error = [
+        float(localization_errors(r.camera.cam_to_world, truth.cam_to_world)[0])
+        for r in (result, straight)
+    ]
+    assert result.status == "ok" and error[0] < 0.02
+    assert error[1] > 2 * error[0]
+
+
+def test_mixed_queries_get_a_status_each(localizer, tmp_path):
+    """Good, unreadable, of another place, and plain: no exception, in the order given."""
+    from PIL import Image
+
+    good = picture(room_camera((0.0, 0.1, 0.0), (0.1, 0.0, 2.0)))
+    other = np.random.RandomState(1).randint(0, 255, good.shape, np.uint8)
+    for name, pixels in (("a.png", good), ("c.png", other), ("d.png", np.zeros_like(good))):
+        Image.fromarray(pixels).save(tmp_path / name)
+    (tmp_path / "b.jpg").write_bytes(b"\xff\xd8 cut off")
+    results = list(localizer(tmp_path))
+    assert [r.name[-5:] for r in results] == ["a.png", "b.jpg", "c.png", "d.png"]
+    assert [r.status for r in results] == ["ok", "failed", "failed", "failed"]
+    assert all(r.reason for r in results[1:])
+    assert min(results[0].confidence, 1) > max(r.confidence for r in results[1:])
+
+
+def test_photograph_is_matched_where_the_map_is_poor():
+    """A map without texture has no key points; photographs with its depth still localise."""
+
+    def gray(camera):
+        picture = render_room(camera)
+        return {**picture, "rgb": torch.full_like(picture["rgb"], 0.5)}
+
+    truth = room_camera((0.1, 0.1, -0.1), (1.6, 0.1, 2.0))
+    (with_photos,) = Localizer(gray, MappedRoom())(picture(truth))
+    (without,) = Localizer(gray, MappedRoom(), match_photographs=False)(picture(truth))
+    assert without.status == "failed"
+    assert with_photos.status != "failed"
+    assert float(localization_errors(with_photos.camera.cam_to_world, truth.cam_to_world)[0]) < 0.03
+
+
+def test_aligned_pose_is_in_metres():
+    from mmcity.structures import Sim3
+
+    half_turn = torch.diag(torch.tensor([-1.0, -1.0, 1.0], dtype=torch.float64))
+    alignment = Sim3(torch.tensor(3.0).double(), half_turn, torch.tensor([1.0, 2, 3]).double())
+    localizer = Localizer(render_room, MappedRoom(), alignment=alignment)
+    truth = room_camera((0.2, 0.1, -0.2), (1.6, 0.1, 2.0))
+    (result,) = localizer(picture(truth))
+    x, y, z = result.cam_to_world[:3, 3]
+    np.testing.assert_allclose(
+        result.aligned_cam_to_world[:3, 3], [1 - 3 * x, 2 - 3 * y, 3 + 3 * z], atol=1e-9
+    )
+    turned = half_turn.numpy() @ result.cam_to_world[:3, :3]
+    np.testing.assert_allclose(result.aligned_cam_to_world[:3, :3], turned, atol=1e-9)

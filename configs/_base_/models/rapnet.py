@@ -29,6 +29,7 @@ model = dict(
         feature=dict(type="VICRegLoss"),
         weights=(1.0, 1.0, 1.0, 0.7),  # pose, feature, perturbed pose, generator
     ),
+    compile_networks=False,  # True: torch.compile, faster after a minute of warm-up
     use_rendered=True,  # train on renders at the poses of the photographs
     use_perturbed=True,  # train on renders at perturbed poses
     data_preprocessor=dict(type="LocalizationPreprocessor", size=None),

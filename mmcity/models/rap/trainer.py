@@ -55,6 +55,8 @@ class RAPTrainer(BaseModel):
             to False.
         channels_last (bool): Keep pictures and convolutions in that memory format, which is
             faster on CPUs and in 16 bit. Defaults to False.
+        compile_networks (bool | dict): Compile backbone, pose branches and discriminator;
+            options of ``torch.compile`` may be given. Defaults to False.
         check_intrinsics (bool): Refuse images whose focal length over width differs by more
             than 1 %, since regression learns it with the poses. Defaults to True.
         data_preprocessor (dict, optional): Defaults to ``LocalizationPreprocessor``.
@@ -70,6 +72,7 @@ class RAPTrainer(BaseModel):
         use_perturbed: bool = True,
         normalize_poses: bool = False,
         channels_last: bool = False,
+        compile_networks: bool | dict = False,
         check_intrinsics: bool = True,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
@@ -90,6 +93,12 @@ class RAPTrainer(BaseModel):
         self.views = SyntheticViews()
         if self.discriminator is not None and self.data_preprocessor.size is not None:
             self._size_discriminator(self.data_preprocessor.size)
+        if compile_networks:
+            options = compile_networks if isinstance(compile_networks, dict) else {}
+            net = self.network
+            parts = [net.backbone, net.translation, net.rotation, *net.adaptation]
+            for part in parts if self.discriminator is None else [*parts, self.discriminator]:
+                part.compile(**options)
         #: Focal length over width of the first training image, which all others must share.
         self.register_buffer("focal_ratio", torch.zeros(()))
         if normalize_poses:

@@ -2,6 +2,7 @@ from .learned_matchers import LightGlueMatcher, MASt3RMatcher, RoMaMatcher
 from .matching import Matches, SIFTMatcher
 from .pnp import PnPError, PnPSolution, solve_pnp
 from .refiner import Refinement, RenderMatchRefiner
+from .retrieval import ThumbnailRetrieval, VLADRetrieval
 
 __all__ = [
     "LightGlueMatcher",
@@ -13,5 +14,7 @@ __all__ = [
     "RenderMatchRefiner",
     "RoMaMatcher",
     "SIFTMatcher",
+    "ThumbnailRetrieval",
+    "VLADRetrieval",
     "solve_pnp",
 ]
