@@ -1,31 +1,60 @@
 #!/usr/bin/env bash
-# Everything that needs a GPU, in one call of under ten minutes: tools/gpu_check.sh
+# Everything that needs a GPU, in one call of under ten minutes:
+#   tools/gpu_check.sh             on a machine with a GPU
+#   tools/gpu_check.sh --dry-run   anywhere: prints the steps and their time limits
 #
 # Builds the CUDA operators for the GPU at hand, compares them with the CPU and the golden vectors,
-# runs compute-sanitizer on a few tests, measures the operators, and trains small configs for a few
-# iterations. A step that fails does not stop the others; the exit status is the number of steps
-# that failed. Logs, figures and summary.json go to $OUT (default work_dirs/gpu_check).
+# runs compute-sanitizer on a few tests, measures the operators, and trains the toy town config of
+# each system for a few iterations on tiny data. A step that fails does not stop the others; the
+# exit status is the number of steps that failed. Logs, figures and summary.json go to $OUT
+# (default work_dirs/gpu_check).
+#
+# Environment: OUT, PYTHON, TRAIN_ITERS (20), BUDGET (570: seconds for all steps together).
 set -uo pipefail
 cd "$(dirname "$0")/.."
-OUT=${OUT:-work_dirs/gpu_check}
+
+dry=0
+case "${1:-}" in
+  "") ;;
+  --dry-run) dry=1 ;;
+  -h | --help)
+    sed -n '2,13s/^# \{0,1\}//p' "$0"
+    exit 0
+    ;;
+  *)
+    echo "error: unknown argument '$1' (expected --dry-run, --help or nothing)" >&2
+    exit 2
+    ;;
+esac
+
+REPO=$PWD
+OUT=$(realpath -m "${OUT:-work_dirs/gpu_check}")
 PYTHON=${PYTHON:-python}
 TRAIN_ITERS=${TRAIN_ITERS:-20}
-mkdir -p "$OUT"
-# The toolbox is importable from a checkout that was not installed, too.
-mkdir -p work_dirs/.import && ln -sfn "$PWD/ops" work_dirs/.import/mmcity_ops
-export PYTHONPATH="$PWD:$PWD/work_dirs/.import${PYTHONPATH:+:$PYTHONPATH}"
-export PYTHONUNBUFFERED=1 MAX_JOBS=${MAX_JOBS:-$(nproc)}
-
+BUDGET=${BUDGET:-570}
 names=() states=() seconds=()
-failed=0
+failed=0 capped=0
 
-# step NAME LIMIT_S COMMAND...: run with a time limit, log to $OUT/NAME.log
+# step NAME LIMIT_S COMMAND...: run with a time limit and what is left of the budget, log to
+# $OUT/NAME.log
 step() {
-  local name=$1 limit=$2 start status
+  local name=$1 limit=$2 start status left
   shift 2
+  capped=$((capped + limit))
+  if [ $dry -eq 1 ]; then
+    printf '%-28s %4d s  %s\n' "$name" "$limit" "$*"
+    states+=(passed)
+    return
+  fi
+  left=$((BUDGET - SECONDS))
+  if [ $left -le 1 ]; then
+    skip "$name" "the $BUDGET s are spent"
+    failed=$((failed + 1))
+    return
+  fi
   start=$SECONDS
   echo "== $name"
-  timeout --kill-after=10 "$limit" "$@" >"$OUT/$name.log" 2>&1
+  timeout --kill-after=5 $((limit < left ? limit : left)) "$@" >"$OUT/$name.log" 2>&1
   status=$?
   names+=("$name") seconds+=($((SECONDS - start)))
   if [ $status -eq 0 ]; then
@@ -43,53 +72,92 @@ skip() {
   names+=("$1") states+=("skipped: $2") seconds+=(0)
 }
 
-if ! $PYTHON -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
-  echo "error: torch sees no CUDA device ($PYTHON)" >&2
-  exit 1
-fi
-$PYTHON - >"$OUT/device.txt" <<'PY'
+# data NAME LIMIT_S OPTIONS...: a tiny toy town below $OUT/run/data
+data() {
+  local name=$1 limit=$2
+  shift 2
+  step "data_$name" "$limit" "$PYTHON" tools/dataset_converters/create_toytown.py --size tiny "$@"
+}
+# train CONFIG LIMIT_S OPTIONS...: a few iterations in $OUT/run, so that the relative data folders
+# of the config are those of data()
+train() {
+  local config=$1 limit=$2 name
+  shift 2
+  name=train_$(basename "$config" _toytown_cpu.py)
+  if [ ! -e "$config" ]; then
+    skip "$name" "$config is absent"
+    return
+  fi
+  step "$name" "$limit" env -C "$OUT/run" "$PYTHON" "$REPO/tools/train.py" "$REPO/$config" \
+    --work-dir "$OUT/run/$name" --cfg-options train_cfg.val_interval=1000000 "$@"
+}
+
+mkdir -p "$OUT/run/data"
+# The toolbox is importable from a checkout that was not installed, too.
+mkdir -p work_dirs/.import && ln -sfn "$REPO/ops" work_dirs/.import/mmcity_ops
+export PYTHONPATH="$REPO:$REPO/work_dirs/.import${PYTHONPATH:+:$PYTHONPATH}"
+export PYTHONUNBUFFERED=1 MAX_JOBS=${MAX_JOBS:-$(nproc)}
+
+if [ $dry -eq 0 ]; then
+  if ! "$PYTHON" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
+    echo "error: torch sees no CUDA device ($PYTHON); --dry-run shows the steps" >&2
+    exit 1
+  fi
+  "$PYTHON" - >"$OUT/device.txt" <<'PY'
 import torch
 p = torch.cuda.get_device_properties(0)
 print(f"{p.name}, sm_{p.major}{p.minor}, {p.total_memory / 2**30:.0f} GiB, {p.multi_processor_count} SMs,"
       f" torch {torch.__version__}, CUDA {torch.version.cuda}")
 PY
-cat "$OUT/device.txt"
+  cat "$OUT/device.txt"
+fi
 
-step build 240 $PYTHON -m mmcity_ops.build --cuda
+step build 170 "$PYTHON" -m mmcity_ops.build --cuda
 if [ "${states[-1]}" = passed ]; then
-  step parity 150 $PYTHON -m pytest -q --maxfail=30 -m gpu tests/ops/test_cuda_parity.py
-  step golden 90 env MMCITY_TEST_DEVICE=cuda $PYTHON -m pytest -q --maxfail=30 \
+  step parity 80 "$PYTHON" -m pytest -q --maxfail=30 -m gpu tests/ops/test_cuda_parity.py
+  step golden 50 env MMCITY_TEST_DEVICE=cuda "$PYTHON" -m pytest -q --maxfail=30 \
     tests/parity/test_ops.py tests/parity/test_ops_raster.py tests/parity/test_ops_volumes.py \
     -k native-float32
-  if command -v compute-sanitizer >/dev/null; then
-    step sanitizer 90 compute-sanitizer --error-exitcode 9 --launch-timeout 60 \
-      $PYTHON -m pytest -q -m gpu tests/ops/test_cuda_parity.py \
+  if [ $dry -eq 1 ] || command -v compute-sanitizer >/dev/null; then
+    step sanitizer 60 compute-sanitizer --error-exitcode 9 --launch-timeout 60 \
+      "$PYTHON" -m pytest -q -m gpu tests/ops/test_cuda_parity.py \
       -k "tile_lists and 300 or compositing and (3-True or 3-False or 20-False) or ssim and shape0"
   else
     skip sanitizer "compute-sanitizer is not on PATH"
   fi
   against=none
-  $PYTHON -c 'import gsplat' 2>/dev/null && against=gsplat
-  step benchmark 120 $PYTHON tools/benchmark.py ops --device cuda --against $against --repeat 5 \
+  "$PYTHON" -c 'import gsplat' 2>/dev/null && against=gsplat
+  step benchmark 60 "$PYTHON" tools/benchmark.py ops --device cuda --against $against --repeat 5 \
     --json "$OUT/benchmark.json" --markdown "$OUT/benchmark.md"
-  # The toy configs of each system, a few iterations each.
-  [ -d data/toytown ] || step toytown 90 $PYTHON tools/dataset_converters/create_toytown.py \
-    --out data/toytown --size tiny
-  for config in configs/*/*_toytown_cpu.py; do
-    [ -e "$config" ] || continue
-    name=train_$(basename "$config" _cpu.py)
-    limit=$($PYTHON -c 'import sys; from mmengine import Config
-print("max_iters" if "Iter" in Config.fromfile(sys.argv[1]).train_cfg.type else "max_epochs")' \
-      "$config" 2>/dev/null || echo max_iters)
-    count=1
-    [ "$limit" = max_iters ] && count=$TRAIN_ITERS
-    step "$name" 60 $PYTHON tools/train.py "$config" --work-dir "work_dirs/gpu_check_train/$name" \
-      --cfg-options "train_cfg.$limit=$count" train_cfg.val_interval=1000000
+  town=$OUT/run/data/toytown
+  # splats, CityGS-X and the maps that RAP renders
+  data scenes 20 --out "$town" --formats citygsx colmap_loc --image-size 128x96 \
+    --num-images 16 --mapping-images 16 --queries 2
+  train configs/gaussian_splatting/3dgs_toytown_cpu.py 15 "train_cfg.max_iters=$TRAIN_ITERS"
+  train configs/citygsx/citygsx_toytown_cpu.py 15 "train_cfg.max_iters=$TRAIN_ITERS"
+  train configs/rap/rap_map_toytown_cpu.py 15 "train_cfg.max_iters=$TRAIN_ITERS"
+  # sequences of semantic grids
+  data sequences 20 --out "$town" --formats carlasc --scenes 2 --frames 12
+  train configs/dynamiccity/dynamiccity_vae_toytown_cpu.py 15 "train_cfg.max_iters=$TRAIN_ITERS"
+  # six cameras with occupancy
+  data cameras 20 --out "$town" --formats nuscenes --image-size 200x112
+  step info_cameras 5 "$PYTHON" tools/dataset_converters/nuscenes_converter.py "$town/nuscenes" \
+    --version v1.0-mini
+  train configs/gausstr/gausstr_toytown_cpu.py 15 "train_cfg.max_iters=$TRAIN_ITERS"
+  # videos; the towns are those of the config
+  for number in 1 3 4 9; do
+    data "video$number" 5 --out "$OUT/run/data/toytown_drives/town$number" --formats video \
+      --seed "$number" --image-size 112x84 --sequences 2 --frames 10
   done
+  train configs/streamvggt/streamvggt_toytown_cpu.py 15 "train_cfg.max_iters=$TRAIN_ITERS"
 else
   skip parity "the build failed"
 fi
 
+if [ $dry -eq 1 ]; then
+  echo "limits add up to $capped s; all steps together end after $BUDGET s"
+  exit $((capped > 600))
+fi
 {
   echo '{'
   echo "  \"device\": \"$(cat "$OUT/device.txt")\","
