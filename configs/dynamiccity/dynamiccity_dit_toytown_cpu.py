@@ -1,33 +1,116 @@
 # A small diffusion transformer on the rollouts of dynamiccity_vae_toytown_cpu.py:
-#   python tools/export_rollouts.py configs/dynamiccity/dynamiccity_vae_toytown_cpu.py CHECKPOINT \
+#   python tools/export_rollouts.py configs/dynamiccity/dynamiccity_vae_toytown_cpu.py VAE \
 #       --out data/rollout/toytown
-_base_ = ["./dynamiccity_dit_carlasc.py"]
-data_root = "data/rollout/toytown"
-txyz = (4, 32, 32, 4)
-conditions = ("command", "layout")
+# Its test draws a clip for the conditions of each real one and compares the two sets.
+_base_ = [
+    "../_base_/models/hexplane_vae_toytown.py",
+    "../_base_/models/hexplane_dit.py",
+    "../_base_/datasets/hexplane_rollout.py",
+    "../_base_/default_runtime.py",
+]
+data_root = "data/rollout/toytown"  # what the export wrote
+occ_root = "data/toytown/carlasc/Cartesian"  # real clips
+vae_checkpoint = "work_dirs/dynamiccity_vae_toytown_cpu/iter_600.pth"
+feature_checkpoint = "work_dirs/occ_feature_net_toytown_cpu/iter_400.pth"
+txyz = (4, 32, 32, 8)  # latent sizes of the VAE
+sequence_length = 4
+conditions = ("hexplane", "command", "layout")
+# Thresholds that can be seen in voxels: 0.05 rad (3 degrees) and 0.5 m within a clip.
+command_options = dict(angle_threshold=0.05, forward_threshold=0.5, scale_thresholds=False)
+max_iters = 2000
 
 model = dict(
     denoiser=dict(
         in_channels=8,
         txyz=txyz,
-        sequence_length=8,
+        sequence_length=sequence_length,
         depth=6,
         hidden=192,
         heads=6,
         conditions=conditions,
     ),
     sampler=dict(_delete_=True, type="DPMSolverSampler", spacing=50, order=2),
-    normalize="none",
+    guidance_scale=2.0,
+    normalize="plane_channel",
+    vae=dict(init_cfg=dict(type="Pretrained", checkpoint=vae_checkpoint), **_base_.vae_model),
 )
 train_dataloader = dict(
     batch_size=16,
     num_workers=0,
     persistent_workers=False,
-    dataset=dict(data_root=data_root + "/train", txyz=txyz, conditions=conditions),
+    dataset=dict(
+        data_root=data_root + "/train",
+        txyz=txyz,
+        conditions=conditions,
+        missing_predecessor="zeros",
+        **command_options,
+    ),
 )
-train_cfg = dict(max_iters=2000)
-optim_wrapper = dict(_delete_=True, type="OptimWrapper", optimizer=dict(type="AdamW", lr=5e-4))
-custom_hooks = [
-    dict(type="EMAHook", ema_type="ExponentialMovingAverage", momentum=2e-3),
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters)
+optim_wrapper = dict(
+    type="OptimWrapper",
+    optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.0),
+    clip_grad=dict(max_norm=1.0),
+)
+param_scheduler = [
+    dict(type="LinearLR", by_epoch=False, start_factor=0.05, begin=0, end=100),
+    dict(type="CosineAnnealingLR", by_epoch=False, begin=100, end=max_iters, eta_min=5e-5),
 ]
-default_hooks = dict(checkpoint=dict(interval=500))
+custom_hooks = [
+    dict(type="LatentStatisticsHook"),
+    dict(type="EMAHook", ema_type="ExponentialMovingAverage", momentum=4e-3),
+]
+default_hooks = dict(logger=dict(interval=50), checkpoint=dict(interval=max_iters))
+
+clips = dict(type="CarlaSCOccSequence", sequence_length=sequence_length, crop=(64, 64, 8))
+test_dataloader = dict(
+    batch_size=16,
+    num_workers=0,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(
+        data_root=occ_root,
+        split="Test",
+        shuffle_dataset=True,
+        data_length=64,
+        pipeline=[
+            dict(type="MakeCommand", **command_options),
+            dict(type="MakeLayout"),
+            dict(type="PackOccInputs", conditions=("command", "layout")),
+        ],
+        **clips,
+    ),
+)
+# Other real clips: how far sets of real clips are apart from town to town.
+reference = dict(
+    data_root=occ_root,
+    split="Train",
+    shuffle_dataset=True,
+    data_length=64,
+    pipeline=[dict(type="PackOccInputs")],
+    **clips,
+)
+test_evaluator = [
+    dict(
+        type="OccGenMetric3D",
+        extractor=dict(
+            type="OccNetFeatures",
+            model=dict(type="OccFeatureNet", channels=(16, 32, 64, 64)),
+            checkpoint=feature_checkpoint,
+        ),
+        reference=reference,
+    ),
+    dict(
+        type="OccGenMetric2D",
+        # InceptionV3 and VGG-16 where their TorchScript files are at hand:
+        # dict(type="ScriptedImageFeatures", path="inception-2015-12-05.pt", size=299, ...)
+        extractor=dict(type="RandomImageFeatures", dim=64),
+        reference=reference,
+    ),
+    dict(type="TemporalConsistency", voxel_size=0.4, frame_time=0.1),
+    dict(
+        type="ConditionFidelity",
+        conditions=("command", "layout"),
+        command_options=command_options,
+    ),
+]
+test_cfg = dict()

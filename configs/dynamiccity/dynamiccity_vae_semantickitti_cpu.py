@@ -7,12 +7,15 @@ _base_ = [
 data_root = "data/semantickitti_4d"
 sequence_length = 8
 crop = (64, 64, 8)
+max_iters = 420  # some 6 minutes of one core
 
 model = dict(
     spatial_size=crop,
     sequence_length=sequence_length,
     latent_channels=8,
     query_channels=32,
+    hex_down=(0, 0, 0, 0),
+    separate_t_encoder=False,  # one voxel encoder serves all planes
     conv_hidden_low_res=32,
     conv_hidden_high_res=16,
     transformer_depth=1,
@@ -50,12 +53,12 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type="OccIoU", num_classes=12)
 test_evaluator = val_evaluator
 
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=600, val_interval=600)
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=max_iters)
 val_cfg = dict()
 test_cfg = dict()
 optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="Adam", lr=3e-3))
 param_scheduler = [
     dict(type="LinearLR", by_epoch=False, start_factor=0.1, begin=0, end=50),
-    dict(type="CosineAnnealingLR", by_epoch=False, begin=50, end=600, eta_min=1e-5),
+    dict(type="CosineAnnealingLR", by_epoch=False, begin=50, end=max_iters, eta_min=1e-5),
 ]
-default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=200))
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=max_iters))

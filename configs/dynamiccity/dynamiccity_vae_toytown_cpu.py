@@ -1,19 +1,26 @@
 # A small VAE on toy towns written as CarlaSC, for two CPU cores:
-#   python tools/dataset_converters/create_toytown.py --out data/toytown --formats carlasc
-_base_ = ["./dynamiccity_vae_semantickitti_cpu.py"]
+#   python tools/dataset_converters/create_toytown.py --out data/toytown --formats carlasc \
+#       --scenes 12 --frames 72
+_base_ = [
+    "../_base_/models/hexplane_vae_toytown.py",
+    "../_base_/default_runtime.py",
+]
 data_root = "data/toytown/carlasc/Cartesian"
-sequence_length = 8
-crop = (64, 64, 8)
+sequence_length = 4
+crop = (64, 64, 8)  # about the car, from the lowest layer
+max_iters = 600
 
-model = dict(class_frequencies=None)
+model = _base_.vae_model
 dataset = dict(
-    _delete_=True,
     type="CarlaSCOccSequence",
     data_root=data_root,
     sequence_length=sequence_length,
-    crop=crop,  # about the car, from the lowest layer
+    crop=crop,
 )
 train_dataloader = dict(
+    batch_size=1,
+    num_workers=0,
+    sampler=dict(type="InfiniteSampler", shuffle=True),
     dataset=dict(
         split="Train",
         pipeline=[
@@ -24,6 +31,21 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
+    batch_size=1,
+    num_workers=0,
+    sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(split="Test", stride=4, pipeline=[dict(type="PackOccInputs")], **dataset),
 )
 test_dataloader = val_dataloader
+val_evaluator = dict(type="OccIoU", num_classes=12)
+test_evaluator = val_evaluator
+
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=max_iters)
+val_cfg = dict()
+test_cfg = dict()
+optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="Adam", lr=3e-3))
+param_scheduler = [
+    dict(type="LinearLR", by_epoch=False, start_factor=0.1, begin=0, end=50),
+    dict(type="CosineAnnealingLR", by_epoch=False, begin=50, end=max_iters, eta_min=1e-5),
+]
+default_hooks = dict(logger=dict(interval=50), checkpoint=dict(interval=max_iters))

@@ -4,8 +4,10 @@ from .checkpoint_hook import CityCheckpointHook
 from .densification_hook import DensificationHook
 from .dump_result_hook import DumpResultHook, flatten_sample
 from .export_hook import SceneExportHook
+from .latent_statistics_hook import LatentStatisticsHook
 from .pose_frame_hook import PoseFrameHook
 from .progress_hook import ProgressBarHook
+from .rollout_hook import SaveRolloutHook
 from .scene_hook import SceneInitHook
 from .stage_timer_hook import PerStageTimerHook
 from .view_synthesis_hook import ViewSynthesisHook
@@ -17,9 +19,11 @@ __all__ = [
     "CityCheckpointHook",
     "DensificationHook",
     "DumpResultHook",
+    "LatentStatisticsHook",
     "PerStageTimerHook",
     "PoseFrameHook",
     "ProgressBarHook",
+    "SaveRolloutHook",
     "SceneExportHook",
     "SceneInitHook",
     "ViewSynthesisHook",

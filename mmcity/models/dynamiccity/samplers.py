@@ -20,7 +20,9 @@ StepHook = Callable[[Tensor, int, GaussianDiffusion], Tensor]
 class _Sampler:
     """Runs a chain; subclasses define one step."""
 
-    def __init__(self, spacing: str | int | Sequence[int] | None, num_steps: int = 1000) -> None:
+    def __init__(
+        self, spacing: str | int | Sequence[int] | None = None, num_steps: int = 1000
+    ) -> None:
         self.diffusion = GaussianDiffusion(num_steps=num_steps, spacing=spacing)
 
     def reset(self) -> None:

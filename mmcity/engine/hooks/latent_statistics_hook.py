@@ -1,0 +1,28 @@
+"""Gives a diffusion model the statistics of the rollouts that it trains on."""
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+
+from mmcity.registry import HOOKS
+
+__all__ = ["LatentStatisticsHook"]
+
+
+@HOOKS.register_module()
+class LatentStatisticsHook(Hook):
+    """Set mean and deviation of the latents, per plane and channel, before training.
+
+    For ``HexPlaneDiffusion(normalize="plane_channel")`` on a ``HexPlaneRollout`` data set,
+    whose export holds the statistics; they are part of the model's checkpoints.
+    """
+
+    def before_train(self, runner) -> None:
+        """Copy the statistics of the training set."""
+        dataloader = runner.train_dataloader
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        dataset = dataloader.dataset
+        while not hasattr(dataset, "statistics") and hasattr(dataset, "dataset"):
+            dataset = dataset.dataset
+        mean, std = dataset.statistics
+        model.set_statistics(mean, std)
+        runner.logger.info(f"latent deviations {float(std.min()):.3g} to {float(std.max()):.3g}")
