@@ -3,12 +3,14 @@ _base_ = ["./rap_colmap.py"]
 
 data_root = "data/7scenes/heads"
 resize = dict(factor=2, interpolation="bilinear")
+selection_every = 10  # of the training images, to choose among checkpoints
 train_dataloader = dict(
     dataset=dict(
         _delete_=True,
         type="SevenScenes",
         data_root=data_root,
         split="train",
+        selection_every=selection_every,
         resize=resize,
         train_skip=5,
     )
@@ -24,7 +26,18 @@ test_dataloader = dict(
         train_skip=5,
     ),
 )
-val_dataloader = test_dataloader
+val_dataloader = dict(
+    batch_size=8,
+    dataset=dict(
+        _delete_=True,
+        type="SevenScenes",
+        data_root=data_root,
+        split="selection",
+        selection_every=selection_every,
+        resize=resize,
+        train_skip=5,
+    ),
+)
 custom_hooks = [
     dict(
         type="ViewSynthesisHook",

@@ -3,9 +3,21 @@ _base_ = ["./rap_colmap.py"]
 
 data_root = "data/7scenes_sfm/stairs"
 resize = dict(factor=2, interpolation="bilinear")
-train_dataloader = dict(dataset=dict(data_root=data_root, resize=resize, train_skip=5))
+selection_every = 10  # of the training images, to choose among checkpoints
+train_dataloader = dict(
+    dataset=dict(data_root=data_root, selection_every=selection_every, resize=resize, train_skip=5)
+)
 test_dataloader = dict(batch_size=8, dataset=dict(data_root=data_root, resize=resize, train_skip=5))
-val_dataloader = test_dataloader
+val_dataloader = dict(
+    batch_size=8,
+    dataset=dict(
+        data_root=data_root,
+        selection_every=selection_every,
+        split="selection",
+        resize=resize,
+        train_skip=5,
+    ),
+)
 custom_hooks = [
     dict(
         type="ViewSynthesisHook",

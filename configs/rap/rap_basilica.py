@@ -3,9 +3,17 @@ _base_ = ["./rap_colmap.py"]
 
 data_root = "data/new_church"
 resize = dict(factor=2, interpolation="bilinear")
-train_dataloader = dict(dataset=dict(data_root=data_root, resize=resize))
+selection_every = 10  # of the training images, to choose among checkpoints
+train_dataloader = dict(
+    dataset=dict(data_root=data_root, selection_every=selection_every, resize=resize)
+)
 test_dataloader = dict(batch_size=1, dataset=dict(data_root=data_root, resize=resize))
-val_dataloader = test_dataloader
+val_dataloader = dict(
+    batch_size=1,
+    dataset=dict(
+        data_root=data_root, selection_every=selection_every, split="selection", resize=resize
+    ),
+)
 custom_hooks = [
     dict(
         type="ViewSynthesisHook",

@@ -3,9 +3,21 @@ _base_ = ["./rap_colmap.py"]
 
 data_root = "data/cambridge/GreatCourt"
 resize = dict(factor=2, interpolation="bilinear")
-train_dataloader = dict(dataset=dict(data_root=data_root, resize=resize, train_skip=2))
+selection_every = 10  # of the training images, to choose among checkpoints
+train_dataloader = dict(
+    dataset=dict(data_root=data_root, selection_every=selection_every, resize=resize, train_skip=2)
+)
 test_dataloader = dict(batch_size=1, dataset=dict(data_root=data_root, resize=resize, train_skip=2))
-val_dataloader = test_dataloader
+val_dataloader = dict(
+    batch_size=1,
+    dataset=dict(
+        data_root=data_root,
+        selection_every=selection_every,
+        split="selection",
+        resize=resize,
+        train_skip=2,
+    ),
+)
 custom_hooks = [
     dict(
         type="ViewSynthesisHook",

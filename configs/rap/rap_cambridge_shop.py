@@ -3,12 +3,14 @@ _base_ = ["./rap_colmap.py"]
 
 data_root = "data/cambridge/ShopFacade"
 resize = dict(factor=2, interpolation="bilinear")
+selection_every = 10  # of the training images, to choose among checkpoints
 train_dataloader = dict(
     dataset=dict(
         _delete_=True,
         type="CambridgeLandmarks",
         data_root=data_root,
         split="train",
+        selection_every=selection_every,
         resize=resize,
         train_skip=2,
         exclude_train=[35, 42],
@@ -26,7 +28,19 @@ test_dataloader = dict(
         exclude_train=[35, 42],
     ),
 )
-val_dataloader = test_dataloader
+val_dataloader = dict(
+    batch_size=1,
+    dataset=dict(
+        _delete_=True,
+        type="CambridgeLandmarks",
+        data_root=data_root,
+        split="selection",
+        selection_every=selection_every,
+        resize=resize,
+        train_skip=2,
+        exclude_train=[35, 42],
+    ),
+)
 custom_hooks = [
     dict(
         type="ViewSynthesisHook",

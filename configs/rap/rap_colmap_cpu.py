@@ -2,7 +2,7 @@
 # list_test.txt. Refinement makes up for its precision.
 _base_ = ["./rap_colmap.py"]
 
-epochs = 100
+epochs = 120
 size = (60, 80)  # height and width that the network sees
 data_root = "data/scene"
 map_work_dir = "work_dirs/3dgs_colmap_cpu"
@@ -30,9 +30,15 @@ model = dict(
     data_preprocessor=dict(type="LocalizationPreprocessor", size=size, statistics="image"),
 )
 resize = dict(_delete_=True, long_side=80, interpolation="bilinear")
-train_dataloader = dict(dataset=dict(data_root=data_root, resize=resize))
+train_dataloader = dict(
+    batch_size=4, dataset=dict(selection_every=0, data_root=data_root, resize=resize)
+)
 test_dataloader = dict(batch_size=32, dataset=dict(data_root=data_root, resize=resize))
-val_dataloader = test_dataloader
+# The last weights are taken: nothing is chosen, and all mapped images may train.
+val_dataloader = dict(
+    batch_size=32,
+    dataset=dict(split="test", selection_every=0, data_root=data_root, resize=resize),
+)
 optim_wrapper = dict(
     network=dict(optimizer=dict(lr=2e-3), clip_grad=dict(max_norm=5.0)),
     discriminator=dict(optimizer=dict(lr=4e-4)),
@@ -42,14 +48,13 @@ param_scheduler = [
     dict(type="CosineAnnealingLR", T_max=epochs, eta_min_ratio=0.01, convert_to_iter_based=True),
 ]
 train_cfg = dict(max_epochs=epochs, val_interval=epochs)
-# The last weights are taken; nothing is selected on the queries.
-default_hooks = dict(checkpoint=dict(interval=epochs, save_best=None))
+default_hooks = dict(checkpoint=dict(interval=30, save_best=None))
 custom_hooks = [
     dict(type="PoseFrameHook"),
     dict(
         type="ViewSynthesisHook",
         map=f"{map_work_dir}/scene.ply",
-        refresh_every=2,
+        refresh_every=4,
         views_per_image=6,
         perturber=dict(
             type="PosePerturber", translation=0.3, rotation=12.0, frame="camera", d_max=0.3

@@ -7,29 +7,29 @@
 #       --map work_dirs/rap_map_toytown_cpu/iter_5000.pth \
 #       --map-config configs/rap/rap_map_toytown_cpu.py \
 #       --config configs/rap/rap_toytown_cpu.py \
-#       --checkpoint work_dirs/rap_toytown_cpu/epoch_60.pth \
+#       --checkpoint work_dirs/rap_toytown_cpu/epoch_100.pth \
 #       --up 0 0 1 --out work_dirs/rap_toytown_cpu/queries
 _base_ = ["./rap_colmap_cpu.py"]
 
 data_root = "data/toytown/colmap_loc"
-train_dataloader = dict(dataset=dict(data_root=data_root))
+train_dataloader = dict(batch_size=4, dataset=dict(data_root=data_root))
 test_dataloader = dict(dataset=dict(data_root=data_root))
-val_dataloader = test_dataloader
-epochs = 60
+val_dataloader = dict(dataset=dict(data_root=data_root))
+epochs = 100
 model = dict(objective=dict(pose=dict(s_x=1.0, s_q=12.0)))  # metres, norm of matrices
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.1, end=50, by_epoch=False),
     dict(type="CosineAnnealingLR", T_max=epochs, eta_min_ratio=0.01, convert_to_iter_based=True),
 ]
 train_cfg = dict(max_epochs=epochs, val_interval=epochs)
-default_hooks = dict(checkpoint=dict(interval=epochs))
+default_hooks = dict(checkpoint=dict(interval=25))
 custom_hooks = [
     dict(type="PoseFrameHook"),
     dict(
         type="ViewSynthesisHook",
         map="work_dirs/rap_map_toytown_cpu/iter_5000.pth",
         map_config="configs/rap/rap_map_toytown_cpu.py",
-        refresh_every=2,
+        refresh_every=4,
         views_per_image=6,
         # The town's z axis points up: people turn about it and walk on the ground.
         perturber=dict(

@@ -63,6 +63,9 @@ class PosedImagesDataset(Dataset, metaclass=ABCMeta):
         data_root (str): Scene folder.
         split (str): ``train``, ``test`` (or ``val``, the same images) or ``all``. Defaults to
             ``train``.
+        selection_every (int): Keep every so many-th training image out of ``train``, as the
+            split ``selection``, so that models are not chosen on test images. Defaults to 0:
+            none.
         resize (dict, optional): Arguments of ``ResizePosedImage``, such as
             ``dict(long_side=480)``, ``dict(factor=4)`` or ``dict(resolution=-1)``. Defaults
             to the size of the files.
@@ -99,6 +102,7 @@ class PosedImagesDataset(Dataset, metaclass=ABCMeta):
         pipeline: Sequence[dict] | None = None,
         load_pipeline: Sequence[dict] | None = None,
         indices: int | Sequence[int] | None = None,
+        selection_every: int = 0,
         metainfo: dict | None = None,
     ) -> None:
         if split not in SPLITS:
@@ -111,7 +115,11 @@ class PosedImagesDataset(Dataset, metaclass=ABCMeta):
                 f"{self.data_root}: expected a scene folder, found none. What to do: set "
                 "data_root to the folder that holds the images and the poses"
             )
-        self.split = split
+        if selection_every < 0 or selection_every == 1:
+            raise ValueError(f"selection_every: expected 0, or 2 and more, got {selection_every}")
+        if split == "selection" and not selection_every:
+            raise ValueError("split 'selection' needs selection_every")
+        self.split, self.selection_every = split, selection_every
         self.undistort = undistort
         self.missing_images = missing_images
         self.cache = ByteLRUCache(int(cache_bytes))
@@ -199,11 +207,15 @@ class PosedImagesDataset(Dataset, metaclass=ABCMeta):
         )
 
     def _rows_of_split(self, indices) -> np.ndarray:
-        chosen = {
-            "all": [True] * len(self.images),
-            "train": [image.is_train for image in self.images],
-        }.get(self.split, [image.is_test for image in self.images])
-        rows = np.flatnonzero(chosen)
+        trained = np.flatnonzero([image.is_train for image in self.images])
+        selects = np.zeros(len(trained), bool)
+        if self.selection_every:
+            selects[self.selection_every // 2 :: self.selection_every] = True
+        rows = {
+            "all": np.arange(len(self.images)),
+            "train": trained[~selects],
+            "selection": trained[selects],
+        }.get(self.split, np.flatnonzero([image.is_test for image in self.images]))
         if isinstance(indices, int):
             rows = rows[:indices]
         elif indices is not None:

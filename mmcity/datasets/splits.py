@@ -8,8 +8,9 @@ from mmengine.logging import print_log
 
 __all__ = ["SPLIT_RULES", "SPLITS", "held_out"]
 
-#: Names of the parts of a scene; ``val`` and ``test`` are the same images.
-SPLITS = ("train", "val", "test", "all")
+#: Names of the parts of a scene; ``val`` and ``test`` are the same images. ``selection`` is the
+#: part of the training images that chooses among models, see ``selection_every``.
+SPLITS = ("train", "val", "test", "all", "selection")
 #: ``auto`` takes the first of the next three whose file or folder exists, else ``every_n``.
 SPLIT_RULES = ("auto", "tsv", "list", "val_folder", "every_n", "none")
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp"}

@@ -1,6 +1,5 @@
 """The plain form that the pose network is measured against is the same network."""
 
-import sys
 from pathlib import Path
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"

@@ -522,3 +522,18 @@ def test_datasets_travel_to_workers(tmp_path):
     copy = pickle.loads(pickle.dumps(dataset))
     assert len(copy.cache) == 0
     torch.testing.assert_close(copy[3]["inputs"]["img"], dataset[3]["inputs"]["img"])
+
+
+def test_selection_images_are_neither_trained_on_nor_tested(tmp_path):
+    write_scene(tmp_path)
+    every = ColmapDataset(tmp_path, split="all").img_names
+    parts = {
+        split: ColmapDataset(
+            tmp_path, split=split, split_by="every_n", every_n=4, selection_every=2
+        ).img_names
+        for split in ("train", "selection", "test")
+    }
+    assert sorted(sum(parts.values(), [])) == every
+    assert len(parts["selection"]) == (len(every) - len(parts["test"])) // 2
+    with pytest.raises(ValueError, match="selection_every"):
+        ColmapDataset(tmp_path, split="selection")

@@ -83,7 +83,7 @@ class RenderMatchRefiner:
             edge and not used. Defaults to 0.05.
         enough_inliers (int): Once a start has so many, later ones are not tried. Defaults to
             100.
-        min_confidence (float): From which the status is ``ok``. Defaults to 0.4.
+        min_confidence (float): From which the status is ``ok``. Defaults to 0.5.
         pnp (dict, optional): Further arguments of :func:`solve_pnp`.
     """
 
@@ -97,7 +97,7 @@ class RenderMatchRefiner:
         min_alpha: float = 0.5,
         depth_jump: float = 0.05,
         enough_inliers: int = 100,
-        min_confidence: float = 0.4,
+        min_confidence: float = 0.5,
         pnp: dict | None = None,
     ) -> None:
         matcher = dict(type="SIFTMatcher") if matcher is None else matcher
