@@ -68,10 +68,22 @@ class AppearanceMapGenerator(nn.Module):
         channels (int): Channels of a map. Defaults to 16.
         batch_norm_eval (bool): Always use running statistics. With False, the normalisation
             follows ``train`` and ``eval``. Defaults to True.
+        batch_statistics (bool): Always normalise by the statistics of the photograph at hand
+            and leave the running ones alone, as published maps do when they render. Defaults
+            to False.
     """
 
-    def __init__(self, num_maps: int = 3, channels: int = 16, batch_norm_eval: bool = True) -> None:
+    def __init__(
+        self,
+        num_maps: int = 3,
+        channels: int = 16,
+        batch_norm_eval: bool = True,
+        batch_statistics: bool = False,
+    ) -> None:
         super().__init__()
+        if batch_statistics and batch_norm_eval:
+            raise ValueError("batch_statistics needs batch_norm_eval=False")
+        self.batch_statistics = batch_statistics
         self.num_maps, self.channels = num_maps, channels
         self.batch_norm_eval = batch_norm_eval
         self.encoder = nn.Sequential(
@@ -92,10 +104,13 @@ class AppearanceMapGenerator(nn.Module):
     def train(self, mode: bool = True) -> "AppearanceMapGenerator":
         """As in torch, but batch normalisation may stay in eval mode."""
         super().train(mode)
-        if self.batch_norm_eval:
-            for module in self.modules():
-                if isinstance(module, nn.BatchNorm2d):
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                if self.batch_norm_eval:
                     module.eval()
+                elif self.batch_statistics:
+                    module.train()
+                    module.momentum = 0.0  # running statistics stay as loaded
         return self
 
     def _decode(self, stage: int, x: Tensor, skip: Tensor) -> Tensor:
