@@ -1,0 +1,222 @@
+"""Runs stages one after the other; a killed chain goes on where it was."""
+
+import hashlib
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.registry import Registry
+
+from mmcity.utils.cli import UserError
+
+from .manifest import Finding, Manifest, StageRecord
+
+__all__ = ["STAGES", "Chain", "Stage", "StageContext"]
+
+REPO = Path(__file__).resolve().parents[2]
+STAGES = Registry("city twin stage", scope="city_twin")
+
+
+class Stage(ABC):
+    """One link of the chain.
+
+    A subclass names the stages it must have (``needs``) and those it takes from where they
+    ran (``uses``). Its constructor takes the numbers that a user may turn.
+    """
+
+    needs: tuple[str, ...] = ()
+    uses: tuple[str, ...] = ()
+
+    @abstractmethod
+    def run(self, context: "StageContext") -> dict[str, Path]:
+        """Make the artefacts, and give their paths by name.
+
+        It is called again after a kill, with what it had left in ``context.folder``.
+        """
+
+    def check(self, context: "StageContext") -> list[Finding]:
+        """Compare the artefacts with exact values, where there are some."""
+        return []
+
+
+class StageContext:
+    """What a stage may use.
+
+    Attributes:
+        folder: Of the stage; kept when a killed run goes on, cleared when it starts anew.
+    """
+
+    def __init__(self, manifest: Manifest, name: str, seed: int) -> None:
+        self.manifest, self.name, self.seed = manifest, name, seed
+        self.folder = manifest.work_dir / name
+
+    def artefact(self, stage: str, name: str) -> Path:
+        """Path of something that an earlier stage has made."""
+        return self.manifest.artefact(stage, name)
+
+    def find(self, stage: str, name: str) -> Path | None:
+        """The same; None if the stage did not run or has made no such thing."""
+        try:
+            return self.artefact(stage, name)
+        except KeyError:
+            return None
+
+    def run_tool(self, *words: object) -> None:
+        """Run a command of the toolbox; its output goes to ``log.txt`` of the stage.
+
+        Raises:
+            UserError: If it fails, with the end of its output.
+        """
+        command = [str(word) for word in words]
+        print(f"  $ python {' '.join(command)}", flush=True)
+        self.manifest.stages[self.name].commands.append(" ".join(["python", *command]))
+        log = self.folder / "log.txt"
+        paths = [str(REPO), os.environ.get("PYTHONPATH", "")]
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+        with open(log, "a", encoding="utf-8") as file:
+            file.write(f"$ python {' '.join(command)}\n")
+            file.flush()
+            done = subprocess.run(
+                [sys.executable, *command],
+                cwd=REPO,
+                env=env,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+        if done.returncode:
+            tail = log.read_text(encoding="utf-8", errors="replace")[-1500:]
+            raise UserError(f"the command ended with status {done.returncode}; {log}:\n{tail}")
+
+
+class Chain:
+    """The stages of a config.
+
+    Args:
+        stages: ``name -> dict(type=...)``, in order.
+        work_dir: Folder for everything.
+        seed: Given to stages that draw numbers. Defaults to 0.
+
+    Raises:
+        UserError: If a stage needs one that does not come before it.
+    """
+
+    def __init__(
+        self, stages: Mapping[str, Mapping[str, Any]], work_dir: str | os.PathLike, seed: int = 0
+    ) -> None:
+        self.settings = {name: dict(cfg) for name, cfg in stages.items()}
+        self.stages: dict[str, Stage] = {}
+        for name, cfg in self.settings.items():
+            stage = STAGES.build(dict(cfg))
+            missing = [need for need in stage.needs if need not in self.stages]
+            if missing:
+                raise UserError(f"stage {name!r} needs {missing} before it in the config")
+            self.stages[name] = stage
+        self.seed = seed
+        self.manifest = Manifest(Path(work_dir).resolve())
+
+    def run(
+        self,
+        force: Iterable[str] = (),
+        skip: Iterable[str] = (),
+        until: str | None = None,
+    ) -> None:
+        """Bring all stages up to date.
+
+        A finished stage is left alone while its settings, the runs it took from, and its
+        artefacts are what they were. One that was killed goes on in its folder.
+
+        Args:
+            force: Stages to run anew; those that take from them follow.
+            skip: Stages to leave out; those that need them are left out, too.
+            until: Last stage to run. Defaults to all.
+
+        Raises:
+            UserError: If a name is unknown, or a stage fails.
+        """
+        force, skip = list(force), list(skip)
+        for name in [*force, *skip, *([until] if until else [])]:
+            if name not in self.stages:
+                raise UserError(f"no stage {name!r}; there are {list(self.stages)}")
+        for name in self.stages:
+            self._bring_up_to_date(name, name in force, name in skip)
+            if name == until:
+                break
+
+    def _bring_up_to_date(self, name: str, forced: bool, skipped: bool) -> None:
+        stage, records = self.stages[name], self.manifest.stages
+        lost = [need for need in stage.needs if records[need].status != "done"]
+        if skipped or lost:
+            message = f"needs {lost}, which did not run" if lost else "asked for"
+            records[name] = StageRecord("skipped", message=message)
+            print(f"== {name}: skipped ({message})", flush=True)
+            return self.manifest.save()
+        key = self._key(name)
+        record = records.get(name)
+        same = record is not None and record.key == key
+        if same and record.status == "done" and not forced and self.manifest.is_intact(name):
+            print(f"== {name}: done before", flush=True)
+            return None
+        context = StageContext(self.manifest, name, self.seed)
+        goes_on = same and record.status in ("running", "failed") and not forced
+        if goes_on:
+            record.status, record.message = "running", ""
+            print(f"== {name}: going on", flush=True)
+        else:
+            shutil.rmtree(context.folder, ignore_errors=True)
+            record = records[name] = StageRecord("running", key, uuid.uuid4().hex)
+            print(f"== {name}", flush=True)
+        context.folder.mkdir(parents=True, exist_ok=True)
+        self.manifest.save()
+        self._run(stage, context, record)
+        return None
+
+    def _run(self, stage: Stage, context: StageContext, record: StageRecord) -> None:
+        wall, cpu = time.monotonic(), _cpu_seconds()
+        try:
+            made = stage.run(context)
+            record.artefacts = {
+                name: (
+                    os.path.relpath(path, self.manifest.work_dir),
+                    path.stat().st_size if path.is_file() else -1,
+                )
+                for name, path in made.items()
+            }
+            record.status = "done"  # before the check, which reads the artefacts
+            record.findings = stage.check(context)
+        except Exception as error:
+            record.status, record.message = "failed", f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            record.seconds += time.monotonic() - wall
+            record.cpu_seconds += _cpu_seconds() - cpu
+            self.manifest.save()
+        for finding in record.findings:
+            against = f" (against {finding.against})" if finding.against else ""
+            print(f"  {finding.what}: {finding.value:.4g} {finding.unit}{against}", flush=True)
+
+    def _key(self, name: str) -> str:
+        stage, records = self.stages[name], self.manifest.stages
+        taken = {
+            other: records[other].run_id
+            for other in (*stage.needs, *stage.uses)
+            if other in records and records[other].status == "done"
+        }
+        text = json.dumps([self.settings[name], taken, self.seed], sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _cpu_seconds() -> float:
+    return sum(
+        usage.ru_utime + usage.ru_stime
+        for usage in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    )

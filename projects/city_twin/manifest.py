@@ -1,0 +1,114 @@
+"""What each stage has made, written to disk after every step."""
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmcity.utils.fileio import atomic_path
+
+__all__ = ["Finding", "Manifest", "StageRecord"]
+
+NAME = "manifest.json"
+
+
+@dataclass
+class Finding:
+    """One number of the table of hand-over errors.
+
+    Attributes:
+        what: Quantity.
+        value: Number.
+        unit: Such as ``m``; empty for ratios.
+        against: What it is measured against; empty for a size or a count.
+    """
+
+    what: str
+    value: float
+    unit: str = ""
+    against: str = ""
+
+
+@dataclass
+class StageRecord:
+    """State of one stage.
+
+    Attributes:
+        status: ``running``, ``done``, ``skipped`` or ``failed``.
+        key: Digest of the stage's settings and of the runs of the stages it takes from.
+        run_id: Changes with every new run of the stage.
+        artefacts: Path relative to the work folder and size in bytes (-1: a folder), by name.
+        findings: Rows of the table.
+        commands: Command lines that ran.
+        seconds: Wall time of all its starts together.
+        cpu_seconds: CPU time of all its starts, child processes included.
+        message: Why it was skipped or failed.
+    """
+
+    status: str = "running"
+    key: str = ""
+    run_id: str = ""
+    artefacts: dict[str, tuple[str, int]] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    commands: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    message: str = ""
+
+
+class Manifest:
+    """Records of all stages in ``manifest.json`` of the work folder.
+
+    Args:
+        work_dir: Folder; an earlier manifest in it is read.
+
+    Raises:
+        ValueError: If the file there is not a manifest.
+    """
+
+    def __init__(self, work_dir: str | os.PathLike) -> None:
+        self.work_dir = Path(work_dir)
+        self.path = self.work_dir / NAME
+        self.stages: dict[str, StageRecord] = {}
+        if self.path.is_file():
+            try:
+                content = json.loads(self.path.read_text(encoding="utf-8"))
+                self.stages = {name: _record(row) for name, row in content["stages"].items()}
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise ValueError(
+                    f"{self.path}: expected a manifest of a city twin, got {error!r}; delete it "
+                    "to start anew"
+                ) from error
+
+    def save(self, **notes: Any) -> None:
+        """Write the file, whole or not at all."""
+        content = {**notes, "stages": {name: asdict(row) for name, row in self.stages.items()}}
+        with atomic_path(self.path) as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+    def artefact(self, stage: str, name: str) -> Path:
+        """Path of something that a stage has made.
+
+        Raises:
+            KeyError: If it has not.
+        """
+        record = self.stages.get(stage)
+        if record is None or record.status != "done" or name not in record.artefacts:
+            known = [] if record is None else list(record.artefacts)
+            raise KeyError(f"stage {stage!r} has made no {name!r}, only {known}")
+        return self.work_dir / record.artefacts[name][0]
+
+    def is_intact(self, stage: str) -> bool:
+        """Whether all artefacts of a finished stage still lie there, at their sizes."""
+        for path, size in self.stages[stage].artefacts.values():
+            full = self.work_dir / path
+            if not full.exists() or (size >= 0 and full.stat().st_size != size):
+                return False
+        return True
+
+
+def _record(row: dict[str, Any]) -> StageRecord:
+    row = dict(row, findings=[Finding(**finding) for finding in row["findings"]])
+    row["artefacts"] = {name: (path, size) for name, (path, size) in row["artefacts"].items()}
+    return StageRecord(**row)

@@ -1,0 +1,28 @@
+"""The stages of the chain, by what they make."""
+
+from .future import FutureModel, OccupancyFuture
+from .geometry import StreamingGeometry, StreamModel
+from .images import FolderImages, ToytownImages
+from .localization import LocaliseQueries, PoseNetwork
+from .occupancy import OccupancyFromGaussians
+from .poses import GivenPoses, StructureFromMotion
+from .reconstruction import BakeScene, ExtractMesh, Reconstruct
+from .render import RenderTour
+
+__all__ = [
+    "BakeScene",
+    "ExtractMesh",
+    "FolderImages",
+    "FutureModel",
+    "GivenPoses",
+    "LocaliseQueries",
+    "OccupancyFromGaussians",
+    "OccupancyFuture",
+    "PoseNetwork",
+    "Reconstruct",
+    "RenderTour",
+    "StreamModel",
+    "StreamingGeometry",
+    "StructureFromMotion",
+    "ToytownImages",
+]

@@ -1,0 +1,110 @@
+"""Where new pictures were taken."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mmcity.evaluation.functional.localization import localization_errors
+from mmcity.utils.fileio import atomic_path
+
+from ..chain import STAGES, Stage, StageContext
+from ..manifest import Finding
+from .common import train, true_poses
+
+__all__ = ["LocaliseQueries", "PoseNetwork"]
+
+
+@STAGES.register_module()
+class PoseNetwork(Stage):
+    """Train a pose network (RAP) on views that are rendered from the map.
+
+    Args:
+        config: Training config.
+        map_option: Name of the config's value that takes the baked map.
+        cfg_options: Further values of the config.
+    """
+
+    needs = ("poses", "baked")
+
+    def __init__(
+        self, config: str, map_option: str = "custom_hooks.1.map", cfg_options: dict | None = None
+    ) -> None:
+        self.config, self.map_option = config, map_option
+        self.cfg_options = dict(cfg_options or {})
+
+    def run(self, context: StageContext) -> dict[str, Path]:
+        values = {
+            "data_root": context.artefact("poses", "scene"),
+            self.map_option: context.artefact("baked", "scene"),
+            **self.cfg_options,
+        }
+        checkpoint = train(context, self.config, "train", values)
+        note = context.folder / "model.json"
+        with atomic_path(note) as temporary:
+            temporary.write_text(json.dumps({"config": self.config, "checkpoint": str(checkpoint)}))
+        return {"model": note}
+
+
+@STAGES.register_module()
+class LocaliseQueries(Stage):
+    """Localise the held-out pictures in the baked map.
+
+    Args:
+        long_side: px to which larger pictures are reduced. Defaults to 480.
+        starts: First poses from mapped images that look alike. Defaults to 3.
+    """
+
+    needs = ("poses", "baked")
+    uses = ("images", "pose_network")
+
+    def __init__(self, long_side: int = 480, starts: int = 3) -> None:
+        self.long_side, self.starts = long_side, starts
+
+    def run(self, context: StageContext) -> dict[str, Path]:
+        queries = context.folder / "queries"
+        network: list[object] = []
+        model = context.find("pose_network", "model")
+        if model is not None:
+            content = json.loads(model.read_text())
+            network = ["--config", content["config"], "--checkpoint", content["checkpoint"]]
+        context.run_tool(
+            *("tools/localize.py", context.artefact("poses", "scene")),
+            *("--map", context.artefact("baked", "scene"), "--out", queries),
+            *("--long-side", self.long_side, "--starts", self.starts, *network),
+        )
+        made = {"results": queries / "results.json"}
+        pictures = sorted((queries / "pictures").rglob("*.png"))
+        if pictures:
+            made["query beside render"] = pictures[0]
+        return made
+
+    def check(self, context: StageContext) -> list[Finding]:
+        rows = json.loads(context.artefact(context.name, "results").read_text())["queries"]
+        found = {
+            Path(row["name"]).stem: np.array(row["cam_to_world"])
+            for row in rows
+            if row["status"] != "failed" and row.get("cam_to_world") is not None
+        }
+        findings = [
+            Finding("localised queries", len(found) / max(len(rows), 1), "", f"{len(rows)} queries")
+        ]
+        truth, against = true_poses(context), "exact poses"
+        if truth is None:
+            from .common import stem_to_pose
+
+            truth = stem_to_pose(context.artefact("poses", "scene") / "sparse" / "0")
+            against = "mapped poses"
+        stems = sorted(set(found) & set(truth))
+        if stems:
+            translation, rotation = localization_errors(
+                torch.from_numpy(np.stack([found[s] for s in stems])),
+                torch.stack([truth[s] for s in stems]),
+            )
+            unit = "m" if against == "exact poses" else "units"
+            findings += [
+                Finding("median position error", float(translation.median()), unit, against),
+                Finding("median rotation error", float(rotation.median()), "deg", against),
+            ]
+        return findings
