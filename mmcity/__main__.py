@@ -1,0 +1,5 @@
+"""``python -m mmcity`` is the command ``mmcity``."""
+
+from mmcity.cli import main
+
+main()

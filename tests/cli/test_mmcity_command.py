@@ -1,0 +1,46 @@
+"""``mmcity info``, ``mmcity list`` and ``mmcity demo``."""
+
+import pytest
+import yaml
+
+from mmcity.cli import dispatch
+from mmcity.utils.cli import UserError
+from tests.cli.conftest import REPO
+
+
+def test_info_names_versions_and_operators(capsys):
+    dispatch(["info"])
+    shown = capsys.readouterr().out
+    for word in ("mmcity", "PyTorch", "mmcity_ops", "viser", str(REPO)):
+        assert word in shown
+
+
+def test_list_shows_every_config_of_the_metafiles(capsys):
+    dispatch(["list"])
+    shown = capsys.readouterr().out
+    for file in yaml.safe_load((REPO / "model-index.yml").read_text())["Import"]:
+        for model in yaml.safe_load((REPO / file).read_text())["Models"]:
+            assert model["Name"] in shown and model["Config"] in shown
+
+
+def test_list_of_one_system_and_of_types(capsys):
+    dispatch(["list", "citygsx"])
+    shown = capsys.readouterr().out
+    assert "citygsx_toytown_cpu" in shown and "rap_" not in shown
+    dispatch(["list", "models", "--types"])
+    assert "StreamVGGT" in capsys.readouterr().out
+    with pytest.raises(UserError, match="gausstr"):
+        dispatch(["list", "nothing-like-it"])
+
+
+def test_demo_passes_its_options_on(monkeypatch, tmp_path):
+    calls = []
+
+    class Done:
+        returncode = 0
+
+    monkeypatch.setattr("subprocess.run", lambda words, **_: calls.append(words) or Done())
+    dispatch(["demo", "--out", str(tmp_path), "--max-iters", "5", "--no-toytown"])
+    (words,) = calls
+    assert words[1] == str(REPO / "demo" / "run.py")
+    assert words[2:] == ["--out", str(tmp_path), "--max-iters", "5", "--no-toytown"]
