@@ -68,10 +68,12 @@ test-only: $(TESTING)
 	    $(PYTHON) -m pytest -q -n $(TEST_PROCESSES) --dist worksteal -m "not slow or ci_slow" $(PYTEST_ARGS)
 
 lint: $(TESTING)
-	@echo "== ruff, import-linter, codespell"
+	@echo "== ruff, import-linter, mypy, codespell"
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/lint-imports
+	@mkdir -p .dev && ln -sfn ../ops .dev/mmcity_ops  # where mypy finds the operators
+	$(VENV)/bin/mypy
 	@if [ -x $(VENV)/bin/codespell ]; then $(VENV)/bin/codespell; else echo "codespell is not installed, skipped"; fi
 
 check-cuda: $(CORE)

@@ -195,7 +195,7 @@ class LocalizationReport:
         return [folder / "trajectories.png", folder / "error_cdf.png"]
 
 
-def _columns(rows: list[dict], prefix: str) -> tuple[np.ndarray, np.ndarray]:
+def _columns(rows: list[dict], prefix: str) -> tuple[np.ndarray, ...]:
     return tuple(
         np.array([row.get(prefix + key, math.inf) for row in rows], dtype=float)
         for key in ("translation", "rotation")

@@ -1,13 +1,15 @@
 """What all tensor containers share: device, dtype, indexing, concatenation."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 __all__ = ["TensorContainer"]
+
+_Container = TypeVar("_Container", bound="TensorContainer")
 
 
 def as_tensor(value: Any, dtype: torch.dtype | None = None) -> Tensor:
@@ -30,21 +32,21 @@ class TensorContainer:
     _row_fields: ClassVar[tuple[str, ...]] = ()
     _shared_fields: ClassVar[tuple[str, ...]] = ()
 
-    def _rebuilt(self, rows: dict[str, Tensor | None], **shared) -> "TensorContainer":
+    def _rebuilt(self: _Container, rows: dict[str, Tensor | None], **shared) -> _Container:
         """A container of the same type without checking what was checked before."""
         out = object.__new__(type(self))
         out.__dict__.update(self.__dict__)
         out.__dict__.update(rows, **shared)
         return out
 
-    def _map(self, function) -> "TensorContainer":
+    def _map(self: _Container, function) -> _Container:
         values = {name: getattr(self, name) for name in self._row_fields}
         return self._rebuilt({k: None if v is None else function(v) for k, v in values.items()})
 
     def __len__(self) -> int:
         return len(getattr(self, self._row_fields[0]))
 
-    def __getitem__(self, index) -> "TensorContainer":
+    def __getitem__(self: _Container, index) -> _Container:
         """Rows by number (gives a container of one), slice, mask or index tensor."""
         if isinstance(index, int | np.integer):
             index = int(index)
@@ -65,7 +67,7 @@ class TensorContainer:
         return (self[row] for row in range(len(self)))
 
     @classmethod
-    def cat(cls, parts: Sequence["TensorContainer"]) -> "TensorContainer":
+    def cat(cls: type[_Container], parts: Sequence[_Container]) -> _Container:
         """Rows of several containers one after the other.
 
         Raises:
@@ -100,7 +102,7 @@ class TensorContainer:
         """Floating-point type of the first tensor."""
         return getattr(self, self._row_fields[0]).dtype
 
-    def to(self, *args, **kwargs) -> "TensorContainer":
+    def to(self: _Container, *args, **kwargs) -> _Container:
         """On another device, or with another floating-point type (whole numbers keep theirs)."""
         device, dtype, non_blocking, _ = torch._C._nn._parse_to(*args, **kwargs)
         return self._map(
@@ -111,18 +113,18 @@ class TensorContainer:
             )
         )
 
-    def cpu(self) -> "TensorContainer":
+    def cpu(self: _Container) -> _Container:
         """On the CPU."""
         return self.to("cpu")
 
-    def cuda(self, device: int | None = None) -> "TensorContainer":
+    def cuda(self: _Container, device: int | None = None) -> _Container:
         """On a CUDA device."""
         return self.to(torch.device("cuda", device if device is not None else 0))
 
-    def detach(self) -> "TensorContainer":
+    def detach(self: _Container) -> _Container:
         """Without gradient history."""
         return self._map(lambda value: value.detach())
 
-    def clone(self) -> "TensorContainer":
+    def clone(self: _Container) -> _Container:
         """With memory of its own."""
         return self._map(lambda value: value.clone())

@@ -32,6 +32,14 @@ class Gaussians(TensorContainer):
 
     _row_fields = ("means", "quats", "scales", "opacities", "sh0", "shN", "features")
 
+    means: Tensor
+    quats: Tensor
+    scales: Tensor
+    opacities: Tensor
+    sh0: Tensor | None
+    shN: Tensor | None
+    features: Tensor | None
+
     def __init__(
         self,
         means,
@@ -116,9 +124,9 @@ class Gaussians(TensorContainer):
         """The scene carried by a similarity: positions, shapes and view-dependent colours."""
         sim = sim3.to(self.means)
         turn = rotmat_to_quat(sim.rotation).expand_as(self.quats)
-        shN = self.shN
-        if shN is not None and shN.shape[1]:
-            shN = rotate_sh(self.sh, sim3.rotation)[:, 1:]
+        sh, shN = self.sh, self.shN
+        if sh is not None and shN is not None and shN.shape[1]:
+            shN = rotate_sh(sh, sim3.rotation)[:, 1:]
         return self._rebuilt(
             {
                 "means": sim(self.means),

@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 
 from .gaussians import Gaussians
-from .gaussians_io import GaussianFileError, with_colors
+from .gaussians_io import GaussianFileError, color_coefficients
 from .glb import GlbBuilder, GlbFormatError, read_accessor, read_glb_container
 from .sim3 import Sim3
+from .spherical_harmonics import SH_C0, sh_degree_of
 
 __all__ = ["EXTENSION", "UP_AXES", "read_gaussians_glb", "write_gaussians_glb", "y_up"]
 
@@ -62,13 +63,14 @@ def write_gaussians_glb(
         ValueError: If there is no Gaussian or no colour.
     """
     matrix = y_up(up)
-    g = with_colors(gaussians, "write_gaussians_glb").detach().to("cpu", torch.float32)
+    g = gaussians.detach().to("cpu", torch.float32)
+    sh = color_coefficients(g, "write_gaussians_glb")
     if not len(g):
         raise ValueError(f"{path}: expected at least one Gaussian, got none")
     middle = (g.means.amin(0) + g.means.amax(0)).double() / 2
     if not center:
         middle = torch.zeros(3, dtype=torch.float64)
-    rgba = torch.cat([g.colors, g.opacities[:, None]], 1)
+    rgba = torch.cat([0.5 + SH_C0 * sh[:, 0], g.opacities[:, None]], 1)
     builder = GlbBuilder()
     attributes = {
         "POSITION": builder.add((g.means.double() - middle).float().numpy(), bounds=True),
@@ -81,9 +83,9 @@ def write_gaussians_glb(
         ),
         f"{EXTENSION}:OPACITY": builder.add(g.opacities.numpy()),
     }
-    for degree in range(g.sh_degree + 1):
+    for degree in range(sh_degree_of(sh.shape[1]) + 1):
         for row in range(2 * degree + 1):
-            attributes[_sh_name(degree, row)] = builder.add(g.sh[:, degree**2 + row].numpy())
+            attributes[_sh_name(degree, row)] = builder.add(sh[:, degree**2 + row].numpy())
     shift = np.eye(4)
     shift[:3, 3] = middle.numpy()
     primitive = {
@@ -145,8 +147,8 @@ def read_gaussians_glb(path: str | os.PathLike, up: str | None = None) -> Gaussi
     degree = 0
     while _sh_name(degree + 1, 0) in values and degree < 4:
         degree += 1
-    sh = [values[_sh_name(d, row)] for d in range(degree + 1) for row in range(2 * d + 1)]
-    table = torch.stack(sh, 1)
+    coefficients = [values[_sh_name(d, row)] for d in range(degree + 1) for row in range(2 * d + 1)]
+    table = torch.stack(coefficients, 1)
     gaussians = Gaussians(
         means=means,
         quats=rotations[:, [3, 0, 1, 2]],

@@ -19,10 +19,10 @@ from .spherical_harmonics import SH_C0, sh_degree_of
 __all__ = [
     "GAUSSIAN_SUFFIXES",
     "GaussianFileError",
+    "color_coefficients",
     "read_gaussians",
     "read_gaussians_ply",
     "read_splat",
-    "with_colors",
     "write_gaussians",
     "write_gaussians_ply",
     "write_splat",
@@ -148,19 +148,18 @@ def write_gaussians_ply(gaussians: Gaussians, path: str | os.PathLike) -> None:
     write_ply_vertices(path, {name: value.numpy() for name, value in columns.items()})
 
 
-def with_colors(gaussians: Gaussians, caller: str) -> Gaussians:
-    """The Gaussians with SH: their own, or of three features that hold a plain colour.
+def color_coefficients(gaussians: Gaussians, caller: str) -> torch.Tensor:
+    """SH of the colour ``(N, K, 3)``: their own, or of three features that hold a plain colour.
 
     Raises:
         ValueError: If they have neither; names ``caller``.
     """
-    if gaussians.sh0 is not None:
-        return gaussians
-    if gaussians.features is None or gaussians.features.shape[1] != 3:
+    sh, features = gaussians.sh, gaussians.features
+    if sh is not None:
+        return sh
+    if features is None or features.shape[1] != 3:
         raise ValueError(f"{caller}: expected SH or three features as colour, got neither")
-    g = gaussians
-    sh0 = ((g.features - 0.5) / SH_C0)[:, None]
-    return Gaussians(g.means, g.quats, g.scales, g.opacities, sh0)
+    return ((features - 0.5) / SH_C0)[:, None]
 
 
 def write_splat(gaussians: Gaussians, path: str | os.PathLike) -> None:
@@ -172,9 +171,10 @@ def write_splat(gaussians: Gaussians, path: str | os.PathLike) -> None:
     Raises:
         ValueError: If the Gaussians have neither SH nor three features as colour.
     """
-    g = with_colors(gaussians, "write_splat").detach().to("cpu", torch.float32)
+    g = gaussians.detach().to("cpu", torch.float32)
+    colors = 0.5 + SH_C0 * color_coefficients(g, "write_splat")[:, 0]
     order = (g.scales.prod(1) * g.opacities).argsort(descending=True)
-    rgba = torch.cat([g.colors, g.opacities[:, None]], 1)[order]
+    rgba = torch.cat([colors, g.opacities[:, None]], 1)[order]
     quats = torch.nn.functional.normalize(g.quats, dim=-1)[order]
     rows = np.empty(len(g), dtype=_SPLAT_ROW)
     rows["mean"], rows["scale"] = g.means[order].numpy(), g.scales[order].numpy()

@@ -28,8 +28,9 @@ from torch import Tensor
 from mmcity.utils.fileio import atomic_path
 
 from .gaussians import Gaussians
-from .gaussians_io import GaussianFileError, with_colors
+from .gaussians_io import GaussianFileError, color_coefficients
 from .sim3 import Sim3
+from .spherical_harmonics import sh_degree_of
 
 __all__ = ["read_spz", "write_spz"]
 
@@ -65,12 +66,16 @@ def write_spz(
     """
     if version not in (2, 3):
         raise ValueError(f"version: expected 2 or 3, got {version}")
-    g = with_colors(gaussians, "write_spz").detach().to("cpu", torch.float32)
-    if g.sh_degree > 3:
-        raise ValueError(f"write_spz: expected SH up to degree 3, got {g.sh_degree}")
+    g = gaussians.detach().to("cpu", torch.float32)
+    sh = color_coefficients(g, "write_spz")
+    degree = sh_degree_of(sh.shape[1])
+    if degree > 3:
+        raise ValueError(f"write_spz: expected SH up to degree 3, got {degree}")
     if not bool(g.is_finite.all()):
         raise ValueError("write_spz: expected finite values, got NaN or infinity")
-    g = g.transform(Sim3(rotation=torch.tensor(_HALF_TURN)))
+    half_turn = Sim3(rotation=torch.tensor(_HALF_TURN))
+    g = Gaussians(g.means, g.quats, g.scales, g.opacities, sh[:, :1], sh[:, 1:])
+    g = g.transform(half_turn)
     reach = float(g.means.abs().max()) if len(g) else 0.0
     whole_bits = max(int(np.ceil(np.log2(max(reach * 1.0001, 1e-9)))), 0)
     bits = min(_FRACTION_BITS, 23 - whole_bits)
@@ -82,16 +87,16 @@ def write_spz(
     tables = [
         _pack_int24((g.means.double() * 2**bits).round().numpy().astype(np.int32)),
         _byte(g.opacities[:, None] * 255),
-        _byte((g.sh0[:, 0] * _COLOR_SCALE + 0.5) * 255),
+        _byte((sh[:, 0] * _COLOR_SCALE + 0.5) * 255),
         _byte((g.scales.clamp_min(1e-30).log() + 10) * 16),
         _pack_rotations(F.normalize(g.quats, dim=-1), version),
     ]
-    if g.sh_degree:
+    if degree and g.shN is not None:
         rows = g.shN * 128 + 128  # (N, K - 1, 3)
         steps = torch.full((rows.shape[1], 1), 2.0 ** (8 - _SH_BITS[1]))
         steps[:3] = 2.0 ** (8 - _SH_BITS[0])
         tables.append(_byte((rows / steps).round() * steps))
-    head = _HEADER.pack(_MAGIC, version, len(g), g.sh_degree, bits, int(antialiased), 0)
+    head = _HEADER.pack(_MAGIC, version, len(g), degree, bits, int(antialiased), 0)
     with atomic_path(path) as temporary:
         body = head + b"".join(table.tobytes() for table in tables)
         temporary.write_bytes(gzip.compress(body, compresslevel=6, mtime=0))

@@ -16,7 +16,7 @@ __all__ = ["GlbBuilder", "GlbFormatError", "read_accessor", "read_glb_container"
 _HEADER = struct.Struct("<4sII")
 _CHUNK = struct.Struct("<I4s")
 _TYPES = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4", 16: "MAT4"}
-_COMPONENTS = {
+_COMPONENTS: dict[np.dtype[Any], int] = {
     np.dtype("<f4"): 5126,
     np.dtype("u1"): 5121,
     np.dtype("<u2"): 5123,
@@ -111,7 +111,8 @@ def read_glb_container(path: str | os.PathLike) -> tuple[dict[str, Any], bytes]:
         raise GlbFormatError(
             f"{path}: expected glTF 2 of {size} bytes, got version {version}, {len(data)} bytes"
         )
-    parts, start = {}, _HEADER.size
+    parts: dict[bytes, bytes] = {}
+    start = _HEADER.size
     while start + _CHUNK.size <= len(data):
         length, kind = _CHUNK.unpack_from(data, start)
         start += _CHUNK.size

@@ -1,5 +1,7 @@
 """Similarity transforms and their estimation from point pairs."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -20,9 +22,9 @@ class Sim3:
 
     def __init__(self, scale=1.0, rotation=None, translation=None) -> None:
         first = next((v for v in (rotation, translation, scale) if isinstance(v, Tensor)), None)
-        like = {"dtype": torch.float64} if first is None else {"dtype": first.dtype}
+        like: dict[str, Any] = {"dtype": torch.float64}
         if first is not None:
-            like["device"] = first.device
+            like = {"dtype": first.dtype, "device": first.device}
         self.scale = torch.as_tensor(scale, **like)
         self.rotation = torch.as_tensor(torch.eye(3) if rotation is None else rotation, **like)
         self.translation = torch.as_tensor(

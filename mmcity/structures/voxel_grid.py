@@ -63,7 +63,9 @@ class VoxelGrid:
 
     @property
     def _values(self) -> Tensor:
-        return self.density if self.labels is None else self.labels
+        values = self.density if self.labels is None else self.labels
+        assert values is not None  # the constructor refuses a grid without either
+        return values
 
     def __repr__(self) -> str:
         size = [round(v, 6) for v in self.voxel_size.tolist()]
@@ -88,7 +90,7 @@ class VoxelGrid:
     @property
     def occupied(self) -> Tensor:
         """``(..., X, Y, Z)`` where the label is not free; without labels, where density > 0."""
-        return self.density > 0 if self.labels is None else self.labels != self.free_label
+        return self._values > 0 if self.labels is None else self.labels.ne(self.free_label)
 
     def _map(self, function) -> "VoxelGrid":
         return VoxelGrid(
@@ -190,5 +192,5 @@ class VoxelGrid:
             voted = votes[order] // kinds
             first = torch.ones_like(voted, dtype=torch.bool)
             first[1:] = voted[1:] != voted[:-1]
-            grid.labels.view(-1)[voted[first]] = votes[order][first] % kinds
+            grid._values.view(-1)[voted[first]] = votes[order][first] % kinds
         return grid
