@@ -23,7 +23,7 @@ from .manifest import Finding, Manifest, StageRecord
 __all__ = ["STAGES", "Chain", "Stage", "StageContext"]
 
 REPO = Path(__file__).resolve().parents[2]
-STAGES = Registry("city twin stage", scope="city_twin")
+STAGES = Registry("city twin stage", scope="mmcity")
 
 
 class Stage(ABC):

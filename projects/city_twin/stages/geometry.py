@@ -31,6 +31,7 @@ class StreamModel(Stage):
         towns: Towns to train on. Defaults to 6.
         num_images: Of each survey. Defaults to 24.
         image_size: Width and height of these. Defaults to 112x84.
+        cfg_options: Further values of the config.
     """
 
     def __init__(
@@ -40,8 +41,10 @@ class StreamModel(Stage):
         towns: int = 6,
         num_images: int = 24,
         image_size: tuple[int, int] = (112, 84),
+        cfg_options: dict | None = None,
     ) -> None:
         self.config, self.checkpoint = config, checkpoint
+        self.cfg_options = dict(cfg_options or {})
         self.towns, self.num_images, self.image_size = towns, num_images, tuple(image_size)
 
     def run(self, context: StageContext) -> dict[str, Path]:
@@ -54,7 +57,9 @@ class StreamModel(Stage):
             names = sorted(folder.name for folder in data.iterdir() if folder.is_dir())
             (data / "train.txt").write_text("\n".join(names[1:]) + "\n")
             (data / "val.txt").write_text(names[0] + "\n")
-            checkpoint = str(train(context, self.config, "train", {"data_root": data}))
+            checkpoint = str(
+                train(context, self.config, "train", {"data_root": data, **self.cfg_options})
+            )
         with atomic_path(note) as temporary:
             temporary.write_text(json.dumps({"config": self.config, "checkpoint": checkpoint}))
         return {"model": note}
