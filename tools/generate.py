@@ -35,6 +35,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--device")
     parser.add_argument("--raw", action="store_true", help="also write raw bytes, one per frame")
+    parser.add_argument(
+        "--show", action="store_true", help="also write a film (mp4) and an interactive page each"
+    )
     parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE")
     args = parser.parse_args(argv)
     if args.region and not args.inpaint:
@@ -68,8 +71,11 @@ def load_clip(path: str):
         return torch.from_numpy(data["voxels"])[None]
 
 
-def write_clip(folder: Path, index: int, voxels, meta: dict, raw: bool) -> None:
-    """Write ``<index>.npz`` (voxels, meta) and pictures; with ``raw`` one file per frame."""
+def write_clip(folder: Path, index: int, voxels, meta: dict, raw: bool, show: bool = False) -> None:
+    """Write ``<index>.npz`` (voxels, meta) and pictures.
+
+    With ``raw`` also one file of bytes per frame, with ``show`` a film and a page.
+    """
     import numpy as np
 
     from mmcity.utils.fileio import atomic_path
@@ -80,6 +86,13 @@ def write_clip(folder: Path, index: int, voxels, meta: dict, raw: bool) -> None:
     with atomic_path(path) as temporary:
         np.savez_compressed(temporary, voxels=voxels, meta=json.dumps(meta))
     write_clip_pictures(voxels, folder / f"{index:05d}")
+    if show:
+        from mmcity.visualization import write_video
+        from mmcity.visualization.occupancy_clip_page import write_clip_page
+        from mmcity.visualization.occupancy_splats import render_splats
+
+        write_clip_page(folder / f"{index:05d}.html", voxels, title=f"clip {index}")
+        write_video(folder / f"{index:05d}.mp4", (render_splats(v) for v in voxels), fps=10)
     if raw:
         for t, frame in enumerate(voxels):
             with atomic_path(folder / f"{index:05d}" / f"{t:06d}.npy") as temporary:
@@ -156,7 +169,7 @@ def main(argv: list[str] | None = None) -> None:
                 )
             for index, clip in zip(indices, voxels):
                 meta = {"seed": args.seed + start, "index": index, "command": args.command}
-                write_clip(folder, index, clip, meta, args.raw)
+                write_clip(folder, index, clip, meta, args.raw, args.show)
                 progress.advance(task)
 
 

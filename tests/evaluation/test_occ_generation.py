@@ -157,5 +157,7 @@ def test_temporal_numbers_of_real_clips_against_themselves():
 
 def test_a_seam_between_worlds_is_seen():
     joined = [torch.cat([a, b]) for a, b in zip(_clips(2), _clips(2, first=50))]
-    numbers = _run(TemporalConsistency(seams=FRAMES), joined, joined)
+    numbers = _run(
+        TemporalConsistency(register=dict(lag=1), reach=2, seams=(FRAMES, FRAMES)), joined, joined
+    )
     assert numbers["static_iou_seams@2"] < 0.75 < numbers["static_iou_within@2"]

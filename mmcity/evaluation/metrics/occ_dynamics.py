@@ -50,8 +50,10 @@ class TemporalConsistency(BaseMetric):
         voxel_size: Metres, of x and y.
         frame_time: Seconds between frames.
         register: Options of ``register_motion``. Defaults to its own.
-        seams: Also give the static IoU between frames ``k * window - 1`` and ``k * window`` of
-            long clips, and within the windows: the length of a window. Defaults to None.
+        reach: Clips longer than twice this many frames are registered piece by piece: the
+            motion between two frames from this many on either side. Defaults to 4.
+        seams: Also give the static IoU where windows of a long clip meet, and elsewhere: the
+            first frame of the second window and the frames between seams. Defaults to None.
         collect_device, prefix: As in mmengine.
     """
 
@@ -62,7 +64,8 @@ class TemporalConsistency(BaseMetric):
         voxel_size: float = 0.4,
         frame_time: float = 0.1,
         register: dict | None = None,
-        seams: int | None = None,
+        reach: int = 4,
+        seams: tuple[int, int] | None = None,
         collect_device: str = "cpu",
         prefix: str | None = None,
     ) -> None:
@@ -70,18 +73,32 @@ class TemporalConsistency(BaseMetric):
         self.voxel_size = voxel_size
         self.frame_time = frame_time
         self.register = register or {}
+        self.reach = reach
         self.seams = seams
 
     def _describe(self, clip: np.ndarray) -> dict[str, np.ndarray]:
-        motion = register_motion(clip, **self.register)
-        counts, speeds = vehicle_statistics(clip, motion)
         unit = self.voxel_size / self.frame_time
-        return {
-            "iou": static_consistency(clip, motion),
-            "ego": np.hypot(*motion.step[:2])[None] * unit,
-            "counts": counts,
-            "speeds": speeds * unit,
-        }
+        if len(clip) <= 2 * self.reach:
+            motion = register_motion(clip, **self.register)
+            counts, speeds = vehicle_statistics(clip, motion)
+            iou = static_consistency(clip, motion)
+            return {
+                "iou": iou,
+                "ego": np.hypot(*motion.step[:2])[None] * unit,
+                "counts": counts,
+                "speeds": speeds * unit,
+            }
+        parts = {"iou": [], "ego": [], "counts": [], "speeds": []}
+        for t in range(1, len(clip)):
+            near = clip[max(0, t - self.reach) : t + self.reach]
+            motion = register_motion(near, **self.register)
+            pair = clip[t - 1 : t + 1]
+            counts, speeds = vehicle_statistics(pair, motion)
+            parts["iou"].append(static_consistency(pair, motion))
+            parts["ego"].append([np.hypot(*motion.step[:2]) * unit])
+            parts["counts"].append(counts[1:])
+            parts["speeds"].append(speeds * unit)
+        return {name: np.concatenate(values) for name, values in parts.items()}
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Describe one batch; ``gt_occupancy`` may be missing."""
@@ -109,7 +126,8 @@ class TemporalConsistency(BaseMetric):
             }
             if self.seams is not None:
                 iou = np.stack([row[name]["iou"] for row in results])
-                at_seam = np.arange(1, iou.shape[1] + 1) % self.seams == 0
+                behind = np.arange(1, iou.shape[1] + 1) - self.seams[0]
+                at_seam = (behind >= 0) & (behind % self.seams[1] == 0)
                 columns[name][f"static_iou_seams@{count}"] = float(iou[:, at_seam].mean())
                 columns[name][f"static_iou_within@{count}"] = float(iou[:, ~at_seam].mean())
         if "real" in joined:
