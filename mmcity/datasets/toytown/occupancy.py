@@ -104,6 +104,8 @@ def _split(triangles: np.ndarray, labels: np.ndarray, axis: int, size: int) -> t
         )
         keep = ~(flat & (area <= 1e-15)) & (area > 1e-15)
         triangles, labels = pieces[keep], labels[keep]
+    if not done:
+        return triangles, labels
     return np.concatenate(done), np.concatenate(done_labels)
 
 

@@ -25,6 +25,13 @@ def test_shares_sum_to_the_area_of_the_surface():
     assert set(cls) == {WorldClass.CAR}
 
 
+def test_a_mesh_beside_the_grid_has_no_shares():
+    mesh = _box((1.0, 1.0, 1.0), (9.0, 0.0, 0.0))
+    grid = Grid(np.eye(4), (-4.0, -4.0, -4.0), (0.4, 0.4, 0.4), (20, 20, 20))
+    voxel, cls, area = surface_shares([(mesh, np.eye(4))], grid)
+    assert len(voxel) == len(cls) == len(area) == 0
+
+
 def test_shares_of_a_random_triangle_match_dense_sampling():
     rng = np.random.default_rng(2)
     corners = rng.uniform(0.2, 5.8, (3, 3))
