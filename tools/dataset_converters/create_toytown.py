@@ -30,12 +30,23 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--queries", type=int, help="colmap_loc: instead of the preset")
     parser.add_argument("--spacing", type=float, help="colmap_loc: metres per mapping image")
     parser.add_argument("--num-images", type=int, help="citygsx: instead of the preset")
+    parser.add_argument("--sequences", type=int, help="videos of the video format")
+    parser.add_argument(
+        "--paths",
+        nargs="+",
+        metavar="KIND",
+        help="of the videos in turn: drive, walk, orbit, glide, surround",
+    )
+    parser.add_argument("--traffic", type=float, default=1.0, help="density of what moves")
+    parser.add_argument(
+        "--supersampling", type=int, default=4, choices=[1, 4, 16], help="rays per pixel on edges"
+    )
     parser.add_argument("--lighting", default="day", choices=LIGHTINGS)
     parser.add_argument(
         "--workers", type=int, default=default_workers(), help="processes that render"
     )
     parser.add_argument("--scenes", type=int, help="drives of carlasc and occ3d_waymo")
-    parser.add_argument("--frames", type=int, help="frames of each of these drives")
+    parser.add_argument("--frames", type=int, help="frames of each of these drives, or videos")
     args = parser.parse_args()
     if args.image_size is not None:
         parts = args.image_size.lower().split("x")
@@ -49,27 +60,34 @@ def main() -> None:
     """Write each format and say where it lies."""
     args = parse_args()
     config = ToytownConfig(
-        seed=args.seed, size=args.size, sequence_seed=args.sequence_seed, lighting=args.lighting
+        seed=args.seed,
+        size=args.size,
+        sequence_seed=args.sequence_seed,
+        traffic=args.traffic,
+        lighting=args.lighting,
+        supersampling=args.supersampling,
     )
-    wanted = {
-        "num_mapping": args.mapping_images,
-        "num_queries": args.queries,
-        "spacing": args.spacing,
-    }
-    localisation = {key: value for key, value in wanted.items() if value is not None}
+    counts = {
+        "video": {
+            "num_sequences": args.sequences, "num_frames": args.frames, "paths": args.paths,
+        },
+        "colmap_loc": {
+            "num_mapping": args.mapping_images, "num_queries": args.queries,
+            "spacing": args.spacing,
+        },
+        "carlasc": {"num_scenes": args.scenes, "num_frames": args.frames},
+        "occ3d_waymo": {"num_scenes": args.scenes, "num_frames": args.frames},
+        "citygsx": {"num_images": args.num_images},
+    }  # fmt: skip
     for name in args.formats:
         start = time.perf_counter()
-        counts = localisation if name == "colmap_loc" else {}
-        if name in ("carlasc", "occ3d_waymo"):
-            counts = {"num_scenes": args.scenes, "num_frames": args.frames}
-        if name == "citygsx":
-            counts = {"num_images": args.num_images}
+        given = {key: value for key, value in counts.get(name, {}).items() if value is not None}
         folder = WRITERS[name](
             Path(args.out) / name,
             config,
             image_size=args.image_size,
             workers=args.workers,
-            **counts,
+            **given,
         )
         print(f"{name}: {folder} ({time.perf_counter() - start:.1f} s)")
 

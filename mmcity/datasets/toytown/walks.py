@@ -15,6 +15,7 @@ from mmcity.datasets.toytown.world import World
 __all__ = [
     "drive_camera",
     "is_clear",
+    "is_telling",
     "orbit_camera",
     "street_walk",
     "walk_camera",
@@ -45,7 +46,7 @@ def _aim(eye: np.ndarray, yaw: float, pitch: float) -> np.ndarray:
     return look_at(eye, eye + d)
 
 
-def _is_telling(renderer: Renderer, view: View) -> bool:
+def is_telling(renderer: Renderer, view: View) -> bool:
     """Whether a view is worth a picture: clear, not a bare wall, and not only open land."""
     hits = _coarse(renderer, view)
     near = (hits.distance < 0.8).mean()
@@ -129,7 +130,7 @@ def street_walk(
             back = np.pi if attempt >= 8 and attempt % 2 else 0.0
             look = yaw + turns[(k + attempt) % len(turns)] + back + rng.normal(0, 0.08)
             view = View.from_fov(_aim(eye, look, rng.normal(0.08, 0.04)), width, height, fov_x)
-            if _is_telling(renderer, view):
+            if is_telling(renderer, view):
                 break
         views.append(view)
     return views
@@ -156,13 +157,21 @@ def walk_camera(world: World, rng: np.random.Generator, fov_x: float, size: tupl
     return view_at
 
 
-def drive_camera(ego: Agent, fov_x: float, size: tuple[int, int]):
-    """Camera behind the windscreen of the ego car: time to View."""
+def drive_camera(ego: Agent, fov_x: float, size: tuple[int, int], mount_yaw: float = 0.0):
+    """Camera behind the windscreen of the ego car: time to View.
+
+    Args:
+        ego: The car.
+        fov_x: Horizontal field of view in degrees.
+        size: Width and height in pixels.
+        mount_yaw: Degrees that the camera looks to the left of the way ahead. Defaults to 0.
+    """
+    turn = np.radians(mount_yaw)
 
     def view_at(time: float) -> View:
         pose = ego.pose(time)
         eye = (pose @ [0.6, 0.0, 1.55, 1.0])[:3]
-        yaw = float(np.arctan2(pose[1, 0], pose[0, 0]))
+        yaw = float(np.arctan2(pose[1, 0], pose[0, 0])) + turn
         return View.from_fov(_aim(eye, yaw, -0.02), *size, fov_x)
 
     return view_at

@@ -32,9 +32,10 @@ def videos(tmp_path_factory):
         tmp_path_factory.mktemp("video") / "videos",
         CONFIG,
         image_size=(80, 60),
-        num_sequences=3,
+        num_sequences=4,
         num_frames=3,
         with_flow=True,
+        paths=("drive", "walk", "orbit", "glide"),
     )
 
 
@@ -78,9 +79,9 @@ def test_the_unmapped_query_is_far_from_the_map(localisation):
 
 
 def test_video_layout_and_splits(videos):
-    names = ["000_drive", "001_walk", "002_orbit"]
+    names = ["000_drive", "001_walk", "002_orbit", "003_glide"]
     split = [(videos / f"{s}.txt").read_text().split() for s in ("train", "val")]
-    assert split == [names[:2], names[2:]]
+    assert split == [names[:3], names[3:]]
     for name in names:
         for kind, count in (("rgb", 3), ("depth", 3), ("instance", 3), ("flow", 2)):
             assert len(list((videos / name / kind).iterdir())) == count
@@ -95,7 +96,7 @@ def test_depth_png_is_the_exact_depth_rounded(videos):
     assert (coded[~near] == 0).all()
 
 
-@pytest.mark.parametrize("name", ["000_drive", "001_walk", "002_orbit"])
+@pytest.mark.parametrize("name", ["000_drive", "001_walk", "002_orbit", "003_glide"])
 def test_poses_depth_and_flow_agree(videos, name):
     """Unproject frame 0 with the files, project into frame 1: that is the static flow."""
     folder = videos / name
@@ -117,6 +118,12 @@ def test_poses_depth_and_flow_agree(videos, name):
     assert (error < 0.02 + 2e-3 * size).all()  # float16
     track = Trajectory.read_tum(folder / "trajectory.txt")
     assert np.allclose(np.asarray(track.poses), poses, atol=1e-5)
+
+
+def test_unknown_kind_of_path_is_named(tmp_path):
+    with pytest.raises(ValueError, match="fly"):
+        write_video(tmp_path / "videos", CONFIG, paths=("fly",))
+    assert not (tmp_path / "videos").exists()
 
 
 def test_same_seed_gives_the_same_bytes(localisation, tmp_path):

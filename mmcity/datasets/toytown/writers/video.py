@@ -2,12 +2,13 @@
 
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mmcity.datasets.toytown.config import ToytownConfig
+from mmcity.datasets.toytown.glides import glide_camera
 from mmcity.datasets.toytown.renderer import Renderer
 from mmcity.datasets.toytown.traffic import STEP, Traffic, simulate_traffic
 from mmcity.datasets.toytown.walks import drive_camera, orbit_camera, walk_camera
@@ -29,9 +30,14 @@ PRESETS = {
     "small": (20, 40, (320, 240)),
     "medium": (200, 100, (640, 480)),
 }
-#: Kinds of paths, taken in turn.
+#: Kinds in which the camera rides in the ego car.
+DRIVEN = ("drive", "surround")
+#: Kinds of paths taken in turn where nothing else is asked for.
 PATHS = ("drive", "walk", "orbit")
-_FOV = {"drive": 78.0, "walk": 68.0, "orbit": 62.0}
+#: All kinds and their horizontal fields of view.
+_FOV = {"drive": 78.0, "walk": 68.0, "orbit": 62.0, "glide": 70.0, "surround": 78.0}
+#: Degrees to the left at which the cameras of a surround rig look, taken in turn.
+_MOUNTS = (0.0, 55.0, -110.0, 180.0, -55.0, 110.0)
 
 _README = """# Toytown, RGB-D videos with poses
 
@@ -56,12 +62,6 @@ World: metres, x east, y north, z up. Cameras: OpenCV axes, pixel centres at +0.
 """
 
 
-@dataclass(frozen=True)
-class _Task:
-    sequence: int
-    frame: int
-
-
 class _Context:
     """World, renderer and the sequence that was used last."""
 
@@ -75,20 +75,25 @@ class _Context:
         if self._current is None or self._current[0] != index:
             values = {**self.config.to_dict(), "sequence_seed": _seed(self.config, index)}
             config = ToytownConfig.from_dict(values)
-            kind = PATHS[index % len(PATHS)]
+            kind = _kind(self.options, index)
             duration = self.options["frames"] * STEP
             world = self.renderer.world
-            traffic = simulate_traffic(world, config, duration, has_ego=kind == "drive")
+            traffic = simulate_traffic(world, config, duration, has_ego=kind in DRIVEN)
             rng = stream(config, "path", config.sequence_seed)
             size = tuple(self.options["image_size"])
-            if kind == "drive":
-                path = drive_camera(traffic.ego, _FOV[kind], size)
+            if kind in DRIVEN:
+                turn = index // len(self.options["paths"])
+                mount = _MOUNTS[turn % len(_MOUNTS)] if kind == "surround" else 0.0
+                path = drive_camera(traffic.ego, _FOV[kind], size, mount)
             elif kind == "walk":
                 path = walk_camera(world, rng, _FOV[kind], size)
+            elif kind == "glide":
+                self.renderer.set_bodies([])
+                path = glide_camera(self.renderer, rng, _FOV[kind], size, duration)
             else:
                 self.renderer.set_bodies([])
                 path = orbit_camera(self.renderer, rng, _FOV[kind], size, duration)
-            if kind != "drive":
+            if kind not in DRIVEN:
                 _clear_the_way(traffic, path, duration)
             self._current = (index, traffic, path)
         return self._current[1], self._current[2]
@@ -110,17 +115,30 @@ def _seed(config: ToytownConfig, index: int) -> int:
     return 1000 * config.sequence_seed + index
 
 
-def _name(index: int) -> str:
-    return f"{index:03d}_{PATHS[index % len(PATHS)]}"
+def _kind(options: dict, index: int) -> str:
+    """Kind of path of a sequence."""
+    return options["paths"][index % len(options["paths"])]
+
+
+def _name(options: dict, index: int) -> str:
+    """Folder of a sequence."""
+    return f"{index:03d}_{_kind(options, index)}"
 
 
 def _setup(config: ToytownConfig, root: str, options: dict) -> _Context:
     return _Context(config, Path(root), options)
 
 
-def _render(context: _Context, task: _Task) -> None:
-    folder = context.root / _name(task.sequence)
-    stem = f"{task.frame:06d}"
+def _render_sequence(context: _Context, index: int) -> None:
+    """All files of one sequence; those that are there are kept."""
+    _describe(context, index)
+    folder = context.root / _name(context.options, index)
+    for frame in range(context.options["frames"]):
+        _render_frame(context, index, folder, frame)
+
+
+def _render_frame(context: _Context, index: int, folder: Path, number: int) -> None:
+    stem = f"{number:06d}"
     paths = {
         "rgb": folder / "rgb" / f"{stem}.png",
         "depth": folder / "depth" / f"{stem}.npy",
@@ -128,13 +146,13 @@ def _render(context: _Context, task: _Task) -> None:
         "instance": folder / "instance" / f"{stem}.png",
         "label": folder / "label" / f"{stem}.png",
     }
-    is_last = task.frame == context.options["frames"] - 1
+    is_last = number == context.options["frames"] - 1
     if context.options["with_flow"] and not is_last:
         paths["flow"] = folder / "flow" / f"{stem}.npy"
     if all(p.is_file() for p in paths.values()):
         return
-    traffic, path = context.sequence(task.sequence)
-    now, after = task.frame * STEP, (task.frame + 1) * STEP
+    traffic, path = context.sequence(index)
+    now, after = number * STEP, (number + 1) * STEP
     context.renderer.set_bodies(traffic.bodies(now, after))
     frame = context.renderer.render(path(now), path(after) if "flow" in paths else None)
     save_image(paths["rgb"], frame.rgb)
@@ -149,7 +167,7 @@ def _render(context: _Context, task: _Task) -> None:
 
 def _describe(context: _Context, index: int) -> None:
     """Poses, intrinsics and boxes of one sequence."""
-    folder = context.root / _name(index)
+    folder = context.root / _name(context.options, index)
     traffic, path = context.sequence(index)
     times = np.arange(context.options["frames"]) * STEP
     views = [path(float(t)) for t in times]
@@ -184,6 +202,7 @@ def write_video(
     num_sequences: int | None = None,
     num_frames: int | None = None,
     with_flow: bool = False,
+    paths: Sequence[str] = PATHS,
 ) -> Path:
     """Write RGB-D videos with poses of a toy town.
 
@@ -193,37 +212,40 @@ def write_video(
         config: The town.
         image_size: Width and height; None takes the preset of ``config.size``.
         workers: Processes that render. Defaults to 1.
-        num_sequences: None takes the preset. Paths are driving, walking, orbiting in turn.
+        num_sequences: None takes the preset.
         num_frames: Frames of each sequence at 10 Hz; None takes the preset.
         with_flow: Also write optical flow. Defaults to False.
+        paths: Kinds of paths of the sequences, in turn: ``'drive'``, ``'walk'``,
+            ``'orbit'``, ``'glide'`` (any direction, whatever way the camera looks) and
+            ``'surround'`` (one of six cameras that look out of a car all round, another in
+            every sequence). Defaults to the first three.
 
     Returns:
         Path: The folder.
 
     Raises:
         FileExistsError: If the folder holds something else.
+        ValueError: If a kind of path is unknown.
     """
+    unknown = sorted(set(paths) - set(_FOV))
+    if unknown or not paths:
+        raise ValueError(f"paths must be some of {sorted(_FOV)}, got {list(paths)}")
     sequences, frames, size = PRESETS[config.size]
     sequences, frames = num_sequences or sequences, num_frames or frames
     width, height = image_size or size
     output = Output.open(
         out, "video", config, image_size=[width, height], num_sequences=sequences,
-        num_frames=frames, with_flow=with_flow,
+        num_frames=frames, with_flow=with_flow, paths=list(paths),
     )  # fmt: skip
     if output.is_finished:
         return output.root
     options = {"frames": frames, "image_size": (width, height), "with_flow": with_flow}
+    options["paths"] = list(paths)
+    # A whole sequence is one task: simulating its traffic costs more than a picture.
     arguments = (config, str(output.root), options)
-    context = _setup(*arguments)
-    for index in range(sequences):
-        _describe(context, index)
-    tasks = [_Task(s, f) for s in range(sequences) for f in range(frames)]
-    if workers <= 1:
-        render_all(_render, tasks, lambda: context, (), 1, "video")
-    else:
-        render_all(_render, tasks, _setup, arguments, workers, "video")
+    render_all(_render_sequence, range(sequences), _setup, arguments, workers, "video")
     held_out = max(1, sequences // 5)
-    names = [_name(k) for k in range(sequences)]
+    names = [_name(options, k) for k in range(sequences)]
     save_text(output.root / "train.txt", "".join(f"{n}\n" for n in names[:-held_out]))
     save_text(output.root / "val.txt", "".join(f"{n}\n" for n in names[-held_out:]))
     counts = {"sequences": sequences, "frames": sequences * frames}
