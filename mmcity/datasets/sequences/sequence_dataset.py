@@ -82,6 +82,7 @@ class EvalSequenceDataset(Dataset):
             Defaults to 518.
         patch_size: Sides are multiples of it. Defaults to 14.
         max_frames: Frames taken from the start of a sequence. Defaults to all.
+        frame_stride: Every n-th frame is taken. Defaults to 1.
         max_sequences: Sequences taken. Defaults to all.
         per_frame: Make every frame an item of its own (monocular suites).
             Defaults to False.
@@ -98,6 +99,7 @@ class EvalSequenceDataset(Dataset):
         max_frames: int | None = None,
         max_sequences: int | None = None,
         per_frame: bool = False,
+        frame_stride: int = 1,
         **layout_args,
     ) -> None:
         if resize not in ("eval", "crop", "pad", "principal_point"):
@@ -107,7 +109,7 @@ class EvalSequenceDataset(Dataset):
         sequences = list_sequences(layout, data_root, **layout_args)[:max_sequences]
         self.items: list[tuple[VideoSequence, list[int]]] = []
         for sequence in sequences:
-            numbers = list(range(len(sequence)))[:max_frames]
+            numbers = list(range(0, len(sequence), frame_stride))[:max_frames]
             self.items += [(sequence, [n]) for n in numbers] if per_frame else [(sequence, numbers)]
         self.metainfo = {"dataset": layout}
 
@@ -192,6 +194,8 @@ class ClipDataset(Dataset):
         color_jitter: Change colours, once per clip. Defaults to True.
         mask_probability: Of setting depth outside of the object to none, where the layout
             has masks. Defaults to 0.1.
+        mirror_probability: Of seeing the whole clip in a mirror, left and right exchanged.
+            Defaults to 0.
         patch_size: Resolutions must be multiples of it. Defaults to 14.
         seed: Of all random choices. Defaults to 0.
         **layout_args: Further arguments of the layout's function.
@@ -207,6 +211,7 @@ class ClipDataset(Dataset):
         crop_jitter: int = 15,
         color_jitter: bool = True,
         mask_probability: float = 0.1,
+        mirror_probability: float = 0.0,
         patch_size: int = 14,
         seed: int = 0,
         **layout_args,
@@ -223,6 +228,7 @@ class ClipDataset(Dataset):
         self.resolutions = [tuple(r) for r in resolutions]
         self.clips = clips or (known.clips if known else len(self.sequences))
         self.crop_jitter, self.mask_probability, self.seed = crop_jitter, mask_probability, seed
+        self.mirror_probability = mirror_probability
         self.color_jitter = ClipColorJitter() if color_jitter else None
         self.starts = [(i, start) for i, s in enumerate(self.sequences) for start in range(len(s))]
 
@@ -255,7 +261,12 @@ class ClipDataset(Dataset):
             depths.append(np.ascontiguousarray(depth))
             Ks.append(K)
             frames.append(frame)
-        sample = make_sample([f.cam_to_world for f in frames], Ks, depths, (height, width))
+        poses, stacked = [f.cam_to_world for f in frames], torch.stack(images)
+        if self.mirror_probability and rng.random() < self.mirror_probability:
+            stacked = stacked.flip(-1)
+            depths = [np.ascontiguousarray(depth[:, ::-1]) for depth in depths]
+            poses, Ks = mirror_cameras(poses, Ks, width)
+        sample = make_sample(poses, Ks, depths, (height, width))
         sample.set_metainfo(
             {
                 "dataset": self.layout,
@@ -265,7 +276,26 @@ class ClipDataset(Dataset):
                 "is_metric": sequence.is_metric,
             }
         )
-        return {"inputs": {"images": torch.stack(images)}, "data_samples": sample}
+        return {"inputs": {"images": stacked}, "data_samples": sample}
+
+
+def mirror_cameras(
+    poses: Sequence[np.ndarray], Ks: Sequence[np.ndarray], width: int
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Cameras that see the mirrored world (x to -x) in mirrored pictures.
+
+    Args:
+        poses: Camera to world ``(4, 4)``.
+        Ks: ``(3, 3)``, pixel centres at +0.5.
+        width: Of the pictures in pixels.
+    """
+    flip = np.diag([-1.0, 1.0, 1.0, 1.0])
+    turned = []
+    for K in Ks:
+        K = np.array(K)
+        K[0, 2] = width - K[0, 2]
+        turned.append(K)
+    return [flip @ pose @ flip for pose in poses], turned
 
 
 def resize_nearest(depth: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -341,6 +371,8 @@ class MixtureSampler(Sampler):
         choice = rng.choice(len(self.probabilities), len(rows), p=self.probabilities)
         for position in range(len(self)):
             batch, slot = divmod(position, self.batch_size)
-            row = rows[(batch * self.ranks + self.rank) * self.batch_size + slot]
-            draw = self.epoch * len(rows) + position
+            number = (batch * self.ranks + self.rank) * self.batch_size + slot
+            row = rows[number]
+            # Random choices go with the clip, so that they do not depend on the processes.
+            draw = self.epoch * len(rows) + number
             yield int(row[0]), int(row[1]), int(choice[batch]), draw

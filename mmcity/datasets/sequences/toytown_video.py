@@ -10,12 +10,23 @@ from .sampling import ClipSampling
 __all__ = ["toytown_video"]
 
 
-def toytown_video(root: Path, split: str | None = None) -> list[VideoSequence]:
+def toytown_video(
+    root: Path,
+    split: str | None = None,
+    max_interval: int = 3,
+    max_depth: float = float("inf"),
+    min_travel: float = 0.0,
+) -> list[VideoSequence]:
     """Sequences below ``root`` (``SEQ/{rgb, depth}``, ``poses.txt``, ``intrinsics.txt``).
 
     Args:
         root: Folder that the toy town's video writer filled.
         split: ``train`` or ``val``; None for all.
+        max_interval: Largest step between the frames of a training clip. Defaults to 3.
+        max_depth: Farther depths are given as unknown, in metres. Defaults to none.
+        min_travel: Sequences whose camera does not get so many metres away from its start
+            are left out; a camera that stands still has no direction of motion.
+            Defaults to 0.
     """
     root = Path(root)
     if split is None:
@@ -32,12 +43,16 @@ def toytown_video(root: Path, split: str | None = None) -> list[VideoSequence]:
         folder = root / name
         K = np.loadtxt(folder / "intrinsics.txt")
         poses = np.loadtxt(folder / "poses.txt").reshape(-1, 4, 4)
+        if np.linalg.norm(poses[:, :3, 3] - poses[0, :3, 3], axis=1).max() < min_travel:
+            continue
         frames = [
             SequenceFrame(
                 folder / "rgb" / f"{index:06d}.png", folder / "depth" / f"{index:06d}.npy", pose, K
             )
             for index, pose in enumerate(poses)
         ]
-        sampling = ClipSampling(3, 1.0, 0.5)
-        sequences.append(VideoSequence(name, frames, DepthFormat(), sampling=sampling))
+        sampling = ClipSampling(max_interval, 1.0, 0.5)
+        sequences.append(
+            VideoSequence(name, frames, DepthFormat(maximum=max_depth), sampling=sampling)
+        )
     return sequences
