@@ -1,4 +1,11 @@
+from .comparison_loop import ComparisonTestLoop, ComparisonValLoop, comparison_table
 from .iter_based_train_loop import ResumableIterBasedTrainLoop
 from .resumable_stream import BatchStream
 
-__all__ = ["BatchStream", "ResumableIterBasedTrainLoop"]
+__all__ = [
+    "BatchStream",
+    "ComparisonTestLoop",
+    "ComparisonValLoop",
+    "ResumableIterBasedTrainLoop",
+    "comparison_table",
+]

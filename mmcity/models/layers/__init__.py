@@ -1,4 +1,6 @@
 from .attention import Attend, Attention, frame_causal_attention
+from .conv_stem import ConvStem
+from .flex_frame_causal import flex_frame_causal_attention
 from .mlp import Mlp, SwiGLU
 from .resizable import ResizableModule, edit_parameters
 from .rope import apply_rope, rope_tables_2d
@@ -9,6 +11,7 @@ from .vision_transformer import DinoVisionTransformer, PatchEmbed
 __all__ = [
     "Attend",
     "Attention",
+    "ConvStem",
     "DinoVisionTransformer",
     "LayerScale",
     "Mlp",
@@ -19,6 +22,7 @@ __all__ = [
     "TransformerBlock",
     "apply_rope",
     "edit_parameters",
+    "flex_frame_causal_attention",
     "frame_causal_attention",
     "rope_tables_2d",
 ]

@@ -9,15 +9,19 @@ from torch.utils.checkpoint import checkpoint
 
 from mmcity.models.layers import (
     Attend,
+    ConvStem,
     DinoVisionTransformer,
     PatchEmbed,
     TransformerBlock,
+    flex_frame_causal_attention,
     frame_causal_attention,
     rope_tables_2d,
 )
 
 __all__ = ["Aggregator"]
 
+#: Kernels of the causal full pass by name.
+CAUSAL_KERNELS = {"steps": frame_causal_attention, "flex": flex_frame_causal_attention}
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -36,14 +40,19 @@ class Aggregator(nn.Module):
         num_heads: Attention heads. Defaults to 16.
         mlp_ratio: Feed-forward width over channels. Defaults to 4.
         num_register_tokens: Registers per frame. Defaults to 4.
-        patch_embed: ``'dino'`` (vision transformer) or ``'conv'`` (one convolution; small
-            models). Defaults to ``'dino'``.
+        patch_embed: ``'dino'`` (vision transformer), or for small models ``'conv'`` (one
+            convolution) or ``'conv_stem'`` (three). Defaults to ``'dino'``.
         dino_depth: Blocks of the patch transformer. Defaults to 24.
         dino_heads: Its attention heads. Defaults to ``num_heads``.
         layer_scale: Initial residual factor of the pairs. Defaults to 0.01.
         rope_base: Base of the rotary positions. Defaults to 100.
         kept_layers: Pairs whose output :meth:`forward` returns. Defaults to the last.
         gradient_checkpointing: Recompute each pair in the backward pass. Defaults to False.
+        causal_kernel: Of the causal pass over whole sequences: ``'steps'`` (one call of
+            torch's attention per time step) or ``'flex'`` (one block-sparse kernel, compiled
+            per size). Defaults to ``'steps'``.
+        token_std: Initial spread of camera and register tokens. From scratch, wide ones tell
+            the first frame from the others at once. Defaults to 1e-6, as published.
     """
 
     def __init__(
@@ -62,6 +71,8 @@ class Aggregator(nn.Module):
         rope_base: float = 100.0,
         kept_layers: Sequence[int] | None = None,
         gradient_checkpointing: bool = False,
+        causal_kernel: str = "steps",
+        token_std: float = 1e-6,
     ) -> None:
         super().__init__()
         if patch_embed == "dino":
@@ -70,8 +81,17 @@ class Aggregator(nn.Module):
             )
         elif patch_embed == "conv":
             self.patch_embed = PatchEmbed(patch_size, embed_dim)
+        elif patch_embed == "conv_stem":
+            self.patch_embed = ConvStem(patch_size, embed_dim)
         else:
-            raise ValueError(f"patch_embed must be 'dino' or 'conv', got {patch_embed!r}")
+            raise ValueError(
+                f"patch_embed must be 'dino', 'conv' or 'conv_stem', got {patch_embed!r}"
+            )
+        if causal_kernel not in CAUSAL_KERNELS:
+            raise ValueError(
+                f"causal_kernel must be one of {list(CAUSAL_KERNELS)}, got {causal_kernel!r}"
+            )
+        self.causal_kernel = CAUSAL_KERNELS[causal_kernel]
         self.patch_size = patch_size
         self.num_heads = num_heads
         self.head_dim = embed_dim // num_heads
@@ -94,8 +114,8 @@ class Aggregator(nn.Module):
         # Variant 0 marks the first frame of a sequence, variant 1 all others.
         self.camera_token = nn.Parameter(torch.zeros(1, 2, 1, embed_dim))
         self.register_token = nn.Parameter(torch.zeros(1, 2, num_register_tokens, embed_dim))
-        nn.init.normal_(self.camera_token, std=1e-6)
-        nn.init.normal_(self.register_token, std=1e-6)
+        nn.init.normal_(self.camera_token, std=token_std)
+        nn.init.normal_(self.register_token, std=token_std)
         for name, values in (("image_mean", IMAGENET_MEAN), ("image_std", IMAGENET_STD)):
             self.register_buffer(name, torch.tensor(values).view(1, 1, 3, 1, 1), persistent=False)
 
@@ -162,7 +182,7 @@ class Aggregator(nn.Module):
         attend = None
         if causal:
             attend = partial(
-                frame_causal_attention,
+                self.causal_kernel,
                 step_tokens=step_frames * tokens.shape[2],
                 window=window,
             )

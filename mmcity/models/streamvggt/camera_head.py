@@ -1,6 +1,6 @@
 """Iterative camera regression from the camera tokens."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -25,6 +25,9 @@ class CameraHead(nn.Module):
         mlp_ratio: Feed-forward width over channels. Defaults to 4.
         layer_scale: Initial residual factor of the trunk. Defaults to 0.01.
         num_iterations: Refinement passes. Defaults to 4.
+        start_pose: Encoding that an untrained head gives on average. Training from scratch
+            wants one with positive fields of view, since their activation has no gradient
+            below zero. Defaults to None (about zero).
     """
 
     def __init__(
@@ -35,6 +38,7 @@ class CameraHead(nn.Module):
         mlp_ratio: float = 4.0,
         layer_scale: float = 0.01,
         num_iterations: int = 4,
+        start_pose: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         self.num_iterations = num_iterations
@@ -53,6 +57,11 @@ class CameraHead(nn.Module):
         self.poseLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(dim_in, 3 * dim_in))
         self.adaln_norm = nn.LayerNorm(dim_in, eps=1e-6, elementwise_affine=False)
         self.pose_branch = Mlp(dim_in, dim_in // 2, POSE_DIM)
+        if start_pose is not None:
+            # Every pass adds its output to the sum.
+            share = torch.tensor(start_pose, dtype=torch.float32) / num_iterations
+            with torch.no_grad():
+                self.pose_branch.fc2.bias.copy_(share)
 
     @property
     def trunk_depth(self) -> int:

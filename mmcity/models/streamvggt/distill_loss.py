@@ -1,5 +1,6 @@
 """The objective that teaches the causal model the outputs of the bidirectional one."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -7,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmcity.registry import MODELS
+
+from .relative_pose_loss import relative_pose_loss
 
 __all__ = ["DistillationLoss", "fit_scale_shift", "mean_distance", "surface_normals"]
 
@@ -64,6 +67,12 @@ def surface_normals(points: Tensor) -> Tensor:
     return F.normalize(normals, dim=-1, eps=1e-6)
 
 
+def relative_error(log_ratio: Tensor) -> Tensor:
+    """``|exp(log_ratio) - 1|``, continued linearly from 1 on, where it would explode."""
+    inner = log_ratio.clamp_max(1.0)
+    return inner.expm1().abs() + math.e * (log_ratio - inner)
+
+
 def depth_gradient_loss(pred: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """L1 of neighbour differences of ``(B, H, W, 1)`` maps where both pixels are valid."""
     error = (pred - target)[..., 0]
@@ -111,7 +120,11 @@ class DistillationLoss(nn.Module):
             keep one scale. Defaults to ``'batch'``.
         log_depth: Compare logarithms of depth, which weighs near and far alike (with
             ``alignment='none'`` only). Defaults to False.
+        relative_share: Share of the relative error in that of ``log_depth``; it punishes depths
+            that are too large more than those that are too small. Defaults to 0.
         normal_weight: Of the normal term of the points. Defaults to 1.
+        relative_pose_weight: Of :func:`relative_pose_loss`, an addition to the published terms
+            for small models; the sum is ``loss_relative_pose``. Defaults to 0.
         upstream_visibility: Apply the logit loss to probabilities, as published.
             Defaults to False.
     """
@@ -126,7 +139,9 @@ class DistillationLoss(nn.Module):
         corner_safe: bool = True,
         alignment: str = "batch",
         log_depth: bool = False,
+        relative_share: float = 0.0,
         normal_weight: float = 1.0,
+        relative_pose_weight: float = 0.0,
         upstream_visibility: bool = False,
     ) -> None:
         super().__init__()
@@ -141,8 +156,12 @@ class DistillationLoss(nn.Module):
         if log_depth and alignment != "none":
             raise ValueError("log_depth needs alignment='none': a shift has no logarithm")
         self.alignment = alignment
+        if relative_share and not log_depth:
+            raise ValueError("relative_share needs log_depth")
         self.log_depth = log_depth
+        self.relative_share = relative_share
         self.normal_weight = normal_weight
+        self.relative_pose_weight = relative_pose_weight
         self.upstream_visibility = upstream_visibility
 
     def forward(self, predictions: Frames, targets: Frames) -> dict[str, Tensor]:
@@ -156,6 +175,10 @@ class DistillationLoss(nn.Module):
         first = predictions[0]
         if "camera_pose" in first:
             losses["loss_camera"] = self.camera_weight * self.camera_loss(predictions, targets)
+            if self.relative_pose_weight and len(predictions) > 1:
+                losses["loss_relative_pose"] = self.relative_pose_weight * relative_pose_loss(
+                    [p["camera_pose"] for p in predictions], [t["camera_pose"] for t in targets]
+                )
         if "depth" in first:
             losses["loss_depth"] = self.depth_weight * self._dense(
                 predictions, targets, "depth", "depth_conf"
@@ -200,7 +223,11 @@ class DistillationLoss(nn.Module):
         if self.log_depth and pred.shape[-1] == 1:
             pred, target = pred.clamp_min(MIN_DEPTH).log(), target.clamp_min(MIN_DEPTH).log()
         conf = conf.clamp_min(1e-6)
-        main = (conf.unsqueeze(-1) * (pred - target).abs())[mask].mean()
+        error = (pred - target).abs()
+        if self.relative_share and pred.shape[-1] == 1:
+            share = self.relative_share
+            error = (1 - share) * error + share * relative_error(pred - target)
+        main = (conf.unsqueeze(-1) * error)[mask].mean()
         if pred.shape[-1] == 1:
             gradient = depth_gradient_loss(pred, target, mask)
         else:

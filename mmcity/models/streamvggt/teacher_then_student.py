@@ -1,6 +1,7 @@
 """Both stages of training in one run: the teacher first, then the student from it."""
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from mmengine.model import BaseModel
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from mmcity.registry import MODELS
 
+from .mean_geometry import MeanGeometry
 from .outputs import unpack_inputs
 
 __all__ = ["TeacherThenStudent"]
@@ -25,6 +27,8 @@ class TeacherThenStudent(BaseModel):
         teacher: Config of a :class:`VGGT` with a loss on ground truth.
         student: Config of a :class:`StreamVGGT` with a distillation loss.
         teacher_iters: Length of the first stage in training steps.
+        averages: Arguments of :class:`MeanGeometry`, which then learns along and takes part
+            in the comparison. Defaults to None.
         data_preprocessor: Config of mmengine. Defaults to None.
         init_cfg: As in mmengine. Defaults to None.
     """
@@ -34,10 +38,13 @@ class TeacherThenStudent(BaseModel):
         teacher: Mapping,
         student: Mapping,
         teacher_iters: int,
+        averages: Mapping | None = None,
         data_preprocessor: Mapping | None = None,
         init_cfg: Mapping | None = None,
     ) -> None:
         super().__init__(data_preprocessor, init_cfg)
+        self._untrained = dict(copy.deepcopy(dict(teacher)), loss=None)
+        self.averages = None if averages is None else MeanGeometry(**averages)
         self.teacher = MODELS.build(dict(teacher))
         self.student = MODELS.build(dict(student))
         self.teacher_iters = teacher_iters
@@ -65,6 +72,9 @@ class TeacherThenStudent(BaseModel):
             return self.current(inputs, data_samples, mode)
         if self.is_distilling and self.student.teacher is None:
             self._start_distilling()
+        if self.averages is not None and self.training and not self.is_distilling:
+            images, query_points = unpack_inputs(inputs)
+            self.averages.update(self.teacher.targets(images, query_points, data_samples))
         losses = self.current(inputs, data_samples, mode)
         if self.training:
             self.steps_done += 1
@@ -82,8 +92,31 @@ class TeacherThenStudent(BaseModel):
             self.teacher.eval()
         return self
 
-    @torch.no_grad()
-    def predict_teacher(self, inputs: Tensor | Mapping[str, Tensor]) -> list:
-        """Predictions of the teacher, to compare the student with."""
-        images, query_points = unpack_inputs(inputs)
-        return self.teacher.predict(images, query_points)
+    def contenders(self) -> dict[str, Callable]:
+        """What a comparison measures: ``untrained``, ``constant``, ``teacher``, ``student``.
+
+        Each is a function ``(inputs, data_samples) -> data_samples``. ``constant`` is there
+        with ``averages``, ``student`` once it has begun to learn.
+        """
+        device = next(self.parameters()).device
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            untrained = MODELS.build(self._untrained).to(device).eval()
+        models = {"untrained": untrained.predict}
+        if self.averages is not None:
+            models["constant"] = self._predict_averages
+        models["teacher"] = self.teacher.predict
+        if self.is_distilling:
+            models["student"] = self.student.predict
+
+        def bind(predict: Callable) -> Callable:
+            def run(inputs, data_samples=None):
+                images, query_points = unpack_inputs(inputs)
+                return predict(images, query_points, data_samples)
+
+            return run
+
+        return {name: bind(predict) for name, predict in models.items()}
+
+    def _predict_averages(self, images: Tensor, query_points, data_samples) -> list:
+        return self.teacher.fill_samples(self.averages.run(images), images, data_samples)

@@ -7,8 +7,10 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from PIL import Image
 
+from mmcity.datasets.sequences.toytown_video import toytown_video
 from mmcity.models.streamvggt import (
     VGGT,
+    CameraHead,
     DistillationLoss,
     GroundTruthLoss,
     PoseRegressionLoss,
@@ -16,7 +18,10 @@ from mmcity.models.streamvggt import (
     TeacherThenStudent,
     decode_pose,
 )
+from mmcity.models.streamvggt.distill_loss import relative_error
 from mmcity.models.streamvggt.ground_truth_loss import normalise_scene
+from mmcity.models.streamvggt.mean_geometry import MeanGeometry
+from mmcity.models.streamvggt.relative_pose_loss import relative_pose_loss
 from mmcity.models.streamvggt.stream_vggt import draw_query_points
 from mmcity.structures import Cameras, SequenceDataSample
 from mmcity.structures.geometry import se3_exp, se3_inverse
@@ -226,23 +231,103 @@ def test_toytown_config_runs(tmp_path):
     cfg = Config.fromfile("configs/streamvggt/streamvggt_toytown_cpu.py")
     cfg.work_dir = str(tmp_path / "work")
     cfg.model.teacher_iters = 2
+    cfg.model.averages.update(num_views=3, image_size=(28, 42))
     for part in (cfg.model.teacher, cfg.model.student):
         part.update(SIZES)
+        part.aggregator.patch_size = 14
     cfg.train_cfg.update(max_iters=4, val_interval=4)
     cfg.param_scheduler[0].end = 1
     cfg.param_scheduler[1].update(begin=1, periods=[1, 2])
-    cfg.train_dataloader.dataset.quotas = [8]
-    clips = cfg.train_dataloader.dataset.datasets[0]
-    clips.update(data_root=str(tmp_path / "video"), num_views=3, resolutions=[(42, 28)])
+    mixture = cfg.train_dataloader.dataset
+    mixture.update(quotas=[16], datasets=mixture.datasets[:1])
+    mixture.datasets[0].update(
+        data_root=str(tmp_path / "video"), num_views=3, resolutions=[(42, 28)], patch_size=14,
+        min_travel=0.0,
+    )  # fmt: skip
     for loader in (cfg.val_dataloader, cfg.test_dataloader):
-        loader.dataset.update(data_root=str(tmp_path / "video"), image_size=(28, 42), max_frames=4)
+        loader.dataset.update(
+            data_root=str(tmp_path / "video"), image_size=(28, 42), max_frames=4, frame_stride=1,
+            patch_size=14, min_travel=0.0,
+        )  # fmt: skip
     runner = Runner.from_cfg(cfg)
     runner.train()
     assert runner.model.is_distilling
     metrics = runner.test()
-    assert 0 <= metrics["depth/Abs Rel"] < 10
-    assert 0 <= metrics["pose/AUC@30"] <= 1
-    assert np.isfinite(metrics["trajectory/ate"])
+    for name in ("untrained", "constant", "teacher", "student"):
+        assert 0 <= metrics[f"{name}/depth/Abs Rel"] < 10
+        assert 0 <= metrics[f"{name}/pose/AUC@30"] <= 1
+    assert runner.model.averages.clips == 2 * cfg.train_dataloader.batch_size
+
+
+def test_averages_are_those_of_the_clips():
+    """Two clips, one twice as deep: the mean of the logarithms, in units of each scene."""
+    depth = torch.tensor([2.0, 4.0]).view(2, 1, 1, 1).expand(-1, -1, 2, 3).clone()
+    depth[1, 0, 0, 0] = 0  # nothing measured
+    cameras = [Cameras(torch.eye(3)[None], torch.eye(4)[None], 3, 2) for _ in range(2)]
+    samples = [SequenceDataSample(gt_depths=d, cameras=c) for d, c in zip(depth, cameras)]
+    model = tiny_model()
+    targets = VGGT.targets(model, torch.zeros(2, 1, 3, 2, 3), None, samples)
+    mean = MeanGeometry(1, (2, 3))
+    mean.update(targets)
+    normalised = normalise_scene(targets)[0]["depth"][..., 0]
+    expected = (normalised[0] * normalised[1]).sqrt()
+    expected[0, 0] = normalised[0, 0, 0]
+    out = mean.run(torch.zeros(1, 2, 3, 2, 3))
+    torch.testing.assert_close(out["depth"][0, 0, ..., 0], expected)
+    torch.testing.assert_close(out["depth"][0, 1], out["depth"][0, 0])  # beyond: the last
+    torch.testing.assert_close(
+        out["pose_enc"][0, 0], normalise_scene(targets)[0]["camera_pose"].mean(0)
+    )
+    with pytest.raises(ValueError, match="averages are of images"):
+        mean.run(torch.zeros(1, 2, 3, 4, 3))
+
+
+def test_relative_error_is_that_of_the_ratio():
+    ratio = torch.tensor([0.25, 0.5, 1.0, 2.0])
+    torch.testing.assert_close(relative_error(ratio.log()), (ratio - 1).abs())
+    far = relative_error(torch.tensor([1.0, 3.0]))
+    assert far[1] - far[0] == pytest.approx(2 * np.e, rel=1e-5)  # a straight line from e on
+
+
+class TestRelativePose:
+    def encoding(self, shift, angle=0.0):
+        half = angle / 2
+        return torch.tensor([[*shift, 0, float(np.sin(half)), 0, float(np.cos(half)), 1.0, 1.0]])
+
+    def test_truth_has_no_loss(self):
+        frames = [self.encoding((0.1 * i, 0, -0.2 * i), 0.1 * i) for i in range(3)]
+        assert relative_pose_loss(frames, frames) < 1e-3
+
+    def test_shift_counts_by_its_own_length(self):
+        """A motion of 0.4 found as 0.3: the error is a quarter of 0.4, with 0.02 added."""
+        still = self.encoding((0, 0, 0))
+        loss = relative_pose_loss(
+            [still, self.encoding((0.3, 0, 0))], [still, self.encoding((0.4, 0, 0))]
+        )
+        assert loss == pytest.approx(0.1 / 0.42, rel=1e-2)
+
+    def test_turn(self):
+        """The Frobenius norm between rotations is 2 sqrt(2) sin(angle / 2)."""
+        still = self.encoding((0, 0, 0))
+        loss = relative_pose_loss([still, self.encoding((0, 0, 0), 0.3)], [still, still])
+        assert loss == pytest.approx(8**0.5 * np.sin(0.15), rel=2e-2)
+
+
+def test_standing_cameras_are_left_out(tmp_path):
+    write_toytown_video(tmp_path, ["000_drive", "001_walk"])
+    still = np.tile(np.eye(4), (6, 1, 1)).reshape(6, 16)
+    frames = len(np.loadtxt(tmp_path / "000_drive" / "poses.txt"))
+    np.savetxt(tmp_path / "000_drive" / "poses.txt", still[:frames])
+    names = [s.name for s in toytown_video(tmp_path, min_travel=0.05)]
+    assert names == ["001_walk"]
+    assert len(toytown_video(tmp_path)) == 2
+
+
+def test_untrained_camera_head_gives_its_start_pose():
+    start = (0, 0, 0, 0, 0, 0, 1, 0.9, 1.2)
+    head = CameraHead(32, 1, 2, num_iterations=3, start_pose=start)
+    torch.nn.init.zeros_(head.pose_branch.fc2.weight)
+    torch.testing.assert_close(head(torch.rand(1, 2, 32))[-1][0, 0], torch.tensor(start).float())
 
 
 def test_teacher_weights_load_strictly(tmp_path):
