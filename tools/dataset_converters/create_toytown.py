@@ -45,7 +45,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--workers", type=int, default=default_workers(), help="processes that render"
     )
-    parser.add_argument("--scenes", type=int, help="drives of carlasc and occ3d_waymo")
+    parser.add_argument("--scenes", type=int, help="drives of carlasc, nuscenes and occ3d_waymo")
     parser.add_argument("--frames", type=int, help="frames of each of these drives, or videos")
     args = parser.parse_args()
     if args.image_size is not None:
@@ -77,6 +77,7 @@ def main() -> None:
         },
         "carlasc": {"num_scenes": args.scenes, "num_frames": args.frames},
         "occ3d_waymo": {"num_scenes": args.scenes, "num_frames": args.frames},
+        "nuscenes": {"num_scenes": args.scenes, "num_frames": args.frames},
         "citygsx": {"num_images": args.num_images},
     }  # fmt: skip
     for name in args.formats:

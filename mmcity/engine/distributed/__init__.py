@@ -3,6 +3,7 @@ from .process_group import LAUNCHERS, adapt_config_to_cpu, init_cpu_process_grou
 from .replicated_scene import ReplicatedScene, average_gradients, follow_first_rank
 from .shard_group import ShardGroup, move_rows
 from .sharded_scene import ShardedScene
+from .sharding_policy import transformer_block_policy
 from .work_division import (
     RowDivision,
     divide_rows,
@@ -28,6 +29,7 @@ __all__ = [
     "divide_rows",
     "init_cpu_process_group",
     "setup_distributed",
+    "transformer_block_policy",
     "snap_to_images",
     "tasks_of_division",
     "tile_rects",
