@@ -10,23 +10,23 @@ _base_ = [
 ]
 data_root = "data/rollout/toytown"  # what the export wrote
 occ_root = "data/toytown/carlasc/Cartesian"  # real clips
-vae_checkpoint = "work_dirs/dynamiccity_vae_toytown_cpu/iter_600.pth"
+vae_checkpoint = "work_dirs/dynamiccity_vae_toytown_cpu/iter_1500.pth"
 feature_checkpoint = "work_dirs/occ_feature_net_toytown_cpu/iter_400.pth"
-txyz = (4, 32, 32, 8)  # latent sizes of the VAE
+txyz = (4, 16, 16, 8)  # latent sizes of the VAE
 sequence_length = 4
 conditions = ("hexplane", "command", "layout")
 # Thresholds that can be seen in voxels: 0.05 rad (3 degrees) and 0.5 m within a clip.
 command_options = dict(angle_threshold=0.05, forward_threshold=0.5, scale_thresholds=False)
-max_iters = 2000
+max_iters = 900
 
 model = dict(
     denoiser=dict(
         in_channels=8,
         txyz=txyz,
         sequence_length=sequence_length,
-        depth=6,
-        hidden=192,
-        heads=6,
+        depth=4,
+        hidden=128,
+        heads=4,
         conditions=conditions,
     ),
     sampler=dict(_delete_=True, type="DPMSolverSampler", spacing=50, order=2),
@@ -62,7 +62,7 @@ custom_hooks = [
 ]
 default_hooks = dict(logger=dict(interval=50), checkpoint=dict(interval=max_iters))
 
-clips = dict(type="CarlaSCOccSequence", sequence_length=sequence_length, crop=(64, 64, 8))
+clips = dict(type="CarlaSCOccSequence", sequence_length=sequence_length, crop=(32, 32, 8))
 test_dataloader = dict(
     batch_size=16,
     num_workers=0,

@@ -7,7 +7,7 @@ _base_ = [
 data_root = "data/semantickitti_4d"
 sequence_length = 8
 crop = (64, 64, 8)
-max_iters = 420  # some 6 minutes of one core
+max_iters = 300  # some 5 minutes of one core
 
 model = dict(
     spatial_size=crop,

@@ -1,18 +1,18 @@
-# Feature network of the generation metrics on toy towns, one minute of one core.
+# Feature network of the generation metrics on toy towns, less than a minute of one core.
 _base_ = ["./occ_feature_net_carlasc.py"]
 data_root = "data/toytown/carlasc/Cartesian"
-crop = (64, 64, 8)  # as the VAE's
+crop = (32, 32, 8)  # as the VAE's
 max_iters = 400
 
 model = dict(channels=(16, 32, 64, 64))
 train_dataloader = dict(
-    batch_size=4,
+    batch_size=8,
     num_workers=0,
     persistent_workers=False,
     dataset=dict(data_root=data_root, crop=crop),
 )
 val_dataloader = dict(
-    batch_size=4,
+    batch_size=8,
     num_workers=0,
     persistent_workers=False,
     dataset=dict(data_root=data_root, crop=crop, stride=4),

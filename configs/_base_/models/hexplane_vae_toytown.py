@@ -2,7 +2,7 @@
 vae_model = dict(
     type="HexPlaneVAE",
     num_classes=12,
-    spatial_size=(64, 64, 8),
+    spatial_size=(32, 32, 8),
     sequence_length=4,
     latent_channels=8,
     query_channels=32,
@@ -14,5 +14,5 @@ vae_model = dict(
     conv_hidden_low_res=32,
     conv_hidden_high_res=16,
     # voxels of the unified classes in the training towns, cropped
-    class_frequencies=None,
+    class_frequencies=[573429, 22396, 2920, 1423, 858, 2032, 55161, 14565, 20253, 1639, 9836, 0],
 )

@@ -3,6 +3,7 @@
 from .dit import HexPlaneDiT
 from .feature_net import OccFeatureNet
 from .latent_diffusion import HexPlaneDiffusion
+from .resampler import OccResampler
 from .samplers import AncestralSampler, DDIMSampler, DPMSolverSampler
 from .vae import HexPlaneVAE
 
@@ -14,4 +15,5 @@ __all__ = [
     "HexPlaneDiffusion",
     "HexPlaneVAE",
     "OccFeatureNet",
+    "OccResampler",
 ]

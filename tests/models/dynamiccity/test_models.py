@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmcity.models.dynamiccity import HexPlaneDiT, HexPlaneVAE
+from mmcity.models.dynamiccity import HexPlaneDiT, HexPlaneVAE, OccFeatureNet, OccResampler
 from mmcity.models.dynamiccity.hexplane import (
     from_rollout,
     plane_sizes,
@@ -188,3 +188,44 @@ def test_null_condition_equals_a_missing_one():
     torch.testing.assert_close(model(x, t, conditions, drop), model(x, t))
     guided = model.forward_guided(x, t, 1.0, conditions)
     torch.testing.assert_close(guided[:2, :4], model(x, t, conditions)[:, :4])
+
+
+@pytest.mark.parametrize(
+    ("pool", "expected"), [("majority", [0, 2]), ("occupied", [5, 2]), ("nearest", [0, 2])]
+)
+def test_resampling_repeats_one_label_a_block(pool, expected):
+    clip = torch.zeros(1, 2, 4, 2, 1, dtype=torch.uint8)
+    clip[0, 0, 1, 1, 0] = 5  # one of eight voxels of the first block
+    clip[0, :, 2:, :, 0] = 2
+    clip[0, 1, 3, 1, 0] = 0
+    result = OccResampler((2, 2, 2, 1), pool)({"voxels": clip})
+    assert result.shape == clip.shape
+    assert (result[0, :, :2] == expected[0]).all() and (result[0, :, 2:] == expected[1]).all()
+
+
+def test_resampling_needs_whole_blocks():
+    with pytest.raises(ValueError, match="divisible"):
+        OccResampler((2, 2, 2, 1))({"voxels": torch.zeros(1, 3, 4, 4, 2, dtype=torch.uint8)})
+
+
+def test_feature_net_learns_and_extracts():
+    torch.manual_seed(0)
+    model = OccFeatureNet(channels=(8, 16, 16), corruption=0.1)
+    clip = torch.zeros(2, 1, 16, 16, 4, dtype=torch.uint8)
+    clip[0, :, :8, :, 0], clip[1, :, 8:, :, 1] = 6, 1
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    first = None
+    for _ in range(80):
+        losses = model({"voxels": clip}, mode="loss")
+        loss = sum(losses.values())
+        first = float(loss.detach()) if first is None else first
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert float(loss) < 0.5 * first
+    features, logits = model.extract(clip.flatten(0, 1))
+    assert features.shape == (2, model.feature_dim)
+    # The histogram head tells road from building.
+    assert logits.argmax(1).tolist() == [6, 1]
+    samples = model({"voxels": clip}, mode="predict")
+    assert (samples[0].pred_occupancy == clip[0]).float().mean() > 0.9

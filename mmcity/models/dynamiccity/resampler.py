@@ -1,0 +1,78 @@
+"""The simplest compression of occupancy: fewer voxels, and each repeated to fill the grid."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModel
+from torch import Tensor
+
+from mmcity.registry import MODELS
+from mmcity.structures.occupancy_data_sample import OccupancyDataSample
+
+__all__ = ["OccResampler"]
+
+
+@MODELS.register_module()
+class OccResampler(BaseModel):
+    """Down- and up-sampling of clips, a floor that learned compression must rise above.
+
+    Args:
+        factors: Voxels along t, x, y, z that become one; their product is the compression.
+        pool: ``majority`` (most frequent label), ``occupied`` (most frequent label that is
+            not free, if there is any) or ``nearest`` (first voxel). Defaults to ``majority``.
+        num_classes: Label slots, class 0 = free. Defaults to 12.
+    """
+
+    def __init__(
+        self, factors: Sequence[int], pool: str = "majority", num_classes: int = 12
+    ) -> None:
+        super().__init__()
+        if pool not in ("majority", "occupied", "nearest"):
+            raise ValueError(f"pool must be 'majority', 'occupied' or 'nearest', got {pool!r}")
+        if len(factors) != 4 or min(factors) < 1:
+            raise ValueError(f"factors must be four positive integers (t, x, y, z), got {factors}")
+        self.factors = tuple(factors)
+        self.pool = pool
+        self.num_classes = num_classes
+
+    def resample(self, labels: Tensor) -> Tensor:
+        """Labels ``(B, T, X, Y, Z)``, reduced and blown up again."""
+        if any(n % f for n, f in zip(labels.shape[1:], self.factors)):
+            raise ValueError(f"clip {tuple(labels.shape[1:])} is not divisible by {self.factors}")
+        sizes = []
+        for n, f in zip(labels.shape[1:], self.factors):
+            sizes += [n // f, f]
+        blocks = labels.view(len(labels), *sizes).permute(0, 1, 3, 5, 7, 2, 4, 6, 8).flatten(5)
+        if self.pool == "nearest":
+            small = blocks[..., 0]
+        else:
+            counts = F.one_hot(blocks.long(), self.num_classes).sum(-2)
+            if self.pool == "occupied":
+                is_free = counts[..., 1:].sum(-1) == 0
+                counts[..., 0] = is_free * (counts.sum(-1) + 1)
+            small = counts.argmax(-1).to(labels.dtype)
+        for axis, factor in enumerate(self.factors):
+            small = small.repeat_interleave(factor, dim=axis + 1)
+        return small
+
+    def forward(
+        self,
+        inputs: dict,
+        data_samples: list[OccupancyDataSample] | None = None,
+        mode: str = "tensor",
+    ):
+        """``predict`` fills ``pred_occupancy``, ``tensor`` gives labels; nothing is trained."""
+        voxels = inputs["voxels"]
+        if isinstance(voxels, (list, tuple)):
+            voxels = torch.stack(list(voxels))
+        if mode not in ("predict", "tensor"):
+            raise ValueError(f"mode must be 'predict' or 'tensor', got {mode!r}")
+        labels = self.resample(voxels)
+        if mode == "tensor":
+            return labels
+        if data_samples is None:
+            data_samples = [OccupancyDataSample() for _ in range(len(labels))]
+        for sample, clip in zip(data_samples, labels):
+            sample.pred_occupancy = clip.to(torch.uint8)
+        return data_samples
