@@ -5,7 +5,8 @@ _base_ = ["./rap_colmap.py"]
 epochs = 120
 size = (60, 80)  # height and width that the network sees
 data_root = "data/scene"
-map_work_dir = "work_dirs/3dgs_colmap_cpu"
+map_path = "work_dirs/rap_map_colmap_cpu/iter_3000.pth"
+map_config = "configs/rap/rap_map_colmap_cpu.py"
 model = dict(
     network=dict(
         backbone=dict(width=0.25, drop_connect=0.0),
@@ -53,7 +54,8 @@ custom_hooks = [
     dict(type="PoseFrameHook"),
     dict(
         type="ViewSynthesisHook",
-        map=f"{map_work_dir}/scene.ply",
+        map=map_path,
+        map_config=map_config,
         refresh_every=4,
         views_per_image=6,
         perturber=dict(

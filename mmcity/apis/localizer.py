@@ -290,14 +290,31 @@ class Localizer:
         trained = float(self.network.focal_ratio)
         ratio = float(camera.Ks[0, 0, 0] / camera.widths[0])
         if trained and abs(ratio / trained - 1) > 0.01:
-            return None, (
-                f"not regressed: focal length over width is {ratio:.4f}, the network knows "
-                f"{trained:.4f}"
-            )
+            image = self._crop_to_view(image, camera, trained)
+            if image is None:
+                return None, (
+                    f"not regressed: focal length over width is {ratio:.4f}, the network knows "
+                    f"{trained:.4f} and needs to see as much"
+                )
         batch = self.network.data_preprocessor({"inputs": [image], "data_samples": None})
         return poses_to_viewmats(self.network(batch["inputs"].to(self.device)).double())[
             0
         ].cpu(), ""
+
+    def _crop_to_view(self, image: Tensor, camera: Cameras, trained: float) -> Tensor | None:
+        """The part of a wider picture that the network's field of view shows; None if narrower."""
+        height, width = image.shape[-2:]
+        size = self.network.data_preprocessor.size or (height, width)
+        wanted = float(camera.Ks[0, 0, 0]) / trained
+        part = np.array([wanted * size[0] / size[1], wanted])  # height, width
+        middle = camera.Ks[0, :2, 2].flip(0).double().numpy()  # y, x
+        first = np.round(middle - part / 2).astype(int)
+        last = first + np.round(part).astype(int)
+        slack = 0.01 * np.array([height, width])
+        if (first < -slack).any() or (last > [height, width] + slack).any():
+            return None
+        (top, left), (bottom, right) = first.clip(min=0), last
+        return image[:, top:bottom, left:right]
 
     def _near(self, camera: Cameras, exclude: str | None) -> list[int]:
         """Rows of mapped images whose poses are nearest to a camera's."""

@@ -171,3 +171,28 @@ def test_aligned_pose_is_in_metres():
     )
     turned = half_turn.numpy() @ result.cam_to_world[:3, :3]
     np.testing.assert_allclose(result.aligned_cam_to_world[:3, :3], turned, atol=1e-9)
+
+
+def test_wider_query_is_cropped_to_what_the_network_knows(tmp_path):
+    from mmcity.registry import MODELS
+    from mmcity.utils.setup_env import register_all_modules
+
+    register_all_modules()
+    config = dict(
+        type="RAPTrainer",
+        network=dict(type="RAPNet", backbone=dict(width=0.25), hidden_dim=16, num_heads=2,
+                     feedforward_dim=16, num_encoder_layers=1),
+        data_preprocessor=dict(type="LocalizationPreprocessor", size=(48, 64)),
+    )  # fmt: skip
+    model = MODELS.build(config).eval()
+    model.focal_ratio.fill_(130 / 160)
+    torch.save({"state_dict": model.state_dict(), "meta": {}}, tmp_path / "net.pth")
+    localizer = Localizer(config=config, checkpoint=tmp_path / "net.pth")
+    known = room_camera((0.2, 0.1, -0.2), (1.6, 0.1, 2.0))
+    wide = room_camera((0.2, 0.1, -0.2), (1.6, 0.1, 2.0), width=240, height=180)
+    results = [localizer.localize(picture(c), c.Ks[0].numpy()) for c in (known, wide)]
+    # The same focal length in a larger picture: its middle is the known picture.
+    torch.testing.assert_close(results[1].camera.viewmats, results[0].camera.viewmats)
+    narrow = room_camera((0.2, 0.1, -0.2), (1.6, 0.1, 2.0), width=100, height=75)
+    result = localizer.localize(picture(narrow), narrow.Ks[0].numpy())
+    assert result.status == "failed" and "needs to see as much" in result.reason
