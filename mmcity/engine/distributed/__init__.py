@@ -1,9 +1,9 @@
 from .collectives import all_to_all_rows, exchange_strips, gather_rows
+from .fully_shard_strategy import FullyShardStrategy
 from .process_group import LAUNCHERS, adapt_config_to_cpu, init_cpu_process_group, setup_distributed
 from .replicated_scene import ReplicatedScene, average_gradients, follow_first_rank
 from .shard_group import ShardGroup, move_rows
 from .sharded_scene import ShardedScene
-from .sharding_policy import transformer_block_policy
 from .work_division import (
     RowDivision,
     divide_rows,
@@ -14,6 +14,7 @@ from .work_division import (
 )
 
 __all__ = [
+    "FullyShardStrategy",
     "ReplicatedScene",
     "RowDivision",
     "ShardGroup",
@@ -29,7 +30,6 @@ __all__ = [
     "divide_rows",
     "init_cpu_process_group",
     "setup_distributed",
-    "transformer_block_policy",
     "snap_to_images",
     "tasks_of_division",
     "tile_rects",

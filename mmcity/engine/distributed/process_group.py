@@ -60,9 +60,6 @@ def adapt_config_to_cpu(cfg: ConfigDict) -> None:
     if strategy is not None and strategy.get("type") == "DDPStrategy":
         strategy.setdefault("model_wrapper", dict(type="MMDistributedDataParallel"))
         strategy.model_wrapper.device_ids = None
-    elif strategy is not None and strategy.get("type") == "FSDPStrategy":
-        strategy.setdefault("model_wrapper", dict(type="MMFullyShardedDataParallel"))
-        strategy.model_wrapper.device_id = None  # a number would be a CUDA device
 
 
 def init_cpu_process_group(launcher: str, timeout_s: float = 1800) -> None:
