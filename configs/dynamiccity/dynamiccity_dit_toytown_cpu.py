@@ -28,6 +28,8 @@ model = dict(
         hidden=128,
         heads=4,
         conditions=conditions,
+        # Half of the samples learn to start a scene, half to go on with one.
+        condition_dropout=dict(_delete_=True, hexplane=0.5),
     ),
     sampler=dict(_delete_=True, type="DPMSolverSampler", spacing=50, order=2),
     guidance_scale=2.0,

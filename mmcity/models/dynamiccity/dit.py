@@ -159,7 +159,8 @@ class HexPlaneDiT(BaseModule):
         cross_attention: Blocks also attend to the HexPlane and layout tokens.
         drop_tokens: Leave out the padded patches; the output is zero there. Defaults to True.
         condition_dropout: Share of training samples that lose a condition, each condition
-            on its own. Defaults to 0.1.
+            on its own; one number, or a dict by condition (0.1 where it has none).
+            Defaults to 0.1.
         with_checkpoint: Recompute blocks in the backward pass. Defaults to False.
         init_cfg: As in mmengine.
     """
@@ -177,7 +178,7 @@ class HexPlaneDiT(BaseModule):
         conditions: Sequence[str] = (),
         cross_attention: bool = False,
         drop_tokens: bool = True,
-        condition_dropout: float = 0.1,
+        condition_dropout: float | dict[str, float] = 0.1,
         with_checkpoint: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
@@ -197,18 +198,27 @@ class HexPlaneDiT(BaseModule):
         self.x_embedder = PatchEmbed(in_channels, hidden, patch_size)
         self.pos_embed = nn.Parameter(grid_sincos(hidden, self.grid)[None], requires_grad=False)
         self.t_embedder = TimestepEmbedder(hidden)
-        drop = condition_dropout
+        drop = dict.fromkeys(CONDITIONS, 0.1)
+        if isinstance(condition_dropout, dict):
+            if set(condition_dropout) - set(conditions):
+                raise ValueError(
+                    f"condition_dropout names {sorted(condition_dropout)}, the model has "
+                    f"{tuple(conditions)}"
+                )
+            drop.update(condition_dropout)
+        else:
+            drop = dict.fromkeys(CONDITIONS, condition_dropout)
         self.hex_emb = self.layout_emb = self.traj_emb = self.cmd_emb = None
         if "hexplane" in conditions:
-            self.hex_emb = HexPlaneEmbedder(in_channels, hidden, patch_size, drop)
+            self.hex_emb = HexPlaneEmbedder(in_channels, hidden, patch_size, drop["hexplane"])
         if "layout" in conditions:
             self.layout_emb = LayoutEmbedder(
-                sequence_length, patch_size, self.txyz[1], self.size, drop
+                sequence_length, patch_size, self.txyz[1], self.size, drop["layout"]
             )
         if "trajectory" in conditions:
-            self.traj_emb = TrajectoryEmbedder(sequence_length, hidden, drop)
+            self.traj_emb = TrajectoryEmbedder(sequence_length, hidden, drop["trajectory"])
         if "command" in conditions:
-            self.cmd_emb = CommandEmbedder(hidden, drop)
+            self.cmd_emb = CommandEmbedder(hidden, drop["command"])
         self.blocks = nn.ModuleList(
             DiTBlock(hidden, heads, mlp_ratio, cross_attention) for _ in range(depth)
         )
