@@ -51,26 +51,33 @@ class _Extractor:
 
 
 class _RandomNet(nn.Module):
-    """Strided convolutions with weights drawn from a seed, and a linear head."""
+    """Strided convolutions with weights drawn from a seed, pooled to a few cells that are
+    mixed at random, and a linear head."""
 
-    def __init__(self, conv: type, channels: Sequence[int], classes: int, seed: int) -> None:
+    CELLS = 4
+
+    def __init__(
+        self, conv: type, channels: Sequence[int], dim: int, classes: int, seed: int
+    ) -> None:
         super().__init__()
+        self.pool_size = (self.CELLS, self.CELLS) + ((1,) if conv is nn.Conv3d else ())
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             layers: list[nn.Module] = []
             for a, b in zip(channels[:-1], channels[1:]):
-                layers += [conv(a, b, 3, stride=2, padding=1), nn.ReLU()]
+                layer = conv(a, b, 3, stride=2, padding=1)
+                # Deviations are kept from layer to layer.
+                nn.init.kaiming_normal_(layer.weight)
+                nn.init.zeros_(layer.bias)
+                layers += [layer, nn.ReLU()]
             self.body = nn.Sequential(*layers)
-            self.head = nn.Linear(2 * channels[-1], classes)
-        for module in self.body:
-            if hasattr(module, "weight"):
-                nn.init.zeros_(module.bias)
-                # Deviations are kept from layer to layer, as the features are compared in them.
-                module.weight.data *= (6.0 * 2**0.5) ** 0.5 / 2
+            self.mix = nn.Linear(channels[-1] * self.CELLS**2, dim, bias=False)
+            nn.init.orthogonal_(self.mix.weight)
+            self.head = nn.Linear(dim, classes)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        cells = self.body(x).flatten(2)
-        features = torch.cat([cells.mean(2), cells.std(2, unbiased=False)], dim=1)
+        pool = F.adaptive_avg_pool3d if x.dim() == 5 else F.adaptive_avg_pool2d
+        features = self.mix(pool(self.body(x), self.pool_size).flatten(1))
         return features, self.head(features)
 
 
@@ -79,14 +86,12 @@ class RandomImageFeatures(_Extractor):
     """Random convolutions on images: needs no weights; for tests and small experiments.
 
     Args:
-        dim: Features of a picture, an even number. Defaults to 64.
+        dim: Features of a picture. Defaults to 64.
         seed: Of the weights. Defaults to 0.
     """
 
     def __init__(self, dim: int = 64, seed: int = 0) -> None:
-        if dim < 2 or dim % 2:
-            raise ValueError(f"dim must be even and positive, got {dim}")
-        net = _RandomNet(nn.Conv2d, (3, 16, 32, 32, dim // 2), 16, seed)
+        net = _RandomNet(nn.Conv2d, (3, 16, 32, 32, 32), dim, 16, seed)
         super().__init__(f"random2d-{dim}-s{seed}", net)
 
     def run(self, batch: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,10 +109,8 @@ class RandomVoxelFeatures(_Extractor):
     """
 
     def __init__(self, num_classes: int = 12, dim: int = 64, seed: int = 0) -> None:
-        if dim < 2 or dim % 2:
-            raise ValueError(f"dim must be even and positive, got {dim}")
         self.num_classes = num_classes
-        net = _RandomNet(nn.Conv3d, (num_classes, 16, 32, dim // 2), 16, seed)
+        net = _RandomNet(nn.Conv3d, (num_classes, 16, 32, 32), dim, 16, seed)
         super().__init__(f"random3d-{dim}-s{seed}", net)
 
     def run(self, batch: Tensor) -> tuple[Tensor, Tensor]:

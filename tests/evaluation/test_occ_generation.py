@@ -55,7 +55,7 @@ REFERENCE = dict(type="TestOtherDrives")
 def test_other_drives_lie_nearer_than_shuffled_ones_and_noise():
     numbers = _run(OccGenMetric3D(VOXELS, reference=REFERENCE), _clips(8), _clips(8, first=50))
     name = f"FID3D@{8 * FRAMES}"
-    assert numbers[name] < 0.6 * numbers[f"shuffled/{name}"] < 0.6 * numbers[f"noise/{name}"]
+    assert numbers[name] < 0.8 * numbers[f"shuffled/{name}"] < 0.8 * numbers[f"noise/{name}"]
     # Generated and reference clips are of one kind here, so their numbers are alike.
     assert numbers[name] == pytest.approx(numbers[f"real/{name}"], rel=0.7)
     assert numbers[f"precision3D@{8 * FRAMES}"] > numbers[f"noise/precision3D@{8 * FRAMES}"]
