@@ -27,16 +27,20 @@ const RasterKernels<T>& kernels() {
   }
 }
 
-// 64-byte aligned memory that is not initialised.
+// Memory that is not initialised, aligned to cache lines and to what T asks for.
 template <typename T>
 struct Buffer {
-  explicit Buffer(int64_t n) : data(static_cast<T*>(std::aligned_alloc(64, bytes(n)))) {
+  static constexpr size_t kAlign = alignof(T) > 64 ? alignof(T) : 64;
+
+  explicit Buffer(int64_t n) : data(static_cast<T*>(std::aligned_alloc(kAlign, bytes(n)))) {
     TORCH_CHECK(data, "out of memory: ", bytes(n), " bytes for rasterization");
   }
   ~Buffer() { std::free(data); }
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
-  static size_t bytes(int64_t n) { return (static_cast<size_t>(n) * sizeof(T) + 64) / 64 * 64; }
+  static size_t bytes(int64_t n) {
+    return (static_cast<size_t>(n) * sizeof(T) + kAlign) / kAlign * kAlign;
+  }
   T* data;
 };
 
