@@ -1,4 +1,4 @@
-"""Reconstruct a stream: ``python tools/stream.py INPUT --out DIR``."""
+"""Reconstruct a stream: ``python tools/stream.py INPUT [INPUT ...] --out DIR``."""
 
 import argparse
 import time
@@ -9,7 +9,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Camera path, depth maps and points of a folder, video or camera"
     )
-    parser.add_argument("input", help="folder of images, video file, or webcam:NUMBER")
+    parser.add_argument(
+        "input",
+        nargs="+",
+        help="folder of images, video file, or webcam:NUMBER; several are the cameras of a rig",
+    )
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
     parser.add_argument("--config", default="configs/streamvggt/streamvggt_1b.py")
     parser.add_argument("--checkpoint", help="weights; without them the results mean nothing")
@@ -81,16 +85,20 @@ def main(argv: list[str] | None = None) -> None:
 
         viewer = Viewer(port=args.viewer, up="-y", title="mmcity stream")
         print(f"live view: {viewer.url}", flush=True)
+        reconstructor.callbacks.append(viewer.add_frame)
+    if len(args.input) == 1:
+        results = reconstructor(args.input[0], args.stride, args.max_frames)
+    else:
+        results = reconstructor.run_rig(args.input, args.stride, args.max_frames)
     with writer:
         start = time.perf_counter()
-        for result in reconstructor(args.input, args.stride, args.max_frames):
+        for result in results:
             writer.write(result)
-            if viewer is not None:
-                viewer.add_frame(result)
             now = time.perf_counter()
             mega = reconstructor.cache_nbytes / 2**20
+            camera = f" of camera {result.camera}" if len(args.input) > 1 else ""
             print(
-                f"frame {result.index} ({result.name}): {1000 * (now - start):.0f} ms, "
+                f"frame {result.index}{camera} ({result.name}): {1000 * (now - start):.0f} ms, "
                 f"cache {mega:.1f} MiB",
                 flush=True,
             )

@@ -23,7 +23,9 @@ class StreamWriter:
 
     ``depth/NAME.npy`` and ``depth/NAME.png`` are written per frame; ``trajectory.txt`` (TUM
     lines, camera to world), ``intrinsics.txt`` (fx fy cx cy per frame) and ``points.ply`` or
-    ``.glb`` when the writer is closed. Use it as a context manager.
+    ``.glb`` when the writer is closed. Frames of the further cameras of a rig go to files and
+    folders with the camera's number, ``trajectory_1.txt``, ``depth_1``. Use it as a context
+    manager.
 
     Args:
         folder: Target.
@@ -52,9 +54,7 @@ class StreamWriter:
         self.percentile = percentile
         self.save_depth = save_depth
         self._rng = np.random.default_rng(seed)
-        self._poses: list[np.ndarray] = []
-        self._times: list[float] = []
-        self._Ks: list[np.ndarray] = []
+        self._frames: dict[int, list[tuple]] = {}  # camera to (pose, time, K)
         self._image_size = (0, 0)
         # Columns: sort key of the sample, confidence, x, y, z, r, g, b.
         self._points = np.empty((0, 8), dtype=np.float32)
@@ -63,19 +63,19 @@ class StreamWriter:
         return self
 
     def __exit__(self, kind, error, trace) -> None:
-        if self._poses:
+        if self._frames:
             self.close()
 
     def write(self, result: FrameResult) -> None:
         """Take one frame."""
-        self._poses.append(result.cam_to_world)
-        self._times.append(result.timestamp)
-        self._Ks.append(result.K)
+        row = (result.cam_to_world, result.timestamp, result.K)
+        self._frames.setdefault(result.camera, []).append(row)
         self._image_size = result.depth.shape
         if self.save_depth:
-            with atomic_path(self.folder / "depth" / f"{result.name}.npy") as path:
+            depths = self.folder / f"depth{_suffix(result.camera)}"
+            with atomic_path(depths / f"{result.name}.npy") as path:
                 np.save(path, result.depth)
-            with atomic_path(self.folder / "depth" / f"{result.name}.png") as path:
+            with atomic_path(depths / f"{result.name}.png") as path:
                 Image.fromarray(np.asarray(colorize_depth(result.depth))).save(path)
         self._sample(result)
 
@@ -97,18 +97,22 @@ class StreamWriter:
             rows = rows[np.argpartition(rows[:, 0], self.max_points)[: self.max_points]]
         self._points = rows
 
-    def trajectory(self) -> Trajectory:
-        """Camera path so far."""
-        return Trajectory(torch.from_numpy(np.stack(self._poses)), self._times)
+    def trajectory(self, camera: int = 0) -> Trajectory:
+        """Path of a camera so far."""
+        poses, times, _ = zip(*self._frames[camera])
+        return Trajectory(torch.from_numpy(np.stack(poses)), list(times))
 
     def close(self) -> list[Path]:
         """Write what spans all frames; returns the files."""
-        self.trajectory().write_tum(self.folder / "trajectory.txt")
-        with atomic_path(self.folder / "intrinsics.txt") as path:
-            np.savetxt(
-                path, [K[[0, 1, 0, 1], [0, 1, 2, 2]] for K in self._Ks], header="fx fy cx cy"
-            )
-        written = [self.folder / "trajectory.txt", self.folder / "intrinsics.txt"]
+        written = []
+        for camera, rows in self._frames.items():
+            target = self.folder / f"trajectory{_suffix(camera)}.txt"
+            self.trajectory(camera).write_tum(target)
+            lines = [K[[0, 1, 0, 1], [0, 1, 2, 2]] for _, _, K in rows]
+            lenses = self.folder / f"intrinsics{_suffix(camera)}.txt"
+            with atomic_path(lenses) as path:
+                np.savetxt(path, lines, header="fx fy cx cy")
+            written += [target, lenses]
         confidence, points = self._points[:, 1], self._points[:, 2:5]
         colors = self._points[:, 5:].astype(np.uint8)
         kept = select_points(confidence, colors, self.percentile)
@@ -116,8 +120,13 @@ class StreamWriter:
             write_point_ply(self.folder / "points.ply", points[kept], colors[kept])
             written.append(self.folder / "points.ply")
         if "glb" in self.formats:
-            poses, Ks = np.stack(self._poses), np.stack(self._Ks)
+            rows = [row for rows in self._frames.values() for row in rows]
+            poses, Ks = np.stack([row[0] for row in rows]), np.stack([row[2] for row in rows])
             target = self.folder / "points.glb"
             write_glb(target, points[kept], colors[kept], poses, Ks, self._image_size)
             written.append(target)
         return written
+
+
+def _suffix(camera: int) -> str:
+    return "" if camera == 0 else f"_{camera}"

@@ -1,7 +1,7 @@
 """Pose, depth and points of a live stream."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from mmcity.registry import INFERENCERS, MODELS
 from mmcity.structures.geometry import se3_inverse
 from mmcity.utils.cli import UserError
 
-from .frame_sources import Frame, open_source
+from .frame_sources import Frame, SourceError, open_source
 
 __all__ = ["FrameResult", "StreamingReconstructor"]
 
@@ -45,6 +45,7 @@ class FrameResult:
         K: ``(3, 3)``.
         track: Tracked points in this frame ``(N, 2)`` in pixels, or None.
         visibility: Of these points ``(N,)`` in [0, 1], or None.
+        camera: Number of the camera, for rigs; frames of one time step share ``index``.
     """
 
     index: int
@@ -59,6 +60,7 @@ class FrameResult:
     K: np.ndarray
     track: np.ndarray | None = None
     visibility: np.ndarray | None = None
+    camera: int = 0
 
 
 @INFERENCERS.register_module()
@@ -81,6 +83,9 @@ class StreamingReconstructor:
             :mod:`mmcity.datasets.transforms.network_images`. Defaults to ``'crop'``.
         use_proj: Take points from depth and camera (more accurate) instead of the point
             head. Defaults to True.
+        callbacks: Functions called with every result before it is yielded, such as a
+            viewer's ``add_frame``. More can be added to ``callbacks`` at any time.
+            Defaults to none.
     """
 
     def __init__(
@@ -95,6 +100,7 @@ class StreamingReconstructor:
         image_size: int | None = None,
         resize: str = "crop",
         use_proj: bool = True,
+        callbacks: Sequence[Callable[[FrameResult], None]] = (),
     ) -> None:
         if dtype not in DTYPES:
             raise UserError(f"dtype must be one of {list(DTYPES)}, got {dtype!r}")
@@ -126,6 +132,7 @@ class StreamingReconstructor:
         self.image_size = image_size or options.get("image_size", 518)
         self.resize = resize
         self.use_proj = use_proj
+        self.callbacks = list(callbacks)
         self.session: StreamSession | None = None
 
     @staticmethod
@@ -181,31 +188,73 @@ class StreamingReconstructor:
         Yields:
             One result per frame.
         """
-        frames = open_source(source, stride, max_frames)
+        steps = ([frame] for frame in open_source(source, stride, max_frames))
+        return self._start(steps, query_points, track_window)
+
+    def run_rig(
+        self, sources: Sequence, stride: int = 1, max_frames: int | None = None
+    ) -> Iterator[FrameResult]:
+        """Results of several cameras that take pictures at the same moments.
+
+        The pictures of a moment are one time step: they see each other, and the cache grows
+        by one step. The world is the frame of the first camera's first picture.
+
+        Args:
+            sources: One per camera; see :func:`open_source`. Pictures of one moment must
+                have one size for the network.
+            stride: Take every n-th moment. Defaults to 1.
+            max_frames: Stop after so many moments. Defaults to None.
+
+        Yields:
+            One result per camera and moment; ``camera`` counts the sources.
+
+        Raises:
+            SourceError: If one source ends before the others.
+        """
+        streams = [open_source(source, stride, max_frames) for source in sources]
+        return self._start(_in_step(streams), None, 8)
+
+    def _start(self, steps: Iterable, query_points, track_window: int) -> Iterator[FrameResult]:
         points = None
         if query_points is not None:
             points = torch.as_tensor(query_points, dtype=torch.float32, device=self.device)[None]
         self.session = self.model.stream(
             **self.session_args, query_points=points, track_window=track_window
         )
-        return self._run(frames)
+        return self._run(steps)
 
-    def _run(self, frames: Iterator[Frame]) -> Iterator[FrameResult]:
-        for index, frame in enumerate(frames):
-            image = self.preprocess(frame.image)
-            yield self.postprocess(self.forward(image), image, frame, index)
+    def _run(self, steps: Iterable[list[Frame]]) -> Iterator[FrameResult]:
+        for index, frames in enumerate(steps):
+            images = [self.preprocess(frame.image) for frame in frames]
+            sizes = {tuple(image.shape[-2:]) for image in images}
+            if len(sizes) > 1:
+                raise SourceError(
+                    f"moment {index}: the cameras give images of {sorted(sizes)} (H, W) to the "
+                    "network, expected one size; take resize='pad'"
+                )
+            outputs = self.forward(torch.stack(images))
+            for camera, (image, frame) in enumerate(zip(images, frames)):
+                result = self.postprocess(outputs, image, frame, index, camera)
+                for callback in self.callbacks:
+                    callback(result)
+                yield result
 
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """One step of the current session on a preprocessed image."""
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """One step of the current session on preprocessed images ``(V, 3, H, W)``."""
         with torch.autocast(
             self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32
         ):
-            return self.session.step(image.to(self.device))
+            return self.session.step(images[None].to(self.device))
 
     def postprocess(
-        self, outputs: Mapping[str, Tensor], image: Tensor, frame: Frame, index: int
+        self,
+        outputs: Mapping[str, Tensor],
+        image: Tensor,
+        frame: Frame,
+        index: int,
+        camera: int = 0,
     ) -> FrameResult:
-        """Numpy results of a step."""
+        """Numpy results of one camera of a step."""
         viewmats, Ks = decode_pose(outputs["pose_enc"].float(), image.shape[-2:])
         depth = outputs["depth"][..., 0]
         if self.use_proj or "world_points" not in outputs:
@@ -214,7 +263,7 @@ class StreamingReconstructor:
             points, points_conf = outputs["world_points"], outputs["world_points_conf"]
 
         def array(value: Tensor) -> np.ndarray:
-            return value[0, 0].float().cpu().numpy()
+            return value[0, camera].float().cpu().numpy()
 
         return FrameResult(
             index=index,
@@ -225,13 +274,31 @@ class StreamingReconstructor:
             depth_conf=array(outputs["depth_conf"]),
             points=array(points),
             points_conf=array(points_conf),
-            cam_to_world=se3_inverse(viewmats)[0, 0].double().cpu().numpy(),
+            cam_to_world=se3_inverse(viewmats)[0, camera].double().cpu().numpy(),
             K=array(Ks),
             track=array(outputs["track"]) if "track" in outputs else None,
             visibility=array(outputs["vis"]) if "vis" in outputs else None,
+            camera=camera,
         )
 
     @property
     def cache_nbytes(self) -> int:
         """Bytes in the cache of the current stream."""
         return 0 if self.session is None else self.session.cache.nbytes
+
+
+def _in_step(streams: Sequence[Iterator[Frame]]) -> Iterator[list[Frame]]:
+    """Frames of all streams, moment by moment."""
+    moment = 0
+    while True:
+        frames = [next(stream, None) for stream in streams]
+        missing = [number for number, frame in enumerate(frames) if frame is None]
+        if len(missing) == len(streams):
+            return
+        if missing:
+            raise SourceError(
+                f"cameras {missing} end after {moment} frames, the others go on; expected as many "
+                "pictures from every camera"
+            )
+        yield frames
+        moment += 1

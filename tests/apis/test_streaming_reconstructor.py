@@ -149,3 +149,45 @@ def test_wrong_arguments_are_named():
         reconstructor(dtype="fp8")
     with pytest.raises(UserError, match="resize"):
         reconstructor(resize="stretch")
+
+
+def test_callbacks_see_every_frame_before_it_is_yielded():
+    seen = []
+    run = StreamingReconstructor(tiny_model(), image_size=42, callbacks=[seen.append])
+    for number, result in enumerate(run(pictures(3)), start=1):
+        assert len(seen) == number and seen[-1] is result
+
+
+class TestRigs:
+    def test_cameras_of_a_moment_share_a_step(self):
+        """The results are those of the model on steps of two frames."""
+        model = tiny_model()
+        run = StreamingReconstructor(model, image_size=42, policy="window(2)", device="cpu")
+        left, right = pictures(3), pictures(3)[:, ::-1].copy()
+        results = list(run.run_rig([left, right]))
+        assert [(r.index, r.camera) for r in results] == [(i, c) for i in range(3) for c in (0, 1)]
+        session = model.stream(policy="window(2)")
+        for index in range(3):
+            pair = torch.stack([run.preprocess(left[index]), run.preprocess(right[index])])
+            out = session.step(pair[None])
+            for camera in (0, 1):
+                found = results[2 * index + camera]
+                np.testing.assert_allclose(found.depth, out["depth"][0, camera, ..., 0], rtol=1e-5)
+        assert session.cache.num_steps == 3
+
+    def test_written_apart(self, tmp_path):
+        run = StreamingReconstructor(tiny_model(), image_size=42)
+        with StreamWriter(tmp_path, formats=("ply", "glb")) as writer:
+            for result in run.run_rig([pictures(2), pictures(2)]):
+                writer.write(result)
+        for suffix in ("", "_1"):
+            assert len(Trajectory.read_tum(tmp_path / f"trajectory{suffix}.txt")) == 2
+            assert len(list((tmp_path / f"depth{suffix}").glob("*.npy"))) == 2
+        assert len(trimesh.load(tmp_path / "points.glb").geometry) > 1
+
+    def test_cameras_must_keep_step_and_size(self):
+        run = StreamingReconstructor(tiny_model(), image_size=42)
+        with pytest.raises(SourceError, match=r"cameras \[1\] end after 2 frames"):
+            list(run.run_rig([pictures(3), pictures(2)]))
+        with pytest.raises(SourceError, match="expected one size"):
+            list(run.run_rig([pictures(1), pictures(1, height=60)]))

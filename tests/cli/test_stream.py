@@ -1,5 +1,6 @@
 """The commands around StreamVGGT, as a user types them."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -30,6 +31,21 @@ def test_stream(tmp_path, config, capsys):
     assert len(Trajectory.read_tum(out / "trajectory.txt")) == 3
     assert (out / "points.ply").stat().st_size > 1000
     assert "weights are random" in capsys.readouterr().out
+
+
+def test_rig_of_two_videos(tmp_path, config, capsys):
+    for name in ("left", "right"):
+        film = cv2.VideoWriter(
+            str(tmp_path / f"{name}.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (60, 40)
+        )
+        for image in np.random.default_rng(0).integers(0, 256, (3, 40, 60, 3), dtype=np.uint8):
+            film.write(image)
+        film.release()
+    command = f"{tmp_path}/left.avi {tmp_path}/right.avi --out {tmp_path}/out --config {config}"
+    stream.main(command.split())
+    assert "frame 2 of camera 1" in capsys.readouterr().out
+    for suffix in ("", "_1"):
+        assert len(Trajectory.read_tum(tmp_path / "out" / f"trajectory{suffix}.txt")) == 3
 
 
 def test_converter_and_back(tmp_path, config, capsys):
