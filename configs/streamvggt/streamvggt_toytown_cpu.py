@@ -57,7 +57,7 @@ teacher = dict(
     loss=dict(
         type="GroundTruthLoss",
         camera_weight=5.0,
-        relative_pose_weight=2.0,
+        relative_pose_weight=1.0,
         depth_weight=1.0,
         confidence_weight=0.1,
         log_depth=True,  # near and far weigh alike, as in the relative error
@@ -70,7 +70,7 @@ student = dict(
     loss=dict(
         type="DistillationLoss",
         camera_weight=5.0,
-        relative_pose_weight=2.0,
+        relative_pose_weight=1.0,
         depth_weight=1.0,
         log_depth=True,
         relative_share=0.5,
@@ -106,7 +106,7 @@ train_dataloader = dict(
                 resolutions=[resolution],
                 crop_jitter=7,  # pixels
                 color_jitter=False,  # the light is the same in all towns
-                mirror_probability=0.5,
+                mirror_probability=0.0,  # the side of the traffic tells ahead from behind
                 patch_size=patch_size,
             )
             for town in train_towns
@@ -117,7 +117,11 @@ train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=ma
 optim_wrapper = dict(
     type="OptimWrapper",
     optimizer=dict(type="AdamW", lr=lr, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
-    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
+    paramwise_cfg=dict(
+        norm_decay_mult=0.0,
+        bias_decay_mult=0.0,
+        custom_keys={"camera_head": dict(lr_mult=0.3)},  # runs away at the full rate
+    ),
     clip_grad=dict(max_norm=1.0),
 )
 param_scheduler = [
