@@ -11,7 +11,7 @@ max_iters = 30_000
 train_dataloader = dict(
     dataset=dict(
         resize=dict(_delete_=True, factor=1),
-        split_by="auto",  # "none" trains on all images
+        split_by="auto",  # "none" trains on all images; "fraction" with train_fraction=0.8
         mask_dir=None,  # "auto": folder masks, nonzero counts
         depth_dir=None,  # "auto": folder depths
         depth_kind="metric",  # 16-bit millimetres; "inverse" with depth_params.json

@@ -79,11 +79,14 @@ class ColmapDataset(PosedImagesDataset):
         image_dir (str): Folder that image names are relative to. Defaults to the first of
             ``images``, ``train/rgbs``, ``rgbs``, ``input`` and the root that holds the first
             image. A name is looked up as it stands, then by its last part alone.
-        split_by (str): ``auto``, ``tsv``, ``list``, ``val_folder``, ``every_n`` or ``none``
+        split_by (str): ``auto``, ``tsv``, ``list``, ``val_folder``, ``every_n``, ``fraction``
+            or ``none``
             (see :func:`~mmcity.datasets.splits.held_out`). Defaults to ``auto``.
         split_file (str, optional): File or folder that the rule reads.
         every_n (int): Defaults to 8.
         every_n_offset (int): Defaults to 0.
+        train_fraction (float): Share of training images of ``split_by="fraction"``. Defaults
+            to 1.
         train_skip (int): Keep every k-th training image (1-based number divisible by k).
         test_skip (int): Likewise for test images.
         mask_dir (str, optional): Folder of masks (nonzero: the pixel counts), ``auto`` to look
@@ -115,6 +118,7 @@ class ColmapDataset(PosedImagesDataset):
         split_file: str | None = None,
         every_n: int = 8,
         every_n_offset: int = 0,
+        train_fraction: float = 1.0,
         train_skip: int = 1,
         test_skip: int = 1,
         mask_dir: str | None = None,
@@ -136,6 +140,7 @@ class ColmapDataset(PosedImagesDataset):
             "file": split_file,
             "every_n": every_n,
             "offset": every_n_offset,
+            "fraction": train_fraction,
         }
         self.train_skip, self.test_skip = train_skip, test_skip
         self.mask_dir, self.depth_dir = mask_dir, depth_dir

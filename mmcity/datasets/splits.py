@@ -4,6 +4,7 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from mmengine.logging import print_log
 
 __all__ = ["SPLIT_RULES", "SPLITS", "held_out"]
@@ -12,7 +13,7 @@ __all__ = ["SPLIT_RULES", "SPLITS", "held_out"]
 #: part of the training images that chooses among models, see ``selection_every``.
 SPLITS = ("train", "val", "test", "all", "selection")
 #: ``auto`` takes the first of the next three whose file or folder exists, else ``every_n``.
-SPLIT_RULES = ("auto", "tsv", "list", "val_folder", "every_n", "none")
+SPLIT_RULES = ("auto", "tsv", "list", "val_folder", "every_n", "fraction", "none")
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp"}
 
 
@@ -69,6 +70,7 @@ def held_out(
     file: str | None = None,
     every_n: int = 8,
     offset: int = 0,
+    fraction: float = 1.0,
 ) -> tuple[list[bool], list[bool], str]:
     """Decide for each image whether it is held out.
 
@@ -78,10 +80,13 @@ def held_out(
         rule (str): One of :data:`SPLIT_RULES`. ``list``: the names in ``list_test.txt``;
             ``tsv``: column ``split`` of a ``*.tsv`` (other images belong to no part);
             ``val_folder``: the images whose file name exists in ``val/rgbs``; ``every_n``:
-            every n-th from ``offset``; ``none``: nothing.
+            every n-th from ``offset``; ``fraction``: all but an evenly spread share of training
+            images; ``none``: nothing.
         file (str, optional): File or folder in place of the usual one, relative to ``root``.
         every_n (int): Defaults to 8.
         offset (int): Defaults to 0.
+        fraction (float): Share of training images of the rule ``fraction``, in (0, 1]. Defaults
+            to 1.
 
     Returns:
         tuple[list[bool], list[bool], str]: Whether each image is a test image, whether it is
@@ -105,6 +110,12 @@ def held_out(
             raise ValueError(f"expected every_n >= 2 > offset >= 0, got {every_n}, {offset}")
         test = [row % every_n == offset for row in range(len(names))]
         return test, [not t for t in test], f"every {every_n}th image from {offset} held out"
+    if rule == "fraction":
+        if not 0 < fraction <= 1 or int(len(names) * fraction) < 1:
+            raise ValueError(f"train_fraction: expected a share that keeps images, got {fraction}")
+        kept = {int(x) for x in np.linspace(0, len(names) - 1, int(len(names) * fraction))}
+        train = [row in kept for row in range(len(names))]
+        return [not t for t in train], train, f"{sum(train)} images spread over all train"
     path = _find(root, rule, file)
     if path is None:
         raise FileNotFoundError(

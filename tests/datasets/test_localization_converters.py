@@ -116,3 +116,27 @@ def test_folder_of_photographs_becomes_a_scene(tmp_path):
     # The capture's own calibration: focal length 688 px at this size.
     assert abs(float(scene.cameras.Ks[0, 0, 0]) / 688 - 1) < 0.03
     assert len(ColmapDataset(tmp_path / "scene", split="test")) == 2
+
+
+def test_sfm_poses_of_seven_scenes(tmp_path):
+    source = tmp_path / "chess"
+    lines = {"train": [], "test": []}
+    for sequence, split in (("seq-01", "train"), ("seq-02", "test")):
+        (source / sequence).mkdir(parents=True)
+        for frame in range(2):
+            name = f"{sequence}/frame-{frame:06d}.color.png"
+            Image.new("RGB", (64, 48)).save(source / name)
+            lines[split].append(f"{name} 0 1 0 0 {frame} 2 3 52.5")
+    for split, rows in lines.items():
+        (tmp_path / f"{split}.txt").write_text("\n".join(rows) + "\n")
+    poses = ("--poses", tmp_path / "train.txt", "--test-poses", tmp_path / "test.txt")
+    done = run("seven_scenes_sfm.py", source, tmp_path / "out", *poses)
+    assert done.returncode == 0, done.stderr
+    scene = ColmapDataset(tmp_path / "out", split="test", require_points=False)
+    assert scene.img_names == [row.split()[0] for row in lines["test"]]
+    # Half a turn about x: the centre is -R^T t = (-t_x, t_y, t_z).
+    np.testing.assert_allclose(scene.cameras.centers[1], [-1, 2, 3], atol=1e-6)
+    assert float(scene.cameras.Ks[0, 0, 0]) == pytest.approx(52.5)
+    (tmp_path / "train.txt").write_text("seq-01/frame-000000.color.png 1 0 0\n")
+    done = run("seven_scenes_sfm.py", source, tmp_path / "again", *poses)
+    assert done.returncode != 0 and "line 1" in done.stderr

@@ -537,3 +537,15 @@ def test_selection_images_are_neither_trained_on_nor_tested(tmp_path):
     assert len(parts["selection"]) == (len(every) - len(parts["test"])) // 2
     with pytest.raises(ValueError, match="selection_every"):
         ColmapDataset(tmp_path, split="selection")
+
+
+def test_fraction_spreads_the_training_images(tmp_path):
+    write_scene(tmp_path)
+    every = ColmapDataset(tmp_path, split="all").img_names
+    train = ColmapDataset(tmp_path, split_by="fraction", train_fraction=0.5).img_names
+    rows = [every.index(name) for name in train]
+    assert len(rows) == len(every) // 2 and rows[0] == 0 and rows[-1] == len(every) - 1
+    test = ColmapDataset(tmp_path, split="test", split_by="fraction", train_fraction=0.5).img_names
+    assert sorted(train + test) == every
+    with pytest.raises(ValueError, match="train_fraction"):
+        ColmapDataset(tmp_path, split_by="fraction", train_fraction=0.0)
