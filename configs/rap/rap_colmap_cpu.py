@@ -2,7 +2,7 @@
 # list_test.txt. Refinement makes up for its precision.
 _base_ = ["./rap_colmap.py"]
 
-epochs = 120
+epochs = 50
 size = (60, 80)  # height and width that the network sees
 data_root = "data/scene"
 map_path = "work_dirs/rap_map_colmap_cpu/iter_3000.pth"
@@ -49,7 +49,7 @@ param_scheduler = [
     dict(type="CosineAnnealingLR", T_max=epochs, eta_min_ratio=0.01, convert_to_iter_based=True),
 ]
 train_cfg = dict(max_epochs=epochs, val_interval=epochs)
-default_hooks = dict(checkpoint=dict(interval=30, save_best=None))
+default_hooks = dict(checkpoint=dict(interval=epochs, save_best=None))
 custom_hooks = [
     dict(type="PoseFrameHook"),
     dict(

@@ -1,9 +1,9 @@
 """7-Scenes with poses of structure from motion: ``python .../seven_scenes_sfm.py SRC OUT``.
 
-SRC is one original scene (``seq-NN/frame-XXXXXX.color.png``); ``--poses`` names the public text
-files with lines ``file qw qx qy qz tx ty tz f`` (world to camera), test poses with ``--test-poses``.
-OUT becomes a COLMAP scene with ``list_test.txt``; images are linked, or copied with ``--copy``.
-It has no 3D points: maps start from random ones (``model.init.source=random``), or triangulate.
+SRC is one original scene (``seq-NN/frame-XXXXXX.color.png``); ``--poses`` and ``--test-poses``
+name the public text files with lines ``file qw qx qy qz tx ty tz f`` (world to camera). OUT
+becomes a COLMAP scene with ``list_test.txt``; images are linked, or copied with ``--copy``. It has
+no 3D points: maps start from random ones (``model.init.source=random``), or triangulate.
 """
 
 import argparse
