@@ -1,7 +1,7 @@
 """Joining chunks of a stream by similarity transforms, with optional loop closure."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableSequence, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -88,6 +88,39 @@ def align_point_maps(source: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor
     return [sim.to("cpu", torch.float64) for sim in sims]
 
 
+class SimHistory(MutableSequence):
+    """Similarities of many chunks, ``[chunk][batch]``.
+
+    They are kept as plain numbers: small tensors that live on between the large ones of the
+    network would keep the allocator from giving memory back, and a long stream would grow.
+    """
+
+    def __init__(self, chunks: Iterable[Sequence[Sim3]] = ()) -> None:
+        self._rows: list[tuple] = []
+        self.extend(chunks)
+
+    @staticmethod
+    def _pack(sims: Sequence[Sim3]) -> tuple:
+        return tuple(tuple(sim.matrix.double().flatten().tolist()) for sim in sims)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> list[Sim3]:
+        matrices = torch.tensor(self._rows[index], dtype=torch.float64).unflatten(-1, (4, 4))
+        return [Sim3.from_matrix(matrix) for matrix in matrices]
+
+    def __setitem__(self, index: int, sims: Sequence[Sim3]) -> None:
+        self._rows[index] = self._pack(sims)
+
+    def __delitem__(self, index: int) -> None:
+        del self._rows[index]
+
+    def insert(self, index: int, sims: Sequence[Sim3]) -> None:
+        """Put the similarities of a chunk before another one."""
+        self._rows.insert(index, self._pack(sims))
+
+
 class ChunkStitcher:
     """Places the chunks of a stream in the world of the first frame.
 
@@ -105,9 +138,9 @@ class ChunkStitcher:
     def reset(self) -> None:
         """Forget all chunks."""
         #: Chunk to world, ``[chunk][batch]``; loop closure changes earlier entries.
-        self.transforms: list[list[Sim3]] = []
+        self.transforms = SimHistory()
         #: The same as used for the results that were handed out.
-        self.emitted: list[list[Sim3]] = []
+        self.emitted = SimHistory()
         #: First step of each chunk.
         self.starts: list[int] = []
         self._keyframes: list[dict] = []
@@ -201,7 +234,7 @@ class ChunkStitcher:
     def state_dict(self) -> dict:
         """Everything needed to go on later."""
 
-        def matrices(chunks: list[list[Sim3]]) -> list[list[Tensor]]:
+        def matrices(chunks: SimHistory) -> list[list[Tensor]]:
             return [[sim.matrix for sim in sims] for sims in chunks]
 
         return {
@@ -216,8 +249,8 @@ class ChunkStitcher:
     def load_state_dict(self, state: Mapping, device: torch.device | str | None = None) -> None:
         """Restore :meth:`state_dict`."""
 
-        def sims(chunks: list[list[Tensor]]) -> list[list[Sim3]]:
-            return [[Sim3.from_matrix(matrix) for matrix in one] for one in chunks]
+        def sims(chunks: list[list[Tensor]]) -> SimHistory:
+            return SimHistory([Sim3.from_matrix(matrix) for matrix in one] for one in chunks)
 
         self.reset()
         self.transforms, self.emitted = sims(state["transforms"]), sims(state["emitted"])
