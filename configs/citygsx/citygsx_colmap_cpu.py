@@ -3,26 +3,37 @@
 _base_ = ["./citygsx_colmap.py"]
 
 resize = dict(_delete_=True, long_side=480)
-max_iters = 5000
-max_anchors = 13_000  # bytes of the scene; a low cap is cheap, too
+max_iters = 4000
+max_anchors = 26_000  # bytes of the scene; a low cap is cheap, too
 
 model = dict(
     feat_dim=16,
     n_offsets=5,
-    anchors=dict(coarse_iter=300),
+    anchors=dict(coarse_iter=300, default_voxel_size=2.0),  # world units; None: spacing of points
     objective=dict(
         scale_unit="extent",
-        single_view_weight_from_iter=2000,
-        dpt_loss_from_iter=2000,
+        # The picture first: each geometry loss costs as much again as the picture does.
+        single_view_weight_from_iter=2800,
+        dpt_loss_from_iter=2800,
         dpt_end_iter=max_iters,
         depth_l1_weight_init=0.5,
-        multi_view_weight_from_iter=2500,
-        multi_view_samples=4000,
-        multi_view_interval=2,
+        multi_view_weight_from_iter=2800,
+        multi_view_samples=3000,
+        multi_view_interval=3,
     ),
+    # Exposure differs between photographs; an unseen one gets that of the training ones
+    # before and after it ("neighbours"). For captures in no order take "mean".
+    exposure=dict(type="AffineExposure", test_exposure="neighbours", regularization=0.1),
     resolution_schedule=[(0, 2), (1000, 1)],  # half size first: a quarter of the cost
 )
-train_dataloader = dict(dataset=dict(resize=resize, cache_bytes=4e9))
+train_dataloader = dict(
+    dataset=dict(
+        resize=resize,
+        cache_bytes=4e9,
+        multi_view_max_dis=1e9,  # world units: the nearest views, however far
+        multi_view_min_num=3,
+    )
+)
 test_dataloader = dict(dataset=dict(resize=resize))
 val_dataloader = test_dataloader
 optim_wrapper = dict(
@@ -65,7 +76,7 @@ custom_hooks = [
         strategy=dict(
             type="AnchorGrowthStrategy",
             start=200,
-            stop=3500,
+            stop=2800,
             success=0.2,  # of 100 views few look at the same place in so short a training
             max_log_scale=None,
             max_anchors=max_anchors,

@@ -1,10 +1,28 @@
 # The toy town, which the toolbox makes itself, on two CPU cores:
-#   python tools/dataset_converters/create_toytown.py --out data/toytown --formats citygsx
+#   python tools/dataset_converters/create_toytown.py --out data/toytown --formats citygsx \
+#       --num-images 80
 #   python tools/train.py configs/citygsx/citygsx_toytown_cpu.py
 _base_ = ["./citygsx_colmap_cpu.py"]
 
 data_root = "data/toytown/citygsx"
+max_anchors = 13_000  # half the bytes of 30 000 plain Gaussians
 
+model = dict(anchors=dict(default_voxel_size=4.0), exposure=None)  # metres; one camera setting
+custom_hooks = [
+    dict(type="SceneInitHook"),
+    dict(
+        type="AnchorGrowthHook",
+        strategy=dict(
+            type="AnchorGrowthStrategy",
+            start=200,
+            stop=2800,
+            success=0.2,
+            max_log_scale=None,
+            max_anchors=max_anchors,
+        ),
+    ),
+    dict(type="SceneExportHook", formats=("ply",)),
+]
 train_dataloader = dict(
     dataset=dict(
         data_root=data_root,

@@ -9,7 +9,7 @@ from torch import nn
 from mmcity.registry import MODELS
 from mmcity.structures import read_gaussians_ply
 
-from .checkpointing import check_is_checkpoint, check_matches_model, load_from_local
+from .checkpointing import check_is_checkpoint, check_matches_model, load_from_local, merge_shards
 from .launch import load_config
 
 __all__ = ["load_scene"]
@@ -39,6 +39,7 @@ def load_scene(
     if config is None:
         raise ValueError(f"{weights} is a checkpoint: it needs its config too")
     checkpoint = load_from_local(weights, map_location="cpu")
+    checkpoint = merge_shards(checkpoint, Path(weights).parent)
     state_dict = check_is_checkpoint(checkpoint, str(weights))
     model = MODELS.build(_model_config(config))
     check_matches_model(model, state_dict, str(weights))

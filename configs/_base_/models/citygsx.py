@@ -54,8 +54,8 @@ model = dict(
         multi_view_interval=1,  # every n-th step, n times as strong: a second render costs
         wo_use_geo_occ_aware=False,
     ),
-    background=None,  # default: a fixed colour
-    exposure=None,  # colours per photograph, such as dict(type="AffineExposure")
+    # also: background=dict(type="SphericalHarmonicsBackground"), and for colours per photograph
+    # exposure=dict(type="AffineExposure", test_exposure="neighbours")
     white_background=False,
     near_plane=0.01,
     antialiased=False,

@@ -12,6 +12,15 @@ from .random_state import (
     preserved_random_state,
     set_random_state,
 )
+from .shards import (
+    SHARDS,
+    fill_rows,
+    merge_shards,
+    read_rows,
+    replace_rows,
+    scene_tables,
+    write_shard,
+)
 from .storage import AtomicLocalBackend, DeferredRemoval
 from .verify import check_is_checkpoint, check_is_resumable, check_matches_model
 from .weights import load_checkpoint_weights
@@ -21,18 +30,25 @@ __all__ = [
     "CheckpointContentError",
     "CheckpointError",
     "DeferredRemoval",
+    "SHARDS",
     "UnsafeCheckpointError",
     "check_is_checkpoint",
     "check_is_resumable",
     "check_matches_model",
     "decode_checkpoint",
     "encode_checkpoint",
+    "fill_rows",
     "gather_random_states",
     "get_random_state",
     "is_unsafe_load_allowed",
     "load_checkpoint_weights",
     "load_from_http",
     "load_from_local",
+    "merge_shards",
     "preserved_random_state",
+    "read_rows",
+    "replace_rows",
+    "scene_tables",
     "set_random_state",
+    "write_shard",
 ]

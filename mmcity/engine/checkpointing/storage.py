@@ -7,6 +7,8 @@ from mmengine.fileio import LocalBackend, register_backend
 
 from mmcity.utils.fileio import atomic_path
 
+from .shards import shard_files
+
 __all__ = ["AtomicLocalBackend", "DeferredRemoval"]
 
 
@@ -66,6 +68,8 @@ class DeferredRemoval:
         for path in pending:
             if path not in keep and self._backend.isfile(path):
                 self._backend.remove(path)
+                for companion in shard_files(path):
+                    self._backend.remove(str(companion))
 
 
 register_backend("atomic_local", AtomicLocalBackend, force=True)

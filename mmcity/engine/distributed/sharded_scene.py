@@ -1,5 +1,6 @@
 """Training one scene of anchors with several processes, as one process would."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -7,13 +8,20 @@ import torch.distributed as dist
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
+from mmcity.engine.checkpointing import (
+    SHARDS,
+    fill_rows,
+    read_rows,
+    scene_tables,
+    write_shard,
+)
 from mmcity.models.citygsx.objective import HALO, Strip
 from mmcity.models.citygsx.rendering import TILE, Splats, find_planes
 from mmcity.models.citygsx.shards import morton_keys
 from mmcity.registry import MODEL_WRAPPERS
 from mmcity.structures import Cameras, Gaussians
 
-from .collectives import all_to_all_rows, exchange_strips
+from .collectives import all_to_all_rows, exchange_strips, gather_rows
 from .shard_group import ShardGroup, move_rows
 from .work_division import RowDivision
 
@@ -38,6 +46,9 @@ class ShardedScene(nn.Module):
             Defaults to ``rows``.
         balance: What a row costs: list ``entries`` when the view was last rendered, or
             ``uniform``. Defaults to ``entries``.
+        checkpoint: ``sharded``: every process writes the rows of its anchors beside the
+            checkpoint; ``merged``: one file, which passes through the memory of one process.
+            Defaults to ``sharded``.
         max_imbalance: Ranges of anchors are drawn anew when the largest holds this many times
             what the smallest holds. Defaults to 1.1.
 
@@ -53,13 +64,18 @@ class ShardedScene(nn.Module):
         module: nn.Module,
         division: str = "rows",
         balance: str = "entries",
+        checkpoint: str = "sharded",
         max_imbalance: float = 1.1,
     ) -> None:
         super().__init__()
         if type(module.exposure).__name__ == "BilateralGridExposure":
             raise ValueError("BilateralGridExposure needs whole pictures: take AffineExposure")
+        if checkpoint not in ("sharded", "merged"):
+            raise ValueError(f"checkpoint: expected 'sharded' or 'merged', got {checkpoint!r}")
         self.module = module
+        self.checkpoint = checkpoint
         self.group = ShardGroup()
+        self._is_split = False  # whether the tables are those of this process alone
         self.division = RowDivision(self.group.world_size, division, balance)
         self.max_imbalance = max_imbalance
 
@@ -71,7 +87,10 @@ class ShardedScene(nn.Module):
         return morton_keys(anchors.positions.detach(), anchors.origin, finest)
 
     def keep_own_shard(self) -> None:
-        """After all processes have made the same scene: keep the part of this one."""
+        """After all processes have made the same scene: keep the part of this one, once."""
+        if self._is_split:
+            return
+        self._is_split = True
         anchors = self.module.anchors
         keys = self._keys()
         order = keys.argsort(stable=True)
@@ -89,6 +108,8 @@ class ShardedScene(nn.Module):
     def settle(self, optimizer: torch.optim.Optimizer | None) -> None:
         """Bring anchors to the processes whose range they are in; draw ranges if need be."""
         anchors, keys = self.module.anchors, self._keys()
+        if len(self.group.borders) != self.group.world_size - 1:
+            self.group.draw_borders(keys)  # after a start from files of other processes
         owners = self.group.owners(keys)
         counts = self.group.sum(torch.bincount(owners, minlength=self.group.world_size))
         if int(counts.max()) > self.max_imbalance * max(int(counts.min()), 1):
@@ -107,6 +128,69 @@ class ShardedScene(nn.Module):
     def _replicated_buffers(self) -> list[Tensor]:
         own = set(map(id, self.module.anchors.buffers()))
         return [b for b in self.module.buffers() if id(b) not in own and b.numel()]
+
+    # ---- checkpoints
+
+    def save_scene(self, path: str, optimizer: torch.optim.Optimizer | None) -> dict | None:
+        """Write or gather the rows of all processes; all have to call it.
+
+        Returns:
+            What goes into the checkpoint at ``path``, None where that is complete by itself.
+        """
+        size = self.group.world_size
+        if size == 1:
+            return None
+        tables = scene_tables(self.module, optimizer)
+        if self.checkpoint == "merged":
+            return dict(tables={name: gather_rows(table) for name, table in tables.items()})
+        entries: list[dict] = [{}] * size
+        dist.all_gather_object(entries, write_shard(Path(path), tables, self.group.rank, size))
+        costs = self.division.costs
+        index = dict(
+            shards=entries,
+            borders=self.group.borders,
+            cost_ids=torch.tensor(list(costs)),
+            costs=list(costs.values()),
+        )
+        return dict(index=index, names=list(tables))
+
+    def load_scene_rows(self, checkpoint: dict, source: str) -> None:
+        """Leave in a checkpoint, sharded or merged, the rows of this process."""
+        size, rank = self.group.world_size, self.group.rank
+        index = checkpoint.pop(SHARDS, None)
+        self._is_split = True
+        if index is not None:
+            rows = read_rows(index["shards"], Path(source).parent, rank, size)
+            fill_rows(checkpoint, rows)
+            if len(index["shards"]) == size:
+                self.group.borders = index["borders"]
+                ids = index["cost_ids"].tolist()
+                self.division.costs = dict(zip(ids, index["costs"]))
+            else:
+                self.group.borders = torch.zeros(0, dtype=torch.long)
+        elif size > 1:
+            self._take_part(checkpoint)
+
+    def _take_part(self, checkpoint: dict) -> None:
+        """Cut the tables of a merged checkpoint down to the range of this process."""
+        state, size = checkpoint["state_dict"], self.group.world_size
+        positions, anchors = state["anchors.positions"], self.module.anchors
+        levels = int(state["anchors.n_levels"])
+        finest = float(state["anchors.voxel_size"]) / float(anchors.fork) ** (levels - 1)
+        keys = morton_keys(positions, state["anchors.origin"], finest)
+        order = keys.argsort(stable=True)
+        cuts = [len(order) * r // size for r in range(size + 1)]
+        self.group.borders = keys[order[cuts[1:-1]]]
+        rows = order[cuts[self.group.rank] : cuts[self.group.rank + 1]]
+        for name in (*anchors.PARAMETERS, *anchors.BUFFERS):
+            state[f"anchors.{name}"] = state[f"anchors.{name}"][rows]
+        optimizer = checkpoint.get("optimizer", {})
+        for group in optimizer.get("param_groups", []):
+            if str(group.get("name")).startswith("anchors."):
+                moments = optimizer["state"].get(group["params"][0], {})
+                for key, value in moments.items():
+                    if isinstance(value, Tensor) and value.ndim:
+                        moments[key] = value[rows]
 
     # ---- rendering
 

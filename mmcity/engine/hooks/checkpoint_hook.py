@@ -1,6 +1,7 @@
 """Checkpoints that are safe to read, whole on disk, and resume exactly."""
 
 import os.path as osp
+from pathlib import Path
 
 from mmengine.dist import get_rank, get_world_size, is_main_process
 from mmengine.hooks import CheckpointHook
@@ -15,6 +16,8 @@ from mmcity.engine.checkpointing import (
     encode_checkpoint,
     gather_random_states,
     get_random_state,
+    merge_shards,
+    replace_rows,
     set_random_state,
 )
 from mmcity.registry import HOOKS
@@ -51,6 +54,7 @@ class CityCheckpointHook(CheckpointHook):
         super().__init__(*args, backend_args=backend_args, **kwargs)
         self.save_random_state = save_random_state
         self._gathered: list[dict] | None = None  # states of all ranks, ready to be saved
+        self._scene: dict | None = None  # what a shared scene adds to a checkpoint
         self._resumed: list[dict] | None = None  # states to be restored
         self._before_val: dict | None = None  # state while validation runs
 
@@ -70,6 +74,11 @@ class CityCheckpointHook(CheckpointHook):
             self._rotate(runner, step)
         if self.save_random_state:
             self._gathered = gather_random_states(self._before_val)  # all ranks take part
+        if hasattr(runner.model, "save_scene"):
+            # Each process writes, or hands over, its part; the index goes into the checkpoint.
+            self._scene = runner.model.save_scene(
+                self.last_ckpt, runner.optim_wrapper.optimizer if self.save_optimizer else None
+            )
         try:
             runner.save_checkpoint(
                 self.out_dir,
@@ -83,7 +92,7 @@ class CityCheckpointHook(CheckpointHook):
                 **self.args,
             )
         finally:
-            self._gathered = None
+            self._gathered = self._scene = None
         if is_main_process():
             self.file_backend.put_text(self.last_ckpt, osp.join(runner.work_dir, "last_checkpoint"))
             self._remove_outdated()
@@ -112,6 +121,8 @@ class CityCheckpointHook(CheckpointHook):
             checkpoint["random_states"] = self._gathered
         if "param_schedulers" in checkpoint:
             checkpoint["param_schedulers"] = _without_functions(checkpoint["param_schedulers"])
+        if self._scene is not None:
+            replace_rows(checkpoint, self._scene)
         for key in list(checkpoint):
             checkpoint[key] = encode_checkpoint(checkpoint[key], where=str(key))
 
@@ -120,6 +131,10 @@ class CityCheckpointHook(CheckpointHook):
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Refuse what does not fit, and keep the random states for the first iteration."""
         source = str(runner._load_from or "the checkpoint")
+        if hasattr(runner.model, "load_scene_rows"):
+            runner.model.load_scene_rows(checkpoint, source)
+        else:
+            merge_shards(checkpoint, Path(source).parent)
         is_training = isinstance(runner._train_loop, BaseLoop)
         state_dict = check_is_checkpoint(checkpoint, source)
         if runner._resume or not is_training:
@@ -134,6 +149,8 @@ class CityCheckpointHook(CheckpointHook):
         states, self._resumed = self._resumed, None
         if states is None:
             return
+        if len(states) != get_world_size() and getattr(runner.model, "shares_views", False):
+            states = [states[0]] * get_world_size()  # these processes draw alike
         if len(states) != get_world_size():
             runner.logger.warning(
                 f"the checkpoint was written by {len(states)} processes and is resumed by "

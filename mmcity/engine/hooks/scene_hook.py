@@ -49,14 +49,19 @@ class SceneInitHook(Hook):
             is_trained=dataset.is_train,
             generator=torch.Generator().manual_seed(self.seed),
         )
-        summary = model.summary
-        if hasattr(runner.model, "keep_own_shard"):
-            runner.model.keep_own_shard()
         extent = model.scene_extent
         for group in runner.optim_wrapper.optimizer.param_groups:
             if group.get("times_extent"):
                 group["lr"] *= extent
                 group["initial_lr"] = group["lr"]
         runner.logger.info(
-            f"scene of {summary}, {int(dataset.is_train.sum())} training views, extent {extent:.4g}"
+            f"scene of {model.summary}, {int(dataset.is_train.sum())} training views, extent {extent:.4g}"
         )
+
+    def before_train(self, runner) -> None:
+        """Of a shared scene keep the part of this process, unless a checkpoint brought it.
+
+        Not before: the Runner lets all processes take the weights of the first one.
+        """
+        if hasattr(runner.model, "keep_own_shard"):
+            runner.model.keep_own_shard()

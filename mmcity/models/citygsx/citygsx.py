@@ -436,7 +436,7 @@ class CityGSX(BaseModel):
             image_id = sample.get("camera_index") if self.exposure is not None else None
             view = self.render_view(sample.camera, self.ape_code, image_id=image_id)
             self.fill_sample(sample, view, None if inputs is None else inputs[row])
-            count = len(view["gaussians"].means)
+            count = len(view["splats"])
             sample.set_metainfo(dict(n_anchors=len(self.anchors), n_gaussians=count))
         return data_samples
 

@@ -2,7 +2,7 @@
 
     torchrun --nproc-per-node=M sharded_worker.py TOWN OUT
 
-Rank 0 writes losses, images, gradients and anchors, in an order that does not depend on M.
+Rank 0 writes losses, images, gradients and anchors of all processes.
 """
 
 import os
@@ -64,13 +64,9 @@ def batch_of(dataset, rows):
     )
 
 
-def ordered(*tables):
-    """Rows of all processes, sorted by the first table's values."""
-    tables = [gather_rows(table.detach().reshape(len(table), -1).float()) for table in tables]
-    order = torch.arange(len(tables[0]))
-    for column in reversed(range(tables[0].shape[1])):
-        order = order[tables[0][order, column].argsort(stable=True)]
-    return [table[order] for table in tables]
+def everyones(*tables):
+    """Rows of all processes behind one another."""
+    return [gather_rows(table.detach().reshape(len(table), -1).float()) for table in tables]
 
 
 def main(town, out):
@@ -86,14 +82,14 @@ def main(town, out):
     model.train()
     for step in range(2):
         model.iteration.fill_(1 + 2 * step)
-        first = [anchors.positions.detach().clone()]
+        places = [anchors.positions.detach().clone(), anchors.levels.clone()]
         data = model.data_preprocessor(batch_of(dataset, [step, step + 3]), True)
         own, shown = scene.loss(data["inputs"], data["data_samples"])
         own.backward()
         scene.reduce_gradients()
         results[f"losses{step}"] = {name: float(value) for name, value in shown.items()}
         grads = [getattr(anchors, name).grad for name in anchors.PARAMETERS]
-        results[f"gradients{step}"] = ordered(*first, *grads)[1:]
+        results[f"gradients{step}"] = everyones(*places, *grads)
         mlps = {n: p.grad.clone() for n, p in model.decoder.named_parameters()}
         results[f"mlp_gradients{step}"] = mlps
         model.record_statistics()
@@ -110,7 +106,7 @@ def main(town, out):
     results["done"] = done
     moments = optimizer.state[anchors.features]["exp_avg"]
     tables = [anchors.positions, anchors.levels, anchors.features, anchors.log_scales]
-    results["anchors"] = ordered(*tables, anchors.gradient_count, moments)
+    results["anchors"] = everyones(*tables, anchors.gradient_count, moments)
     results["counts"] = gather_rows(torch.tensor([len(anchors)]))
     model.eval()
     rank, size = scene.group.rank, scene.group.world_size

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from scipy.spatial import cKDTree
 
 from mmcity.engine.distributed import RowDivision, ShardedScene
 from mmcity.models.citygsx.shards import interleave_bits, morton_keys, voxel_owner
@@ -45,6 +46,22 @@ def test_one_process_computes_what_the_plain_model_does(tiny_town):
     torch.testing.assert_close(model.anchors.features.grad, expected, rtol=1e-5, atol=1e-9)
 
 
+def matched(ours, theirs):
+    """Tables of both, rows matched by position and level, the first two tables.
+
+    Trained positions differ in the last bits, so that sorting would not match them; voxels of
+    one level are far apart, those of different levels may coincide.
+    """
+
+    def places(tables):
+        return torch.cat([tables[0], 100 * tables[1]], 1).numpy()
+
+    distance, rows = cKDTree(places(ours)).query(places(theirs))
+    assert len(ours[0]) == len(theirs[0])
+    assert len(set(rows.tolist())) == len(rows) and distance.max() < 1e-2
+    return [table[rows] for table in ours], theirs
+
+
 def relative(actual, expected):
     """Largest difference over the largest value."""
     return float((actual - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
@@ -62,14 +79,17 @@ def test_world_size_changes_nothing_but_the_order_of_sums(processes, one, tiny_t
     for step, tolerance in ((0, 1e-5), (1, 1e-3)):
         for name, value in one[f"losses{step}"].items():
             assert many[f"losses{step}"][name] == pytest.approx(value, rel=tolerance), name
-        for ours, theirs in zip(many[f"gradients{step}"], one[f"gradients{step}"]):
+        both = matched(many[f"gradients{step}"], one[f"gradients{step}"])
+        for ours, theirs in list(zip(*both))[2:]:
             assert relative(ours, theirs) < tolerance
         for name, theirs in one[f"mlp_gradients{step}"].items():
             assert relative(many[f"mlp_gradients{step}"][name], theirs) < tolerance, name
     # Growth: the same voxels and levels, refused and chosen alike, with their features.
     assert many["done"] == one["done"] and one["done"]["added"] == 500
     assert one["done"]["refused"] > 0
-    positions, levels, features, scales, seen, moments = zip(many["anchors"], one["anchors"])
+    positions, levels, features, scales, seen, moments = zip(
+        *matched(many["anchors"], one["anchors"])
+    )
     assert torch.equal(*levels) and torch.equal(*seen)
     torch.testing.assert_close(*positions, rtol=0, atol=1e-4)  # metres, in a town of 200
     torch.testing.assert_close(*features, rtol=1e-3, atol=1e-3)
