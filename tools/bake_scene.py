@@ -6,10 +6,7 @@ python tools/bake_scene.py CONFIG CHECKPOINT scene.ply [--level 2]
 import argparse
 from pathlib import Path
 
-import torch
-
-from mmcity.engine import launch
-from mmcity.registry import MODELS
+from mmcity.engine.scene_loading import load_scene
 from mmcity.structures import write_gaussians_ply, write_splat
 
 
@@ -23,10 +20,8 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="*.ply, or *.splat for web viewers")
     parser.add_argument("--level", type=int, help="levels up to this one; default: all")
     args = parser.parse_args()
-    model = MODELS.build(launch.load_config(args.config).model)
-    state = torch.load(args.checkpoint, map_location="cpu", weights_only=True)
-    model.load_state_dict(state.get("state_dict", state))
-    gaussians = model.eval().to_gaussians(level=args.level)
+    model = load_scene(args.checkpoint, args.config)
+    gaussians = model.to_gaussians(level=args.level)
     write = write_splat if args.out.suffix == ".splat" else write_gaussians_ply
     write(gaussians, args.out)
     print(f"{args.out}: {len(gaussians)} Gaussians of {model.summary}")

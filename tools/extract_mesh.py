@@ -16,7 +16,8 @@ import trimesh
 from rich.progress import track
 
 from mmcity.engine import launch
-from mmcity.registry import DATASETS, MODELS
+from mmcity.engine.scene_loading import load_scene
+from mmcity.registry import DATASETS
 from mmcity.structures import Cameras
 from mmcity.structures.multi_view import consistent_depth, find_neighbours
 from mmcity.utils.fileio import atomic_path
@@ -79,10 +80,7 @@ def main() -> None:
     """Render, fuse, clean, write, compare."""
     args = parse_args()
     cfg = launch.load_config(args.config, launch.parse_options(args.cfg_options))
-    model = MODELS.build(cfg.model)
-    state = torch.load(args.checkpoint, map_location="cpu", weights_only=True)
-    model.load_state_dict(state.get("state_dict", state))
-    model.to(args.device).eval()
+    model = load_scene(args.checkpoint, cfg).to(args.device)
     dataset_cfg = cfg.train_dataloader.dataset
     if "use_neighbours" in dataset_cfg or dataset_cfg.type == "CityGSXDataset":
         dataset_cfg.update(use_neighbours=False, depth_dir=None, mask_dir=None)

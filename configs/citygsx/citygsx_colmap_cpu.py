@@ -3,7 +3,7 @@
 _base_ = ["./citygsx_colmap.py"]
 
 resize = dict(_delete_=True, long_side=480)
-max_iters = 4000
+max_iters = 3000
 max_anchors = 26_000  # bytes of the scene; a low cap is cheap, too
 
 model = dict(
@@ -13,18 +13,18 @@ model = dict(
     objective=dict(
         scale_unit="extent",
         # The picture first: each geometry loss costs as much again as the picture does.
-        single_view_weight_from_iter=2800,
-        dpt_loss_from_iter=2800,
+        single_view_weight_from_iter=2200,
+        dpt_loss_from_iter=2200,
         dpt_end_iter=max_iters,
         depth_l1_weight_init=0.5,
-        multi_view_weight_from_iter=2800,
+        multi_view_weight_from_iter=2200,
         multi_view_samples=3000,
         multi_view_interval=3,
     ),
     # Exposure differs between photographs; an unseen one gets that of the training ones
     # before and after it ("neighbours"). For captures in no order take "mean".
     exposure=dict(type="AffineExposure", test_exposure="neighbours", regularization=0.1),
-    resolution_schedule=[(0, 2), (1000, 1)],  # half size first: a quarter of the cost
+    resolution_schedule=[(0, 2), (600, 1)],  # half size first: a quarter of the cost
 )
 train_dataloader = dict(
     dataset=dict(
@@ -76,7 +76,7 @@ custom_hooks = [
         strategy=dict(
             type="AnchorGrowthStrategy",
             start=200,
-            stop=2800,
+            stop=2200,
             success=0.2,  # of 100 views few look at the same place in so short a training
             max_log_scale=None,
             max_anchors=max_anchors,

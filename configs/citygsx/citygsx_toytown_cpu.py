@@ -7,7 +7,17 @@ _base_ = ["./citygsx_colmap_cpu.py"]
 data_root = "data/toytown/citygsx"
 max_anchors = 13_000  # half the bytes of 30 000 plain Gaussians
 
-model = dict(anchors=dict(default_voxel_size=4.0), exposure=None)  # metres; one camera setting
+model = dict(
+    anchors=dict(default_voxel_size=4.0),  # metres
+    exposure=None,  # all pictures have one camera setting
+    objective=dict(
+        single_view_weight_from_iter=1000,
+        dpt_loss_from_iter=1000,
+        multi_view_weight_from_iter=1500,
+        multi_view_samples=4000,
+        multi_view_interval=2,
+    ),
+)
 custom_hooks = [
     dict(type="SceneInitHook"),
     dict(
@@ -15,7 +25,7 @@ custom_hooks = [
         strategy=dict(
             type="AnchorGrowthStrategy",
             start=200,
-            stop=2800,
+            stop=2200,
             success=0.2,
             max_log_scale=None,
             max_anchors=max_anchors,

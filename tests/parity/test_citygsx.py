@@ -30,7 +30,7 @@ from mmcity.models.citygsx.levels import (
     fit_grid,
     fit_levels,
 )
-from mmcity_ops import fully_fused_projection, plane_features, rasterize_to_pixels
+from mmcity_ops import fully_fused_projection, plane_depth, plane_features, rasterize_to_pixels
 from mmcity_ops.functional.inria import square_radii
 
 from ..conftest import golden_dir
@@ -360,22 +360,34 @@ def test_splat(path):
     means = leaf["mean2d_pixel"][None] + 0.5
     channels = torch.cat([leaf["color"], leaf["all_map"]], 1)[None]
     background = torch.cat([tensor(g["background"]), torch.zeros(5)])[None]
+    counts = {}
+    rest = (leaf["opacity"].T, width, height, 16, offsets, flatten_ids)
     out, alpha = rasterize_to_pixels(
-        means,
-        leaf["conic"][None],
-        channels,
-        leaf["opacity"].T,
-        width,
-        height,
-        16,
-        offsets,
-        flatten_ids,
-        backgrounds=background,
+        means, leaf["conic"][None], channels, *rest, backgrounds=background, stats=counts
     )
     image, maps = out[0, ..., :3].permute(2, 0, 1), out[0, ..., 3:].permute(2, 0, 1)
     close(image, g["image"], rtol=0, atol=1e-4)
     close(maps, g["out_all_map"], rtol=0, atol=1e-4)
     close(1 - alpha[0, ..., 0], g["final_T"], rtol=0, atol=1e-4)
+    # Depth of the planes with rays through (W / 2, H / 2), where any surface is.
+    K = torch.tensor([[fx, 0, width / 2 + 0.5], [0, fy, height / 2 + 0.5], [0, 0, 1.0]])
+    depth, valid = plane_depth(
+        maps[:3].permute(1, 2, 0)[None],
+        maps[4][None, ..., None],
+        alpha,
+        K[None].float(),
+        min_cosine=0.0,
+    )
+    seen_pixels = valid[0, ..., 0] & (alpha[0, ..., 0] > 0.01)
+    assert seen_pixels.sum() > 500
+    close(depth[0, ..., 0][seen_pixels], g["plane_depth"][seen_pixels.numpy()], rtol=1e-3)
+    # Pixels that meet a Gaussian while more than half of the light is left.
+    assert (counts["n_touched"].reshape(-1) == tensor(g["observe"])).all()
+    # One channel per Gaussian gives its weight in each pixel: which ones are blended there.
+    weights, _ = rasterize_to_pixels(
+        means.detach(), leaf["conic"].detach()[None], torch.eye(len(xyz))[None], *rest
+    )
+    assert ((weights[0] > 0).sum(-1) == tensor(g["n_contrib"])).all()
     total = (image * tensor(g["w_image"])).sum() + (maps * tensor(g["w_all_map"])).sum()
     total.backward()
     for name, value in leaf.items():
