@@ -55,7 +55,8 @@ class SceneInitHook(Hook):
                 group["lr"] *= extent
                 group["initial_lr"] = group["lr"]
         runner.logger.info(
-            f"scene of {model.summary}, {int(dataset.is_train.sum())} training views, extent {extent:.4g}"
+            f"scene of {model.summary}, {int(dataset.is_train.sum())} training views, "
+            f"extent {extent:.4g}"
         )
 
     def before_train(self, runner) -> None:
