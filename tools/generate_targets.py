@@ -17,7 +17,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Make depth, feature or label maps of images")
     parser.add_argument("--kind", required=True, choices=["depth", "features", "segmentation"])
     parser.add_argument(
-        "--model", required=True, help="metric3d, featup, grounded_sam2, or toytown for any kind"
+        "--model",
+        required=True,
+        help="metric3d, lidar, featup, grounded_sam2, or toytown for any kind",
     )
     parser.add_argument("--infos", nargs="+", required=True, help="info files with the images")
     parser.add_argument("--root", default="data/nuscenes", help="folder of nuScenes")

@@ -14,6 +14,8 @@ from .occupancy_labels import OCC3D_NUSCENES_CLASSES, OCC3D_NUSCENES_PALETTE
 __all__ = ["NuScenesOccDataset"]
 
 _INFO_KEYS = ("token", "images")
+#: RayIoU looks from at most so many positions, within so many metres in x and y.
+_RAY_ORIGINS, _RAY_REACH = 8, 39.0
 
 
 @DATASETS.register_module()
@@ -34,6 +36,9 @@ class NuScenesOccDataset(BaseDataset):
             Defaults to False.
         interval: Key frames between them, or a range to draw from. Defaults to 1.
         scenes: Names of the scenes to use. Defaults to all.
+        ray_origins: Also give the sensor positions from which RayIoU looks: up to eight lidar
+            positions of the scene's key frames in the frame of this one, ``ray_origins``
+            ``(O, 3)`` float32. Defaults to False.
         metainfo, pipeline, kwargs: As in mmengine's ``BaseDataset``.
     """
 
@@ -52,11 +57,14 @@ class NuScenesOccDataset(BaseDataset):
         load_adj_frame: bool = False,
         interval: int | tuple[int, int] = 1,
         scenes: Sequence[str] | None = None,
+        ray_origins: bool = False,
         pipeline: Sequence[dict | Callable] = (),
         **kwargs,
     ) -> None:
         self.load_adj_frame = load_adj_frame
         self.interval = interval
+        self.ray_origins = ray_origins
+        self._lidar_positions: dict[str, np.ndarray] = {}
         self.scenes = None if scenes is None else set(scenes)
         # Folders of cameras may be given for cameras that an info file lacks, so that the
         # base class must not join them.
@@ -104,9 +112,27 @@ class NuScenesOccDataset(BaseDataset):
             raise InfoFileError(
                 f"{self.ann_file}: '{info['token']}' has no 'scene_idx'; run tools/update_data.py"
             )
+        if self.ray_origins:
+            info["ray_origins"] = self._origins_around(info)
         if self.load_adj_frame:
             self._add_neighbours(info, idx)
         return info
+
+    def _origins_around(self, info: dict) -> np.ndarray:
+        scene = info["scene_idx"]
+        if scene not in self._lidar_positions:
+            positions = []
+            for i in range(len(self)):
+                frame = super().get_data_info(i)
+                if frame.get("scene_idx") == scene:
+                    lidar = np.asarray(frame["ego2global"]) @ frame["lidar_points"]["lidar2ego"]
+                    positions.append(lidar[:3, 3])
+            self._lidar_positions[scene] = np.stack(positions)
+        to_ego = np.linalg.inv(np.asarray(info["ego2global"], dtype=np.float64))
+        local = self._lidar_positions[scene] @ to_ego[:3, :3].T + to_ego[:3, 3]
+        local = local[(np.abs(local[:, :2]) < _RAY_REACH).all(1)]
+        chosen = np.linspace(0, len(local) - 1, min(len(local), _RAY_ORIGINS)).round().astype(int)
+        return local[chosen].astype(np.float32)
 
     def _add_neighbours(self, info: dict, idx: int) -> None:
         step = self.interval

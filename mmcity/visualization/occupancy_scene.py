@@ -8,7 +8,9 @@ import torch
 from mmcity.evaluation.functional.ray_iou import cast_rays
 from mmcity_ops import rasterization
 
-__all__ = ["chase_camera", "legend", "overlay_occupancy", "splat_occupancy"]
+from .color_maps import colorize_depth
+
+__all__ = ["chase_camera", "legend", "overlay_occupancy", "overlay_points", "splat_occupancy"]
 
 #: Brightness of a voxel's faces across x, y and z.
 _FACE_LIGHT = (0.8, 0.65, 1.0)
@@ -70,6 +72,42 @@ def overlay_occupancy(
     shown = shown.repeat(stride, 0).repeat(stride, 1)[:height, :width]
     mixed = (1 - strength) * image + strength * color
     return np.where(shown[..., None], mixed, image).round().astype(np.uint8)
+
+
+def overlay_points(
+    image: np.ndarray,
+    points: np.ndarray,
+    K: np.ndarray,
+    limits: tuple[float, float] = (2.0, 50.0),
+    radius: int | None = None,
+) -> np.ndarray:
+    """Points over an image, coloured by depth; nearer ones lie above.
+
+    Args:
+        image: RGB uint8 ``(H, W, 3)``.
+        points: ``(N, 3)`` in the camera's frame, metres.
+        K: ``(3, 3)`` intrinsics.
+        limits: Depths of the ends of the colours. Defaults to (2, 50).
+        radius: Half the edge of a mark in pixels. Defaults to 1/500 of the width.
+
+    Returns:
+        uint8 ``(H, W, 3)``.
+    """
+    radius = max(1, round(image.shape[1] / 500)) if radius is None else radius
+    points = points[points[:, 2] > 0.5]
+    points = points[np.argsort(-points[:, 2])]
+    pixels = points @ np.asarray(K)[:3, :3].T
+    cols, rows = np.floor(pixels[:, :2] / pixels[:, 2:]).astype(int).T
+    inside = (cols >= 0) & (cols < image.shape[1]) & (rows >= 0) & (rows < image.shape[0])
+    cols, rows, depth = cols[inside], rows[inside], points[inside, 2]
+    colors = colorize_depth(depth[None].astype(np.float32), limits=limits)[0]
+    result = image.copy()
+    for dy in range(-radius, radius + 1):
+        for dx in range(-radius, radius + 1):
+            y = np.clip(rows + dy, 0, image.shape[0] - 1)
+            x = np.clip(cols + dx, 0, image.shape[1] - 1)
+            result[y, x] = colors
+    return result
 
 
 def chase_camera(

@@ -116,3 +116,34 @@ def test_mim_train_mmdet3d(mim, run_command, command_env, tmp_path):
 
     checkpoint = torch.load(tmp_path / "run/iter_20.pth", weights_only=True)
     assert "random_states" in checkpoint  # the hook of this toolbox wrote it
+
+
+@pytest.mark.det3d
+@pytest.mark.slow
+@pytest.mark.ci_slow
+def test_mim_trains_gausstr_in_mmdet3d(mim, run_command, command_env, tmp_path):
+    if importlib.util.find_spec("mmdet3d") is None or importlib.util.find_spec("mmcv") is None:
+        pytest.skip("mmcv, mmdet and mmdet3d are not installed: docs/faq.md says how to get mmcv")
+    from mmcity.datasets.toytown import ToytownConfig
+    from mmcity.datasets.toytown.writers import write_nuscenes
+
+    data = tmp_path / "data" / "toytown" / "nuscenes"
+    write_nuscenes(
+        data, ToytownConfig(seed=3, blocks=(1, 2)), (200, 112), num_scenes=2, num_frames=2,
+        sweeps=False,
+    )  # fmt: skip
+    converter = REPO / "tools/dataset_converters/nuscenes_converter.py"
+    run_command(sys.executable, converter, data, "--version", "v1.0-mini")
+    config = REPO / "configs/gausstr/gausstr_toytown_cpu.py"
+    # The command of the documentation, in a folder with the data, and short.
+    env = {"PYTHONPATH": f"{REPO}:{command_env['PYTHONPATH']}"}
+    run_command(
+        mim, "train", "mmdet3d", config, "--work-dir", tmp_path / "run", "--cfg-options",
+        "train_cfg.max_iters=3", "train_cfg.val_interval=3", env=env,
+    )  # fmt: skip
+    done = run_command(
+        mim, "test", "mmdet3d", config, "-C", tmp_path / "run/iter_3.pth",
+        "--work-dir", tmp_path / "test", env=env,
+    )  # fmt: skip
+    text = done.stdout + done.stderr
+    assert "miou" in text and "voxelizer" in text

@@ -1,7 +1,8 @@
 """Maps of foundation models for training GaussTR: providers by kind and model."""
 
-from .generate import ImageTask, collect_images, generate_targets
+from .generate import generate_targets
 from .providers import STORED_DTYPES, TargetProvider, make_provider, provider_names
+from .tasks import ImageTask, collect_images
 
 __all__ = [
     "STORED_DTYPES",

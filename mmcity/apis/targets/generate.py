@@ -1,54 +1,18 @@
 """Making the maps of all images of info files: resumable, in shards."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from rich.progress import track
 
-from mmcity.datasets.io.info_pickle import load_info_pickle
-from mmcity.datasets.io.map_store import MapStore, map_name
+from mmcity.datasets.io.map_store import MapStore
 from mmcity.datasets.transforms.posed_images import read_image
 
 from .providers import TargetProvider
+from .tasks import ImageTask
 
-__all__ = ["ImageTask", "collect_images", "generate_targets"]
-
-
-@dataclass(frozen=True)
-class ImageTask:
-    """An image to make a map of.
-
-    Attributes:
-        path: The file.
-        cam2img: (3, 3) intrinsics.
-    """
-
-    path: str
-    cam2img: np.ndarray
-
-    @property
-    def name(self) -> str:
-        """Name of its map."""
-        return map_name(self.path)
-
-
-def collect_images(info_files: Sequence[str | Path], root: str | Path) -> list[ImageTask]:
-    """Images of all key frames of info files, in their order.
-
-    Args:
-        info_files: Info pickles (format v2).
-        root: nuScenes' folder; images lie in ``samples/<CAMERA>`` below it.
-    """
-    tasks = []
-    for path in info_files:
-        for info in load_info_pickle(path)["data_list"]:
-            for camera, image in info["images"].items():
-                file = Path(root) / "samples" / camera / Path(image["img_path"]).name
-                tasks.append(ImageTask(str(file), np.asarray(image["cam2img"])[:3, :3]))
-    return tasks
+__all__ = ["generate_targets"]
 
 
 def _resize(array: np.ndarray, size: tuple[int, int], is_labels: bool) -> np.ndarray:
@@ -85,7 +49,7 @@ def generate_targets(
         return 0
     make = provider()
     for task in track(todo, description=f"{store.folder.name} {index + 1}/{count}"):
-        array = make(read_image(task.path), task.path, task.cam2img)
+        array = make(read_image(task.path), task)
         if size is not None and array.ndim == 2:
             array = _resize(array, size, store.dtype.kind == "u")
         store.write(task.name, array)

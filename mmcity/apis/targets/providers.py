@@ -7,9 +7,13 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from scipy.ndimage import distance_transform_edt, minimum_filter1d
 
-from mmcity.datasets.io.map_store import map_name
+from mmcity.datasets.io.info_pickle import InfoFileError
 from mmcity.datasets.toytown.feature_maps import feature_map, segmentation_map
+from mmcity.datasets.transforms.multi_view import splat_depth
+
+from .tasks import ImageTask
 
 __all__ = ["STORED_DTYPES", "TargetProvider", "make_provider", "provider_names"]
 
@@ -22,13 +26,12 @@ _MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 class TargetProvider(Protocol):
     """Makes the map of an image."""
 
-    def __call__(self, image: np.ndarray, path: str, cam2img: np.ndarray) -> np.ndarray:
+    def __call__(self, image: np.ndarray, task: ImageTask) -> np.ndarray:
         """Map of an RGB image.
 
         Args:
             image: uint8 ``(H, W, 3)``.
-            path: Its file.
-            cam2img: ``(3, 3)`` intrinsics.
+            task: Its file, camera and lidar sweep.
         """
 
 
@@ -39,10 +42,10 @@ class _Metric3DProvider:
         self.device = device
         self.model = Metric3D(**options).to(device).eval()
 
-    def __call__(self, image: np.ndarray, path: str, cam2img: np.ndarray) -> np.ndarray:
+    def __call__(self, image: np.ndarray, task: ImageTask) -> np.ndarray:
         tensor = torch.from_numpy(image).to(self.device).permute(2, 0, 1).float()
         mean, std = (tensor.new_tensor(v)[:, None, None] for v in (_MEAN, _STD))
-        matrix = torch.as_tensor(cam2img, dtype=torch.float32, device=self.device)
+        matrix = torch.as_tensor(task.cam2img, dtype=torch.float32, device=self.device)
         return self.model(((tensor - mean) / std)[None], matrix[None])[0].cpu().numpy()
 
 
@@ -53,7 +56,7 @@ class _FeatUpProvider:
         self.device = device
         self.model = FeatUpMaskCLIP(**options).to(device).eval()
 
-    def __call__(self, image: np.ndarray, path: str, cam2img: np.ndarray) -> np.ndarray:
+    def __call__(self, image: np.ndarray, task: ImageTask) -> np.ndarray:
         tensor = torch.from_numpy(image).to(self.device).permute(2, 0, 1)[None].float() / 255
         return self.model(tensor)[0].cpu().numpy()
 
@@ -64,7 +67,7 @@ class _GroundedSAM2Provider:
 
         self.model = GroundedSAM2(**options, device=device)
 
-    def __call__(self, image: np.ndarray, path: str, cam2img: np.ndarray) -> np.ndarray:
+    def __call__(self, image: np.ndarray, task: ImageTask) -> np.ndarray:
         return self.model(image)
 
 
@@ -85,9 +88,8 @@ class _ToytownProvider:
         self.patch = int(options.get("patch", 8))
         self.channels = int(options.get("channels", 64))
 
-    def __call__(self, image: np.ndarray, path: str, cam2img: np.ndarray) -> np.ndarray:
-        name = map_name(path)
-        truth = np.load(self.folder / f"{name}.npz", allow_pickle=False)
+    def __call__(self, image: np.ndarray, task: ImageTask) -> np.ndarray:
+        truth = np.load(self.folder / f"{task.name}.npz", allow_pickle=False)
         with truth:
             if self.kind == "depth":
                 return truth["depth"]
@@ -98,8 +100,38 @@ class _ToytownProvider:
         return feature_map(classes, image, self.patch, self.channels, seed=seed.tolist())
 
 
+class _LidarProvider:
+    """Depth of the nearest lidar return in the image, for a try without a depth network.
+
+    Above the highest returns lies the sky, at ``sky`` metres (option, 200 by default).
+    """
+
+    def __init__(self, options: dict, device: str) -> None:
+        self.sky = float(options.get("sky", 200.0))
+
+    def __call__(self, image: np.ndarray, task: ImageTask) -> np.ndarray:
+        if task.lidar_path is None or task.lidar2cam is None:
+            raise InfoFileError(f"{task.path}: the info file names no lidar sweep or 'lidar2cam'")
+        points = np.fromfile(task.lidar_path, dtype="<f4").reshape(-1, 5)[:, :3]
+        local = points.astype(np.float64) @ task.lidar2cam[:3, :3].T + task.lidar2cam[:3, 3]
+        local = local[local[:, 2] > 0.5]
+        pixels = local @ task.cam2img.T
+        projected = np.column_stack([pixels[:, :2] / pixels[:, 2:] - 0.5, local[:, 2]])
+        sparse = splat_depth(projected, image.shape[:2], (0.5, 200.0))
+        rows, cols = distance_transform_edt(
+            sparse == 0, return_distances=False, return_indices=True
+        )
+        dense = sparse[rows, cols]
+        # A pixel whose nearest return lies well below it in a column without higher ones.
+        highest = np.where(sparse.any(0), (sparse > 0).argmax(0), image.shape[0])
+        top = minimum_filter1d(highest, size=max(image.shape[1] // 20, 3))
+        dense[np.arange(image.shape[0])[:, None] < top[None] - image.shape[0] // 100] = self.sky
+        return dense
+
+
 _FACTORIES: dict[tuple[str, str], Callable[[dict, str], TargetProvider]] = {
     ("depth", "metric3d"): _Metric3DProvider,
+    ("depth", "lidar"): _LidarProvider,
     ("features", "featup"): _FeatUpProvider,
     ("segmentation", "grounded_sam2"): _GroundedSAM2Provider,
     **{

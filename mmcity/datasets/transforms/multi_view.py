@@ -447,4 +447,6 @@ class PackMultiViewInputs(BaseTransform):
             sample.gt_occupancy = torch.from_numpy(np.ascontiguousarray(results["gt_semantic_seg"]))
             for key in ("mask_camera", "mask_lidar"):
                 sample.set_data({key: torch.from_numpy(np.ascontiguousarray(results[key]))})
+        if "ray_origins" in results:
+            sample.set_data({"ray_origins": torch.from_numpy(results["ray_origins"])})
         return {"inputs": inputs, "data_samples": sample}

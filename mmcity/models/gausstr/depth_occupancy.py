@@ -75,7 +75,8 @@ def occupancy_from_depth(
     length = torch.minimum(length - 1.5 * voxel_size, leave)
     order = length.argsort(descending=True)
     rays, eyes, length = rays[order], eyes[order], length[order]
-    steps = torch.arange(voxel_size, max(float(length[0]), 0.0) if len(length) else 0.0, voxel_size)
+    longest = float(length[0]) if len(length) else 0.0
+    steps = voxel_size * torch.arange(1, max(int(longest / voxel_size), 0) + 1)
     alive = torch.searchsorted(-length.cpu(), -steps).tolist()
     for step, count in zip(steps.tolist(), alive):
         mark(eyes[:count] + rays[:count] * step, FREE)

@@ -1,0 +1,99 @@
+"""Vocabularies and prototypes from files, and how a model takes them."""
+
+import numpy as np
+import pytest
+import torch
+
+from mmcity.apis.text_prototypes import embed_prompts, stored_encoder
+from mmcity.models.gausstr import OCC3D_VOCABULARY, load_prototypes, load_vocabulary
+from mmcity.models.gausstr.pca import span_basis
+from mmcity.registry import MODELS
+from tests.conftest import REPO
+from tools import build_text_protos
+
+from .test_gausstr import inputs, model_config, samples
+
+PUBLISHED = REPO / "configs/gausstr/vocabularies/occ3d.yaml"
+
+
+def test_published_vocabulary_is_the_default():
+    read = load_vocabulary(PUBLISHED)
+    assert tuple(read.prompts) == OCC3D_VOCABULARY.prompts
+    assert tuple(read.groups) == OCC3D_VOCABULARY.groups
+    assert tuple(read.labels) == OCC3D_VOCABULARY.labels
+    assert read.density_threshold == OCC3D_VOCABULARY.density_threshold
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("classes: 3", "expected a list"),
+        ("classes: [{label: 1}]", "a class must be"),
+        ("classes: [{label: 1, prompts: [a]}]\ntempo: 2", "unknown keys"),
+        ("classes: [", "not valid YAML"),
+    ],
+)
+def test_broken_vocabularies_are_named(tmp_path, text, message):
+    path = tmp_path / "words.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message) as caught:
+        load_vocabulary(path)
+    assert "words.yaml" in str(caught.value)
+
+
+def test_tool_embeds_prompts_for_a_model(tmp_path):
+    rng = np.random.default_rng(0)
+    vocabulary = load_vocabulary(PUBLISHED)
+    vectors = {prompt: rng.standard_normal(12).astype(np.float32) for prompt in vocabulary.prompts}
+    np.savez(tmp_path / "vectors.npz", **vectors)
+    out = tmp_path / "protos.pth"
+    build_text_protos.main(
+        ["--prompts", str(PUBLISHED), "--encoder", "npy", "--weights",
+         str(tmp_path / "vectors.npz"), "--normalize", "l2", "--out", str(out)]
+    )  # fmt: skip
+    embeds, words = load_prototypes(out)
+    first = vectors["barrier"] / np.linalg.norm(vectors["barrier"])
+    np.testing.assert_allclose(embeds[:, 0], first, atol=1e-6)
+    torch.manual_seed(0)
+    config = model_config(head={"text_protos": str(out)})
+    model = MODELS.build(config).eval()
+    assert tuple(model.gauss_heads[-1].vocabulary.prompts) == OCC3D_VOCABULARY.prompts
+    # A checkpoint of another vocabulary loads: the prototypes of the config stay.
+    other = model.state_dict()
+    for i in range(2):
+        other[f"gauss_heads.{i}.text_proto_embeds"] = torch.zeros(12, 3)
+    model.load_state_dict(other)
+    torch.testing.assert_close(model.gauss_heads[-1].text_proto_embeds, embeds)
+    model(inputs(), samples(), mode="predict")
+
+
+def test_templates_are_averaged():
+    table = {"a car": [2.0, 0.0], "the car": [0.0, 4.0]}
+
+    def encoder(texts):
+        return torch.tensor([table[text] for text in texts])
+
+    plain = embed_prompts(encoder, ["car"], ["a {}", "the {}"])
+    assert plain.tolist() == [[1.0], [2.0]]
+    unit = embed_prompts(encoder, ["car"], ["a {}", "the {}"], "l2")
+    torch.testing.assert_close(unit, torch.full((2, 1), 0.5**0.5))
+    with pytest.raises(ValueError, match=r"no \{\}"):
+        embed_prompts(encoder, ["car"], ["photo"])
+
+
+def test_stored_embeddings_must_hold_every_prompt(tmp_path):
+    np.savez(tmp_path / "few.npz", car=np.ones(3))
+    with pytest.raises(ValueError, match="bus"):
+        stored_encoder(tmp_path / "few.npz")(["car", "bus"])
+
+
+def test_basis_of_prototypes_keeps_their_dot_products():
+    prototypes = torch.randn(12, 5, generator=torch.Generator().manual_seed(0))
+    basis = span_basis(prototypes, 5).float()
+    torch.testing.assert_close(basis.T @ basis, torch.eye(5), atol=1e-6, rtol=0)
+    feature = torch.randn(12, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(
+        (feature @ basis) @ (basis.T @ prototypes), feature @ prototypes, atol=1e-5, rtol=1e-5
+    )
+    with pytest.raises(ValueError, match="span 5 directions"):
+        span_basis(prototypes, 6)
