@@ -114,12 +114,33 @@ class OccupancyPredictor:
             index: Key frame.
             dataset: ``train``, ``val`` or ``test``. Defaults to ``test``.
         """
+        return self.label(self.predict_gaussians(self._batch(index, dataset)))[0]
+
+    def count_frames(self, dataset: str = "test") -> int:
+        """Key frames of a data loader of the config."""
+        return len(self._dataset(dataset))
+
+    @torch.no_grad()
+    def predict_volumes(self, index: int, dataset: str = "test") -> tuple[dict, object]:
+        """Labels with the density and prompts that they come from, and the data sample.
+
+        Args:
+            index: Key frame.
+            dataset: ``train``, ``val`` or ``test``. Defaults to ``test``.
+
+        Returns:
+            What ``GaussTRHead.predict`` gives, and the sample with the ground truth.
+        """
+        batch = self._batch(index, dataset)
+        volumes = self.model.gauss_heads[-1].predict(self.predict_gaussians(batch))
+        return volumes, batch["data_samples"][0]
+
+    def _batch(self, index: int, dataset: str) -> dict:
         item = self._dataset(dataset)[index]
-        batch = {
+        return {
             "inputs": {key: [value] for key, value in item["inputs"].items()},
             "data_samples": [item["data_samples"]],
         }
-        return self.label(self.predict_gaussians(batch))[0]
 
     def _dataset(self, name: str):
         cached = getattr(self, "_datasets", {})

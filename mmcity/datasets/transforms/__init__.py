@@ -1,5 +1,6 @@
 from .base import BaseTransform
 from .multi_view import (
+    AlignAdjacentCameras,
     BEVDataAug,
     BEVLoadMultiViewImageFromFiles,
     ImageAug3D,
@@ -21,6 +22,7 @@ from .posed_images import (
 from .undistort import UndistortPosedImage
 
 __all__ = [
+    "AlignAdjacentCameras",
     "BEVDataAug",
     "BEVLoadMultiViewImageFromFiles",
     "ImageAug3D",

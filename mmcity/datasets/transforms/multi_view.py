@@ -18,6 +18,7 @@ from .base import BaseTransform
 from .posed_images import read_image
 
 __all__ = [
+    "AlignAdjacentCameras",
     "BEVDataAug",
     "BEVLoadMultiViewImageFromFiles",
     "ImageAug3D",
@@ -109,6 +110,31 @@ class BEVLoadMultiViewImageFromFiles(BaseTransform):
         lidar2cam = np.asarray(info["lidar2cam"], dtype=np.float64)
         lidar2ego = np.asarray(lidar["lidar2ego"], dtype=np.float64)
         return (lidar2ego @ np.linalg.inv(lidar2cam)).astype(np.float32)
+
+
+@TRANSFORMS.register_module()
+class AlignAdjacentCameras(BaseTransform):
+    """Carry the cameras of frames before and after into the ego frame of this one.
+
+    Takes what ``NuScenesOccDataset(load_adj_frame=True)`` gives: images of this frame, then of
+    the one before and the one after, and ``ego2global`` of the three. What stands still lies
+    at one place then; moving things do not.
+    """
+
+    def transform(self, results: dict) -> dict:
+        poses = np.asarray(results["ego2global"], dtype=np.float64)
+        if poses.ndim != 3:
+            raise ValueError(
+                f"{results.get('token')}: AlignAdjacentCameras needs frames before and after; set "
+                "load_adj_frame=True in the dataset"
+            )
+        per_frame = len(results["cam2ego"]) // len(poses)
+        to_current = np.linalg.inv(poses[0]) @ poses  # (T, 4, 4)
+        frames = results["cam2ego"].reshape(len(poses), per_frame, 4, 4).astype(np.float64)
+        aligned = to_current[:, None] @ frames
+        results["cam2ego"] = aligned.reshape(-1, 4, 4).astype(np.float32)
+        results["ego2global"] = poses[0]
+        return results
 
 
 @TRANSFORMS.register_module()

@@ -1,7 +1,9 @@
 """Occupancy of single frames on Occ3D: mIoU, IoU, ranges, RayIoU."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
+import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
@@ -9,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from mmcity.datasets.io.info_pickle import load_info_pickle
+from mmcity.datasets.io.occupancy_files import read_occ3d_nuscenes_frame
 from mmcity.evaluation.functional.occupancy import OccupancyCounts, count_occupancy
 from mmcity.evaluation.functional.ray_iou import RayCounts, count_rays
 from mmcity.registry import METRICS
@@ -36,6 +40,10 @@ class OccMetric(BaseMetric):
         volume_range: Grid in metres. Defaults to Occ3D's.
         ray_iou: Also report RayIoU; needs ``ray_origins`` (O, 3) on the data samples, the
             sensor positions in the frame of the grid. Defaults to False.
+        constant_from: Dict of ``data_root`` and ``ann_file`` of training key frames. Also
+            scores the constant predictor that answers every frame with the label that each
+            voxel has most often there; any use of the images shows as a gain over it.
+            Defaults to None.
         collect_device, prefix: As in mmengine.
     """
 
@@ -49,6 +57,7 @@ class OccMetric(BaseMetric):
         ranges: Sequence[float] = (20.0, 40.0),
         volume_range: Sequence[float] = (-40.0, -40.0, -1.0, 40.0, 40.0, 5.4),
         ray_iou: bool = False,
+        constant_from: dict | None = None,
         collect_device: str = "cpu",
         prefix: str | None = None,
     ) -> None:
@@ -61,6 +70,8 @@ class OccMetric(BaseMetric):
         self.ranges = tuple(ranges)
         self.volume_range = tuple(volume_range)
         self.ray_iou = ray_iou
+        self.constant_from = constant_from
+        self._constant: Tensor | None = None
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Count one batch; samples carry prediction, target and masks."""
@@ -75,9 +86,30 @@ class OccMetric(BaseMetric):
             masks = [valid, *(valid & band for band in self._bands(target.shape))]
             rows = [self._count(pred, target, mask) for mask in masks]
             result = {"counts": torch.stack(rows)}
+            if self.constant_from is not None:
+                result["constant"] = self._count(self._constant_map(), target, valid)
             if self.ray_iou:
                 result["rays"] = self._rays(pred, target, sample["ray_origins"])
             self.results.append(result)
+
+    def _constant_map(self) -> Tensor:
+        """The most frequent label of each voxel over training frames where it was seen."""
+        if self._constant is None:
+            root = Path(self.constant_from["data_root"])
+            infos = load_info_pickle(root / self.constant_from["ann_file"])["data_list"]
+            votes: np.ndarray | None = None
+            for info in infos:
+                path = root / "gts" / info["scene_idx"] / info["token"] / "labels.npz"
+                labels, lidar, camera = read_occ3d_nuscenes_frame(path)
+                seen = (camera if self.use_image_mask else lidar) & (labels < self.num_classes)
+                if votes is None:
+                    votes = np.zeros((*labels.shape, self.num_classes), dtype=np.uint16)
+                index = np.flatnonzero(seen)
+                votes.reshape(-1, self.num_classes)[index, labels.ravel()[index]] += 1
+            # A voxel that was never seen counts as free.
+            votes[..., self.free_class] += 1
+            self._constant = torch.from_numpy(votes.argmax(-1))
+        return self._constant
 
     def _count(self, pred: Tensor, target: Tensor, mask: Tensor) -> Tensor:
         counts = count_occupancy(pred, target, self.num_classes, self.free_class, mask)
@@ -126,13 +158,20 @@ class OccMetric(BaseMetric):
         metrics = {"miou": miou, "miou15": miou15, "iou": iou, "frames": float(len(results))}
         mask = "camera" if self.use_image_mask else "lidar" if self.use_lidar_mask else "no"
         table = Table("class", "IoU [%]", title=f"{len(results)} frames, {mask} mask")
+        constant = None
+        if self.constant_from is not None:
+            constant = self._unpack(torch.stack([r["constant"] for r in results]).sum(0))
+            for name, value in zip(("miou", "miou15", "iou"), self._scores(constant)):
+                metrics[f"constant_{name}"] = value
+            table.add_column("constant [%]")
         seen = (counts.true_positive + counts.false_positive + counts.false_negative) > 0
         for c in range(self.num_classes):
             if c == self.free_class:
                 continue
             value = float(class_iou[c]) if seen[c] else float("nan")
             metrics[names[c]] = value
-            table.add_row(names[c], f"{value:.2f}")
+            beside = [] if constant is None else [f"{float(constant.class_iou()[c]):.2f}"]
+            table.add_row(names[c], f"{value:.2f}", *beside)
         for border, row in zip(self.ranges, total[1:]):
             band_miou, _, band_iou = self._scores(self._unpack(row))
             metrics[f"miou_to_{border:g}m"] = band_miou
@@ -145,7 +184,9 @@ class OccMetric(BaseMetric):
             metrics.update(rays.ray_iou(self.free_class))
         for name in ("miou", "miou15", "iou", "RayIoU"):
             if name in metrics:
-                table.add_row(name, f"{metrics[name]:.2f}", style="bold")
+                other = metrics.get(f"constant_{name}")
+                beside = [] if other is None else [f"{other:.2f}"]
+                table.add_row(name, f"{metrics[name]:.2f}", *beside, style="bold")
         console = Console(width=60)
         with console.capture() as capture:
             console.print(table)

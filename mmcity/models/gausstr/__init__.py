@@ -6,7 +6,7 @@ from .head import GaussTRHead
 from .labelling import OCC3D_VOCABULARY, Vocabulary
 from .mlp import MLP
 from .neck import ViTDetFPN
-from .vocabulary_files import load_prototypes, load_vocabulary, save_prototypes
+from .vocabulary_files import load_prototypes, load_vocabulary, save_prototypes, save_vocabulary
 from .voxelizer import GaussianVoxelizer
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "load_prototypes",
     "load_vocabulary",
     "save_prototypes",
+    "save_vocabulary",
 ]

@@ -41,6 +41,9 @@ class GaussTR(BaseModel):
         pca: How the rendered reduction of features is found, see :class:`FeatureBasis`;
             ``prototypes`` is the fixed basis of what the text prototypes span, so that no
             rare class is lost in the reduction. Defaults to ``ema``.
+        source_views: Gaussians come from so many leading views of a sample; the others (frames
+            before and after, see :class:`AlignAdjacentCameras`) are only rendered into, in
+            training. Defaults to None (all).
         data_preprocessor, init_cfg: As in mmengine.
     """
 
@@ -56,6 +59,7 @@ class GaussTR(BaseModel):
         reference_init: str = "random",
         test_reference_init: str = "seeded",
         pca: str = "ema",
+        source_views: int | None = None,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -64,6 +68,7 @@ class GaussTR(BaseModel):
             if name not in _REFERENCE_INITS:
                 raise ValueError(f"reference_init must be one of {_REFERENCE_INITS}, got {name!r}")
         self.num_queries = num_queries
+        self.source_views = source_views
         self.reference_init = reference_init
         self.test_reference_init = test_reference_init
         self.backbone = None
@@ -183,12 +188,16 @@ class GaussTR(BaseModel):
         cameras = {key: inputs[key] for key in _CAMERA_KEYS}
         depth = inputs["depth"]
         feats = self.extract_features(inputs)
-        queries, references = self.decode(feats)
+        views = slice(None, self.source_views)
+        queries, references = self.decode(feats[:, views])
         if mode == "loss":
             return self._loss(queries, references, feats, inputs, cameras, data_samples)
         with stage("head"):
             gaussians = self.gauss_heads[-1].predict_gaussians(
-                queries[-1], references[-1], depth, cameras
+                queries[-1],
+                references[-1],
+                depth[:, views],
+                {key: value[:, views] for key, value in cameras.items()},
             )
         if mode == "tensor":
             return gaussians
@@ -228,6 +237,8 @@ class GaussTR(BaseModel):
         data_samples: Sequence[OccupancyDataSample] | None,
     ) -> dict[str, Tensor]:
         ori_shape = self._ori_shape(data_samples)
+        views = slice(None, self.source_views)
+        sources = {key: value[:, views] for key, value in cameras.items()}
         volume_labels = self.gauss_heads[0].label_volume(inputs["depth"], cameras)
         basis = None
         losses = {}
@@ -238,7 +249,9 @@ class GaussTR(BaseModel):
                     targets = head.projection(feats.movedim(2, -1)).movedim(-1, 2)
                 flat = targets.detach().movedim(2, -1).flatten(0, -2)
                 basis = self.feature_basis.update(flat.float())
-            gaussians = head.predict_gaussians(queries[i], references[i], inputs["depth"], cameras)
+            gaussians = head.predict_gaussians(
+                queries[i], references[i], inputs["depth"][:, views], sources
+            )
             terms = head.loss(
                 gaussians,
                 cameras,

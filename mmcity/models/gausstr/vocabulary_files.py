@@ -22,7 +22,7 @@ from mmcity.utils.fileio import atomic_path
 
 from .labelling import Vocabulary
 
-__all__ = ["load_prototypes", "load_vocabulary", "save_prototypes"]
+__all__ = ["load_prototypes", "load_vocabulary", "save_prototypes", "save_vocabulary"]
 
 _LISTS = ("prompts", "groups", "labels")
 
@@ -53,6 +53,28 @@ def load_vocabulary(path: str | Path) -> Vocabulary:
         groups.append(len(row["prompts"]))
         labels.append(int(row["label"]))
     return Vocabulary(prompts=prompts, groups=groups, labels=labels, **options)
+
+
+def save_vocabulary(
+    path: str | Path,
+    vocabulary: Vocabulary,
+    density_threshold: float | None = None,
+    class_thresholds: dict[int, float] | None = None,
+) -> None:
+    """Write a vocabulary for :func:`load_vocabulary`, with other thresholds where given."""
+    prompts, classes = iter(vocabulary.prompts), []
+    for label, size in zip(vocabulary.labels, vocabulary.groups):
+        classes.append({"label": int(label), "prompts": [next(prompts) for _ in range(size)]})
+    content = {"classes": classes}
+    for field in fields(Vocabulary):
+        if field.name not in _LISTS:
+            content[field.name] = getattr(vocabulary, field.name)
+    if density_threshold is not None:
+        content["density_threshold"] = float(density_threshold)
+    if class_thresholds is not None:
+        content["class_thresholds"] = {int(k): float(v) for k, v in class_thresholds.items()}
+    with atomic_path(path) as temporary:
+        temporary.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
 def load_prototypes(path: str | Path) -> tuple[Tensor, Vocabulary | None]:
