@@ -40,6 +40,9 @@ def register_all() -> dict[str, list[str]]:
             "requirements/det3d.txt and requirements/det3d-nodeps.txt, see docs/faq.md"
         ) from error
 
+    from mmcity.compat.deformable_attention import use_mmcv_kernel
+
+    use_mmcv_kernel()
     register_all_modules(init_default_scope=False)
     # Their classes come first, so that names they define late are not taken by ours.
     register_theirs(init_default_scope=False)

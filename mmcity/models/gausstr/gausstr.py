@@ -239,7 +239,7 @@ class GaussTR(BaseModel):
         ori_shape = self._ori_shape(data_samples)
         views = slice(None, self.source_views)
         sources = {key: value[:, views] for key, value in cameras.items()}
-        volume_labels = self.gauss_heads[0].label_volume(inputs["depth"], cameras)
+        volume_labels = self.gauss_heads[0].label_volume(inputs["depth"][:, views], sources)
         basis = None
         losses = {}
         for i, head in enumerate(self.gauss_heads):

@@ -1,4 +1,4 @@
-"""Multi-scale deformable attention (Deformable DETR, arXiv 2010.04159), in plain torch."""
+"""Multi-scale deformable attention (Deformable DETR, arXiv 2010.04159)."""
 
 import math
 
@@ -50,7 +50,13 @@ class MultiScaleDeformableAttention(nn.Module):
         num_levels: Feature levels. Defaults to 4.
         num_points: Points per level and head. Defaults to 4.
         dropout: Of the output. Defaults to 0.1.
+
+    Attributes:
+        sampler: What :func:`sample_multi_scale` does. Plain torch on any device; the bridge
+            ``mmcity.compat.mmdet3d`` puts mmcv's kernel here for CUDA tensors.
     """
+
+    sampler = staticmethod(sample_multi_scale)
 
     def __init__(
         self,
@@ -118,5 +124,5 @@ class MultiScaleDeformableAttention(nn.Module):
         sizes = spatial_shapes.flip(-1).to(offsets)[None, None, None, :, None]  # w, h
         locations = reference_points[:, :, None, None, None] + offsets / sizes
         value = self.value_proj(value).unflatten(-1, (self.num_heads, -1))
-        out = self.output_proj(sample_multi_scale(value, spatial_shapes, locations, weights))
+        out = self.output_proj(self.sampler(value, spatial_shapes, locations, weights))
         return self.dropout(out) + query

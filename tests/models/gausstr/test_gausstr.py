@@ -292,3 +292,62 @@ def test_real_key_frame():
     want = target != 17
     iou = (occupied & want).sum() / (occupied | want).sum()
     assert iou > 0.9
+
+
+def test_views_beyond_the_source_views_are_only_rendered_into():
+    torch.manual_seed(0)
+    init_default_scope("mmcity")
+    model = MODELS.build(model_config(source_views=1, reference_init="seeded")).eval()
+    two = inputs(views=2)
+    one = {key: value[:, :1] for key, value in two.items()}
+    torch.testing.assert_close(
+        model(two, samples(), mode="tensor").means, model(one, samples(), mode="tensor").means
+    )
+    model.train()
+    # The second view looks away from all Gaussians: nothing is rendered into it.
+    both, alone = (model(batch, samples(), mode="loss")["mae_depth/1"] for batch in (two, one))
+    # (dropout makes the first view differ a little)
+    torch.testing.assert_close(both, (alone + two["depth"][0, 1].mean()) / 2, rtol=0.03, atol=0)
+
+
+def test_adjacent_cameras_are_carried_into_the_frame_of_this_one():
+    from mmcity.datasets.transforms.multi_view import AlignAdjacentCameras
+
+    poses = np.tile(np.eye(4), (3, 1, 1))
+    poses[:, 0, 3] = [100, 98, 102]  # two metres behind, two metres ahead
+    cam2ego = np.tile(np.eye(4, dtype=np.float32), (6, 1, 1))
+    cam2ego[1::2, 1, 3] = 0.5
+    results = AlignAdjacentCameras()({"cam2ego": cam2ego, "ego2global": poses.tolist()})
+    assert results["cam2ego"][:, 0, 3].tolist() == [0, 0, -2, -2, 2, 2]
+    assert results["cam2ego"][:, 1, 3].tolist() == [0, 0.5] * 3
+    with pytest.raises(ValueError, match="load_adj_frame"):
+        AlignAdjacentCameras()({"cam2ego": cam2ego, "ego2global": poses[0]})
+
+
+def test_constant_predictor_is_scored_beside(tmp_path):
+    from mmcity.evaluation.metrics import OccMetric
+
+    grid = np.full((4, 4, 2), 17, dtype=np.uint8)
+    grid[0], grid[1] = 11, 4
+    infos = []
+    for number in range(3):
+        labels = grid.copy()
+        if number == 2:
+            labels[1] = 11  # a car in two of three frames
+        folder = tmp_path / "gts" / "scene-1" / str(number)
+        folder.mkdir(parents=True)
+        seen = np.ones_like(labels)
+        np.savez(folder / "labels.npz", semantics=labels, mask_lidar=seen, mask_camera=seen)
+        infos.append({"token": str(number), "scene_idx": "scene-1", "images": {}})
+    save_info_pickle({"metainfo": {}, "data_list": infos}, tmp_path / "train.pkl")
+    metric = OccMetric(
+        ranges=(), constant_from={"data_root": str(tmp_path), "ann_file": "train.pkl"}
+    )
+    sample = OccupancyDataSample()
+    sample.gt_occupancy = torch.from_numpy(grid.astype(np.int64))
+    sample.pred_occupancy = torch.full((4, 4, 2), 17)
+    sample.set_data({"mask_camera": torch.ones(4, 4, 2, dtype=torch.bool)})
+    metric.process({}, [sample.to_dict()])
+    scores = metric.evaluate(1)
+    assert (scores["iou"], scores["constant_iou"]) == (0.0, pytest.approx(100.0))
+    assert scores["constant_miou"] == pytest.approx(100.0)
