@@ -23,14 +23,14 @@ embed_dims = 64
 feat_dims = 64  # channels of the toy town's feature maps
 reduce_dims = 21  # channels that are rendered: the span of the 21 prompts
 num_queries = 300  # Gaussians per camera
-iterations = 500
+iterations = 400
 
 model = dict(
     num_queries=num_queries,
     embed_dims=embed_dims,
     neck=dict(in_channels=feat_dims, out_channels=embed_dims, scales=(-1, 0, 1)),
     decoder=dict(
-        num_layers=2,
+        num_layers=1,  # each layer is rendered: the cost of a step grows with them
         layer_cfg=dict(
             embed_dims=embed_dims,
             self_attn_heads=4,
@@ -103,7 +103,7 @@ val_cfg = dict()
 test_cfg = dict()
 optim_wrapper = dict(
     type="OptimWrapper",
-    optimizer=dict(type="AdamW", lr=1e-3, weight_decay=5e-3),
+    optimizer=dict(type="AdamW", lr=1.5e-3, weight_decay=5e-3),
     clip_grad=dict(max_norm=35, norm_type=2),
 )
 param_scheduler = [
@@ -111,3 +111,4 @@ param_scheduler = [
     dict(type="CosineAnnealingLR", by_epoch=False, begin=50, end=iterations, eta_min=2e-5),
 ]
 custom_hooks = [dict(type="PerStageTimerHook")]
+default_hooks = dict(checkpoint=dict(interval=100), logger=dict(interval=20))
