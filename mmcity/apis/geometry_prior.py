@@ -70,7 +70,9 @@ class GeometryPrior:
             images: Folder.
             depth_dir: Where inverse-depth pictures go, at the size of the images (the depth
                 priors that CityGS-X scales to its sparse points). None writes none.
-            sparse_dir: Where a COLMAP model with cameras and points goes. None writes none.
+            sparse_dir: Where a COLMAP model with cameras and points goes; every point is
+                observed in the image it comes from, so that depth scales can be fitted to
+                it. None writes none.
             max_points: Points of the model, a random sample. Defaults to 100,000.
             percentile: Points below this percentile of confidence are left out.
                 Defaults to 50.
@@ -89,7 +91,8 @@ class GeometryPrior:
 
         rng = np.random.default_rng(seed)
         files = PriorFiles(inverse_depth_unit=1 / (self.min_depth * INVERSE_DEPTH_LEVELS))
-        cameras, views, clouds = {}, {}, []
+        cameras, views = {}, {}
+        kept = np.empty((0, 10))
         for number, result in enumerate(self.reconstructor(watched()), start=1):
             height, width = sizes[-1]
             if depth_dir is not None:
@@ -102,17 +105,36 @@ class GeometryPrior:
             cameras[number] = ColmapCamera(number, "PINHOLE", width, height, [*focal, *centre])
             viewmat = np.asarray(se3_inverse(result.cam_to_world))
             quat = np.asarray(rotmat_to_quat(viewmat[:3, :3]))
-            views[number] = ColmapImage(
-                number, quat, viewmat[:3, 3], number, names.get(result.name, result.name)
-            )
-            clouds.append(self._sample(result, max_points, percentile, rng))
+            name = names.get(result.name, result.name)
+            views[number] = ColmapImage(number, quat, viewmat[:3, 3], number, name)
+            kept = np.concatenate([kept, self._candidates(result, number, scale, percentile, rng)])
+            if len(kept) > max_points:  # the smallest keys: a uniform sample of the stream
+                kept = kept[np.argpartition(kept[:, 0], max_points)[:max_points]]
         if sparse_dir is not None:
-            rows = np.concatenate(clouds)
-            rows = rows[rng.permutation(len(rows))[:max_points]]
-            points = ColmapPoints.from_arrays(rows[:, :3], rows[:, 3:].astype(np.uint8))
-            write_colmap_model(ColmapModel(cameras, views, points), sparse_dir)
+            model = ColmapModel(cameras, views, self._as_points(kept, views))
+            write_colmap_model(model, sparse_dir)
             files.sparse = Path(sparse_dir)
         return files
+
+    @staticmethod
+    def _as_points(rows: np.ndarray, views: dict[int, ColmapImage]) -> ColmapPoints:
+        """Points seen in one image each; the observations are put into the images."""
+        owner = rows[:, 1].astype(int)
+        rows = rows[np.argsort(owner, kind="stable")]
+        owner = np.sort(owner)
+        ids = np.arange(1, len(rows) + 1)
+        slots = np.zeros(len(rows), dtype=int)
+        for number, view in views.items():
+            mine = owner == number
+            view.xys, view.point3D_ids = rows[mine, 8:], ids[mine]
+            slots[mine] = np.arange(mine.sum())
+        return ColmapPoints.from_arrays(
+            rows[:, 2:5],
+            rows[:, 5:8].astype(np.uint8),
+            ids=ids,
+            track_lengths=np.ones(len(rows), dtype=int),
+            tracks=np.stack([owner, slots], axis=1),
+        )
 
     def _write_inverse_depth(self, path: Path, depth: np.ndarray, size: tuple[int, int]) -> None:
         inverse = self.min_depth / np.maximum(depth, self.min_depth)  # (0, 1]
@@ -124,9 +146,17 @@ class GeometryPrior:
             Image.fromarray(levels).save(temporary)
 
     @staticmethod
-    def _sample(result, max_points: int, percentile: float, rng) -> np.ndarray:
-        """Some confident points of a frame with their colours, ``(N, 6)``."""
+    def _candidates(result, number: int, scale: np.ndarray, percentile: float, rng) -> np.ndarray:
+        """Confident points of a frame: key, image, x, y, z, r, g, b, u, v; ``(N, 10)``."""
+        height, width = result.depth.shape
         colors = result.image.reshape(-1, 3)
         kept = np.flatnonzero(select_points(result.points_conf.ravel(), colors, percentile))
-        kept = rng.permutation(kept)[:max_points]
-        return np.concatenate([result.points.reshape(-1, 3)[kept], colors[kept]], axis=1)
+        v, u = np.divmod(kept, width)
+        columns = [
+            rng.random((len(kept), 1)),
+            np.full((len(kept), 1), number),
+            result.points.reshape(-1, 3)[kept],
+            colors[kept],
+            (np.stack([u, v], axis=1) + 0.5) * scale,
+        ]
+        return np.concatenate(columns, axis=1)

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from mmcity.apis import GeometryPrior, StreamingReconstructor
+from mmcity.datasets.depth_scale import fit_depth_params
 from mmcity.datasets.io.colmap_model import read_colmap_model
 from tests.models.streamvggt.tiny import tiny_model
 
@@ -38,6 +39,25 @@ def test_priors_match_the_reconstruction(tmp_path):
     assert camera.params[0] / camera.width == pytest.approx(K[0, 0] / width, rel=1e-5)
     assert camera.params[1] / camera.height == pytest.approx(K[1, 1] / height, rel=1e-5)
     assert len(model.points3D) == 500
+
+
+def test_depth_scales_fit_the_first_points(tmp_path):
+    """The next step of a reconstruction finds the factor between pictures and world."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    for index in range(2):
+        image = np.kron(rng.integers(40, 200, (5, 6, 3)), np.ones((28, 28, 1))).astype(np.uint8)
+        Image.fromarray(image).save(tmp_path / "images" / f"{index:04d}.png")
+    run = StreamingReconstructor(tiny_model(), device="cpu", image_size=168, resize="eval")
+    prior = GeometryPrior(run, min_depth=0.02)
+    prior.write(tmp_path / "images", tmp_path / "depths", tmp_path / "sparse", max_points=4000)
+    model = read_colmap_model(tmp_path / "sparse")
+    assert sum(len(image.xys) for image in model.images.values()) == 4000
+    assert model.reprojection_errors().max() < 0.5  # float32
+    params = fit_depth_params(tmp_path / "sparse", tmp_path / "depths", "ransac")
+    for row in params.values():  # 1 / z = scale * value / 65536, value = 65535 * min_depth / z
+        assert row["scale"] == pytest.approx(1 / 0.02, rel=0.05)
+        assert abs(row["offset"]) < 0.05
 
 
 def test_cropped_images_are_refused():
