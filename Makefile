@@ -22,7 +22,7 @@ TESTING := $(VENV)/.mmcity-testing
 # The versions are pinned for the Python that they were tried with; others resolve freely.
 CONSTRAINTS = $(shell $(PYTHON) -c 'import sys; print("-c requirements/constraints-cpu-py311.txt" if sys.version_info[:2] == (3, 11) else "")' 2>/dev/null)
 
-.PHONY: help install demo test test-only lint check-cuda sanitize docs clean
+.PHONY: help install demo test test-only lint check-cuda sanitize sanitize-short docs clean
 
 help:
 	@sed -n '1,3p' Makefile
@@ -58,7 +58,7 @@ install: $(CORE)
 demo: $(CORE)
 	$(PYTHON) demo/run.py $(if $(SCENE),--scene "$(SCENE)")
 
-test: lint check-cuda test-only
+test: lint check-cuda sanitize-short test-only
 
 test-only: $(TESTING)
 	@echo "== native operators"
@@ -80,15 +80,32 @@ check-cuda: $(CORE)
 	@echo "== CUDA sources (skipped without nvcc)"
 	$(PYTHON) -m mmcity_ops.build --check
 
-# The operator tests with address and undefined behaviour sanitizers (slow, not part of `test`).
-SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined
-sanitize: $(TESTING)
-	MMCITY_CXXFLAGS="$(SANITIZERS) -fno-omit-frame-pointer -g1" MMCITY_LDFLAGS="$(SANITIZERS)" \
-	    $(PYTHON) -m mmcity_ops.build
-	MMCITY_CXXFLAGS="$(SANITIZERS) -fno-omit-frame-pointer -g1" MMCITY_LDFLAGS="$(SANITIZERS)" \
+# The operators' C++ under address and undefined behaviour sanitizers, unoptimized. The library is
+# built in one process, which ends without cleaning up since the sanitizer came too late for it,
+# and tested in another that loads the sanitizer first. `sanitize` takes every instruction set and
+# every test of the operators; the short form, part of `test`, takes the baseline and a selection.
+SANITIZERS := -fsanitize=address,undefined
+SANITIZER_FLAGS := -O0 -g1 -fno-omit-frame-pointer $(SANITIZERS),float-cast-overflow -fno-sanitize-recover=all
+SANITIZER_TESTS := tests/ops tests/parity/test_ops.py tests/parity/test_ops_raster.py tests/parity/test_ops_volumes.py
+# Left out of the short form: torch's own compiler and checks, differences, other processes.
+SHORT_TESTS := $(SANITIZER_TESTS) -k "not (reference or compile or opcheck or instruction_set or gradcheck or differences or threads_render or real or docs or build or host or vjp or gpu_check)"
+define run_sanitized
+	@if [ ! -e "$$(gcc -print-file-name=libasan.so 2>/dev/null)" ]; then \
+	    echo "skipped: gcc or its libasan is not installed"; \
+	else \
+	    export MMCITY_CXXFLAGS="$(SANITIZER_FLAGS) $(1)" MMCITY_LDFLAGS="$(SANITIZERS)"; \
+	    ASAN_OPTIONS=verify_asan_link_order=0:detect_leaks=0 \
+	        $(PYTHON) -c "import os; from mmcity_ops import _build; print(_build.build_cpu(), flush=True); os._exit(0)"; \
 	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
-	    ASAN_OPTIONS=detect_leaks=0 \
-	    $(PYTHON) -m pytest -q -p no:cacheprovider -m "not slow" tests/ops $(PYTEST_ARGS)
+	        ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=2 \
+	        $(PYTHON) -m pytest -q -p no:cacheprovider -m "not slow and not gpu" $(2) $(PYTEST_ARGS); \
+	fi
+endef
+sanitize: $(TESTING)
+	$(call run_sanitized,,$(SANITIZER_TESTS) --ignore=tests/ops/test_build.py --ignore=tests/ops/test_cuda_build.py)
+sanitize-short: $(TESTING)
+	@echo "== operators under sanitizers"
+	$(call run_sanitized,-DMMC_BASELINE_ONLY,$(SHORT_TESTS))
 
 docs: $(CORE)
 	$(PIP) install -r requirements/docs.txt
