@@ -109,7 +109,7 @@ sanitize-short: $(TESTING)
 
 docs: $(CORE)
 	$(PIP) install -r requirements/docs.txt
-	$(PYTHON) -m sphinx -q -b html docs docs/_build/html
+	$(PYTHON) -m sphinx -q -W --keep-going -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
 clean:

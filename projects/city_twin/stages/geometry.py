@@ -156,5 +156,5 @@ class StreamingGeometry(Stage):
         return [
             Finding("trajectory error (ATE, Sim3)", errors["ate"], "m", "exact poses"),
             Finding("extent of the flight (std of positions)", float(spread), "m"),
-            Finding("relative depth error, scale per image", mean["abs_rel"], "", "exact depth"),
+            Finding("relative depth error, scale per image", mean["Abs Rel"], "", "exact depth"),
         ]

@@ -1,0 +1,14 @@
+# A real drone flight: the stages that need no trained weights, on two CPU cores.
+work_dir = "work_dirs/city_twin/caliterra_aerial_cpu"
+seed = 0
+
+stages = dict(
+    images=dict(type="FolderImages", path="$MMCITY_DATA/caliterra_aerial", images="train/rgbs"),
+    poses=dict(type="GivenPoses"),
+    reconstruction=dict(type="Reconstruct", config="configs/citygsx/citygsx_colmap_cpu.py"),
+    mesh=dict(type="ExtractMesh", voxel_size=0.05, max_depth=20.0),  # units of the capture
+    baked=dict(type="BakeScene", up="-y"),
+    localization=dict(type="LocaliseQueries"),
+    occupancy=dict(type="OccupancyFromGaussians", voxel_size=0.1),
+    tour=dict(type="RenderTour"),
+)

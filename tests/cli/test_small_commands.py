@@ -1,0 +1,74 @@
+"""Commands that look and convert, on a very small toy town."""
+
+import json
+
+import pytest
+import torch
+
+from mmcity.datasets import ColmapDataset
+from mmcity.structures import Gaussians, write_gaussians_ply
+from tests.cli.conftest import REPO, load_tool
+
+
+@pytest.fixture(scope="module")
+def rough_scene(tmp_path_factory, toytown_citygsx):
+    """One Gaussian per sparse point."""
+    points = ColmapDataset(toytown_citygsx, split="train").points3D
+    count = len(points)
+    scene = Gaussians(
+        means=torch.from_numpy(points.xyz).float(),
+        quats=torch.tensor([1.0, 0, 0, 0]).expand(count, 4),
+        scales=torch.full((count, 3), 1.2),
+        opacities=torch.full((count,), 0.9),
+        sh0=((torch.from_numpy(points.rgb).float() / 255 - 0.5) / 0.2820948)[:, None],
+    )
+    path = tmp_path_factory.mktemp("scene") / "scene.ply"
+    write_gaussians_ply(scene, path)
+    return path
+
+
+def test_viewer_lists_layers(rough_scene, toytown_citygsx, capsys):
+    load_tool("viewer").main([str(rough_scene), str(toytown_citygsx), "--check"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if line and not line.startswith("11")][-3:] == [
+        "gaussians", "cameras", "points",
+    ]  # fmt: skip
+
+
+def test_visualize_draws_a_scene(rough_scene, toytown_citygsx, tmp_path):
+    load_tool("visualize").main(
+        [str(rough_scene), "--cameras", str(toytown_citygsx), "--out", str(tmp_path)]
+        + ["--frames", "2", "--format", "gif", "--long-side", "64"]
+    )
+    assert list(tmp_path.rglob("*.gif"))
+
+
+def test_localize_writes_poses(rough_scene, toytown_citygsx, tmp_path):
+    load_tool("localize").main(
+        [str(toytown_citygsx), "--map", str(rough_scene), "--out", str(tmp_path)]
+        + ["--limit", "1", "--starts", "1"]
+    )
+    content = json.loads((tmp_path / "results.json").read_text())
+    assert len(content["queries"]) == 1
+    assert content["queries"][0]["status"] in ("ok", "low_confidence", "failed")
+
+
+def test_create_toytown(run_command, tmp_path):
+    run_command(
+        "python", REPO / "tools" / "dataset_converters" / "create_toytown.py",
+        *("--out", tmp_path / "town", "--formats", "video", "--size", "tiny"),
+        *("--image-size", "48x36", "--workers", "1"),
+        env={"PYTHONPATH": f"{REPO}:{REPO}/.dev"},
+    )  # fmt: skip
+    assert (tmp_path / "town" / "video" / "train.txt").is_file()
+
+
+def test_print_config_and_collect_env(run_command):
+    tools = REPO / "tools" / "analysis_tools"
+    config = REPO / "configs" / "gaussian_splatting" / "3dgs_colmap_cpu.py"
+    env = {"PYTHONPATH": f"{REPO}:{REPO}/.dev"}
+    done = run_command(
+        *("python", tools / "print_config.py", config, "--cfg-options", "data_root=/x/y"), env=env
+    )
+    assert "/x/y" in done.stdout
+    assert "mmcity" in run_command("python", tools / "collect_env.py", env=env).stdout

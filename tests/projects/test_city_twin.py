@@ -1,0 +1,226 @@
+"""The chain: what is run again and what is not, its report, and the pieces between stages."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from mmcity.datasets.io.colmap_model import read_colmap_model
+from mmcity.structures import Cameras, Gaussians, Sim3, VoxelGrid
+from mmcity.structures.geometry import rotmat_to_quat
+from mmcity.utils.cli import UserError
+from projects.city_twin import Chain, Finding, Stage
+from projects.city_twin.chain import STAGES
+from projects.city_twin.report import handover_table, write_report
+from projects.city_twin.stages.future import find_street
+from projects.city_twin.stages.occupancy import vote_labels, voxelize_gaussians
+from projects.city_twin.stages.poses import transform_model
+from tests.cli.conftest import REPO
+from tests.datasets.scenes import write_scene
+
+RUNS: list[str] = []
+
+
+@STAGES.register_module(force=True)
+class WriteNumber(Stage):
+    """Writes a number; breaks off as long as ``breaks`` says so."""
+
+    breaks = False
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def run(self, context):
+        RUNS.append(context.name)
+        half = context.folder / "half.txt"
+        if not half.is_file():
+            half.write_text("begun")
+            if WriteNumber.breaks:
+                raise RuntimeError("killed")
+        (context.folder / "number.txt").write_text(str(self.number))
+        return {"number": context.folder / "number.txt"}
+
+
+@STAGES.register_module(force=True)
+class DoubleNumber(Stage):
+    """Takes the number of the stage before."""
+
+    needs = ("first",)
+
+    def run(self, context):
+        RUNS.append(context.name)
+        number = int(context.artefact("first", "number").read_text())
+        (context.folder / "double.txt").write_text(str(2 * number))
+        return {"double": context.folder / "double.txt"}
+
+    def check(self, context):
+        value = float(context.artefact(context.name, "double").read_text())
+        return [Finding("double", value, "m", "arithmetic")]
+
+
+@pytest.fixture
+def chain(tmp_path):
+    RUNS.clear()
+    WriteNumber.breaks = False
+
+    def make(number: int = 3, **changes) -> Chain:
+        stages = {"first": dict(type="WriteNumber", number=number), "second": dict(
+            type="DoubleNumber")}  # fmt: skip
+        return Chain({**stages, **changes}, tmp_path)
+
+    return make
+
+
+def test_finished_stages_are_left_alone(chain):
+    chain().run()
+    assert RUNS == ["first", "second"]
+    chain().run()
+    assert RUNS == ["first", "second"]
+    assert "| second | double | 6 m   | arithmetic |" in handover_table(chain().manifest)
+
+
+def test_settings_force_and_lost_files_run_what_depends_on_them(chain, tmp_path):
+    chain().run()
+    chain(number=4).run()
+    assert RUNS[2:] == ["first", "second"]
+    chain(number=4).run(force=["second"])
+    assert RUNS[4:] == ["second"]
+    chain(number=4).run(force=["first"])
+    assert RUNS[5:] == ["first", "second"]
+    (tmp_path / "second" / "double.txt").unlink()
+    chain(number=4).run()
+    assert RUNS[7:] == ["second"]
+
+
+def test_a_stage_that_broke_off_goes_on_in_its_folder(chain, tmp_path):
+    WriteNumber.breaks = True
+    with pytest.raises(RuntimeError, match="killed"):
+        chain().run()
+    record = chain().manifest.stages["first"]
+    assert record.status == "failed" and "killed" in record.message
+    chain().run()  # the half-finished file is still there, so that it passes now
+    assert RUNS == ["first", "first", "second"]
+    assert chain().manifest.stages["second"].status == "done"
+
+
+def test_skip_and_until(chain):
+    chain().run(until="first")
+    assert RUNS == ["first"]
+    one = chain()
+    one.run(skip=["first"])
+    assert {name: row.status for name, row in one.manifest.stages.items()} == {
+        "first": "skipped", "second": "skipped",
+    }  # fmt: skip
+    with pytest.raises(UserError, match="no stage 'third'"):
+        chain().run(skip=["third"])
+
+
+def test_a_stage_must_come_after_what_it_needs(tmp_path):
+    with pytest.raises(UserError, match="first"):
+        Chain({"second": dict(type="DoubleNumber")}, tmp_path)
+
+
+def test_report_holds_the_table_and_states(chain, tmp_path):
+    one = chain()
+    one.run()
+    page = write_report(one.manifest, "test").read_text()
+    assert "double" in page and "6 m" in page and "arithmetic" in page
+    assert "6 m" in (tmp_path / "report.md").read_text()
+
+
+def test_a_killed_process_goes_on(tmp_path):
+    """A process killed in a stage leaves a manifest from which the next one goes on."""
+    script = tmp_path / "chain.py"
+    script.write_text(
+        "import os, signal\n"
+        "from tests.projects.test_city_twin import *\n"
+        "class Kill(WriteNumber):\n"
+        "    def run(self, context):\n"
+        "        mark = context.folder / 'mark'\n"
+        "        if not mark.exists():\n"
+        "            mark.write_text('x'); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        return super().run(context)\n"
+        "STAGES.register_module(module=Kill)\n"
+        f"Chain({{'first': dict(type='Kill', number=5), 'second': dict(type='DoubleNumber')}},"
+        f" {str(tmp_path / 'work')!r}).run()\n"
+    )
+    command = [sys.executable, str(script)]
+    env = {"PYTHONPATH": f"{REPO}:{REPO}/.dev", "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
+    import os
+
+    env = {**os.environ, **env}
+    assert subprocess.run(command, env=env, cwd=REPO).returncode == -9
+    states = json.loads((tmp_path / "work" / "manifest.json").read_text())["stages"]
+    assert states["first"]["status"] == "running"
+    done = subprocess.run(command, env=env, cwd=REPO, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "first: going on" in done.stdout
+    assert (tmp_path / "work" / "second" / "double.txt").read_text() == "10"
+
+
+def test_list_of_the_toytown_config(run_command, tmp_path):
+    done = run_command(
+        *("python", REPO / "projects" / "city_twin" / "run.py"),
+        *(REPO / "projects" / "city_twin" / "configs" / "toytown_cpu.py", "--list"),
+        *("--work-dir", tmp_path),
+        cwd=REPO,
+        env={"PYTHONPATH": f"{REPO}:{REPO}/.dev"},
+    )
+    assert [line.split()[0] for line in done.stdout.splitlines()[-13:]] == [
+        "images", "poses", "stream_model", "geometry", "reconstruction", "mesh", "baked",
+        "pose_network", "localization", "occupancy", "future_model", "future", "tour",
+    ]  # fmt: skip
+
+
+def test_moving_a_model_moves_its_pictures_along(tmp_path):
+    before = write_scene(tmp_path / "scene")
+    after = read_colmap_model(tmp_path / "scene" / "sparse" / "0")
+    turn = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]], dtype=torch.float64)
+    transform_model(after, Sim3(2.0, turn, torch.tensor([10.0, 0, 0], dtype=torch.float64)))
+    for number, image in before.images.items():
+        old = before.points3D.xyz @ image.viewmat[:3, :3].T + image.viewmat[:3, 3]
+        view = after.images[number].viewmat
+        new = after.points3D.xyz @ view[:3, :3].T + view[:3, 3]
+        assert np.allclose(new, 2 * old, atol=1e-9)
+
+
+def test_votes_come_from_visible_gaussians_only():
+    """Two walls behind each other: the far one takes the class of its seen neighbour."""
+    means = torch.tensor([[0.0, 0, 5], [0.0, 0, 9], [3.0, 0, 9]])
+    scene = Gaussians(
+        means=means, quats=torch.tensor([1.0, 0, 0, 0]).expand(3, 4),
+        scales=torch.full((3, 3), 0.1), opacities=torch.ones(3), sh0=torch.zeros(3, 1, 3),
+    )  # fmt: skip
+    K = torch.tensor([[10.0, 0, 10], [0, 10, 10], [0, 0, 1]])
+    camera = Cameras(K, torch.eye(4), 20, 20)
+    depth, labels = torch.full((20, 20), 9.0), torch.full((20, 20), 2)
+    depth[:, 8:12], labels[:, 8:12] = 5.0, 1
+    votes = vote_labels(scene, camera, [depth], [labels], 3)
+    assert votes[0].tolist() == [0, 1, 0]
+    assert votes[2].tolist() == [0, 0, 1]
+    assert votes[1].tolist() == [0, 0, 1]  # nearest seen: the one beside it, not before it
+
+
+def test_voxels_of_one_gaussian():
+    scene = Gaussians(
+        means=[[1.0, 1.0, 1.0]], quats=rotmat_to_quat(torch.eye(3))[None], scales=[[0.3] * 3],
+        opacities=[1.0], sh0=[[[0.0, 0, 0]]],
+    )  # fmt: skip
+    votes = torch.tensor([[0.0, 0.0, 1.0]])
+    grid = voxelize_gaussians(scene, votes, (0.0, 0.0, 0.0), (0.4, 0.4, 0.4), (6, 6, 4), 0.3)
+    assert int(grid.labels[2, 2, 2]) == 2 and int(grid.labels[0, 0, 0]) == 0
+
+
+def test_the_street_is_found():
+    labels = torch.zeros(60, 40, 4, dtype=torch.long)
+    labels[:, 18:24, 0] = 6  # a road along x
+    labels[30:33, :, 0] = 6  # a narrow one along y
+    grid = VoxelGrid(labels, origin=torch.tensor([-12.0, -8.0, -0.2]), voxel_size=0.4)
+    start, heading = find_street(grid, 16.0)
+    assert heading == 0.0
+    assert -0.8 <= start[1] <= 1.6
+    with pytest.raises(UserError, match="no road"):
+        find_street(VoxelGrid(labels * 0, origin=torch.zeros(3), voxel_size=0.4), 4.0)
