@@ -35,8 +35,8 @@ stages = dict(
         vae_config=f"{_configs}/vae_toytown.py",
         config=f"{_configs}/dit_toytown.py",
         towns=4,
-        frames=24,
+        frames=40,
     ),
-    future=dict(type="OccupancyFuture"),
+    future=dict(type="OccupancyFuture", shape=(32, 32, 8), frames=4, windows=2),
     tour=dict(type="RenderTour"),
 )

@@ -153,6 +153,9 @@ class OccupancyFromGaussians(Stage):
         exact = self._exact(context, grid)
         if exact is not None:
             pictures.append(render_birds_eye(exact.numpy().astype(np.uint8), scale=2))
+            made["exact"] = context.folder / "exact.npy"
+            with atomic_path(made["exact"]) as temporary:
+                np.save(temporary, exact.numpy().astype(np.uint8))
         made["occupancy from Gaussians (left), exact (right)"] = context.folder / "occupancy.png"
         write_image(context.folder / "occupancy.png", contact_sheet([pictures], cell_width=420))
         return made
@@ -200,9 +203,10 @@ class OccupancyFromGaussians(Stage):
                 voxel_size=torch.from_numpy(data["voxel_size"]),
             )
         findings = [Finding("occupied voxels", float(grid.occupied.sum()))]
-        exact = self._exact(context, grid)
-        if exact is None:
+        file = context.find(context.name, "exact")
+        if file is None:
             return findings
+        exact = torch.from_numpy(np.load(file)).long()
         seen = _observed(context, grid)
         counts = count_occupancy(grid.labels, exact, len(UNIFIED_CLASSES), 0, seen)
         against = f"exact occupancy, {float(grid.voxel_size[0]):g} m, observed voxels"
