@@ -73,6 +73,7 @@ def voxelize_gaussians(
     min_density: float,
 ) -> VoxelGrid:
     """Labels of a grid in the frame of the Gaussians; thin density is free (label 0)."""
+    gaussians, votes = gaussians.to(torch.float32), votes.float()
     corner = torch.tensor(low)
     edge = torch.tensor(voxel_size)
     high = corner + edge * torch.tensor(shape)
