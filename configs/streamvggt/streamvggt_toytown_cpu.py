@@ -25,7 +25,11 @@ lr = 1e-3
 
 max_iters = teacher_iters + student_iters
 dense_head = dict(
-    features=24, out_channels=(24, 32, 48, 48), layers=(0, 1, 2, 3), frames_per_chunk=64
+    features=24,
+    out_channels=(24, 32, 48, 48),
+    layers=(0, 1, 2, 3),
+    frames_per_chunk=64,
+    from_scratch=True,  # else the head sees where a pixel is long before what it shows
 )
 sizes = dict(
     aggregator=dict(

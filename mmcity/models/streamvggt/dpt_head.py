@@ -169,6 +169,10 @@ class DPTHead(nn.Module):
         down_ratio: Image size over map size. Defaults to 1.
         add_positions: Add image-plane position embeddings. Defaults to True.
         frames_per_chunk: Frames processed at once, to bound memory. Defaults to 8.
+        from_scratch: Start from weights that pass the tokens on at full strength. With
+            torch's own, they fade on the way through the many convolutions, and a head that
+            learns from scratch sees its position embedding long before it sees the picture.
+            Defaults to False: weights are loaded.
     """
 
     def __init__(
@@ -183,6 +187,7 @@ class DPTHead(nn.Module):
         down_ratio: int = 1,
         add_positions: bool = True,
         frames_per_chunk: int = 8,
+        from_scratch: bool = False,
     ) -> None:
         super().__init__()
         if len(layers) != 4 or len(out_channels) != 4:
@@ -207,6 +212,26 @@ class DPTHead(nn.Module):
             ]
         )
         self.scratch = Scratch(out_channels, features, output_dim)
+        if from_scratch:
+            self._init_for_training()
+
+    def _init_for_training(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            elif isinstance(module, nn.ConvTranspose2d):
+                # Without overlap every output has one input pixel: its channels are the fan.
+                nn.init.normal_(module.weight, std=module.in_channels**-0.5)
+            if getattr(module, "bias", None) is not None and not isinstance(module, nn.LayerNorm):
+                nn.init.zeros_(module.bias)
+        for module in self.modules():
+            if isinstance(module, ResidualConvUnit):  # identities at first
+                nn.init.zeros_(module.conv2.weight)
+            elif isinstance(module, FusionBlock):
+                nn.init.kaiming_normal_(module.out_conv.weight, nonlinearity="linear")
+        if hasattr(self.scratch, "output_conv2"):
+            with torch.no_grad():
+                self.scratch.output_conv2[2].weight.mul_(0.1)
 
     def forward(
         self, tokens: Mapping[int, Tensor], image_size: Sequence[int], num_special: int

@@ -12,6 +12,7 @@ from mmcity.models.streamvggt import (
     VGGT,
     CameraHead,
     DistillationLoss,
+    DPTHead,
     GroundTruthLoss,
     PoseRegressionLoss,
     StreamVGGT,
@@ -311,6 +312,21 @@ class TestRelativePose:
         still = self.encoding((0, 0, 0))
         loss = relative_pose_loss([still, self.encoding((0, 0, 0), 0.3)], [still, still])
         assert loss == pytest.approx(8**0.5 * np.sin(0.15), rel=2e-2)
+
+
+def test_head_for_training_from_scratch_passes_tokens_on():
+    """Frames with other tokens give other maps from the start; torch's own weights hide them."""
+    spread = []
+    for from_scratch in (False, True):
+        torch.manual_seed(0)
+        head = DPTHead(
+            32, 2, "exp", features=16, out_channels=(16,) * 4, layers=(0, 1, 2, 3), patch_size=4,
+            from_scratch=from_scratch,
+        )  # fmt: skip
+        tokens = {layer: torch.randn(1, 6, 12, 32) for layer in range(4)}
+        depth, _ = head(tokens, (12, 16), 0)
+        spread.append(float(depth.log().std(dim=1).mean()))
+    assert spread[1] > 5 * spread[0] and 0.05 < spread[1] < 1
 
 
 def test_standing_cameras_are_left_out(tmp_path):
