@@ -103,6 +103,28 @@ def test_spherical_harmonics(degree):
     compare(run, inputs, grads)
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_planes_of_gaussians(packed):
+    inputs = {key: scene()[key] for key in GEOMETRY}
+    rows = torch.arange(0, 400, 3)
+    ids = (rows // 200, rows % 200) if packed else (None, None)
+
+    def run(means, quats, scales, viewmats):
+        on_device = [None if x is None else x.to(means.device) for x in ids]
+        return (ops.plane_features(means, quats, scales, viewmats, *on_device),)
+
+    compare(run, inputs, ("means", "quats", "viewmats"))
+
+
+def test_depth_of_blended_planes():
+    generator = torch.Generator().manual_seed(0)
+    normals = torch.rand(2, 20, 30, 3, generator=generator) - torch.tensor([0.5, 0.5, 0.9])
+    distances, alphas = (torch.rand(2, 20, 30, 1, generator=generator) for _ in range(2))
+    Ks = torch.tensor([[30.0, 0, 15], [0, 30, 10], [0, 0, 1]]).expand(2, 3, 3).contiguous()
+    inputs = {"normals": normals, "distances": distances, "alphas": alphas, "Ks": Ks}
+    compare(ops.plane_depth, inputs, ("normals", "distances"), atol=1e-3, outliers=1e-3)
+
+
 def projected(n=300, seed=0, channels=3, size=64):
     generator = torch.Generator().manual_seed(seed)
     rand = lambda *shape: torch.rand(*shape, generator=generator)  # noqa: E731
