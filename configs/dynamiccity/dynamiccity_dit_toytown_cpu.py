@@ -10,14 +10,14 @@ _base_ = [
 ]
 data_root = "data/rollout/toytown"  # what the export wrote
 occ_root = "data/toytown/carlasc/Cartesian"  # real clips
-vae_checkpoint = "work_dirs/dynamiccity_vae_toytown_cpu/iter_1500.pth"
+vae_checkpoint = "work_dirs/dynamiccity_vae_toytown_cpu/iter_2000.pth"
 feature_checkpoint = "work_dirs/occ_feature_net_toytown_cpu/iter_400.pth"
 txyz = (4, 16, 16, 8)  # latent sizes of the VAE
 sequence_length = 4
 conditions = ("hexplane", "command", "layout")
 # Thresholds that can be seen in voxels: 0.05 rad (3 degrees) and 0.5 m within a clip.
 command_options = dict(angle_threshold=0.05, forward_threshold=0.5, scale_thresholds=False)
-max_iters = 900
+max_iters = 600
 
 model = dict(
     denoiser=dict(

@@ -16,6 +16,11 @@ model = dict(
     query_channels=32,
     hex_down=(0, 0, 0, 0),
     separate_t_encoder=False,  # one voxel encoder serves all planes
+    # Three choices that make a training of minutes learn: little noise at first, planes that
+    # are added, and every collapsed cell in the readout.
+    initial_logvar=-5.0,
+    hadamard=False,
+    readout="mean",
     conv_hidden_low_res=32,
     conv_hidden_high_res=16,
     transformer_depth=1,
@@ -56,7 +61,7 @@ test_evaluator = val_evaluator
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=max_iters)
 val_cfg = dict()
 test_cfg = dict()
-optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="Adam", lr=3e-3))
+optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="Adam", lr=8e-3))
 param_scheduler = [
     dict(type="LinearLR", by_epoch=False, start_factor=0.1, begin=0, end=50),
     dict(type="CosineAnnealingLR", by_epoch=False, begin=50, end=max_iters, eta_min=1e-5),

@@ -9,6 +9,11 @@ vae_model = dict(
     down=(1, 1, 0),
     hex_down=(0, 0, 0, 0),
     separate_t_encoder=False,  # one voxel encoder serves all planes
+    # Three choices that make a training of minutes learn: little noise at first, planes that
+    # are added, and every collapsed cell in the readout.
+    initial_logvar=-5.0,
+    hadamard=False,
+    readout="mean",
     transformer_depth=1,
     dropout=0.0,
     conv_hidden_low_res=32,

@@ -229,3 +229,10 @@ def test_feature_net_learns_and_extracts():
     assert logits.argmax(1).tolist() == [6, 1]
     samples = model({"voxels": clip}, mode="predict")
     assert (samples[0].pred_occupancy == clip[0]).float().mean() > 0.9
+
+
+def test_latents_can_start_with_little_noise():
+    torch.manual_seed(0)
+    model = HexPlaneVAE(**SMALL, initial_logvar=-5.0)
+    _, logvars = model.encode(clip())
+    assert all(torch.equal(v, torch.full_like(v, -5.0)) for v in logvars)
