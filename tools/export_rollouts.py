@@ -55,6 +55,7 @@ def main(argv: list[str] | None = None) -> None:
     for split in args.splits:
         dataset_cfg = cfg[f"{split}_dataloader"].dataset
         dataset_cfg.pipeline = []  # no random augmentation
+        dataset_cfg.pop("random_crop", None)
         folder = Path(args.out) / split
         index = export_rollouts(
             model, DATASETS.build(dataset_cfg), folder, args.layout_down, args.dtype

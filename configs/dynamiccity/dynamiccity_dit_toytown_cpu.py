@@ -10,7 +10,7 @@ _base_ = [
 ]
 data_root = "data/rollout/toytown"  # what the export wrote
 occ_root = "data/toytown/carlasc/Cartesian"  # real clips
-vae_checkpoint = "work_dirs/dynamiccity_vae_toytown_cpu/iter_2000.pth"
+vae_checkpoint = "work_dirs/dynamiccity_vae_toytown_cpu/iter_3000.pth"
 feature_checkpoint = "work_dirs/occ_feature_net_toytown_cpu/iter_400.pth"
 txyz = (4, 16, 16, 8)  # latent sizes of the VAE
 sequence_length = 4

@@ -7,7 +7,7 @@ _base_ = [
 data_root = "data/semantickitti_4d"
 sequence_length = 8
 crop = (64, 64, 8)
-max_iters = 300  # some 5 minutes of one core
+max_iters = 600  # some 9 minutes of one core
 
 model = dict(
     spatial_size=crop,
@@ -40,6 +40,7 @@ train_dataloader = dict(
     num_workers=0,
     sampler=dict(type="InfiniteSampler", shuffle=True),
     dataset=dict(
+        random_crop=True,  # a few drives show more of the world than what lies about the car
         scenes=["00", "01", "02", "03", "05"],
         pipeline=[
             dict(type="FlipXYT", prob=0.9),

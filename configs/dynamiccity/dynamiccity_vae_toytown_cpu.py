@@ -8,7 +8,7 @@ _base_ = [
 data_root = "data/toytown/carlasc/Cartesian"
 sequence_length = 4
 crop = (32, 32, 8)  # about the car, from the lowest layer
-max_iters = 2000  # some 6 minutes of one core
+max_iters = 3000  # some 10 minutes of one core
 
 model = _base_.vae_model
 dataset = dict(
@@ -22,6 +22,7 @@ train_dataloader = dict(
     num_workers=0,
     sampler=dict(type="InfiniteSampler", shuffle=True),
     dataset=dict(
+        random_crop=True,  # a few drives show more of the world than what lies about the car
         split="Train",
         pipeline=[
             dict(type="FlipXYT", prob=0.9),

@@ -56,6 +56,9 @@ class OccSequenceDataset(BaseDataset):
         scenes: Names of the scenes to use. Defaults to all of the split.
         crop: Sizes ``(X, Y, Z)`` of a crop about the centre of x and y, from the floor of z.
             Defaults to None (the whole grid).
+        random_crop: Put the crop anywhere in x and y instead, one place for all frames of a
+            clip: many more scenes to train on, though not all about the car.
+            Defaults to False.
         data_length: Number of clips to keep, 0 for all. Defaults to 0.
         shuffle_dataset: Shuffle the clips (by ``seed``) before they are cut to ``data_length``.
         seed: Of the shuffle. Defaults to 0.
@@ -80,6 +83,7 @@ class OccSequenceDataset(BaseDataset):
         stride: int = 1,
         scenes: Sequence[str] | None = None,
         crop: Sequence[int] | None = None,
+        random_crop: bool = False,
         data_length: int = 0,
         shuffle_dataset: bool = False,
         seed: int = 0,
@@ -98,6 +102,9 @@ class OccSequenceDataset(BaseDataset):
         self.stride = stride
         self.scenes = None if scenes is None else set(scenes)
         self.crop = None if crop is None else tuple(crop)
+        if random_crop and crop is None:
+            raise ValueError("random_crop needs the size of the crop")
+        self.random_crop = random_crop
         self.data_length = data_length
         self.shuffle_dataset = shuffle_dataset
         self.seed = seed
@@ -159,22 +166,28 @@ class OccSequenceDataset(BaseDataset):
         """Read the frames of a window; augmentation belongs to the pipeline."""
         info = self.get_data_info_without_voxels(idx)
         labels, invalid = [], []
+        # numpy's global generator is the one that mmengine seeds in every worker.
+        place = np.random.rand(2) if self.random_crop else None  # noqa: NPY002
         for path in info["frames"]:
             frame, mask = self.read_frame(path, info)
             if not self.raw_labels:
                 frame = remap_labels(frame, self.LABEL_TABLE, str(path))
-            labels.append(self._crop(frame, path))
-            invalid.append(self._crop(mask, path))
+            labels.append(self._crop(frame, path, place))
+            invalid.append(self._crop(mask, path, place))
         info["voxels"] = np.stack(labels).astype(np.uint8)
         info["invalid"] = np.stack(invalid)
         return info
 
-    def _crop(self, grid: np.ndarray, path: str) -> np.ndarray:
+    def _crop(self, grid: np.ndarray, path: str, place: np.ndarray | None) -> np.ndarray:
         if self.crop is None:
             return grid
         if any(c > s for c, s in zip(self.crop, grid.shape)):
             raise ValueError(f"{path}: crop {self.crop} is larger than the grid {grid.shape}")
-        x, y = ((s - c) // 2 for s, c in zip(grid.shape[:2], self.crop))
+        spare = [s - c for s, c in zip(grid.shape[:2], self.crop)]
+        if place is None:
+            x, y = (n // 2 for n in spare)
+        else:
+            x, y = (int(p * (n + 1)) for p, n in zip(place, spare))
         return grid[x : x + self.crop[0], y : y + self.crop[1], : self.crop[2]]
 
 

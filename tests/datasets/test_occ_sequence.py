@@ -226,5 +226,13 @@ def test_semantickitti_clips():
         0
     ]
     np.testing.assert_array_equal(crop["voxels"], item["voxels"][:, 32:96, 32:96])
+    anywhere = SemanticKITTIOccSequence(
+        str(root), sequence_length=8, scenes=["07"], crop=(64, 64, 8), random_crop=True
+    )
+    np.random.seed(3)  # noqa: NPY002
+    x, y = (np.random.rand(2) * 65).astype(int)  # noqa: NPY002
+    np.random.seed(3)  # noqa: NPY002
+    np.testing.assert_array_equal(anywhere[0]["voxels"], item["voxels"][:, x : x + 64, y : y + 64])
+    assert (x, y) != (32, 32)
     with pytest.raises(ValueError, match="are not in split"):
         SemanticKITTIOccSequence(str(root), scenes=["99"])

@@ -50,6 +50,7 @@ class SaveRolloutHook(Hook):
         for split in self.splits:
             dataset = runner.cfg[f"{split}_dataloader"].dataset.copy()
             dataset.pipeline = []
+            dataset.pop("random_crop", None)
             index = export_rollouts(
                 model, DATASETS.build(dataset), root / split, self.layout_down, self.dtype
             )
