@@ -23,7 +23,7 @@ embed_dims = 64
 feat_dims = 64  # channels of the toy town's feature maps
 reduce_dims = 21  # channels that are rendered: the span of the 21 prompts
 num_queries = 300  # Gaussians per camera
-iterations = 400
+iterations = 240
 
 model = dict(
     num_queries=num_queries,
@@ -45,13 +45,14 @@ model = dict(
         opacity_head=dict(input_dim=embed_dims),
         feature_head=dict(input_dim=embed_dims, output_dim=feat_dims),
         # pixels of the small images: an eighth of the published 1..16 on 1600 x 900
-        scale_head=dict(input_dim=embed_dims, range=(0.125, 3.0)),
+        scale_head=dict(input_dim=embed_dims, range=(0.1, 2.0)),
         regress_head=dict(input_dim=embed_dims),
         reduce_dims=reduce_dims,
         image_shape=input_size,
         patch_size=8,
         sky="opacity",
-        volume_loss=dict(weight=4.0, gain=4.6, stride=5),  # half occupied at a density of 0.15
+        sampled_features=True,  # the feature head corrects the feature at a Gaussian's pixel
+        volume_loss=dict(weight=8.0, gain=4.6, stride=5),  # half occupied at a density of 0.15
         text_protos=data_root + "features/prototypes.npz",
         vocabulary=dict(density_threshold=0.15),
     ),
@@ -111,4 +112,4 @@ param_scheduler = [
     dict(type="CosineAnnealingLR", by_epoch=False, begin=50, end=iterations, eta_min=2e-5),
 ]
 custom_hooks = [dict(type="PerStageTimerHook")]
-default_hooks = dict(checkpoint=dict(interval=100), logger=dict(interval=20))
+default_hooks = dict(checkpoint=dict(interval=80), logger=dict(interval=20))

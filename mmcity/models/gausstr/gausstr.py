@@ -198,6 +198,7 @@ class GaussTR(BaseModel):
                 references[-1],
                 depth[:, views],
                 {key: value[:, views] for key, value in cameras.items()},
+                feats[:, views],
             )
         if mode == "tensor":
             return gaussians
@@ -250,7 +251,7 @@ class GaussTR(BaseModel):
                 flat = targets.detach().movedim(2, -1).flatten(0, -2)
                 basis = self.feature_basis.update(flat.float())
             gaussians = head.predict_gaussians(
-                queries[i], references[i], inputs["depth"][:, views], sources
+                queries[i], references[i], inputs["depth"][:, views], sources, feats[:, views]
             )
             terms = head.loss(
                 gaussians,

@@ -58,6 +58,10 @@ class GaussTRHead(nn.Module):
         sky: ``depth`` asks far pixels for an empty ray through the depth loss (as published);
             ``opacity`` by a loss on the accumulated opacity. Defaults to ``depth``.
         loss_weights: Factors of ``depth``, ``cosine``, ``ce``, ``sky``.
+        sampled_features: A Gaussian's feature is the foundation feature at its pixel plus what
+            the feature head adds (nothing at first), as its depth is that of the depth map;
+            rare things are named right from the start. Defaults to False (the feature head
+            alone, as published).
         volume_loss: Adds ``loss_volume``: one minus the soft IoU of the voxelised Gaussians with
             what the depth maps say about the volume (:func:`occupancy_from_depth`). A dict of
             ``weight``, ``gain`` (a voxel is half occupied at a density of log(2) / gain) and
@@ -89,6 +93,7 @@ class GaussTRHead(nn.Module):
         depth_mode: str = "accumulated",
         sky: str = "depth",
         loss_weights: dict | None = None,
+        sampled_features: bool = False,
         volume_loss: dict | None = None,
         projection: dict | None = None,
         occupancy: str = "density",
@@ -114,6 +119,10 @@ class GaussTRHead(nn.Module):
         self.image_shape = tuple(image_shape)
         self.patch_size = patch_size
         self.unit_pixels = unit_pixels
+        self.sampled_features = sampled_features
+        if sampled_features:
+            nn.init.zeros_(self.feature_head.layers[-1].weight)
+            nn.init.zeros_(self.feature_head.layers[-1].bias)
         self.depth_limit = depth_limit
         self.near_plane, self.far_plane = near_plane, far_plane
         self.depth_mode = depth_mode
@@ -154,7 +163,12 @@ class GaussTRHead(nn.Module):
         self.vocabulary = vocabulary
 
     def predict_gaussians(
-        self, queries: Tensor, reference_points: Tensor, depth: Tensor, cameras: dict[str, Tensor]
+        self,
+        queries: Tensor,
+        reference_points: Tensor,
+        depth: Tensor,
+        cameras: dict[str, Tensor],
+        feats: Tensor | None = None,
     ) -> GaussianSet:
         """Gaussians of one layer.
 
@@ -163,6 +177,7 @@ class GaussTRHead(nn.Module):
             reference_points: ``(B, N, Q, 2)`` x, y in [0, 1].
             depth: Metric depth maps ``(B, N, H, W)``.
             cameras: ``cam2img``, ``cam2ego``, ``img_aug_mat``, each ``(B, N, 4, 4)``.
+            feats: Foundation features ``(B, N, C, h, w)``, for ``sampled_features``.
         """
         height, width = self.image_shape
         delta = self.regress_head(queries)
@@ -181,12 +196,19 @@ class GaussTRHead(nn.Module):
         unit = (sampled * self.unit_pixels / focal).clamp(min=1e-6)
         scales = self.scale_head(queries) * unit
         rotmats = cameras["cam2ego"][..., None, :3, :3].expand(*scales.shape, 3)
+        features = self.feature_head(queries).float()
+        if self.sampled_features:
+            at_pixels = F.grid_sample(
+                feats.flatten(0, 1).float(), grid.float(), padding_mode="border",
+                align_corners=False,
+            )  # fmt: skip
+            features = features + at_pixels[..., 0].mT.unflatten(0, uv.shape[:2])
         return GaussianSet(
             means=means.flatten(1, 2),
             scales=scales.float().flatten(1, 2),
             rotmats=rotmats.float().flatten(1, 2),
             opacities=self.opacity_head(queries).float().flatten(1, 2),
-            features=self.feature_head(queries).float().flatten(1, 2),
+            features=features.flatten(1, 2),
         )
 
     def render(

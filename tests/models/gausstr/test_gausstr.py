@@ -87,6 +87,7 @@ def samples(batch=1):
         {"pca": "per_step", "reference_init": "grid"},
         {"reference_init": "sobol", "cross_view_attn": True},
         {"head": {"sky": "opacity", "depth_mode": "expected"}},
+        {"head": {"sampled_features": True, "volume_loss": {"stride": 2}}},
     ],
 )
 def test_losses_train_every_parameter(options):
@@ -308,6 +309,17 @@ def test_views_beyond_the_source_views_are_only_rendered_into():
     both, alone = (model(batch, samples(), mode="loss")["mae_depth/1"] for batch in (two, one))
     # (dropout makes the first view differ a little)
     torch.testing.assert_close(both, (alone + two["depth"][0, 1].mean()) / 2, rtol=0.03, atol=0)
+
+
+def test_sampled_features_are_those_at_the_pixels_of_the_gaussians():
+    torch.manual_seed(0)
+    init_default_scope("mmcity")
+    model = MODELS.build(model_config(head={"sampled_features": True})).eval()
+    batch = inputs()
+    # Every cell of a view has one feature, so that it does not matter where one looks.
+    batch["feats"] = torch.randn(1, 2, 12, 1, 1).expand(1, 2, 12, 4, 8).contiguous()
+    features = model(batch, samples(), mode="tensor").features[0].view(2, 6, 12)
+    torch.testing.assert_close(features, batch["feats"][0, :, None, :, 0, 0].expand(2, 6, 12))
 
 
 def test_adjacent_cameras_are_carried_into_the_frame_of_this_one():
