@@ -2,7 +2,7 @@
 # list_test.txt. Refinement makes up for its precision.
 _base_ = ["./rap_colmap.py"]
 
-epochs = 50
+epochs = 100
 size = (60, 80)  # height and width that the network sees
 data_root = "data/scene"
 map_path = "work_dirs/rap_map_colmap_cpu/iter_3000.pth"
@@ -59,7 +59,7 @@ custom_hooks = [
         refresh_every=4,
         views_per_image=6,
         perturber=dict(
-            type="PosePerturber", translation=0.3, rotation=12.0, frame="camera", d_max=0.3
+            type="PosePerturber", translation=0.5, rotation=20.0, frame="camera", d_max=0.5
         ),
     ),
 ]
