@@ -23,14 +23,14 @@ embed_dims = 64
 feat_dims = 64  # channels of the toy town's feature maps
 reduce_dims = 21  # channels that are rendered: the span of the 21 prompts
 num_queries = 300  # Gaussians per camera
-iterations = 240
+iterations = 800
 
 model = dict(
     num_queries=num_queries,
     embed_dims=embed_dims,
     neck=dict(in_channels=feat_dims, out_channels=embed_dims, scales=(-1, 0, 1)),
     decoder=dict(
-        num_layers=1,  # each layer is rendered: the cost of a step grows with them
+        num_layers=2,  # each layer is rendered: the cost of a step grows with them
         layer_cfg=dict(
             embed_dims=embed_dims,
             self_attn_heads=4,
@@ -45,14 +45,14 @@ model = dict(
         opacity_head=dict(input_dim=embed_dims),
         feature_head=dict(input_dim=embed_dims, output_dim=feat_dims),
         # pixels of the small images: an eighth of the published 1..16 on 1600 x 900
-        scale_head=dict(input_dim=embed_dims, range=(0.1, 2.0)),
+        scale_head=dict(input_dim=embed_dims, range=(0.125, 3.0)),
         regress_head=dict(input_dim=embed_dims),
         reduce_dims=reduce_dims,
         image_shape=input_size,
         patch_size=8,
         sky="opacity",
         sampled_features=True,  # the feature head corrects the feature at a Gaussian's pixel
-        volume_loss=dict(weight=8.0, gain=4.6, stride=5),  # half occupied at a density of 0.15
+        volume_loss=dict(weight=4.0, gain=4.6, stride=5),  # half occupied at a density of 0.15
         text_protos=data_root + "features/prototypes.npz",
         vocabulary=dict(density_threshold=0.15),
     ),
@@ -99,12 +99,12 @@ test_dataloader = val_dataloader
 val_evaluator = dict(constant_from=dict(data_root=data_root, ann_file="nuscenes_infos_train.pkl"))
 test_evaluator = val_evaluator
 
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=iterations, val_interval=iterations)
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=iterations, val_interval=200)
 val_cfg = dict()
 test_cfg = dict()
 optim_wrapper = dict(
     type="OptimWrapper",
-    optimizer=dict(type="AdamW", lr=1.5e-3, weight_decay=5e-3),
+    optimizer=dict(type="AdamW", lr=1e-3, weight_decay=5e-3),
     clip_grad=dict(max_norm=35, norm_type=2),
 )
 param_scheduler = [
@@ -112,4 +112,4 @@ param_scheduler = [
     dict(type="CosineAnnealingLR", by_epoch=False, begin=50, end=iterations, eta_min=2e-5),
 ]
 custom_hooks = [dict(type="PerStageTimerHook")]
-default_hooks = dict(checkpoint=dict(interval=80), logger=dict(interval=20))
+default_hooks = dict(checkpoint=dict(interval=200), logger=dict(interval=20))
