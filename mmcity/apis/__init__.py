@@ -1,5 +1,11 @@
 """Inferencers: one class per task."""
 
+from .depth_estimators import (
+    DepthAnythingEstimator,
+    DepthEstimator,
+    StreamingDepthEstimator,
+    ToytownDepthEstimator,
+)
 from .frame_sources import Frame, SourceError, open_source
 from .geometry_prior import GeometryPrior, PriorFiles
 from .localization_report import LocalizationReport, localization_table, read_report
@@ -11,6 +17,8 @@ from .stream_writer import StreamWriter
 from .streaming_reconstructor import FrameResult, StreamingReconstructor
 
 __all__ = [
+    "DepthAnythingEstimator",
+    "DepthEstimator",
     "Frame",
     "FrameResult",
     "GeometryPrior",
@@ -23,10 +31,12 @@ __all__ = [
     "PriorFiles",
     "SourceError",
     "StreamWriter",
+    "StreamingDepthEstimator",
     "StreamingReconstructor",
     "load_gaussian_set",
     "localization_table",
     "open_source",
     "read_report",
     "save_gaussian_set",
+    "ToytownDepthEstimator",
 ]

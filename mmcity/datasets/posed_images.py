@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.dataset import Compose
+from mmengine.dist import broadcast_object_list, get_dist_info
 from mmengine.logging import print_log
 from rich.progress import track
 from torch import Tensor
@@ -25,6 +26,8 @@ from .splits import SPLITS
 from .transforms.posed_images import image_size
 
 __all__ = ["PosedImage", "PosedImagesDataset"]
+
+STORAGES = ("replicated", "first_rank", "sharded")
 
 
 @dataclass
@@ -77,6 +80,11 @@ class PosedImagesDataset(Dataset, metaclass=ABCMeta):
         require_points (bool): Refuse a scene without 3D points. Defaults to True.
         cache_bytes (float): Bound of the cache of decoded, resized pictures, per process.
             Defaults to 2e9; 0 keeps nothing.
+        storage (str): Who reads and keeps pictures when several processes use the dataset:
+            ``replicated``, every process for itself; ``first_rank``, the first process of all,
+            which sends them to the others; ``sharded``, process i those of every i-th row, and
+            sends them. The latter two need all processes to ask for the same views at the same
+            time (``CameraSampler(shard=False)``, no workers). Defaults to ``replicated``.
         preload (bool): Fill the cache at once, with a progress bar. Defaults to False.
         pipeline (Sequence[dict], optional): Transforms after the cached ones; they may be
             random. Defaults to ``[dict(type='PackSceneInputs')]``.
@@ -98,6 +106,7 @@ class PosedImagesDataset(Dataset, metaclass=ABCMeta):
         missing_images: str = "error",
         require_points: bool = True,
         cache_bytes: float = 2e9,
+        storage: str = "replicated",
         preload: bool = False,
         pipeline: Sequence[dict] | None = None,
         load_pipeline: Sequence[dict] | None = None,
@@ -109,6 +118,9 @@ class PosedImagesDataset(Dataset, metaclass=ABCMeta):
             raise ValueError(f"split: expected one of {SPLITS}, got {split!r}")
         if missing_images not in ("error", "skip"):
             raise ValueError(f"missing_images: expected 'error' or 'skip', got {missing_images!r}")
+        if storage not in STORAGES:
+            raise ValueError(f"storage: expected one of {STORAGES}, got {storage!r}")
+        self.storage = storage
         self.data_root = Path(data_root)
         if not self.data_root.is_dir():
             raise FileNotFoundError(
@@ -299,6 +311,19 @@ class PosedImagesDataset(Dataset, metaclass=ABCMeta):
         if not -len(self) <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
         row = int(self._rows[index])
+        rank, size = get_dist_info()
+        if self.storage == "replicated" or size == 1:
+            return self._read(row)
+        keeper = row % size if self.storage == "sharded" else 0
+        # Only arrays and plain values: the camera is known to every process.
+        box = [None]
+        if rank == keeper:
+            box = [{key: value for key, value in self._read(row).items() if key != "camera"}]
+        broadcast_object_list(box, src=keeper)
+        return {**box[0], "camera": self.all_cameras[row]}
+
+    def _read(self, row: int) -> dict:
+        """From this process's cache or the disk."""
         results = self.cache.get(row)
         if results is None:
             results = self._results(row)
@@ -310,19 +335,25 @@ class PosedImagesDataset(Dataset, metaclass=ABCMeta):
 
     def preload(self, threads: int = 4) -> None:
         """Load the split into the cache until it is full."""
-        first = ByteLRUCache.size_of(self.load(0))
-        fitting = min(len(self), self.cache.max_bytes // max(first, 1))
-        if fitting < len(self):
+        rank, size = get_dist_info()
+        rows = [int(row) for row in self._rows]
+        if size > 1 and self.storage != "replicated":
+            rows = [r for r in rows if (r % size if self.storage == "sharded" else 0) == rank]
+        if not rows:
+            return
+        first = ByteLRUCache.size_of(self._read(rows[0]))
+        fitting = min(len(rows), self.cache.max_bytes // max(first, 1))
+        if fitting < len(rows):
             print_log(
-                f"{self.data_root}: about {fitting} of {len(self)} images fit into the cache of "
+                f"{self.data_root}: about {fitting} of {len(rows)} images fit into the cache of "
                 f"{self.cache.max_bytes / 1e9:.1f} GB (all need about "
-                f"{first * len(self) / 1e9:.1f} GB); the others are read when needed. "
+                f"{first * len(rows) / 1e9:.1f} GB); the others are read when needed. "
                 "What to do: raise cache_bytes, or lower the resolution",
                 "current",
                 30,
             )
         with ThreadPoolExecutor(threads) as pool:
-            done = pool.map(self.load, range(fitting))
+            done = pool.map(self._read, rows[:fitting])
             quiet = not sys.stdout.isatty()
             for _ in track(done, "Reading images", total=fitting, disable=quiet, transient=True):
                 pass

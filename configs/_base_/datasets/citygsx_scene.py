@@ -25,7 +25,10 @@ train_dataloader = dict(
         multi_view_min_dis=0.01,  # world units
         multi_view_max_dis=1.5,  # world units: adapt it to metric captures
         multi_view_min_num=5,
-        cache_bytes=16e9,  # memory for decoded pictures
+        cache_bytes=16e9,  # memory for decoded pictures, per process
+        # With several processes: "replicated", "first_rank" (reads and sends), or "sharded"
+        # (each keeps its part and sends).
+        storage="replicated",
     ),
 )
 test_dataloader = dict(

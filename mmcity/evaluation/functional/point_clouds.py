@@ -16,9 +16,12 @@ __all__ = [
     "align_point_maps_by_median",
     "cloud_distances",
     "completion_ratio",
+    "crop_to_polygon",
     "f1_score",
+    "f1_tnt",
     "estimate_normals",
     "icp",
+    "thin_points",
 ]
 
 
@@ -130,6 +133,68 @@ def icp(
         matrix = step @ matrix
         moved = source @ matrix[:3, :3].T + matrix[:3, 3]
     return matrix
+
+
+def thin_points(points: np.ndarray, cell: float) -> np.ndarray:
+    """Mean of the points ``(N, 3)`` in each cubic cell of this edge."""
+    cells = np.floor(points / cell).astype(np.int64)
+    _, inverse, counts = np.unique(cells, axis=0, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(counts), 3))
+    np.add.at(sums, inverse.reshape(-1), points)
+    return sums / counts[:, None]
+
+
+def crop_to_polygon(points: np.ndarray, crop: dict) -> np.ndarray:
+    """Points in a prism, as Tanks and Temples describes it.
+
+    Args:
+        points: ``(N, 3)``.
+        crop: ``orthogonal_axis`` (X, Y or Z), ``axis_min``, ``axis_max`` along it, and
+            ``bounding_polygon``, corners of which the other two coordinates count.
+    """
+    axis = "XYZ".index(str(crop["orthogonal_axis"]).upper())
+    u, v = (other for other in range(3) if other != axis)
+    inside = (points[:, axis] >= crop["axis_min"]) & (points[:, axis] <= crop["axis_max"])
+    corners = np.asarray(crop["bounding_polygon"], dtype=np.float64)[:, [u, v]]
+    x, y = points[:, u], points[:, v]
+    odd = np.zeros(len(points), dtype=bool)  # edges that a ray towards +u crosses
+    for (x0, y0), (x1, y1) in zip(corners, np.roll(corners, -1, axis=0)):
+        if y0 != y1:
+            crosses = (y0 > y) != (y1 > y)
+            odd ^= crosses & (x < (x1 - x0) * (y - y0) / (y1 - y0) + x0)
+    return points[inside & odd]
+
+
+def f1_tnt(
+    pred: np.ndarray,
+    gt: np.ndarray,
+    threshold: float,
+    transform: np.ndarray | None = None,
+    crop: dict | None = None,
+) -> dict[str, float]:
+    """F1 after the steps of Tanks and Temples (Knapitsch et al. 2017).
+
+    Args:
+        pred: ``(N, 3)``.
+        gt: ``(M, 3)``.
+        threshold: In the unit of ``gt``.
+        transform: ``(4, 4)`` prediction to truth. Defaults to the identity.
+        crop: See :func:`crop_to_polygon`. Defaults to None: everything counts.
+
+    Returns:
+        As :func:`f1_score`, of points thinned to one per cell of half the threshold, after
+        rigid alignment of pairs within three thresholds.
+    """
+    if transform is not None:
+        pred = pred @ transform[:3, :3].T + transform[:3, 3]
+    if crop is not None:
+        pred, gt = crop_to_polygon(pred, crop), crop_to_polygon(gt, crop)
+    if not len(pred) or not len(gt):
+        return f1_score(pred, gt, threshold)
+    pred, gt = thin_points(pred, threshold / 2), thin_points(gt, threshold / 2)
+    matrix = icp(pred, gt, threshold=3 * threshold)
+    pred = pred @ matrix[:3, :3].T + matrix[:3, 3]
+    return f1_score(pred, gt, threshold)
 
 
 @dataclass

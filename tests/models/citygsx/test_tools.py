@@ -1,6 +1,7 @@
 """The commands around CityGS-X: depth scale, depth filter, converter, mesh."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -107,6 +108,81 @@ def test_mesh_tool_fuses_and_scores(tiny_town, tmp_path):
         run("tools/bake_scene.py", *options)
         counts.append(len(read_gaussians_ply(out)))
     assert 0 < counts[0] < counts[1]
+
+
+def test_renders_are_written_scored_and_cheaper_in_parts(tiny_town, tmp_path):
+    from .test_configs import make_config, train
+
+    cfg = make_config("citygsx_toytown_cpu", tiny_town, tmp_path)
+    train(cfg)
+    cfg.dump(tmp_path / "config.py")
+    scene = (tmp_path / "config.py", tmp_path / "iter_2.pth")
+    run("tools/render_views.py", *scene, "--out", tmp_path / "out", "--splits", "test", "train")
+    assert len(list((tmp_path / "out" / "train" / "renders").glob("*.png"))) == 9
+    folder = tmp_path / "out" / "test"
+    depth = np.array(Image.open(next((folder / "depths").glob("*.png"))))
+    assert depth.dtype == np.uint16 and depth.shape == (72, 96)
+    text = run("tools/analysis_tools/score_renders.py", folder, "--downscale", "1.2")
+    assert "PSNR (N), D1.2" in text and "80x60" in text
+    results = json.loads((folder / "results.json").read_text())
+    assert results["protocol"]["downscale"] == 1.2 and results["protocol"]["n_images"] == 3
+    first = sorted((folder / "renders").glob("*.png"))[0]
+    render, truth = (
+        np.array(Image.open(folder / part / first.name).resize((80, 60), Image.BILINEAR)) / 255
+        for part in ("renders", "gt")
+    )
+    expected = -10 * np.log10(np.mean((render - truth) ** 2))
+    per_view = json.loads((folder / "per_view.json").read_text())
+    assert abs(per_view[first.name]["psnr"] - expected) < 1e-3
+    sizes = []
+    for name, more in (("whole", ()), ("parts", ("--region-size", "60"))):
+        out = tmp_path / f"{name}.obj"
+        options = ("--voxel-size", "4", "--min-alpha", "0.0", "--min-triangles", "1")
+        run("tools/extract_mesh.py", *scene, *options, "--out", out, *more)
+        sizes.append(trimesh.load(out, process=False).area)
+    assert sizes[0] > 0 and abs(sizes[1] / sizes[0] - 1) < 0.01
+
+
+def test_toytown_estimator_writes_priors_that_fit(tiny_town, tmp_path):
+    for part in ("train/rgbs", "sparse", "gt"):
+        (tmp_path / part).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / part).symlink_to(tiny_town / part)
+    tool = ("tools/generate_depth.py", tmp_path, "--estimator", "toytown")
+    assert "12 maps written" in run(*tool)
+    assert "0 maps written" in run(*tool)
+    params = json.loads((tmp_path / "p.json").read_text()) if run(
+        "tools/fit_depth_scale.py", tmp_path, "--out", tmp_path / "p.json"
+    ) else {}  # fmt: skip
+    name, row = sorted(params.items())[0]
+    value = np.array(Image.open(tmp_path / "train" / "depths" / f"{name}.png")) / 65536
+    depth = np.load(tiny_town / "gt" / "depths" / f"{name}.npy")
+    ok = depth > 0
+    ratio = (value * row["scale"] + row["offset"])[ok] * depth[ok]
+    assert abs(np.median(ratio) - 1) < 0.05
+
+
+STUB = """#!/usr/bin/env bash
+echo "gpu=${CUDA_VISIBLE_DEVICES:-none} threads=$OMP_NUM_THREADS $*"
+case "$*" in *sciart*) exit 3 ;; esac
+"""
+
+
+def test_scenes_train_side_by_side_and_failures_are_counted(tmp_path):
+    stub = tmp_path / "python"
+    stub.write_text(STUB)
+    stub.chmod(0o755)
+    environment = {**os.environ, "PYTHON": str(stub), "DEVICES": "4 7", "THREADS": "2"}
+    command = ["bash", "tools/train_scenes.sh", "urbanscene3d", "/data/us3d", tmp_path / "out"]
+    done = subprocess.run(
+        [str(c) for c in command], cwd=REPO, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 1 and "failed (3): sciart" in done.stderr
+    logs = {p.stem: p.read_text() for p in (tmp_path / "out").glob("*.log")}
+    assert set(logs) == {"residence", "sciart", "campus"}
+    assert "citygsx_campus.py" in logs["campus"] and "data_root=/data/us3d/campus" in logs["campus"]
+    assert all("threads=2" in text for text in logs.values())
+    places = {text.split()[0] for text in logs.values()}
+    assert places == {"gpu=4", "gpu=7"}
 
 
 def test_baked_gaussians_stand_where_the_decoder_puts_them():
