@@ -162,7 +162,7 @@ def free_port():
 @pytest.mark.ci_slow
 def test_a_training_goes_on_with_one_process_fewer_when_one_is_killed(tiny_town, tmp_path):
     """Three agents of torchrun with a process each; one is killed, two end the training."""
-    steps, endpoint = 60, f"127.0.0.1:{free_port()}"
+    steps, endpoint = 120, f"127.0.0.1:{free_port()}"
     work_dir = tmp_path / "elastic"
     command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2:3"]
     command += ["--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint={endpoint}"]
@@ -192,7 +192,11 @@ def test_a_training_goes_on_with_one_process_fewer_when_one_is_killed(tiny_town,
             assert time.monotonic() < deadline and agents[0].poll() is None
             time.sleep(0.1)
         assert len(list(work_dir.glob("iter_*.shard?of3.pth"))) >= 3
-        os.killpg(agents[2].pid, signal.SIGKILL)
+        lost = agents[2].pid
+        workers = Path(f"/proc/{lost}/task/{lost}/children").read_text().split()
+        os.kill(lost, signal.SIGKILL)  # the agent first, or it would start its worker anew
+        for worker in workers:
+            os.kill(int(worker), signal.SIGKILL)
         assert [agent.wait(timeout=300) for agent in agents[:2]] == [0, 0]
     finally:
         for agent, log in zip(agents, logs):
