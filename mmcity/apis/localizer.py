@@ -290,12 +290,13 @@ class Localizer:
         trained = float(self.network.focal_ratio)
         ratio = float(camera.Ks[0, 0, 0] / camera.widths[0])
         if trained and abs(ratio / trained - 1) > 0.01:
-            image = self._crop_to_view(image, camera, trained)
-            if image is None:
+            crop = self._crop_to_view(image, camera, trained)
+            if crop is None:
                 return None, (
                     f"not regressed: focal length over width is {ratio:.4f}, the network knows "
                     f"{trained:.4f} and needs to see as much"
                 )
+            image = crop
         batch = self.network.data_preprocessor({"inputs": [image], "data_samples": None})
         return poses_to_viewmats(self.network(batch["inputs"].to(self.device)).double())[
             0
