@@ -14,6 +14,9 @@ from mmcity.utils.setup_env import register_all_modules
 
 __all__ = ["BridgeError", "register_all"]
 
+#: mmdet3d 1.4 looks for its inferencers in a module that it does not have.
+_LEFT_OUT = ("INFERENCERS",)
+
 
 class BridgeError(UserError, ImportError):
     """mmdet3d cannot be imported."""
@@ -49,7 +52,7 @@ def register_all() -> dict[str, list[str]]:
     added: dict[str, list[str]] = {}
     for role in own.__all__:
         source, target = getattr(own, role), getattr(theirs, role, None)
-        if not isinstance(source, Registry) or not isinstance(target, Registry):
+        if role in _LEFT_OUT or not (isinstance(source, Registry) and isinstance(target, Registry)):
             continue
         for name, module in source.module_dict.items():
             taken = target.get(name)

@@ -150,6 +150,7 @@ class DefaultStrategy(Strategy):
         if len(self.grad2d) != len(splats):
             self.grad2d = splats.means.new_zeros(len(splats))
             self.count = torch.zeros_like(self.grad2d)
+        if len(self.max_radius) != len(splats):  # also where a checkpoint holds none
             self.max_radius = torch.zeros_like(self.grad2d)
         name = "absgrad_norm" if self.absgrad else "grad2d_norm"
         exposures: dict[Any, tuple[Tensor, Tensor]] = {}
