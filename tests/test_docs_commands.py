@@ -59,7 +59,7 @@ NEEDS = {
     r"tools/analysis_tools/": "a trained run",
     r"tools/model_converters/": "published weights",
     r"tools/[a-z_]+\.py": "a trained model or a capture",
-    r"^(torchrun|mpirun|srun|export|cd|git|docker)\b": "the launcher or shell named",
+    r"^(torchrun|mpirun|srun|export|cd|git|docker|for|done)\b": "the launcher or shell named",
 }
 FENCE = re.compile(r"^```(?:bash|sh|shell|console)[^\n]*\n(.*?)^```", re.S | re.M)
 

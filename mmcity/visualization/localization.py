@@ -106,15 +106,20 @@ def plot_error_cdf(
     """
     pyplot = _pyplot()
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), sharey=True)
+    found = [False, False]
     for name, pair in errors.items():
-        for axis, values in zip(axes, pair):
+        for column, (axis, values) in enumerate(zip(axes, pair)):
             values = np.sort(np.asarray(values, float))
             shares = np.arange(1, len(values) + 1) / len(values)
             finite = np.isfinite(values)
             values = values.clip(min=_SMALLEST)  # a logarithmic axis knows no 0
             axis.step(values[finite], shares[finite], where="post", label=name)
-    for axis, label in zip(axes, (f"position error [{unit}]", "rotation error [deg]")):
-        axis.set_xscale("log")
+            found[column] |= bool(finite.any())
+    for axis, label, some in zip(axes, (f"position error [{unit}]", "rotation error [deg]"), found):
+        if some:  # a logarithmic axis needs numbers
+            axis.set_xscale("log")
+        else:
+            axis.text(0.5, 0.45, "no query localised", ha="center", transform=axis.transAxes)
         axis.set_xlabel(label)
         axis.axhline(0.5, color="0.8", linewidth=0.8)
         axis.set_ylim(0, 1.02)

@@ -35,6 +35,7 @@ def with_geometry_at_once(cfg):
         dpt_loss_from_iter=0,
         multi_view_weight_from_iter=0,
         multi_view_samples=500,
+        multi_view_interval=1,
     )
     cfg.train_dataloader.dataset.update(
         multi_view_max_dis=200.0, multi_view_max_angle=60.0, multi_view_min_num=1

@@ -58,7 +58,7 @@ def start(processes, *command):
         launcher = ["--launcher", "pytorch"]
     tool, config, *rest = command
     done = subprocess.run(
-        [str(part) for part in (*starter, tool, config, *launcher, *rest)],
+        [str(part) for part in (*starter, tool, *launcher, config, *rest)],
         cwd=REPO,
         capture_output=True,
         text=True,
@@ -69,8 +69,8 @@ def start(processes, *command):
     return done.stdout
 
 
-def train(tiny_town, work_dir, processes, *more, **options):
-    command = ["tools/train.py", CONFIG, "--work-dir", work_dir, *more]
+def train(tiny_town, work_dir, processes, *more, config=CONFIG, **options):
+    command = ["tools/train.py", config, "--work-dir", work_dir, *more]
     start(processes, *command, *options_for(tiny_town, **options))
     path = work_dir / f"iter_{options.get('steps', 4)}.pth"
     return merge_shards(load_from_local(path), work_dir)
@@ -142,13 +142,17 @@ def test_two_processes_with_two_whole_scenes_train_the_scene_of_one(tiny_town, t
         "train_dataloader.dataset.use_neighbours": False,
     }
     expected = train(tiny_town, tmp_path / "one", 1, **whole)["state_dict"]
+    config = tmp_path / "whole_scenes.py"
+    config.write_text(
+        f"_base_ = [{str(REPO / CONFIG)!r}]\n"
+        'model_wrapper_cfg = dict(_delete_=True, type="mmcity.ReplicatedScene")\n'
+    )
     split = {
-        "model_wrapper_cfg": '{"type":"mmcity.ReplicatedScene","_delete_":True}',
         "train_dataloader.batch_size": 1,
         "train_dataloader.sampler.batch_size": 1,
         "train_dataloader.sampler.shard": True,
     }
-    actual = train(tiny_town, tmp_path / "two", 2, **whole, **split)["state_dict"]
+    actual = train(tiny_town, tmp_path / "two", 2, config=config, **whole, **split)["state_dict"]
     assert_same_scene(actual, expected)
 
 
