@@ -98,7 +98,9 @@ def renders(tiny_town, work_dir, out, processes):
     keys = options_for(tiny_town)
     keys = [key for key in keys if not key.startswith("val_")]
     start(processes, *command, *keys)
-    files = sorted(out.rglob("*.npz"))
+    # Names end with the process; to make shares equal, the sampler draws a view twice.
+    by_view = {path.stem.partition("_rank")[0]: path for path in out.rglob("*.npz")}
+    files = [by_view[view] for view in sorted(by_view)]
     assert len(files) == 3
     return [dict(np.load(path)) for path in files]
 
