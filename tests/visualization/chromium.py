@@ -113,6 +113,15 @@ class Page:
             self.call("Runtime.evaluate", expression="1")
             time.sleep(0.2)
 
+    def text_with(self, wanted: str, seconds: float = 40) -> str:
+        """Text of the page once it holds ``wanted``, or after so long: a busy machine is slow."""
+        end = time.monotonic() + seconds
+        text = self.evaluate("document.body.innerText")
+        while wanted not in text and time.monotonic() < end:
+            self.wait(0.5)
+            text = self.evaluate("document.body.innerText")
+        return text
+
     def evaluate(self, expression: str):
         """Value of a JavaScript expression."""
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)

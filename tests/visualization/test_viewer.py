@@ -97,7 +97,7 @@ def test_all_layers_at_once(viewer):
         picture = settle(page, 0.015)
         assert page.evaluate("document.querySelectorAll('canvas').length") >= 1
         assert is_drawn(picture) > 0.015
-        text = page.evaluate("document.body.innerText")
+        text = page.text_with("query")
         for name in ("street", "cameras", "path", "house", "points", "town", "query"):
             assert name in text
         keep_picture(picture)
@@ -159,7 +159,7 @@ def test_live_updates_replace_the_scene(viewer):
         page.wait(4)
         after = page.screenshot()
         assert np.abs(after.astype(int) - before.astype(int)).max() > 60
-        assert "iteration 7" in page.evaluate("document.body.innerText")
+        assert "iteration 7" in page.text_with("iteration 7")
         assert_silent(page)
 
 
@@ -184,5 +184,5 @@ def test_frames_of_a_stream_arrive_one_by_one(viewer):
     assert len(viewer._path) == 3
     with Page(viewer.url, (640, 400)) as page:
         page.wait(4)
-        assert "stream path" in page.evaluate("document.body.innerText")
+        assert "stream path" in page.text_with("stream path")
         assert_silent(page)
