@@ -88,11 +88,16 @@ def write_clip(folder: Path, index: int, voxels, meta: dict, raw: bool, show: bo
     write_clip_pictures(voxels, folder / f"{index:05d}")
     if show:
         from mmcity.visualization import write_video
-        from mmcity.visualization.occupancy_clip_page import write_clip_page
-        from mmcity.visualization.occupancy_splats import render_splats
+        from mmcity.visualization.occupancy_page import write_occupancy_page
+        from mmcity.visualization.occupancy_splats import grid_camera, splat_occupancy
 
-        write_clip_page(folder / f"{index:05d}.html", voxels, title=f"clip {index}")
-        write_video(folder / f"{index:05d}.mp4", (render_splats(v) for v in voxels), fps=10)
+        write_occupancy_page(
+            folder / f"{index:05d}.html", {"generated": voxels}, title=f"clip {index}"
+        )
+        size = (320, 480)
+        camera = grid_camera(voxels.shape[1:], "oblique", size)
+        film = (splat_occupancy(frame, camera, size=size) for frame in voxels)
+        write_video(folder / f"{index:05d}.mp4", film, fps=10)
     if raw:
         for t, frame in enumerate(voxels):
             with atomic_path(folder / f"{index:05d}" / f"{t:06d}.npy") as temporary:

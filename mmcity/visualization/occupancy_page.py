@@ -1,4 +1,4 @@
-"""Occupancy as one HTML file: voxels to turn and zoom, drawn by the browser's WebGL."""
+"""Occupancy as one HTML file: voxels to turn, zoom and play, drawn by the browser's WebGL."""
 
 import base64
 import html
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mmcity.datasets.occupancy_labels import UNIFIED_CLASSES, UNIFIED_PALETTE
 from mmcity.utils.fileio import atomic_path
 
 __all__ = ["write_occupancy_page"]
@@ -35,40 +36,51 @@ def _encode_picture(image: np.ndarray, longest: int = 480) -> str:
 def write_occupancy_page(
     path: str | Path,
     volumes: dict[str, np.ndarray],
-    palette: Sequence[Sequence[int]],
-    names: Sequence[str],
-    free_class: int = 17,
+    palette: Sequence[Sequence[int]] = UNIFIED_PALETTE,
+    names: Sequence[str] = UNIFIED_CLASSES,
+    free_class: int = 0,
     title: str = "Occupancy",
     pictures: dict[str, np.ndarray] | None = None,
+    fps: float = 5.0,
 ) -> None:
     """Write a page that needs nothing else, neither a server nor a network.
 
     Args:
         path: ``.html`` file.
-        volumes: Labels ``(X, Y, Z)`` by name, such as prediction and ground truth; equal
-            shapes of at most 256 voxels a side.
-        palette: RGB per label.
-        names: Name of each label.
-        free_class: Label of empty voxels. Defaults to 17.
+        volumes: Labels ``(X, Y, Z)``, or clips ``(T, X, Y, Z)`` to play, by name, such as
+            prediction and ground truth; equal shapes of at most 256 voxels a side.
+        palette: RGB per label. Defaults to the unified classes'.
+        names: Name of each label. Defaults to the unified classes.
+        free_class: Label of empty voxels. Defaults to 0.
         title: Shown above. Defaults to "Occupancy".
         pictures: Images (H, W, 3) uint8 to show beside, by name. Defaults to none.
+        fps: Frames of a clip shown per second. Defaults to 5.
 
     Raises:
-        ValueError: If the volumes differ in shape or are too large.
+        ValueError: If the volumes differ in shape or are too large, or a label has no colour.
     """
     shapes = {volume.shape for volume in volumes.values()}
     if len(shapes) != 1:
         raise ValueError(f"volumes must have one shape, got {sorted(shapes)}")
     shape = shapes.pop()
-    if len(shape) != 3 or max(shape) > 256:
-        raise ValueError(f"a page shows (X, Y, Z) volumes up to 256 voxels a side, got {shape}")
+    if len(shape) not in (3, 4) or max(shape[-3:]) > 256:
+        raise ValueError(
+            f"a page shows (X, Y, Z) or (T, X, Y, Z) of up to 256 voxels a side, got {shape}"
+        )
+    highest = max(int(volume.max()) for volume in volumes.values())
+    if highest >= len(palette):
+        raise ValueError(f"label {highest} has no colour, the palette has {len(palette)}")
     content = {
-        "shape": list(shape),
+        "shape": list(shape[-3:]),
         "palette": [list(map(int, color)) for color in palette],
         "names": list(names),
         "free": free_class,
-        "volumes": {name: _encode(volume, free_class) for name, volume in volumes.items()},
+        "volumes": {
+            name: [_encode(frame, free_class) for frame in volume.reshape(-1, *shape[-3:])]
+            for name, volume in volumes.items()
+        },
         "pictures": {name: _encode_picture(image) for name, image in (pictures or {}).items()},
+        "fps": fps,
     }
     template = Path(__file__).with_name(_TEMPLATE).read_text(encoding="utf-8")
     page = template.replace("@TITLE@", html.escape(title))

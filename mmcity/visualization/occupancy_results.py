@@ -11,7 +11,8 @@ from mmcity.datasets.transforms.posed_images import read_image
 
 from .occupancy import render_birds_eye
 from .occupancy_page import write_occupancy_page
-from .occupancy_scene import legend, overlay_occupancy, splat_occupancy
+from .occupancy_scene import legend, overlay_occupancy
+from .occupancy_splats import chase_camera, splat_occupancy
 from .video import write_image
 
 __all__ = ["draw_occupancy_result", "is_occupancy_result", "read_occupancy_result"]
@@ -28,6 +29,8 @@ _NAMES = {
 _FREE, _UNLABELLED = 17, 255
 #: Corner in metres and edge of Occ3D-nuScenes' grid.
 _LOW, _VOXEL = (-40.0, -40.0, -1.0), 0.4
+#: Height and width of the view from outside, in pixels.
+_SPLAT_SIZE = (400, 600)
 
 
 def _load(path: Path) -> dict:
@@ -106,8 +109,9 @@ def draw_occupancy_result(
         if name not in volumes:
             continue
         splats = splat_occupancy(
-            volumes[name], OCC3D_NUSCENES_PALETTE, _LOW, _VOXEL, _FREE, size=(400, 600)
-        )
+            volumes[name], chase_camera(_SPLAT_SIZE), OCC3D_NUSCENES_PALETTE,
+            _LOW, _VOXEL, _FREE, _SPLAT_SIZE,
+        )  # fmt: skip
         above = render_birds_eye(volumes[name], OCC3D_NUSCENES_PALETTE, _FREE, scale=2)
         panels.append(np.concatenate([above, splats], axis=1))
         file = out / f"{path.stem}_{suffix}.png"

@@ -1,4 +1,4 @@
-"""Occupancy around a car in pictures: over the camera images, and as splats from outside."""
+"""Occupancy around a car over its camera images, and what the colours mean."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,10 @@ import numpy as np
 import torch
 
 from mmcity.evaluation.functional.ray_iou import cast_rays
-from mmcity_ops import rasterization
 
 from .color_maps import colorize_depth
 
-__all__ = ["chase_camera", "legend", "overlay_occupancy", "overlay_points", "splat_occupancy"]
+__all__ = ["legend", "overlay_occupancy", "overlay_points"]
 
 #: Brightness of a voxel's faces across x, y and z.
 _FACE_LIGHT = (0.8, 0.65, 1.0)
@@ -108,93 +107,6 @@ def overlay_points(
             x = np.clip(cols + dx, 0, image.shape[1] - 1)
             result[y, x] = colors
     return result
-
-
-def chase_camera(
-    size: tuple[int, int], distance: float = 34.0, height: float = 24.0, fov: float = 62.0
-) -> tuple[np.ndarray, np.ndarray]:
-    """A camera behind and above the car that looks at the road ahead.
-
-    Args:
-        size: Height and width in pixels.
-        distance: Metres behind. Defaults to 34.
-        height: Metres above the ground. Defaults to 24.
-        fov: Horizontal field of view in degrees. Defaults to 62.
-
-    Returns:
-        ``(4, 4)`` ego to camera and ``(3, 3)`` intrinsics.
-    """
-    eye, target = np.array([-distance, 0.0, height]), np.array([8.0, 0.0, 0.0])
-    forward = (target - eye) / np.linalg.norm(target - eye)
-    right = np.cross(forward, [0.0, 0.0, 1.0])
-    right /= np.linalg.norm(right)
-    rotation = np.stack([right, np.cross(forward, right), forward])
-    ego_to_cam = np.eye(4)
-    ego_to_cam[:3, :3], ego_to_cam[:3, 3] = rotation, -rotation @ eye
-    focal = 0.5 * size[1] / np.tan(np.radians(fov) / 2)
-    K = np.array([[focal, 0, size[1] / 2], [0, focal, size[0] / 2], [0, 0, 1.0]])
-    return ego_to_cam, K
-
-
-def splat_occupancy(
-    labels: np.ndarray,
-    palette: Sequence[Sequence[int]],
-    low: Sequence[float],
-    voxel_size: float,
-    free_class: int = 17,
-    ego_to_cam: np.ndarray | None = None,
-    K: np.ndarray | None = None,
-    size: tuple[int, int] = (480, 720),
-) -> np.ndarray:
-    """Occupied voxels as small solid Gaussians, seen by a camera.
-
-    Args:
-        labels: ``(X, Y, Z)``.
-        palette: RGB per label.
-        low: Lower corner in metres.
-        voxel_size: Metres.
-        free_class: Label of empty voxels. Defaults to 17.
-        ego_to_cam: ``(4, 4)``. Defaults to :func:`chase_camera`.
-        K: ``(3, 3)``. Defaults to that camera's.
-        size: Height and width of the picture. Defaults to (480, 720).
-
-    Returns:
-        uint8 ``(H, W, 3)`` on white.
-    """
-    if ego_to_cam is None or K is None:
-        ego_to_cam, K = chase_camera(size)
-    cells = np.argwhere(_outer(labels != free_class))
-    if not len(cells):
-        return np.full((*size, 3), _PAPER, dtype=np.uint8)
-    color = np.asarray(palette, dtype=np.float32)[labels[tuple(cells.T)]] / 255
-    # Brighter with height, and every second voxel a little darker, so that shapes show.
-    light = 0.72 + 0.28 * cells[:, 2] / max(labels.shape[2] - 1, 1)
-    light = light * np.where(cells.sum(1) % 2, 0.94, 1.0)
-    means = torch.from_numpy((cells + 0.5) * voxel_size + np.asarray(low)).float()
-    quats = torch.tensor([1.0, 0, 0, 0]).expand(len(means), 4).contiguous()
-    image, alpha, _ = rasterization(
-        means,
-        quats,
-        torch.full((len(means), 3), 0.42 * voxel_size),
-        torch.full((len(means),), 0.98),
-        torch.from_numpy(color * light[:, None]).float(),
-        torch.from_numpy(ego_to_cam).float()[None],
-        torch.from_numpy(K).float()[None],
-        size[1],
-        size[0],
-    )
-    picture = image[0] + 1 - alpha[0]
-    return (picture.clamp(0, 1) * 255).round().byte().numpy()
-
-
-def _outer(occupied: np.ndarray) -> np.ndarray:
-    """Occupied voxels that have a free neighbour."""
-    padded = np.pad(occupied, 1)
-    core = occupied.copy()
-    for axis in range(3):
-        for shift in (-1, 1):
-            core &= np.roll(padded, shift, axis)[1:-1, 1:-1, 1:-1]
-    return occupied & ~core
 
 
 def legend(

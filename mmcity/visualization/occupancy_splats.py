@@ -1,20 +1,23 @@
-"""Occupancy drawn with the splat operator: bird's-eye and oblique perspective views."""
+"""Occupancy drawn with the splat operator, from behind the car, at an angle and from above."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 
-import mmcity_ops
 from mmcity.datasets.occupancy_labels import UNIFIED_PALETTE
 from mmcity.structures.geometry import look_at
+from mmcity_ops import rasterization
 
-__all__ = ["render_splats", "surface_voxels"]
+__all__ = ["chase_camera", "grid_camera", "splat_occupancy", "surface_voxels"]
 
 #: Standard deviation of a voxel's Gaussian, in voxels: neighbours close the gaps.
 _SIGMA = 0.48
 #: The bird's-eye camera stands this many grid lengths above, so that columns look upright.
 _FAR = 40.0
+
+#: Matrix ``(4, 4)`` to the camera's frame and intrinsics ``(3, 3)``.
+Camera = tuple[np.ndarray, np.ndarray]
 
 
 def surface_voxels(voxels: np.ndarray, free_class: int = 0) -> np.ndarray:
@@ -27,68 +30,104 @@ def surface_voxels(voxels: np.ndarray, free_class: int = 0) -> np.ndarray:
     return np.argwhere((voxels != free_class) & ~inner)
 
 
-def render_splats(
-    voxels: np.ndarray,
-    view: str = "oblique",
-    palette: Sequence[Sequence[int]] = UNIFIED_PALETTE,
-    free_class: int = 0,
-    width: int = 480,
-    height: int = 320,
-) -> np.ndarray:
-    """Draw one frame, one Gaussian a voxel, with the rasterizer.
+def _camera(eye, target, up, focal: float, size: tuple[int, int]) -> Camera:
+    viewmat = look_at(*(torch.as_tensor(v, dtype=torch.float64) for v in (eye, target, up)))
+    K = np.array([[focal, 0, size[1] / 2], [0, focal, size[0] / 2], [0, 0, 1.0]])
+    return viewmat.numpy(), K
+
+
+def chase_camera(
+    size: tuple[int, int], distance: float = 34.0, height: float = 24.0, fov: float = 62.0
+) -> Camera:
+    """A camera behind and above the car that looks at the road ahead.
 
     Args:
-        voxels: Labels ``(X, Y, Z)``; x forward, y left, z up.
-        view: ``oblique`` (perspective from behind and above) or ``birds_eye`` (x up).
-        palette: RGB per label. Defaults to the unified classes'.
-        free_class: Label of empty voxels. Defaults to 0.
-        width, height: Of the picture, pixels. Default to 480 and 320.
+        size: Height and width in pixels.
+        distance: Metres behind. Defaults to 34.
+        height: Metres above the ground. Defaults to 24.
+        fov: Horizontal field of view in degrees. Defaults to 62.
 
     Returns:
-        uint8 ``(height, width, 3)``.
+        ``(4, 4)`` ego to camera and ``(3, 3)`` intrinsics.
+    """
+    focal = 0.5 * size[1] / np.tan(np.radians(fov) / 2)
+    return _camera((-distance, 0.0, height), (8.0, 0.0, 0.0), (0.0, 0.0, 1.0), focal, size)
+
+
+def grid_camera(shape: Sequence[int], view: str, size: tuple[int, int]) -> Camera:
+    """A camera that sees a whole grid whose voxels have the edge 1 and whose corner is 0.
+
+    Args:
+        shape: Voxels ``(X, Y, Z)``; x forward, y left, z up.
+        view: ``oblique`` (perspective from behind and above) or ``birds_eye`` (x up).
+        size: Height and width in pixels.
+
+    Returns:
+        ``(4, 4)`` grid to camera and ``(3, 3)`` intrinsics.
 
     Raises:
         ValueError: If the view is unknown.
     """
-    if view not in ("oblique", "birds_eye"):
-        raise ValueError(f"view must be 'oblique' or 'birds_eye', got {view!r}")
-    index = surface_voxels(voxels, free_class)
-    if not len(index):
-        return np.full((height, width, 3), 255, dtype=np.uint8)
-    size = torch.tensor(voxels.shape, dtype=torch.float32)
-    labels = voxels[tuple(index.T)]
-    colors = torch.tensor(np.asarray(palette, dtype=np.float32)[labels] / 255.0)
-    # Higher is brighter, and what looks left or backwards lies in the shade.
-    shade = 0.6 + 0.4 * torch.from_numpy(index[:, 2] / max(voxels.shape[2] - 1, 1)).float()
-    covered = np.pad(voxels != free_class, ((0, 0), (0, 0), (0, 1)))[
-        index[:, 0], index[:, 1], index[:, 2] + 1
-    ]
-    shade = shade * torch.from_numpy(np.where(covered, 0.8, 1.0)).float()
-    means = torch.from_numpy(index).float() + 0.5
-    center = size / 2
-    span = float(size[:2].max())
+    center, span = np.asarray(shape) / 2, float(max(shape[:2]))
+    height, width = size
     if view == "birds_eye":
-        eye = center + torch.tensor([0.0, 0.0, _FAR * span])
-        up = torch.tensor([1.0, 0.0, 0.0])
-        focal = 0.96 * _FAR * min(width / float(size[1]), height / float(size[0])) * span
-    else:
-        eye = center + span * torch.tensor([-1.15, 0.5, 0.95])
-        up = torch.tensor([0.0, 0.0, 1.0])
-        focal = 1.02 * min(width, 1.5 * height)
-    viewmat = look_at(eye.double(), center.double(), up.double()).float()
-    K = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
-    quats = torch.zeros(len(means), 4)
-    quats[:, 0] = 1.0
-    image, _, _ = mmcity_ops.rasterization(
+        eye = center + np.array([0.0, 0.0, _FAR * span])
+        focal = 0.96 * _FAR * min(width / shape[1], height / shape[0]) * span
+        return _camera(eye, center, (1.0, 0.0, 0.0), focal, size)
+    if view == "oblique":
+        eye = center + span * np.array([-1.15, 0.5, 0.95])
+        return _camera(eye, center, (0.0, 0.0, 1.0), 1.02 * min(width, 1.5 * height), size)
+    raise ValueError(f"view must be 'oblique' or 'birds_eye', got {view!r}")
+
+
+def splat_occupancy(
+    labels: np.ndarray,
+    camera: Camera,
+    palette: Sequence[Sequence[int]] = UNIFIED_PALETTE,
+    low: Sequence[float] = (0.0, 0.0, 0.0),
+    voxel_size: float = 1.0,
+    free_class: int = 0,
+    size: tuple[int, int] = (320, 480),
+) -> np.ndarray:
+    """Occupied voxels as small solid Gaussians, seen by a camera.
+
+    Args:
+        labels: ``(X, Y, Z)``; x forward, y left, z up.
+        camera: Matrix and intrinsics, such as :func:`chase_camera` (metres, a grid about the
+            car) and :func:`grid_camera` (voxels, with the defaults of ``low`` and
+            ``voxel_size``) give.
+        palette: RGB per label. Defaults to the unified classes'.
+        low: Lower corner of the grid. Defaults to 0.
+        voxel_size: Edge of a voxel. Defaults to 1.
+        free_class: Label of empty voxels. Defaults to 0.
+        size: Height and width of the picture. Defaults to (320, 480).
+
+    Returns:
+        uint8 ``(H, W, 3)`` on white.
+    """
+    cells = surface_voxels(labels, free_class)
+    if not len(cells):
+        return np.full((*size, 3), 255, dtype=np.uint8)
+    color = np.asarray(palette, dtype=np.float32)[labels[tuple(cells.T)]] / 255
+    # Higher is brighter, what lies under something is in the shade, and every second voxel is
+    # a little darker, so that shapes show.
+    light = 0.68 + 0.32 * cells[:, 2] / max(labels.shape[2] - 1, 1)
+    occupied = np.pad(labels != free_class, ((0, 0), (0, 0), (0, 1)))
+    is_covered = occupied[cells[:, 0], cells[:, 1], cells[:, 2] + 1]
+    light = light * np.where(is_covered, 0.8, 1.0) * np.where(cells.sum(1) % 2, 0.94, 1.0)
+    means = torch.from_numpy((cells + 0.5) * voxel_size + np.asarray(low)).float()
+    quats = torch.tensor([1.0, 0, 0, 0]).expand(len(means), 4).contiguous()
+    viewmat, K = (torch.from_numpy(matrix).float() for matrix in camera)
+    image, _, _ = rasterization(
         means,
         quats,
-        torch.full((len(means), 3), _SIGMA),
+        torch.full((len(means), 3), _SIGMA * voxel_size),
         torch.full((len(means),), 0.99),
-        colors * shade[:, None],
+        torch.from_numpy(color * light[:, None]).float(),
         viewmat[None],
         K[None],
-        width,
-        height,
+        size[1],
+        size[0],
         backgrounds=torch.ones(1, 3),
         eps2d=0.05,
     )

@@ -12,12 +12,8 @@ from PIL import Image
 from mmcity.datasets.occupancy_labels import OCC3D_NUSCENES_CLASSES, OCC3D_NUSCENES_PALETTE
 from mmcity.visualization.occupancy_page import write_occupancy_page
 from mmcity.visualization.occupancy_results import draw_occupancy_result, read_occupancy_result
-from mmcity.visualization.occupancy_scene import (
-    chase_camera,
-    overlay_occupancy,
-    overlay_points,
-    splat_occupancy,
-)
+from mmcity.visualization.occupancy_scene import overlay_occupancy, overlay_points
+from mmcity.visualization.occupancy_splats import chase_camera, splat_occupancy
 
 LOW, VOXEL, FREE = (-40.0, -40.0, -1.0), 0.4, 17
 FORWARD = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 1.4], [0, 0, 0, 1]])
@@ -61,14 +57,15 @@ def test_splats_show_a_voxel_in_its_colour_where_the_camera_sees_it():
     labels[cell((10.0, 0.0, 1.0))] = 4
     size = (120, 180)
     ego_to_cam, camera = chase_camera(size)
-    picture = splat_occupancy(labels, OCC3D_NUSCENES_PALETTE, LOW, VOXEL, size=size)
+    options = ((ego_to_cam, camera), OCC3D_NUSCENES_PALETTE, LOW, VOXEL, FREE, size)
+    picture = splat_occupancy(labels, *options)
     centre = (np.array(cell((10.0, 0.0, 1.0))) + 0.5) * VOXEL + LOW
     pixel = camera @ (ego_to_cam[:3, :3] @ centre + ego_to_cam[:3, 3])
     col, row = (pixel[:2] / pixel[2]).astype(int)
     red, green, blue = picture[row, col].astype(int)
     assert red > 150 and green < red and blue < 80  # orange
     assert (picture[:10] == 255).all()
-    assert (splat_occupancy(empty(), OCC3D_NUSCENES_PALETTE, LOW, VOXEL, size=size) == 255).all()
+    assert (splat_occupancy(empty(), *options) == 255).all()
 
 
 def test_page_holds_all_voxels_and_needs_nothing_else(tmp_path):
@@ -76,13 +73,13 @@ def test_page_holds_all_voxels_and_needs_nothing_else(tmp_path):
     labels[3, 4, 5], labels[199, 199, 15] = 4, 16
     path = tmp_path / "page.html"
     write_occupancy_page(
-        path, {"prediction": labels}, OCC3D_NUSCENES_PALETTE, OCC3D_NUSCENES_CLASSES,
+        path, {"prediction": labels}, OCC3D_NUSCENES_PALETTE, OCC3D_NUSCENES_CLASSES, FREE,
         title="a </script> b", pictures={"CAM": np.zeros((4, 6, 3), np.uint8)},
     )  # fmt: skip
     text = path.read_text()
     assert not re.search(r"https?://|src=\"(?!data:)|@CONTENT@", text)
     content = json.loads(re.search(r"const data = (\{.*\});\n", text).group(1))
-    voxels = np.frombuffer(base64.b64decode(content["volumes"]["prediction"]), np.uint8)
+    voxels = np.frombuffer(base64.b64decode(content["volumes"]["prediction"][0]), np.uint8)
     assert voxels.reshape(-1, 4).tolist() == [[3, 4, 5, 4], [199, 199, 15, 16]]
     with pytest.raises(ValueError, match="one shape"):
         write_occupancy_page(path, {"a": labels, "b": labels[:3]}, [], [])
