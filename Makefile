@@ -41,8 +41,8 @@ $(CORE): requirements/runtime.txt requirements/constraints-cpu-py311.txt setup.p
 $(TESTING): $(wildcard requirements/*.txt) $(CORE)
 	@echo "== test requirements"
 	$(PIP) install $(CONSTRAINTS) -r requirements/tests.txt -r requirements/lint.txt -r requirements/mim.txt \
-	    -r requirements/viewer.txt -r requirements/docs.txt
-	$(PIP) install --no-deps -r requirements/mim-nodeps.txt
+	    -r requirements/viewer.txt -r requirements/docs.txt -r requirements/mapping.txt
+	$(PIP) install --no-deps -r requirements/mim-nodeps.txt -r requirements/localization.txt
 	@if ls $(WHEELS)/mmcv-2.1.0-*.whl >/dev/null 2>&1 \
 	    && $(PIP) install --no-deps --only-binary mmcv --find-links $(WHEELS) mmcv==2.1.0; then \
 	    echo "== mmdet3d for the tests of the bridge"; \
