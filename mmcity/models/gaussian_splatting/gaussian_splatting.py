@@ -3,11 +3,10 @@
 from typing import Any
 
 import torch
-from mmengine.model import BaseModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmcity.models.layers import TrainingViews
+from mmcity.models.layers import SplatSceneModel, image_ids
 from mmcity.registry import MODELS
 from mmcity.structures import Cameras, Gaussians, SceneDataSample
 
@@ -18,7 +17,7 @@ __all__ = ["GaussianSplatting"]
 
 
 @MODELS.register_module()
-class GaussianSplatting(BaseModel):
+class GaussianSplatting(SplatSceneModel):
     """A scene of Gaussians, optimised so that its renders equal photographs.
 
     The scene is empty until :meth:`initialize` (the scene hook calls it at the start of a
@@ -58,27 +57,18 @@ class GaussianSplatting(BaseModel):
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        preprocessor = MODELS.build(data_preprocessor or dict(type="PosedImagePreprocessor"))
-        super().__init__(preprocessor, init_cfg)
+        super().__init__(
+            losses=losses,
+            resolution_schedule=resolution_schedule,
+            coverage_views=coverage_views,
+            data_preprocessor=data_preprocessor,
+            init_cfg=init_cfg,
+        )
         self.splats = SplatParameters(sh_degree)
-        self.views = TrainingViews()
         self.renderer: nn.Module = MODELS.build(renderer or dict(type="SplatRenderer"))
         self.exposure = None if exposure is None else MODELS.build(exposure)
-        losses = losses or dict(
-            loss_l1=dict(type="L1Loss", loss_weight=0.8),
-            loss_ssim=dict(type="SSIMLoss", loss_weight=0.2),
-        )
-        self.losses = nn.ModuleDict({name: MODELS.build(cfg) for name, cfg in losses.items()})
         self.init_options = dict(init or {})
         self.sh_degree_interval = sh_degree_interval
-        self.resolution_schedule = list(resolution_schedule or [])
-        self.coverage_views = coverage_views
-        #: Number of the present iteration; the SH degree in use follows from it.
-        self.register_buffer("iteration", torch.zeros((), dtype=torch.long))
-        #: Set by the densification hook: keep gradients of the projected means.
-        self.keeps_meta = False
-        self.absgrad = False
-        self._render_meta: list[dict[str, Any]] = []
 
     # ---- the scene's beginning
 
@@ -122,11 +112,6 @@ class GaussianSplatting(BaseModel):
             self.exposure.initialize(rows)
 
     @property
-    def scene_extent(self) -> float:
-        """Radius of the training camera centres, world units."""
-        return float(self.views.extent)
-
-    @property
     def summary(self) -> str:
         """What the scene consists of, for the log."""
         return f"{len(self.splats)} Gaussians"
@@ -141,11 +126,6 @@ class GaussianSplatting(BaseModel):
         if not self.sh_degree_interval:
             return self.splats.sh_degree
         return min(int(self.iteration) // self.sh_degree_interval, self.splats.sh_degree)
-
-    def take_render_meta(self) -> list[dict[str, Any]]:
-        """Hand over the ``meta`` of the last training step and forget it."""
-        meta, self._render_meta = self._render_meta, []
-        return meta
 
     # ---- rendering
 
@@ -164,34 +144,6 @@ class GaussianSplatting(BaseModel):
             absgrad=self.training and self.absgrad,
         )
 
-    def train_step(self, data: dict, optim_wrapper: Any) -> dict[str, Tensor]:
-        """As in mmengine; what is logged keeps no graph alive, since the scene may be edited."""
-        log = super().train_step(data, optim_wrapper)
-        return {name: value.detach() for name, value in log.items()}
-
-    def forward(
-        self,
-        inputs: Tensor | list[Tensor] | None,
-        data_samples: list[SceneDataSample],
-        mode: str = "tensor",
-    ) -> dict[str, Tensor] | list[SceneDataSample] | list[dict[str, Any]]:
-        """Losses, samples with renders, or plain renders.
-
-        Args:
-            inputs: Photographs, (B, 3, H, W) or a list of (3, H, W), in [0, 1]. Only ``loss``
-                needs them.
-            data_samples: B samples with ``camera`` and, for the exposure, the meta value
-                ``camera_index``.
-            mode: ``loss``, ``predict`` or ``tensor``.
-        """
-        if mode == "loss":
-            return self.loss(inputs, data_samples)
-        if mode == "predict":
-            return self.predict(inputs, data_samples)
-        if mode == "tensor":
-            return [self.render(sample.camera) for sample in data_samples]
-        raise ValueError(f"mode must be 'loss', 'predict' or 'tensor', received '{mode}'")
-
     # ---- training
 
     def loss(
@@ -208,41 +160,25 @@ class GaussianSplatting(BaseModel):
             mask = None if any(m is None for m in masks) else torch.stack(masks)
             targets, cameras, mask = self._reduce(targets, cameras, mask)
             render = self.render(cameras, with_geometry=False)
-            self._keep(render["meta"], len(data_samples))
+            self.keep_render_meta(render["meta"], len(data_samples))
             rgb = render["rgb"]
             if self.exposure is not None:
-                rgb = self.exposure(rgb, _image_ids(samples, rgb.device))
+                rgb = self.exposure(rgb, image_ids(samples, rgb.device))
             prediction = rgb.permute(0, 3, 1, 2)  # (C, 3, H, W)
             share = len(rows) / len(data_samples)
-            for name, loss in self.losses.items():
-                if _applies_to(loss) == "picture":
-                    value = share * loss(prediction, targets, mask)
-                    total[name] = total[name] + value if name in total else value
-        total.update(self._regularization(data_samples))
-        return total
-
-    def _regularization(self, data_samples: list[SceneDataSample]) -> dict[str, Tensor]:
-        values: dict[str, Tensor] = {}
-        for name, loss in self.losses.items():
-            kind = _applies_to(loss)
-            if kind == "opacities":
-                values[name] = loss(self.splats.opacities)
-            elif kind == "scales":
-                values[name] = loss(self.splats.scales)
-            elif kind == "scales and extent":
-                values[name] = loss(self.splats.scales, self.scene_extent)
+            for name, loss in self.picture_losses(prediction, targets, mask).items():
+                value = share * loss
+                total[name] = total[name] + value if name in total else value
+        total.update(self.scene_losses())
         if self.exposure is not None:
-            ids = _image_ids(data_samples, self.splats.means.device)
-            values["loss_exposure"] = self.exposure.penalty(ids)
-        return values
+            ids = image_ids(data_samples, self.splats.means.device)
+            total["loss_exposure"] = self.exposure.penalty(ids)
+        return total
 
     def _reduce(
         self, targets: Tensor, cameras: Cameras, mask: Tensor | None
     ) -> tuple[Tensor, Cameras, Tensor | None]:
-        factor = 1
-        for start, value in self.resolution_schedule:
-            if int(self.iteration) >= start:
-                factor = value
+        factor = self.resolution_factor
         if factor == 1:
             return targets, cameras, mask
         height, width = targets.shape[-2] // factor, targets.shape[-1] // factor
@@ -254,46 +190,21 @@ class GaussianSplatting(BaseModel):
             mask = F.avg_pool2d(mask.float()[:, None], factor)[:, 0] == 1
         return targets, cameras, mask
 
-    def _keep(self, meta: dict[str, Any], n_views: int) -> None:
-        if not self.keeps_meta:
-            return
-        if meta["means2d"].requires_grad:
-            meta["means2d"].retain_grad()
-        self._render_meta.append({**meta, "n_views": n_views})
-
     # ---- testing
 
     @torch.no_grad()
     def predict(
         self, inputs: Tensor | list[Tensor] | None, data_samples: list[SceneDataSample]
     ) -> list[SceneDataSample]:
-        """Add renders to the samples.
-
-        Sets ``pred_image`` (3, H, W), ``pred_depth`` (H, W), ``pred_alpha`` (H, W),
-        ``pred_normal`` (3, H, W) in camera axes, ``pred_covered`` (H, W) bool (where enough
-        training views saw the point), and ``gt_image`` where there is a photograph.
-        """
+        """Add renders to the samples, see :meth:`fill_sample`."""
         for row, sample in enumerate(data_samples):
             render = self.render(sample.camera)
-            rgb = render["rgb"]
             if self.exposure is not None:
-                rgb = self.exposure(rgb, _image_ids([sample], rgb.device))
-            sample.pred_image = rgb[0].permute(2, 0, 1).clamp(0, 1).contiguous()
-            sample.pred_alpha = render["alpha"][0, ..., 0]
-            sample.pred_depth = render["depth"][0, ..., 0]
-            sample.pred_normal = render["normals"][0].permute(2, 0, 1).contiguous()
-            sample.pred_covered = self.views.covered(
-                sample.camera, sample.pred_depth, sample.pred_alpha, self.coverage_views
-            )
-            if inputs is not None:
-                sample.gt_image = inputs[row]
+                ids = image_ids([sample], render["rgb"].device)
+                render["rgb"] = self.exposure(render["rgb"], ids)
+            self.fill_sample(sample, render, None if inputs is None else inputs[row])
             sample.set_metainfo(dict(n_gaussians=len(self.splats)))
         return data_samples
-
-
-def _applies_to(loss: nn.Module) -> str:
-    """What a loss wants to be called with; losses of other packages judge the picture."""
-    return getattr(loss, "applies_to", "picture")
 
 
 def _rows_of_one_size(inputs: Tensor | list[Tensor]) -> list[list[int]]:
@@ -301,7 +212,3 @@ def _rows_of_one_size(inputs: Tensor | list[Tensor]) -> list[list[int]]:
     for row, image in enumerate(inputs):
         groups.setdefault(tuple(image.shape), []).append(row)
     return list(groups.values())
-
-
-def _image_ids(samples: list[SceneDataSample], device: torch.device) -> Tensor:
-    return torch.tensor([sample.camera_index for sample in samples], device=device)

@@ -1,21 +1,19 @@
 """The scene as trainable parameters."""
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from mmcity.models.layers import ResizableModule
+from mmcity.models.layers import SplatTable
 from mmcity.structures import Gaussians
 
 __all__ = ["SplatParameters"]
 
 
-class SplatParameters(ResizableModule):
+class SplatParameters(SplatTable):
     """Gaussians with spherical-harmonic colours, stored before activation.
 
-    The number of Gaussians changes while training. The :class:`torch.nn.Parameter`
-    objects stay the same and only their ``data`` is exchanged, so that an optimiser which
-    holds them never loses sight of them; see :mod:`.strategies.surgery` for the edits that
-    keep its moments in step. A state dict restores a scene of any size.
+    See :class:`SplatTable`, and :mod:`.strategies.surgery` for the edits that keep the moments of
+    the optimiser in step.
 
     Shapes: ``means`` (N, 3) world units; ``log_scales`` (N, 3); ``quats`` (N, 4) wxyz, not
     normalised; ``opacity_logits`` (N,); ``sh0`` (N, 1, 3); ``shN`` (N, K - 1, 3) with
@@ -25,6 +23,7 @@ class SplatParameters(ResizableModule):
         sh_degree: Degree of the spherical harmonics, 0 to 4.
     """
 
+    model_name = "GaussianSplatting"
     NAMES = ("means", "log_scales", "quats", "opacity_logits", "sh0", "shN")
     resizable = NAMES
 
@@ -33,25 +32,8 @@ class SplatParameters(ResizableModule):
         if not 0 <= sh_degree <= 4:
             raise ValueError(f"sh_degree must be in 0..4, received {sh_degree}")
         self.sh_degree = sh_degree
-        self.means = nn.Parameter(torch.zeros(0, 3))
-        self.log_scales = nn.Parameter(torch.zeros(0, 3))
-        self.quats = nn.Parameter(torch.zeros(0, 4))
-        self.opacity_logits = nn.Parameter(torch.zeros(0))
         self.sh0 = nn.Parameter(torch.zeros(0, 1, 3))
         self.shN = nn.Parameter(torch.zeros(0, (sh_degree + 1) ** 2 - 1, 3))
-
-    def __len__(self) -> int:
-        return self.means.shape[0]
-
-    @property
-    def scales(self) -> Tensor:
-        """(N, 3) standard deviations along the axes, world units."""
-        return self.log_scales.exp()
-
-    @property
-    def opacities(self) -> Tensor:
-        """(N,) opacities in (0, 1)."""
-        return self.opacity_logits.sigmoid()
 
     def to_gaussians(self) -> Gaussians:
         """The scene after activation, without gradients, on the CPU."""
@@ -89,34 +71,5 @@ class SplatParameters(ResizableModule):
             shN=higher,
         )
 
-    def assign(self, **values: Tensor) -> None:
-        """Replace the whole scene; every attribute must be given, all of one length.
-
-        Raises:
-            ValueError: If an attribute is missing or has a wrong shape.
-        """
-        self._check(values, "assign")
-        for name in self.NAMES:
-            parameter = getattr(self, name)
-            parameter.grad = None
-            parameter.data = values[name].detach().to(parameter.data).contiguous().clone()
-
-    def _check(self, values: dict[str, Tensor], where: str) -> None:
-        missing = [name for name in self.NAMES if name not in values]
-        if missing:
-            raise ValueError(f"{where}: the Gaussians lack {', '.join(missing)}")
-        count = values["means"].shape[0]
-        for name in self.NAMES:
-            expected = (count, *getattr(self, name).shape[1:])
-            if tuple(values[name].shape) != expected:
-                raise ValueError(
-                    f"{where}: '{name}' has shape {tuple(values[name].shape)}, expected "
-                    f"{expected} (sh_degree={self.sh_degree})"
-                )
-
-    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
-        values = {n: state_dict[prefix + n] for n in self.NAMES if prefix + n in state_dict}
-        # A scene model without its scene is never what the user meant: say so at once
-        # instead of listing missing keys and going on with an empty scene.
-        self._check(values, "This checkpoint does not fit a GaussianSplatting model")
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+    def _hint(self) -> str:
+        return f" (sh_degree={self.sh_degree})"

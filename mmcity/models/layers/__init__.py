@@ -4,6 +4,8 @@ from .flex_frame_causal import flex_frame_causal_attention
 from .mlp import Mlp, SwiGLU
 from .resizable import ResizableModule, edit_parameters
 from .rope import apply_rope, rope_tables_2d
+from .scene_model import SceneModel, SplatSceneModel, image_ids
+from .splat_table import SplatTable
 from .training_views import TrainingViews
 from .transformer_block import LayerScale, TransformerBlock
 from .vision_transformer import DinoVisionTransformer, PatchEmbed
@@ -17,6 +19,9 @@ __all__ = [
     "Mlp",
     "PatchEmbed",
     "ResizableModule",
+    "SceneModel",
+    "SplatSceneModel",
+    "SplatTable",
     "SwiGLU",
     "TrainingViews",
     "TransformerBlock",
@@ -24,5 +29,6 @@ __all__ = [
     "edit_parameters",
     "flex_frame_causal_attention",
     "frame_causal_attention",
+    "image_ids",
     "rope_tables_2d",
 ]

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from mmcity.models.layers import TrainingViews
+from mmcity.models.layers import SplatSceneModel
 from mmcity.registry import MODELS
 from mmcity.structures import Cameras, SceneDataSample
 from mmcity.structures.geometry import transform_points
@@ -21,7 +20,7 @@ DEPTH_MODES = ("accumulated", "expected")
 
 
 @MODELS.register_module()
-class AppearanceGaussians(BaseModel):
+class AppearanceGaussians(SplatSceneModel):
     """Appearance-varying Gaussians with deblurring and depth supervision.
 
     The colours of a view come from a network that sees maps of a reference photograph
@@ -82,9 +81,7 @@ class AppearanceGaussians(BaseModel):
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(
-            MODELS.build(data_preprocessor or dict(type="PosedImagePreprocessor")), init_cfg
-        )
+        super().__init__(losses=losses, data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         if depth_mode not in DEPTH_MODES:
             raise ValueError(f"depth_mode: expected one of {DEPTH_MODES}, got {depth_mode!r}")
         self.appearance = None
@@ -98,17 +95,11 @@ class AppearanceGaussians(BaseModel):
                 self.appearance.map_generator.compile()
                 self.appearance.color_net.compile()
         self.splats = AppearanceSplats(num_maps)
-        self.views = TrainingViews()
         self.renderer = MODELS.build(renderer or dict(type="SplatRenderer", antialiased=True))
         self.motion: ExposureMotion | None = None
         if motion is not None:
             motion = {"type": "ExposureMotion", "num_images": 0, **motion}
             self.motion = MODELS.build(motion)
-        losses = losses or dict(
-            loss_l1=dict(type="L1Loss", loss_weight=0.8),
-            loss_ssim=dict(type="SSIMLoss", loss_weight=0.2),
-        )
-        self.losses = nn.ModuleDict({name: MODELS.build(cfg) for name, cfg in losses.items()})
         self.mask_head = None
         if feature_mask:
             if not use_color_net:
@@ -124,10 +115,6 @@ class AppearanceGaussians(BaseModel):
         self.depth_weight, self.depth_iterations = depth_weight, depth_iterations
         self.depth_mode = depth_mode
         self.feature_mask_start, self.feature_mask_weight = feature_mask_start, feature_mask_weight
-        self.register_buffer("iteration", torch.zeros((), dtype=torch.long))
-        #: Set by the densification hook.
-        self.keeps_meta = self.absgrad = False
-        self._render_meta: list[dict[str, Any]] = []
         self._codes: Tensor | None = None
 
     # ---- the scene's beginning
@@ -156,11 +143,6 @@ class AppearanceGaussians(BaseModel):
             self.motion.initialize(len(cameras) if is_trained is None else len(is_trained))
 
     @property
-    def scene_extent(self) -> float:
-        """Radius of the training camera centres, world units."""
-        return float(self.views.extent)
-
-    @property
     def summary(self) -> str:
         """What the scene consists of, for the log."""
         return f"{len(self.splats)} Gaussians with appearance"
@@ -168,11 +150,6 @@ class AppearanceGaussians(BaseModel):
     def to_gaussians(self):
         """The scene in its intrinsic base colours."""
         return self.splats.to_gaussians()
-
-    def take_render_meta(self) -> list[dict[str, Any]]:
-        """Hand over the ``meta`` of the last training step and forget it."""
-        meta, self._render_meta = self._render_meta, []
-        return meta
 
     # ---- appearance
 
@@ -265,26 +242,6 @@ class AppearanceGaussians(BaseModel):
             out["inverse_depth"] = (extra["rgb"] - behind)[..., :1]
         return out
 
-    def train_step(self, data: dict, optim_wrapper: Any) -> dict[str, Tensor]:
-        """As in mmengine; what is logged keeps no graph alive, since the scene may be edited."""
-        log = super().train_step(data, optim_wrapper)
-        return {name: value.detach() for name, value in log.items()}
-
-    def forward(
-        self,
-        inputs: Tensor | list[Tensor] | None,
-        data_samples: Sequence[SceneDataSample],
-        mode: str = "tensor",
-    ) -> Any:
-        """Losses, samples with renders, or plain renders."""
-        if mode == "loss":
-            return self.loss(inputs, data_samples)
-        if mode == "predict":
-            return self.predict(inputs, data_samples)
-        if mode == "tensor":
-            return [self.render(sample.camera) for sample in data_samples]
-        raise ValueError(f"mode must be 'loss', 'predict' or 'tensor', received '{mode}'")
-
     # ---- training
 
     def loss(
@@ -297,14 +254,7 @@ class AppearanceGaussians(BaseModel):
         for image, sample in zip(inputs, data_samples):
             for name, value in self._view_losses(image, sample, len(data_samples)).items():
                 total[name] = total.get(name, 0.0) + share * value
-        for name, loss in self.losses.items():
-            kind = getattr(loss, "applies_to", "picture")
-            if kind == "opacities":
-                total[name] = loss(self.splats.opacities)
-            elif kind == "scales":
-                total[name] = loss(self.splats.scales)
-            elif kind == "scales and extent":
-                total[name] = loss(self.splats.scales, self.scene_extent)
+        total.update(self.scene_losses())
         if self.appearance is not None:
             total["loss_box"] = self.appearance.box_loss(self.splats.box_coords)
         return total
@@ -334,9 +284,8 @@ class AppearanceGaussians(BaseModel):
             losses["loss_feature_mask"] = self.feature_mask_weight * (1 - keep).square().mean()
             if int(self.iteration) >= self.feature_mask_start:
                 prediction, target = prediction * keep, target * keep
-        for name, loss in self.losses.items():
-            if getattr(loss, "applies_to", "picture") == "picture":
-                losses[name] = loss(prediction, target, None if mask is None else mask[None])
+        outside = None if mask is None else mask[None]
+        losses.update(self.picture_losses(prediction, target, outside))
         if wants_depth and (metric is not None or inverse is not None):
             if metric is not None:
                 depth = out["depth"][0, ..., 0]
@@ -358,12 +307,14 @@ class AppearanceGaussians(BaseModel):
         means = self.splats.means
         if self.motion is None or not self.training:
             out = self._render_one(camera, codes, means, **geometry)
-            self._keep(out["meta"], n_views, 0)
+            self.keep_render_meta(out["meta"], n_views, exposure=0)
             return self._over_background(out)
         parts = []
         for moved in self.motion.moved_means(means, sample.camera_index):
             part = self._render_one(camera, codes, moved, **geometry)
-            self._keep(part["meta"], n_views, len(self._render_meta) - len(parts))
+            # Renders of one exposure share a number: strategies may take their largest gradient.
+            number = len(self._render_meta) - len(parts)
+            self.keep_render_meta(part["meta"], n_views, exposure=number)
             parts.append(part)
         names = [name for name in parts[0] if name not in ("meta", "normals")]
         out = {
@@ -390,37 +341,18 @@ class AppearanceGaussians(BaseModel):
         share = min(int(self.iteration) / max(self.depth_iterations, 1), 1.0)
         return first ** (1 - share) * last**share
 
-    def _keep(self, meta: dict[str, Any], n_views: int, view: int) -> None:
-        if not self.keeps_meta:
-            return
-        if meta["means2d"].requires_grad:
-            meta["means2d"].retain_grad()
-        # Renders of one exposure share a number: strategies may take their largest gradient.
-        self._render_meta.append({**meta, "n_views": n_views, "exposure": view})
-
     # ---- testing
 
     @torch.no_grad()
     def predict(
         self, inputs: Tensor | list[Tensor] | None, data_samples: Sequence[SceneDataSample]
     ) -> list[SceneDataSample]:
-        """Add sharp renders to the samples, in the look of their own photographs.
-
-        Sets ``pred_image``, ``pred_depth``, ``pred_alpha``, ``pred_normal``, ``pred_covered``
-        and ``gt_image``; see ``GaussianSplatting``.
-        """
+        """Add sharp renders in the look of the samples' photographs, see :meth:`fill_sample`."""
         for row, sample in enumerate(data_samples):
-            if inputs is not None:
-                self.set_appearance(inputs[row], sample.camera)
-                sample.gt_image = inputs[row]
-            render = self.render(sample.camera)
-            sample.pred_image = render["rgb"][0].permute(2, 0, 1).clamp(0, 1).contiguous()
-            sample.pred_alpha = render["alpha"][0, ..., 0]
-            sample.pred_depth = render["depth"][0, ..., 0]
-            sample.pred_normal = render["normals"][0].permute(2, 0, 1).contiguous()
-            sample.pred_covered = self.views.covered(
-                sample.camera, sample.pred_depth, sample.pred_alpha, 2
-            )
+            photograph = None if inputs is None else inputs[row]
+            if photograph is not None:
+                self.set_appearance(photograph, sample.camera)
+            self.fill_sample(sample, self.render(sample.camera), photograph)
             sample.set_metainfo(dict(n_gaussians=len(self.splats)))
         self.clear_appearance()
         return list(data_samples)

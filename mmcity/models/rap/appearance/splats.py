@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from mmcity.models.layers import ResizableModule
+from mmcity.models.layers import SplatTable
 from mmcity.structures import SH_C0, Gaussians
 from mmcity_ops import knn_mean_dist2
 
@@ -15,7 +15,7 @@ _INTRINSIC_ROWS = 16
 _MIN_DISTANCE2 = 1e-7
 
 
-class AppearanceSplats(ResizableModule):
+class AppearanceSplats(SplatTable):
     """Gaussians with intrinsic features and coordinates on appearance maps.
 
     Shapes: ``means`` (N, 3) world units; ``log_scales`` (N, 3); ``quats`` (N, 4) wxyz, not
@@ -26,30 +26,14 @@ class AppearanceSplats(ResizableModule):
         num_maps (int): Maps, M. Defaults to 3.
     """
 
+    model_name = "AppearanceGaussians"
     NAMES = ("means", "log_scales", "quats", "opacity_logits", "f_intr", "box_coords")
     resizable = NAMES
 
     def __init__(self, num_maps: int = 3) -> None:
         super().__init__()
-        self.means = nn.Parameter(torch.zeros(0, 3))
-        self.log_scales = nn.Parameter(torch.zeros(0, 3))
-        self.quats = nn.Parameter(torch.zeros(0, 4))
-        self.opacity_logits = nn.Parameter(torch.zeros(0))
         self.f_intr = nn.Parameter(torch.zeros(0, _INTRINSIC_ROWS, 3))
         self.box_coords = nn.Parameter(torch.zeros(0, num_maps, 2))
-
-    def __len__(self) -> int:
-        return self.means.shape[0]
-
-    @property
-    def scales(self) -> Tensor:
-        """(N, 3) standard deviations along the axes, world units."""
-        return self.log_scales.exp()
-
-    @property
-    def opacities(self) -> Tensor:
-        """(N,) opacities in (0, 1)."""
-        return self.opacity_logits.sigmoid()
 
     def initialize(
         self,
@@ -89,26 +73,6 @@ class AppearanceSplats(ResizableModule):
             f_intr=f_intr,
             box_coords=coords if has_projected_map else coords[:, :-1],
         )
-
-    def assign(self, **values: Tensor) -> None:
-        """Replace the whole scene.
-
-        Raises:
-            ValueError: If an attribute is missing or has a wrong shape.
-        """
-        missing = [name for name in self.NAMES if name not in values]
-        if missing:
-            raise ValueError(f"the Gaussians lack {', '.join(missing)}")
-        count = len(values["means"])
-        for name in self.NAMES:
-            parameter = getattr(self, name)
-            expected = (count, *parameter.shape[1:])
-            if tuple(values[name].shape) != expected:
-                raise ValueError(
-                    f"'{name}': expected shape {expected}, got {tuple(values[name].shape)}"
-                )
-            parameter.grad = None
-            parameter.data = values[name].detach().to(parameter.data).contiguous().clone()
 
     def to_gaussians(self) -> Gaussians:
         """The scene in its intrinsic base colours, without gradients, on the CPU."""
