@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .patches import patch_tokens
+
 __all__ = ["ConvStem"]
 
 
@@ -49,15 +51,5 @@ class ConvStem(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map ``(N, 3, H, W)`` to tokens ``(N, h * w, C)``, row by row.
-
-        Raises:
-            ValueError: If a side is not a multiple of the patch size.
-        """
-        height, width = images.shape[-2:]
-        if height % self.patch_size or width % self.patch_size:
-            raise ValueError(
-                f"image sides must be multiples of {self.patch_size}, got {height} x {width} "
-                "(H x W); resize or crop the images"
-            )
-        return self.layers(images).flatten(2).transpose(1, 2)
+        """Tokens ``(N, h * w, C)`` of images ``(N, 3, H, W)``, see :func:`patch_tokens`."""
+        return patch_tokens(self.layers, images, self.patch_size)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mmcity.registry import MODELS
 
+from .patches import patch_tokens
 from .transformer_block import TransformerBlock
 
 __all__ = ["DinoVisionTransformer", "PatchEmbed"]
@@ -27,18 +28,8 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(in_channels, embed_dim, patch_size, stride=patch_size)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map ``(N, 3, H, W)`` to tokens ``(N, h * w, C)``, row by row.
-
-        Raises:
-            ValueError: If a side is not a multiple of the patch size.
-        """
-        height, width = images.shape[-2:]
-        if height % self.patch_size or width % self.patch_size:
-            raise ValueError(
-                f"image sides must be multiples of {self.patch_size}, got {height} x {width} "
-                "(H x W); resize or crop the images"
-            )
-        return self.proj(images).flatten(2).transpose(1, 2)
+        """Tokens ``(N, h * w, C)`` of images ``(N, 3, H, W)``, see :func:`patch_tokens`."""
+        return patch_tokens(self.proj, images, self.patch_size)
 
 
 @MODELS.register_module()
