@@ -2,6 +2,7 @@
 # Everything that needs a GPU, in one call of under ten minutes:
 #   tools/gpu_check.sh             on a machine with a GPU
 #   tools/gpu_check.sh --dry-run   anywhere: prints the steps and their time limits
+#   tools/gpu_check.sh --cpu       anywhere: runs what needs no GPU, the data and the trainings
 #
 # Builds the CUDA operators for the GPU at hand, compares them with the CPU and the golden vectors,
 # runs compute-sanitizer on a few tests, measures the operators, and trains the toy town config of
@@ -13,16 +14,17 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-dry=0
+dry=0 cpu=0
 case "${1:-}" in
   "") ;;
   --dry-run) dry=1 ;;
+  --cpu) cpu=1 ;;
   -h | --help)
-    sed -n '2,13s/^# \{0,1\}//p' "$0"
+    sed -n '2,14s/^# \{0,1\}//p' "$0"
     exit 0
     ;;
   *)
-    echo "error: unknown argument '$1' (expected --dry-run, --help or nothing)" >&2
+    echo "error: unknown argument '$1' (expected --dry-run, --cpu, --help or nothing)" >&2
     exit 2
     ;;
 esac
@@ -33,13 +35,14 @@ PYTHON=${PYTHON:-python}
 TRAIN_ITERS=${TRAIN_ITERS:-20}
 BUDGET=${BUDGET:-570}
 names=() states=() seconds=()
-failed=0 capped=0
+failed=0 capped=0 slower=1
 
 # step NAME LIMIT_S COMMAND...: run with a time limit and what is left of the budget, log to
 # $OUT/NAME.log
 step() {
   local name=$1 limit=$2 start status left
   shift 2
+  limit=$((limit * slower))
   capped=$((capped + limit))
   if [ $dry -eq 1 ]; then
     printf '%-28s %4d s  %s\n' "$name" "$limit" "$*"
@@ -92,28 +95,9 @@ train() {
     --work-dir "$OUT/run/$name" --cfg-options train_cfg.val_interval=1000000 "$@"
 }
 
-mkdir -p "$OUT/run/data"
-# The toolbox is importable from a checkout that was not installed, too.
-mkdir -p work_dirs/.import && ln -sfn "$REPO/ops" work_dirs/.import/mmcity_ops
-export PYTHONPATH="$REPO:$REPO/work_dirs/.import${PYTHONPATH:+:$PYTHONPATH}"
-export PYTHONUNBUFFERED=1 MAX_JOBS=${MAX_JOBS:-$(nproc)}
-
-if [ $dry -eq 0 ]; then
-  if ! "$PYTHON" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
-    echo "error: torch sees no CUDA device ($PYTHON); --dry-run shows the steps" >&2
-    exit 1
-  fi
-  "$PYTHON" - >"$OUT/device.txt" <<'PY'
-import torch
-p = torch.cuda.get_device_properties(0)
-print(f"{p.name}, sm_{p.major}{p.minor}, {p.total_memory / 2**30:.0f} GiB, {p.multi_processor_count} SMs,"
-      f" torch {torch.__version__}, CUDA {torch.version.cuda}")
-PY
-  cat "$OUT/device.txt"
-fi
-
-step build 160 "$PYTHON" -m mmcity_ops.build --cuda
-if [ "${states[-1]}" = passed ]; then
+# what only a GPU can show
+gpu_steps() {
+  local against=none
   step parity 70 "$PYTHON" -m pytest -q --maxfail=30 -m gpu tests/ops/test_cuda_parity.py
   step golden 40 env MMCITY_TEST_DEVICE=cuda "$PYTHON" -m pytest -q --maxfail=30 \
     tests/parity/test_ops.py tests/parity/test_ops_raster.py tests/parity/test_ops_volumes.py \
@@ -125,11 +109,13 @@ if [ "${states[-1]}" = passed ]; then
   else
     skip sanitizer "compute-sanitizer is not on PATH"
   fi
-  against=none
   "$PYTHON" -c 'import gsplat' 2>/dev/null && against=gsplat
   step benchmark 60 "$PYTHON" tools/benchmark.py ops --device cuda --against $against --repeat 5 \
     --json "$OUT/benchmark.json" --markdown "$OUT/benchmark.md"
-  town=$OUT/run/data/toytown
+}
+# toy data and a few iterations of each system
+trainings() {
+  local town=$OUT/run/data/toytown number
   # splats, CityGS-X and the maps that RAP renders
   data scenes 20 --out "$town" --formats citygsx colmap_loc --image-size 128x96 \
     --num-images 16 --mapping-images 16 --queries 2
@@ -151,8 +137,42 @@ if [ "${states[-1]}" = passed ]; then
   done
   # its learning rate falls from iteration 100 on
   train configs/streamvggt/streamvggt_toytown_cpu.py 20 "train_cfg.max_iters=$((100 + TRAIN_ITERS))"
+}
+
+mkdir -p "$OUT/run/data"
+# The toolbox is importable from a checkout that was not installed, too.
+mkdir -p work_dirs/.import && ln -sfn "$REPO/ops" work_dirs/.import/mmcity_ops
+export PYTHONPATH="$REPO:$REPO/work_dirs/.import${PYTHONPATH:+:$PYTHONPATH}"
+export PYTHONUNBUFFERED=1 MAX_JOBS=${MAX_JOBS:-$(nproc)}
+
+if [ $cpu -eq 1 ]; then
+  export CUDA_VISIBLE_DEVICES=
+  BUDGET=$((4 * BUDGET)) slower=8  # times the limits
+  echo "CPU" >"$OUT/device.txt"
+elif [ $dry -eq 0 ]; then
+  if ! "$PYTHON" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
+    echo "error: torch sees no CUDA device ($PYTHON); --dry-run shows the steps" >&2
+    exit 1
+  fi
+  "$PYTHON" - >"$OUT/device.txt" <<'PY'
+import torch
+p = torch.cuda.get_device_properties(0)
+print(f"{p.name}, sm_{p.major}{p.minor}, {p.total_memory / 2**30:.0f} GiB, {p.multi_processor_count} SMs,"
+      f" torch {torch.__version__}, CUDA {torch.version.cuda}")
+PY
+  cat "$OUT/device.txt"
+fi
+
+if [ $cpu -eq 1 ]; then
+  trainings
 else
-  skip parity "the build failed"
+  step build 160 "$PYTHON" -m mmcity_ops.build --cuda
+  if [ "${states[-1]}" = passed ]; then
+    gpu_steps
+    trainings
+  else
+    skip parity "the build failed"
+  fi
 fi
 
 if [ $dry -eq 1 ]; then
