@@ -14,13 +14,11 @@ from .gaussian_lod import (
 )
 from .gaussians import Gaussians
 from .gaussians_gltf import read_gaussians_glb, write_gaussians_glb
-from .gaussians_io import (
-    GAUSSIAN_SUFFIXES,
+from .gaussians_io import GAUSSIAN_SUFFIXES, read_gaussians, write_gaussians
+from .gaussians_ply import (
     GaussianFileError,
-    read_gaussians,
     read_gaussians_ply,
     read_splat,
-    write_gaussians,
     write_gaussians_ply,
     write_splat,
 )

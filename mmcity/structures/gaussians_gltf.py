@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from .gaussians import Gaussians
-from .gaussians_io import GaussianFileError, color_coefficients
+from .gaussians_ply import GaussianFileError, color_coefficients
 from .glb import GlbBuilder, GlbFormatError, read_accessor, read_glb_container
 from .sim3 import Sim3
 from .spherical_harmonics import SH_C0, sh_degree_of

@@ -28,7 +28,7 @@ from torch import Tensor
 from mmcity.utils.fileio import atomic_path
 
 from .gaussians import Gaussians
-from .gaussians_io import GaussianFileError, color_coefficients
+from .gaussians_ply import GaussianFileError, color_coefficients
 from .sim3 import Sim3
 from .spherical_harmonics import sh_degree_of
 
