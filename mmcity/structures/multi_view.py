@@ -146,16 +146,17 @@ def reproject(
     rescaled = other / other[..., 2:] * sampled[..., None]
     back_world = (rescaled - other_viewmat[:3, 3]) @ other_viewmat[:3, :3]
     back = _move(back_world, viewmat)
-    pixels = _project(back, K)
-    start = rays[..., :2] * torch.stack([K[0, 0], K[1, 1]]) + torch.stack([K[0, 2], K[1, 2]])
+    # Without the principal point: where a pixel comes back to within rounding, the error and
+    # above all its direction would be what is left of two numbers of some hundred pixels.
+    moved = (back[..., :2] / back[..., 2:] - rays[..., :2]) * torch.stack([K[0, 0], K[1, 1]])
     return dict(
         world=world,
         other=other,
         sampled=sampled,
         valid=inside & (other[..., 2] > min_depth),
-        pixels=pixels,
+        pixels=_project(back, K),
         depth_back=back[..., 2],
-        error=(pixels - start).norm(dim=-1),
+        error=moved.norm(dim=-1),
     )
 
 
