@@ -77,6 +77,20 @@ class ShardGroup:
         rows = torch.searchsorted(before, shares).clamp_max(max(len(shown) - 1, 0))
         self.borders = shown[order][rows] if len(shown) else shown.new_zeros(len(shares))
 
+    def split_evenly(self, keys: Tensor) -> Tensor:
+        """Choose the ranges where all processes hold the same rows.
+
+        Args:
+            keys: ``(N,)`` int64 of all anchors, the same on all processes.
+
+        Returns:
+            ``(about N / M,)`` rows of this process, in the order of the keys.
+        """
+        order = keys.argsort(stable=True)
+        cuts = [len(order) * r // self.world_size for r in range(self.world_size + 1)]
+        self.borders = keys[order[cuts[1:-1]]]
+        return order[cuts[self.rank] : cuts[self.rank + 1]]
+
     def owners(self, keys: Tensor) -> Tensor:
         """``(N,)`` process whose range holds a key."""
         return torch.searchsorted(self.borders.to(keys.device), keys, right=True)

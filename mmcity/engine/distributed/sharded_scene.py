@@ -16,18 +16,17 @@ from mmcity.engine.checkpointing import (
     write_shard,
 )
 from mmcity.models.citygsx.objective import HALO, Strip
-from mmcity.models.citygsx.rendering import TILE, Splats, find_planes
+from mmcity.models.citygsx.rendering import Splats, find_planes
 from mmcity.models.citygsx.shards import morton_keys
 from mmcity.registry import MODEL_WRAPPERS
 from mmcity.structures import Cameras, Gaussians
 
-from .collectives import all_to_all_rows, exchange_strips, gather_rows
+from .collectives import exchange_strips, gather_rows
 from .shard_group import ShardGroup, move_rows
+from .splat_exchange import exchange_splats, share_rows
 from .work_division import RowDivision
 
 __all__ = ["ShardedScene"]
-
-GEOMETRY = ("normals", "distances")
 
 
 @MODEL_WRAPPERS.register_module()
@@ -92,16 +91,11 @@ class ShardedScene(nn.Module):
             return
         self._is_split = True
         anchors = self.module.anchors
-        keys = self._keys()
-        order = keys.argsort(stable=True)
-        size = self.group.world_size
-        cuts = [len(order) * r // size for r in range(size + 1)]
-        self.group.borders = keys[order[cuts[1:-1]]] if size > 1 else keys[:0]
-        keep = order[cuts[self.group.rank] : cuts[self.group.rank + 1]]
+        keep = self.group.split_evenly(self._keys())
         for name in (*anchors.PARAMETERS, *anchors.BUFFERS):
             table = getattr(anchors, name)
             table.data = table.data[keep].clone()
-        if size > 1:
+        if self.group.world_size > 1:
             for tensor in [*self._replicated(), *self._replicated_buffers()]:
                 dist.broadcast(tensor.data, 0)
 
@@ -173,15 +167,12 @@ class ShardedScene(nn.Module):
 
     def _take_part(self, checkpoint: dict) -> None:
         """Cut the tables of a merged checkpoint down to the range of this process."""
-        state, size = checkpoint["state_dict"], self.group.world_size
+        state = checkpoint["state_dict"]
         positions, anchors = state["anchors.positions"], self.module.anchors
         levels = int(state["anchors.n_levels"])
         finest = float(state["anchors.voxel_size"]) / float(anchors.fork) ** (levels - 1)
         keys = morton_keys(positions, state["anchors.origin"], finest)
-        order = keys.argsort(stable=True)
-        cuts = [len(order) * r // size for r in range(size + 1)]
-        self.group.borders = keys[order[cuts[1:-1]]]
-        rows = order[cuts[self.group.rank] : cuts[self.group.rank + 1]]
+        rows = self.group.split_evenly(keys)
         for name in (*anchors.PARAMETERS, *anchors.BUFFERS):
             state[f"anchors.{name}"] = state[f"anchors.{name}"][rows]
         optimizer = checkpoint.get("optimizer", {})
@@ -194,91 +185,19 @@ class ShardedScene(nn.Module):
 
     # ---- rendering
 
-    def exchange(self, views: list[Splats], cameras: list[Cameras]) -> list[Splats]:
-        """Send splats to the processes whose rows they touch.
-
-        Args:
-            views: What this process sees, per view.
-            cameras: Of the views.
-
-        Returns:
-            Per view all splats that touch the rows of this process, in the order of the ranks.
-        """
-        size = self.group.world_size
-        if size == 1:
-            return views
-        packed = [view.pack() for view in views]
-        columns = torch.cat([columns for columns, _ in packed])
-        fixed = torch.cat([fixed for _, fixed in packed])
-        starts, total = [], 0
-        for view in views:
-            starts.append(total)
-            total += len(view)
-        picks, counts = [], torch.zeros(size, len(views), dtype=torch.long)
-        for rank, tasks in enumerate(self.division.tiles):
-            for view, first, last in tasks:
-                height = cameras[view].one_size()[1]
-                rows = _reaching(views[view], first * TILE, min(last * TILE, height))
-                counts[rank, view] = len(rows)
-                picks.append(rows + starts[view])
-        picks = torch.cat(picks) if picks else torch.zeros(0, dtype=torch.long)
-        received = torch.empty_like(counts)
-        dist.all_to_all_single(received, counts)
-        sent_sizes, sizes = counts.sum(1).tolist(), received.sum(1).tolist()
-        chosen = columns[picks]
-        if torch.is_grad_enabled() and not chosen.requires_grad:
-            chosen.requires_grad_()  # a process that sends nothing goes the way back, too
-        columns = all_to_all_rows(chosen, sent_sizes, sizes)
-        with torch.no_grad():
-            fixed = all_to_all_rows(fixed[picks], sent_sizes, sizes)
-        pieces = received.reshape(-1).tolist()
-        columns, fixed = columns.split(pieces), fixed.split(pieces)
-        out = []
-        for view in range(len(views)):
-            mine = range(view, size * len(views), len(views))
-            parts = [torch.cat([table[i] for i in mine]) for table in (columns, fixed)]
-            out.append(Splats.unpack(*parts))
-        return out
-
-    def draw_own(
-        self, views: list[Splats], cameras: list[Cameras], image_ids: list[int | None]
+    def _draw_own(
+        self,
+        views: list[Splats],
+        cameras: list[Cameras],
+        image_ids: list[int | None],
+        division: RowDivision,
     ) -> list[dict[str, Tensor]]:
         """Composite the rows of this process, one dict of maps per task."""
         out = []
-        for view, first, last in self.division.tiles[self.group.rank]:
+        for view, first, last in division.tiles[self.group.rank]:
             maps = self.module.draw(views[view], cameras[view], image_ids[view], (first, last))
-            self.division.note(view, maps.pop("work"))
+            division.note(view, maps.pop("work"))
             out.append(maps)
-        return out
-
-    def share_rows(
-        self, maps: list[dict[str, Tensor]], cameras: list[Cameras], halo: int, geometry: bool
-    ) -> dict[int, tuple[Strip, dict[str, Tensor]]]:
-        """Rows around those of this process, from the others; all rows where halo is large.
-
-        Returns:
-            Per view that this process has rows of: the strip, and maps of it and its halo.
-        """
-        owned = self.division.pixels([camera.one_size()[1] for camera in cameras])
-        wanted = []
-        for tasks in owned:
-            wanted.append([])
-            for view, first, last in tasks:
-                height = cameras[view].one_size()[1]
-                wanted[-1].append((view, max(first - halo, 0), min(last + halo, height)))
-        names = ("rgb", "alpha", *(GEOMETRY if geometry else ()))
-        sizes = dict(rgb=3, alpha=1, normals=3, distances=1)
-        channels = sum(sizes[name] for name in names)
-        strips = [torch.cat([one[name][0] for name in names], -1) for one in maps]
-        like = self.module.anchors.positions
-        like = [like.new_zeros(0, camera.one_size()[0], channels) for camera in cameras]
-        rows = exchange_strips(strips, owned, wanted, like)
-        out = {}
-        for (view, first, last), (_, top, bottom), block in zip(
-            owned[self.group.rank], wanted[self.group.rank], rows
-        ):
-            parts = block[None].split([sizes[name] for name in names], -1)
-            out[view] = Strip(first, last, top, bottom), dict(zip(names, parts))
         return out
 
     # ---- training
@@ -309,10 +228,11 @@ class ShardedScene(nn.Module):
         views = [model.project_view(c, i, geometry) for c, i in zip(cameras, ids)]
         for view, camera in zip(views, cameras):
             model.remember(view, camera, len(samples))
-        arrived = self.exchange([view["splats"] for view in views], cameras)
-        maps = self.draw_own(arrived, cameras, ids)
+        arrived = exchange_splats([view["splats"] for view in views], cameras, self.division)
+        maps = self._draw_own(arrived, cameras, ids, self.division)
         self.division.share(self.group.sum)
-        strips = self.share_rows(maps, cameras, HALO, geometry)
+        like = model.anchors.positions
+        strips = share_rows(maps, cameras, self.division, HALO, geometry, like)
         neighbours = self._neighbours(iteration, samples)
         terms: dict[tuple[int, str], Any] = {}
         for number, (picture, sample) in enumerate(zip(pictures, samples)):
@@ -358,15 +278,13 @@ class ShardedScene(nn.Module):
     @torch.no_grad()
     def render_depths(self, cameras: list[Cameras], photographs: list[int | None]) -> list[Tensor]:
         """Depth (H, W) of whole views, on every process."""
-        training = self.division
-        self.division = RowDivision(self.group.world_size, "rows", "uniform")
-        self.division.divide([None] * len(cameras), cameras)
+        division = RowDivision(self.group.world_size, "rows", "uniform")
+        division.divide([None] * len(cameras), cameras)
         views = [self.module.project_view(c, p, True) for c, p in zip(cameras, photographs)]
-        arrived = self.exchange([view["splats"] for view in views], cameras)
-        maps = self.draw_own(arrived, cameras, [None] * len(cameras))
+        arrived = exchange_splats([view["splats"] for view in views], cameras, division)
+        maps = self._draw_own(arrived, cameras, [None] * len(cameras), division)
         heights = [camera.one_size()[1] for camera in cameras]
-        owned = self.division.pixels(heights)
-        self.division = training
+        owned = division.pixels(heights)
         everything = [(view, 0, height) for view, height in enumerate(heights)]
         strips = [torch.cat([m["normals"], m["distances"], m["alpha"]], -1)[0] for m in maps]
         like = self.module.anchors.positions
@@ -439,11 +357,9 @@ class ShardedScene(nn.Module):
                 cameras = [None] * size
                 dist.all_gather_object(cameras, sample.camera)
             views = [model.project_view(camera, model.ape_code) for camera in cameras]
-            training = self.division
-            self.division = RowDivision(size, "views", "uniform")
-            self.division.divide([None] * size, cameras)
-            arrived = self.exchange([view["splats"] for view in views], cameras)
-            self.division = training
+            division = RowDivision(size, "views", "uniform")
+            division.divide([None] * size, cameras)
+            arrived = exchange_splats([view["splats"] for view in views], cameras, division)
             own = arrived[self.group.rank]
             maps = find_planes(model.draw(own, sample.camera, image_id), sample.camera)
             model.fill_sample(sample, maps, None if inputs is None else inputs[row])
@@ -462,11 +378,3 @@ class ShardedScene(nn.Module):
     def forward(self, *args, **kwargs):
         """The model's own forward pass, on the anchors of this process."""
         return self.module(*args, **kwargs)
-
-
-def _reaching(splats: Splats, first: int, last: int) -> Tensor:
-    """Rows of splats whose box reaches pixel rows ``first .. last - 1``."""
-    y, radius = splats.means2d.detach()[:, 1], splats.radii[:, 1].to(splats.depths)
-    # A pixel of slack makes up for rounding; tiles beyond are cut off on arrival.
-    inside = (y + radius + 1 >= first) & (y - radius - 1 <= last)
-    return inside.nonzero()[:, 0]

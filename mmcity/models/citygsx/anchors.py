@@ -240,5 +240,5 @@ class OctreeAnchors(ResizableModule):
         slots = kept.nonzero()[:, 0][drawn]  # of the drawn Gaussians among V k
         flat = rows[slots // k] * k + slots % k
         self.gradient_sum.view(-1).index_add_(0, flat, gradients[drawn].to(self.gradient_sum))
-        ones = torch.ones(len(flat), device=flat.device)
+        ones = self.gradient_count.new_ones(len(flat))
         self.gradient_count.view(-1).index_add_(0, flat, ones)
