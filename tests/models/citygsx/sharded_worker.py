@@ -2,7 +2,8 @@
 
     torchrun --nproc-per-node=M sharded_worker.py TOWN OUT
 
-Rank 0 writes losses, images, gradients and anchors of all processes.
+Rank 0 writes losses, images, gradients and anchors of all processes, computed in float32 and,
+the same again, in float64.
 """
 
 import os
@@ -66,14 +67,23 @@ def batch_of(dataset, rows):
 
 def everyones(*tables):
     """Rows of all processes behind one another."""
-    return [gather_rows(table.detach().reshape(len(table), -1).float()) for table in tables]
+    return [gather_rows(table.detach().reshape(len(table), -1).double()) for table in tables]
 
 
-def main(town, out):
-    torch.set_num_threads(1)
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        init_cpu_process_group("pytorch")
+def as_type(data, dtype):
+    """A batch with its pictures, cameras and priors in ``dtype``."""
+    for sample in data["data_samples"]:
+        for name in ("camera", "neighbour_camera"):
+            sample.set_field(sample.get(name).to(dtype), name)
+        sample.set_field(sample.inverse_depth.to(dtype), "inverse_depth")
+        sample.set_field(sample.neighbour_image.to(dtype) / 255, "neighbour_image")
+    return dict(data, inputs=[picture.to(dtype) for picture in data["inputs"]])
+
+
+def run(town, dtype):
+    """What all processes together find, in numbers of one type."""
     cfg, dataset, model = make(town)
+    model.to(dtype)
     scene = ShardedScene(model)
     scene.keep_own_shard()
     optim_wrapper = make_optimizer(cfg, model)
@@ -84,6 +94,7 @@ def main(town, out):
         model.iteration.fill_(1 + 2 * step)
         places = [anchors.positions.detach().clone(), anchors.levels.clone()]
         data = model.data_preprocessor(batch_of(dataset, [step, step + 3]), True)
+        data = as_type(data, dtype)
         own, shown = scene.loss(data["inputs"], data["data_samples"])
         own.backward()
         scene.reduce_gradients()
@@ -110,13 +121,23 @@ def main(town, out):
     results["counts"] = gather_rows(torch.tensor([len(anchors)]))
     model.eval()
     rank, size = scene.group.rank, scene.group.world_size
-    own = batch_of(dataset, [rank % 4])  # each process brings a view; rank 0 keeps its own
+    # Each process brings a view; rank 0 keeps its own.
+    own = as_type(batch_of(dataset, [rank % 4]), dtype)
     sample = scene.predict(None, own["data_samples"])[0]
     results["image"], results["depth"] = sample.pred_image, sample.pred_depth
     results["world_size"] = size
-    if rank == 0:
+    return results
+
+
+def main(town, out):
+    torch.set_num_threads(1)
+    is_shared = int(os.environ.get("WORLD_SIZE", 1)) > 1
+    if is_shared:
+        init_cpu_process_group("pytorch")
+    results = {str(dtype): run(town, dtype) for dtype in (torch.float32, torch.float64)}
+    if not is_shared or dist.get_rank() == 0:
         torch.save(results, out)
-    if size > 1:
+    if is_shared:
         dist.barrier()
         dist.destroy_process_group()
 

@@ -1,5 +1,6 @@
 """A scene shared by 1, 2 or 4 processes is one scene."""
 
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,18 @@ def run(town, out, processes):
 def one(tiny_town, tmp_path_factory):
     out = tmp_path_factory.mktemp("one") / "out.pt"
     return run(tiny_town, out, 1)
+
+
+@pytest.fixture(scope="module")
+def shared(tiny_town, tmp_path_factory):
+    """What so many processes write; each number of them is started once."""
+    folder = tmp_path_factory.mktemp("shared")
+
+    @functools.cache
+    def results(processes):
+        return run(tiny_town, folder / f"{processes}.pt", processes)
+
+    return results
 
 
 def test_one_process_computes_what_the_plain_model_does(tiny_town):
@@ -67,20 +80,21 @@ def relative(actual, expected):
     return float((actual - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
 
 
-@pytest.mark.xfail(
-    reason="2 processes: one scale of 14,760 steps otherwise in the second Adam step; "
-    "4 processes: gradients of one table differ by 0.4 % of the largest in the first step"
-)
+# Sums of some thousand terms in another order differ by about sqrt(n) rounding errors, 1e-5 and
+# 1e-14 of their size. The second step sees scenes that differ by that much, and a little more
+# where Adam has divided gradients that nearly cancel by their own size. In float32 a point may
+# then lie on the other side of a kink (the border of a sampled texel, an opacity of 1/255), by
+# which one pixel's part of a gradient changes: 1e-3 of the largest entry. In float64 no point
+# comes that close, so that nothing but the scheme itself could exceed the tolerance.
+TOLERANCES = {"torch.float32": (1e-5, 1e-3), "torch.float64": (1e-12, 1e-10)}
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize("processes", [2, 4])
-def test_world_size_changes_nothing_but_the_order_of_sums(processes, one, tiny_town, tmp_path):
-    """Tolerances: a float32 sum of n terms in another order differs by about sqrt(n) * 6e-8 of
-    its size: 1e-5 with the some thousand pixels and Gaussians that meet in a gradient. In the
-    second step Adam has divided such gradients by their own size, so that those that nearly
-    cancel (1e-5 of the largest) move by another share of the rate: hence a hundred times.
-    """
-    many = run(tiny_town, tmp_path / "out.pt", processes)
+def test_world_size_changes_nothing_but_the_order_of_sums(processes, dtype, one, shared):
+    one, many = one[dtype], shared(processes)[dtype]
     assert many["world_size"] == processes
-    for step, tolerance in ((0, 1e-5), (1, 1e-3)):
+    for step, tolerance in enumerate(TOLERANCES[dtype]):
         for name, value in one[f"losses{step}"].items():
             assert many[f"losses{step}"][name] == pytest.approx(value, rel=tolerance), name
         both = matched(many[f"gradients{step}"], one[f"gradients{step}"])
@@ -95,12 +109,13 @@ def test_world_size_changes_nothing_but_the_order_of_sums(processes, one, tiny_t
         *matched(many["anchors"], one["anchors"])
     )
     assert torch.equal(*levels) and torch.equal(*seen)
-    torch.testing.assert_close(*positions, rtol=0, atol=1e-4)  # metres, in a town of 200
-    torch.testing.assert_close(*features, rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(*scales, rtol=1e-3, atol=1e-3)
-    assert relative(*moments) < 1e-4
-    torch.testing.assert_close(many["image"], one["image"], rtol=0, atol=1e-4)
-    torch.testing.assert_close(many["depth"], one["depth"], rtol=1e-4, atol=1e-3)
+    close = dict(rtol=0, atol=tolerance)
+    torch.testing.assert_close(*positions, **close)  # metres, in a town of 200
+    torch.testing.assert_close(*features, **close)
+    torch.testing.assert_close(*scales, **close)
+    assert relative(*moments) < tolerance
+    torch.testing.assert_close(many["image"], one["image"], **close)
+    torch.testing.assert_close(many["depth"], one["depth"], rtol=tolerance, atol=tolerance)
     counts = many["counts"]
     assert int(counts.sum()) == int(one["counts"].sum())
     assert int(counts.max()) < 1.2 * int(counts.min())
