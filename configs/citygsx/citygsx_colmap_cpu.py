@@ -4,12 +4,13 @@ _base_ = ["./citygsx_colmap.py"]
 
 resize = dict(_delete_=True, long_side=480)
 max_iters = 3000
-max_anchors = 26_000  # bytes of the scene; a low cap is cheap, too
+max_anchors = 26_000  # bytes of the scene; a low cap is cheap, too. The first anchors count
 
 model = dict(
     feat_dim=16,
     n_offsets=5,
-    anchors=dict(coarse_iter=300, default_voxel_size=2.0),  # world units; None: spacing of points
+    # World units; None: spacing of points. Wide enough to begin well below max_anchors.
+    anchors=dict(coarse_iter=300, default_voxel_size=4.0),
     objective=dict(
         scale_unit="extent",
         # The picture first: each geometry loss costs as much again as the picture does.
