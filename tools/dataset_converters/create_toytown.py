@@ -47,6 +47,12 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--scenes", type=int, help="drives of carlasc, nuscenes and occ3d_waymo")
     parser.add_argument("--frames", type=int, help="frames of each of these drives, or videos")
+    parser.add_argument(
+        "--no-sweeps", action="store_true", help="nuscenes: no lidar between key frames"
+    )
+    parser.add_argument(
+        "--feature-patch", type=int, help="nuscenes: pixels per cell of the feature maps (8)"
+    )
     args = parser.parse_args()
     if args.image_size is not None:
         parts = args.image_size.lower().split("x")
@@ -77,7 +83,10 @@ def main() -> None:
         },
         "carlasc": {"num_scenes": args.scenes, "num_frames": args.frames},
         "occ3d_waymo": {"num_scenes": args.scenes, "num_frames": args.frames},
-        "nuscenes": {"num_scenes": args.scenes, "num_frames": args.frames},
+        "nuscenes": {
+            "num_scenes": args.scenes, "num_frames": args.frames,
+            "sweeps": False if args.no_sweeps else None, "feature_patch": args.feature_patch,
+        },
         "citygsx": {"num_images": args.num_images},
     }  # fmt: skip
     for name in args.formats:

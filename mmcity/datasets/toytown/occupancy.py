@@ -12,6 +12,7 @@ from mmcity.structures import geometry
 
 __all__ = [
     "Grid",
+    "is_solid",
     "label_by_share",
     "solid_points",
     "surface_shares",
@@ -40,6 +41,11 @@ _LEVEL_HITS = 3
 
 #: Factor on the area of the carriageway when the largest share of a voxel is sought.
 _ROAD_SHARE = 0.8
+
+
+def is_solid(cls: np.ndarray) -> np.ndarray:
+    """Whether things of world classes are filled inside, bool."""
+    return _IS_SOLID[cls]
 
 
 @dataclass(frozen=True)
@@ -210,7 +216,7 @@ def solid_points(
     def look(rows: np.ndarray, direction: tuple) -> tuple[np.ndarray, np.ndarray]:
         ray = np.broadcast_to(np.array(direction, dtype=np.float64), (len(rows), 3))
         kind, instance = cast(points[rows], ray)
-        return np.where(_IS_SOLID[kind], instance, 0), kind
+        return np.where(is_solid(kind), instance, 0), kind
 
     above, cls = look(np.arange(len(points)), (0, 0, 1))
     rows = np.flatnonzero(above > 0)

@@ -4,6 +4,7 @@ import numpy as np
 
 from mmcity.datasets.toytown.occupancy import (
     Grid,
+    is_solid,
     label_by_share,
     solid_points,
     surface_shares,
@@ -129,6 +130,7 @@ class OccupancyMap:
         self._corners = mesh.vertices[mesh.faces]
         self._face_class = mesh.cls[mesh.face_surface]
         self._face_low, self._face_high = self._corners.min(1), self._corners.max(1)
+        self._strips: dict[int, np.ndarray] = {}
 
     def voxelize(self, grid: Grid, bodies: list[Body] | None = None) -> np.ndarray:
         """World class of each voxel, ``grid.shape`` uint8, 0 is free.
@@ -199,19 +201,31 @@ class OccupancyMap:
         layers = int(np.ceil((self._heights[1] - self._heights[0]) / self._size[2]))
         shape = np.array([_TILE, _TILE, layers])
         high = low + shape * self._size
-        near = ((self._face_high >= low) & (self._face_low <= high)).all(1)
+        over = self._faces_over(i, low, high)
+        near = over[self._face_low[over, 2] <= high[2]]
         triangles = (self._corners[near] - low) / self._size  # (N, 3, 3) in voxels
         point, row, area = sample_triangles(triangles, shape, 1.0 / _FINE)
         cls = self._face_class[near][row]
         # Whether a thing is solid need only be known half a voxel apart: nearer to its
         # surface, the surface itself fills the voxel.
         half = Grid(np.eye(4), tuple(low), tuple(self._size / 2), tuple(2 * shape))
-        solid = np.zeros(int(np.prod(half.shape)), dtype=np.uint8)
+        solid = np.zeros(half.shape, dtype=np.uint8)
+        lids = over[is_solid(self._face_class[over])]
+        below = _below((self._corners[lids] - low) / self._size * 2, half.shape)
         inside, kind = solid_points(
-            lambda o, d: self.rays.cast(o, d, with_bodies=False)[1:], half.centers().reshape(-1, 3)
+            lambda o, d: self.rays.cast(o, d, with_bodies=False)[1:], half.centers()[below]
         )
-        solid[inside] = kind[inside]
-        return _Tile((i, j), point * self._size + low, cls, area, solid.reshape(half.shape))
+        solid[below] = np.where(inside, kind, 0)
+        return _Tile((i, j), point * self._size + low, cls, area, solid)
+
+    def _faces_over(self, i: int, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """Rows of the faces in or above the box of a tile, which is in the ``i``-th strip."""
+        if i not in self._strips:
+            touches = (self._face_high[:, 0] >= low[0]) & (self._face_low[:, 0] <= high[0])
+            self._strips[i] = np.flatnonzero(touches)
+        rows = self._strips[i]
+        near = (self._face_high[rows, 1] >= low[1]) & (self._face_low[rows, 1] <= high[1])
+        return rows[near & (self._face_high[rows, 2] >= low[2])]
 
     def _static_areas(self, grid: Grid, tiles: list["_Tile"]) -> np.ndarray:
         """Area per voxel and class, flat (voxels * classes) float64."""
@@ -293,6 +307,23 @@ def sample_triangles(
     points = a + along * (b - a) + rise * (c - a)
     inside = ((points >= 0) & (points < size)).all(1)
     return points[inside], source[triangle[inside]], (strip / count)[row][inside]
+
+
+def _below(triangles: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Cells under the bounding boxes of triangles (N, 3, 3), in cells; ``shape`` bool.
+
+    What lies inside a thing lies under one of its faces, so rays need only go from there.
+    """
+    if not len(triangles):
+        return np.zeros(shape, dtype=bool)
+    first = np.clip(np.floor(triangles[..., :2].min(1)), 0, shape[:2]).astype(int)
+    last = np.clip(np.ceil(triangles[..., :2].max(1)), 0, shape[:2]).astype(int)
+    change = np.zeros((shape[0] + 1, shape[1] + 1), dtype=np.int64)
+    for x, y, step in ((first, first, 1), (first, last, -1), (last, first, -1), (last, last, 1)):
+        np.add.at(change, (x[:, 0], y[:, 1]), step)
+    covered = change.cumsum(0).cumsum(1)[:-1, :-1] > 0
+    top = min(int(np.ceil(triangles[..., 2].max())), shape[2])
+    return covered[..., None] & (np.arange(shape[2]) < top)
 
 
 def _enumerate(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -187,16 +187,27 @@ class Renderer:
             normal.astype(np.float32), shading.astype(np.float32),
         )  # fmt: skip
 
-    def distance(self, origin: np.ndarray, directions: np.ndarray) -> np.ndarray:
-        """Distance of the closest hit of unit rays (N, 3) from one point, inf for none; float32.
+    def is_blocked(
+        self, origins: np.ndarray, directions: np.ndarray, limit: np.ndarray
+    ) -> np.ndarray:
+        """Whether unit rays (N, 3) from origins (N, 3) or (3,) meet anything within ``limit``.
 
-        Cheaper than :meth:`trace`, and exact to the rays' float32.
+        Args:
+            origins: Metres.
+            directions: Unit.
+            limit: (N,) metres.
+
+        Returns:
+            np.ndarray: (N,) bool.
         """
-        origins = np.broadcast_to(np.asarray(origin, dtype=np.float32), directions.shape)
-        result = self._static.hit(origins, directions)[1]
+        origins = np.broadcast_to(np.asarray(origins, dtype=np.float32), directions.shape)
+        blocked = self._static.occluded(origins, directions, limit)
         if self._moving is not None:
-            result = np.minimum(result, self._moving.hit(origins, directions)[1])
-        return result
+            open_rows = np.flatnonzero(~blocked)
+            blocked[open_rows] = self._moving.occluded(
+                origins[open_rows], directions[open_rows], limit[open_rows]
+            )
+        return blocked
 
     def class_of(self, hits: Hits) -> np.ndarray:
         """World class of each hit, (N,) uint8, 0 (sky) where nothing was hit."""
@@ -212,10 +223,7 @@ class Renderer:
         distance = np.linalg.norm(to_center, axis=1)
         d = to_center / distance[:, None]
         start = points + d * 2e-3
-        blocked = self._static.occluded(start, d, distance - 4e-3)
-        if self._moving is not None:
-            blocked |= self._moving.occluded(start, d, distance - 4e-3)
-        return ~blocked
+        return ~self.is_blocked(start, d, distance - 4e-3)
 
     def radiance(self, hits: Hits, directions: np.ndarray, pixel_angle: float) -> np.ndarray:
         """Linear radiance along rays, (N, 3) float32."""

@@ -116,8 +116,7 @@ def visible_voxels(
 
     def is_reached(origin: np.ndarray, directions: np.ndarray, entry: np.ndarray) -> np.ndarray:
         start = (rotation @ origin + position).astype(np.float32)
-        distance = renderer.distance(start, directions @ rotation.T)
-        return distance >= entry - 1e-3
+        return ~renderer.is_blocked(start, directions @ rotation.T, entry - 1e-3)
 
     surface = _surface(is_occupied).ravel()
     # What lies wholly inside a solid thing cannot be seen.

@@ -60,8 +60,8 @@ _KEY_STEPS = 5
 _START = 1_600_000_000_000_000  # microseconds
 _FRAMES = ".toytown-frames"
 _LOCATION = "toytown"
-#: Pixels per cell of the feature maps, and their width.
-FEATURE_PATCH, FEATURE_CHANNELS = 8, 64
+#: Channels of the feature maps.
+FEATURE_CHANNELS = 64
 
 _README = """# Toytown, nuScenes {version}
 
@@ -174,7 +174,7 @@ def _record(context: _Context, task: _Task) -> dict:
         stem = f"{log}__{camera.name}__{stamp}"
         frame = drive.renderer.render(view)
         seed = (context.config.seed, task.scene, task.frame, number)
-        _save_camera(context.root, camera, stem, frame, seed)
+        _save_camera(context, camera, stem, frame, seed)
         rays = view.camera_rays(view.pixel_grid()[frame.valid])
         points = rays * frame.depth[frame.valid][:, None]
         mark_hits(seen[0], grid, classes > 0, points, camera.cam_to_ego)
@@ -212,14 +212,18 @@ def _record(context: _Context, task: _Task) -> dict:
     return result
 
 
-def _save_camera(root: Path, camera: RigCamera, stem: str, frame: Frame, seed: tuple) -> None:
+def _save_camera(
+    context: _Context, camera: RigCamera, stem: str, frame: Frame, seed: tuple
+) -> None:
+    root = context.root
     save_image(root / "samples" / camera.name / f"{stem}.jpg", frame.rgb, quality=95)
     depth = np.where(frame.valid, frame.depth, SKY_DEPTH).astype(np.float16)
     with atomic_path(root / "truth" / f"{stem}.npz") as temporary:
         np.savez_compressed(temporary, depth=depth, classes=frame.cls, seed=np.array(seed))
     save_npy(root / "depth" / f"{stem}.npy", depth)
     save_npy(root / "segmentation" / f"{stem}.npy", segmentation_map(frame.cls))
-    features = feature_map(frame.cls, frame.rgb, FEATURE_PATCH, FEATURE_CHANNELS, seed=seed)
+    patch = context.options["feature_patch"]
+    features = feature_map(frame.cls, frame.rgb, patch, FEATURE_CHANNELS, seed=seed)
     save_npy(root / "features" / f"{stem}.npy", features)
 
 
@@ -252,13 +256,13 @@ def _save_map(root: Path, version: str, scenes: list[SceneRecord]) -> dict:
     }
 
 
-def _save_map_settings(root: Path, image_size: tuple[int, int]) -> None:
+def _save_map_settings(root: Path, image_size: tuple[int, int], patch: int) -> None:
     """What readers of the stored maps need, and the prompts."""
     width, height = image_size
     for folder, dtype, size in (
         ("depth", "float16", (height, width)),
         ("segmentation", "uint8", (height, width)),
-        ("features", "float16", (height // FEATURE_PATCH, width // FEATURE_PATCH)),
+        ("features", "float16", (height // patch, width // patch)),
     ):
         meta = {
             "kind": folder,
@@ -289,6 +293,7 @@ def write_nuscenes(
     num_scenes: int | None = None,
     num_frames: int | None = None,
     sweeps: bool = True,
+    feature_patch: int = 8,
 ) -> Path:
     """Write a nuScenes tree that nuscenes-devkit opens, with Occ3D targets and maps.
 
@@ -300,28 +305,36 @@ def write_nuscenes(
         out: Folder; a finished one with these settings is left as it is, an interrupted one
             is completed.
         config: The towns' settings; each scene has seeds of its own.
-        image_size: Width and height in pixels, multiples of 8; None takes the preset.
+        image_size: Width and height in pixels, multiples of ``feature_patch``; None takes the
+            preset.
             nuScenes has (1600, 900), here (1600, 896).
         workers: Processes. Defaults to 1.
         num_scenes: None takes the preset.
         num_frames: Key frames of a scene; None takes the preset.
         sweeps: Also write the lidar between key frames, at 10 Hz. Defaults to True.
+        feature_patch: Pixels along the edge of a cell of the feature maps. Defaults to 8.
 
     Returns:
         Path: The folder.
 
     Raises:
         FileExistsError: If the folder holds something else.
-        ValueError: If the image size is no multiple of 8, or there are fewer than two scenes.
+        ValueError: If the patch does not divide the image, or there are fewer than two scenes.
     """
     scenes, frames = PRESETS[config.size]
     scenes, frames = num_scenes or scenes, num_frames or frames
     size = tuple(image_size or IMAGE_SIZES[config.size])
-    if any(side % FEATURE_PATCH for side in size):
-        raise ValueError(f"image_size must be multiples of {FEATURE_PATCH}, got {size}")
+    if any(side % feature_patch for side in size):
+        raise ValueError(f"image_size must be multiples of {feature_patch}, got {size}")
     if scenes < 2:
         raise ValueError(f"num_scenes must be at least 2 (train and validation), got {scenes}")
-    options = {"num_scenes": scenes, "num_frames": frames, "image_size": size, "sweeps": sweeps}
+    options = {
+        "num_scenes": scenes,
+        "num_frames": frames,
+        "image_size": size,
+        "sweeps": sweeps,
+        "feature_patch": feature_patch,
+    }
     output = Output.open(out, "nuscenes", config, **options)
     if output.is_finished:
         return output.root
@@ -345,7 +358,7 @@ def write_nuscenes(
     for scene, record in enumerate(records):
         splits["val" if _is_validation(scene, scenes) else "train"].append(record.name)
     save_text(output.root / version / "splits.json", json.dumps(splits, indent=1) + "\n")
-    _save_map_settings(output.root, size)
+    _save_map_settings(output.root, size, feature_patch)
     for path in (output.root / _FRAMES).glob("*.json"):
         path.unlink()
     (output.root / _FRAMES).rmdir()
@@ -357,7 +370,7 @@ def write_nuscenes(
         height=size[1],
         sky=SKY_DEPTH,
         channels=FEATURE_CHANNELS,
-        patch=FEATURE_PATCH,
+        patch=feature_patch,
         prompts=len(TOYTOWN_VOCABULARY),
     )
     counts = {
