@@ -4,6 +4,7 @@ import gzip
 import json
 from pathlib import Path
 
+import h5py
 import numpy as np
 import OpenEXR
 from PIL import Image
@@ -156,9 +157,13 @@ EVAL_WRITERS = {
 }
 
 
-def scene_cameras(path: Path, scene: Scene, names: list[str]) -> None:
+def scene_cameras(path: Path, scene: Scene, names: list[str], **extra) -> None:
     rows = [[WIDTH, HEIGHT, scene.K[0, 0], scene.K[1, 1], scene.K[0, 2], scene.K[1, 2]]]
-    np.savez(path, images=names, intrinsics=rows * len(names), trajectories=scene.poses)
+    np.savez(path, images=names, intrinsics=rows * len(names), trajectories=scene.poses, **extra)
+
+
+#: Each image overlaps with the next one and, less, with the one after it.
+CHAIN = {i: [(k, 1.0 / (k - i)) for k in (i + 2, i + 1) if k < 6] for i in range(6)}
 
 
 def write_training(name: str, root: Path, scene: Scene) -> None:
@@ -191,7 +196,10 @@ def write_training(name: str, root: Path, scene: Scene) -> None:
             scene.image(folder / ("images" if pp else "vga_wide") / file, i)
             kind = "depth" if pp else "highres_depth" if high else "lowres_depth"
             scene.png(folder / kind / file.replace(".jpg", ".png"), i, 1000)
-        scene_cameras(folder / "scene_metadata.npz", scene, names)
+        if high:
+            scene_cameras(folder / "scene_metadata.npz", scene, names)
+        else:
+            scene_cameras(folder / "new_scene_metadata.npz", scene, names, image_collection=CHAIN)
     elif name == "scannet":
         folder = root / "processed_scannet" / "scans_train" / "scene0000_00"
         for i in frames:
@@ -216,6 +224,16 @@ def write_training(name: str, root: Path, scene: Scene) -> None:
                 R_cam2world=pose[:3, :3],
                 t_cam2world=pose[:3, 3],
             )
+        files = [f"{i:08d}" for i in frames]
+        if name == "megadepth":
+            sets = {"scenes": ["0001"], "images": files, "sets": [[0, 1, 3, 5], [0, 0, 2, 4]]}
+            np.savez(folder.parent / "megadepth_sets_64.npz", **sets)
+        else:
+            links = [(i, k, s) for i, row in CHAIN.items() for k, s in row]
+            with h5py.File(folder.parent / "new_overlap.h5", "w") as file:
+                file["0001/basenames"] = [stem.encode() for stem in files]
+                file["0001/indices"] = [link[:2] for link in links]
+                file["0001/values"] = [0.1 if link[1] % 2 else link[2] for link in links]
     elif name == "waymo":
         folder = root / "waymo" / "segment-1"
         for camera in (1, 4, 5):

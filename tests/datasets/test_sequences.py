@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from mmcity.datasets.io.info_pickle import InfoFileError
 from mmcity.datasets.sequences import (
     TRAIN_LAYOUTS,
     ClipDataset,
@@ -19,7 +20,14 @@ from mmcity.datasets.sequences import (
 )
 from mmcity.datasets.sequences.color_jitter import ClipColorJitter
 from mmcity.datasets.sequences.sequence_dataset import list_sequences
-from tests.datasets.sequence_writers import EVAL_WRITERS, Scene, write_kitti, write_training
+from tests.datasets.sequence_writers import (
+    CHAIN,
+    EVAL_WRITERS,
+    Scene,
+    scene_cameras,
+    write_kitti,
+    write_training,
+)
 
 EVAL_ARGS = {
     "7scenes": {"stride": 2},
@@ -78,10 +86,11 @@ def test_training_layouts(layout, tmp_path):
     scene = Scene()
     write_training(layout, tmp_path, scene)
     sequences = list_sequences(layout, tmp_path, "train")
-    assert len(sequences) == (2 if layout == "waymo" else 1)
+    assert len(sequences) == (2 if layout in ("waymo", "megadepth") else 1)
     sequence = sequences[0]
-    assert len(sequence) == len(scene)
-    for index, frame in enumerate(sequence.frames):
+    numbers = (1, 3, 5) if layout == "megadepth" else range(len(scene))
+    assert len(sequence) == len(numbers)
+    for index, frame in zip(numbers, sequence.frames):
         np.testing.assert_allclose(frame.K, scene.K)
         np.testing.assert_allclose(frame.cam_to_world, scene.poses[index])
         depth = read_depth(frame, sequence.depth_format)
@@ -92,6 +101,100 @@ def test_training_layouts(layout, tmp_path):
             assert (depth > 0).sum() < (expected > 0).sum()
             expected[depth == 0] = 0
         np.testing.assert_allclose(depth, expected, atol=6e-3)
+
+
+class TestOverlap:
+    """Image i overlaps with i + 1, and half as much with i + 2; see CHAIN."""
+
+    def draws(self, layout, root, views, count=300, start=0):
+        sequence = list_sequences(layout, root, "train")[0]
+        assert sequence.can_fill(views)
+        rng = np.random.default_rng(0)
+        return [tuple(sequence.draw_clip(start, views, rng)) for _ in range(count)]
+
+    def test_half_of_the_arkitscenes_clips_are_shuffled_groups(self, tmp_path):
+        write_training("arkitscenes", tmp_path, Scene())
+        clips = self.draws("arkitscenes", tmp_path, 3)
+        # The group of frame 0 is 0, 1, 2; five of its six orders are not that of time, and
+        # clips in the order of time seldom get the three frames in a wrong one.
+        shuffled = sum(set(c) == {0, 1, 2} and c != (0, 1, 2) for c in clips) / len(clips)
+        assert 0.35 < shuffled < 0.5
+        # The group of the last frame holds no other: another group serves.
+        assert {2, 3, 4} in [set(c) for c in self.draws("arkitscenes", tmp_path, 3, start=5)]
+
+    def test_three_in_ten_scannetpp_clips_are_near_neighbours(self, tmp_path):
+        write_training("scannetpp", tmp_path, Scene())
+        sequence = list_sequences("scannetpp", tmp_path, "train")[0]
+        assert sequence.overlap.share == 0.3
+        rng = np.random.default_rng(0)
+        clips = [sequence.overlap.draw(0, 1, rng) for _ in range(400)]
+        taken = [c[0] for c in clips if c is not None]
+        assert 80 < len(taken) < 160
+        # Factors below 3 leave the image itself and its best neighbour, others the third too.
+        shares = np.bincount(taken) / len(taken)
+        np.testing.assert_allclose(shares, [5 / 12, 5 / 12, 1 / 6], atol=0.12)
+
+    def test_scannetpp_videos_leave_the_photographs_out(self, tmp_path):
+        write_training("scannetpp", tmp_path, Scene())
+        folder = next(tmp_path.rglob("images"))
+        for old in (*folder.iterdir(), *(folder.parent / "depth").iterdir()):
+            number = int(old.stem.rsplit("_")[-1])
+            kind = "DSC" if number < 2 else "frame_"
+            old.rename(old.with_name(f"{kind}{number:05d}{old.suffix}"))
+        path = folder.parent / "new_scene_metadata.npz"
+        names = [f"{'DSC' if k < 2 else 'frame_'}{k:05d}.jpg" for k in range(6)]
+        scene_cameras(path, Scene(), names, image_collection=CHAIN)
+        sequence = list_sequences("scannetpp", tmp_path, "train")[0]
+        assert sequence.video == [2, 3, 4, 5] and len(sequence) == 6
+        rng = np.random.default_rng(0)
+        clips = [sequence.draw_clip(0, 4, rng) for _ in range(30)]  # no group is that large
+        assert all(sorted(c) == [2, 3, 4, 5] for c in clips)
+
+    def test_blendedmvs_walks_along_strong_overlaps(self, tmp_path):
+        write_training("blendedmvs", tmp_path, Scene())
+        # Links to odd images score too little, which leaves 0 > 2, 1 > 2, 2 > 4 and 3 > 4.
+        clips = self.draws("blendedmvs", tmp_path, 3, start=5)
+        assert {tuple(c) for c in clips} == {(0, 2, 4), (1, 2, 4)}
+        assert not list_sequences("blendedmvs", tmp_path, "train")[0].can_fill(4)
+
+    def test_megadepth_sets(self, tmp_path):
+        write_training("megadepth", tmp_path, Scene())
+        first, second = list_sequences("megadepth", tmp_path, "train")
+        assert [frame.image.stem[-1] for frame in second.frames] == ["0", "2", "4"]
+        clips = self.draws("megadepth", tmp_path, 2, count=60)
+        assert {tuple(sorted(c)) for c in clips} == {(0, 1), (0, 2), (1, 2)}
+        assert (2, 0) in clips and len(first) == 3
+
+    @pytest.mark.parametrize(
+        ("layout", "file"),
+        [
+            ("arkitscenes", "new_scene_metadata.npz"),
+            ("blendedmvs", "new_overlap.h5"),
+            ("megadepth", "megadepth_sets_64.npz"),
+        ],
+    )
+    def test_missing_file_is_named(self, layout, file, tmp_path):
+        scene = Scene()
+        write_training(layout, tmp_path, scene)
+        path = next(tmp_path.rglob(file))
+        if layout == "arkitscenes":  # cameras without groups
+            names = [f"40753679_{i:03d}.jpg" for i in range(6)]
+            scene_cameras(path, scene, names)
+        else:
+            path.unlink()
+        with pytest.raises((FileNotFoundError, SequenceFileError), match=f"{file}.*use_overlap"):
+            list_sequences(layout, tmp_path, "train")
+        (sequence,) = list_sequences(layout, tmp_path, "train", use_overlap=False)
+        assert sequence.overlap is None and len(sequence) == 6
+
+    def test_groups_that_would_run_code_are_refused(self, tmp_path):
+        scene = Scene()
+        write_training("arkitscenes", tmp_path, scene)
+        path = next(tmp_path.rglob("new_scene_metadata.npz"))
+        names = [f"40753679_{i:03d}.jpg" for i in range(6)]
+        scene_cameras(path, scene, names, image_collection=np.array(print, dtype=object))
+        with pytest.raises(InfoFileError, match="builtins.print"):
+            list_sequences("arkitscenes", tmp_path, "train")
 
 
 def test_published_quotas():

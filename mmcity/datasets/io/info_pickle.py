@@ -2,12 +2,16 @@
 
 import io
 import pickle
+import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+import numpy as np
 
 from mmcity.utils.fileio import atomic_path
 
-__all__ = ["InfoFileError", "load_info_pickle", "load_plain_pickle", "save_info_pickle"]
+__all__ = ["InfoFileError", "load_info_pickle", "load_plain_npz", "load_plain_pickle",
+           "save_info_pickle"]  # fmt: skip
 
 #: What plain data with numpy arrays needs; nothing here runs code of the file.
 _ALLOWED = {
@@ -49,10 +53,34 @@ def load_plain_pickle(path: str | Path) -> Any:
         FileNotFoundError: If there is no such file.
         InfoFileError: If the file would import something else, or is damaged.
     """
-    path = Path(path)
-    data = path.read_bytes()
+    return _load_plain(path, io.BytesIO(Path(path).read_bytes()))
+
+
+def load_plain_npz(path: str | Path, name: str) -> Any:
+    """One array of an ``.npz`` file that numpy stores as a pickle (dicts, uneven lists).
+
+    Args:
+        path: The file.
+        name: Of the array. A single object comes out as itself.
+
+    Raises:
+        KeyError: If the file has no such array.
+        InfoFileError: If the array would import something else, or is damaged.
+    """
+    with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
+        version = np.lib.format.read_magic(file)
+        read_header = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
+        _, _, dtype = read_header(file)
+        if not dtype.hasobject:
+            with np.load(path) as content:
+                return content[name]
+        array = _load_plain(path, file)
+    return array.item() if array.ndim == 0 else array
+
+
+def _load_plain(path: str | Path, file: IO[bytes]) -> Any:
     try:
-        return _DataUnpickler(io.BytesIO(data)).load()
+        return _DataUnpickler(file).load()
     except pickle.UnpicklingError as error:
         raise InfoFileError(
             f"{path} is refused: reading it needs '{error}', but an info file may hold plain "

@@ -1,5 +1,6 @@
 from .eval_layouts import EVAL_LAYOUTS
 from .frames import DepthFormat, SequenceFileError, SequenceFrame, VideoSequence, read_depth
+from .overlap import ImageGroups, OverlapGraph
 from .sampling import ClipSampling, assemble_epoch, sample_clip, sample_overlap_walk
 from .sequence_dataset import (
     ClipDataset,
@@ -16,8 +17,10 @@ __all__ = [
     "ClipSampling",
     "DepthFormat",
     "EvalSequenceDataset",
+    "ImageGroups",
     "MixtureDataset",
     "MixtureSampler",
+    "OverlapGraph",
     "SequenceFileError",
     "SequenceFrame",
     "TrainLayout",

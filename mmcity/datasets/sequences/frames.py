@@ -9,7 +9,8 @@ import numpy as np
 from mmcity.datasets.transforms.posed_images import read_image
 from mmcity.utils.dependencies import DependencyError
 
-from .sampling import ClipSampling
+from .overlap import ImageGroups, OverlapGraph
+from .sampling import ClipSampling, sample_clip
 
 __all__ = [
     "DepthFormat",
@@ -85,7 +86,9 @@ class VideoSequence:
         depth_format: How depth is stored.
         timestamps: Seconds, None if unknown.
         is_metric: Whether depth and poses are in metres.
-        sampling: How clips are drawn in training.
+        sampling: How clips are drawn in training, in the order of time.
+        overlap: Which frames see the same things, if clips are drawn by that.
+        video: Numbers of the frames that are in the order of time; None for all.
     """
 
     name: str
@@ -94,9 +97,27 @@ class VideoSequence:
     timestamps: list[float] | None = None
     is_metric: bool = True
     sampling: ClipSampling = field(default_factory=ClipSampling)
+    overlap: ImageGroups | OverlapGraph | None = None
+    video: list[int] | None = None
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    def can_fill(self, num_views: int) -> bool:
+        """Whether there are clips of so many frames."""
+        if self.overlap is not None and not self.overlap.can_fill(num_views):
+            return False
+        return len(self if self.video is None else self.video) >= num_views
+
+    def draw_clip(self, start: int, num_views: int, rng: np.random.Generator) -> list[int]:
+        """Frame numbers of a training clip that begins at or belongs to ``start``."""
+        if self.overlap is not None:
+            numbers = self.overlap.draw(start, num_views, rng)
+            if numbers is not None:
+                return numbers
+        video = range(len(self)) if self.video is None else self.video
+        start = min(start, len(video) - num_views)
+        return [video[k] for k in sample_clip(len(video), start, num_views, self.sampling, rng)]
 
 
 def read_depth(frame: SequenceFrame, form: DepthFormat) -> np.ndarray:

@@ -5,7 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["ClipSampling", "assemble_epoch", "sample_clip", "sample_overlap_walk"]
+__all__ = [
+    "ClipSampling",
+    "assemble_epoch",
+    "reachable_images",
+    "sample_clip",
+    "sample_overlap_walk",
+]
 
 
 @dataclass(frozen=True)
@@ -89,10 +95,10 @@ def sample_overlap_walk(
         Image numbers in the order of the walk, or None if no start reaches enough images.
         From a dead end the walk goes on at an image seen before.
     """
-    weight = np.clip(overlap - threshold, 0, None)
+    weight = np.clip(overlap - threshold, 0, None)  # a copy
     np.fill_diagonal(weight, 0)
     for start in rng.permutation(len(weight)):
-        if len(_reachable(weight, start)) < num_views:
+        if len(reachable_images(weight > 0, int(start))) < num_views:
             continue
         walk = [int(start)]
         while len(walk) < num_views:
@@ -106,10 +112,11 @@ def sample_overlap_walk(
     return None
 
 
-def _reachable(weight: np.ndarray, start: int) -> set[int]:
-    seen, todo = {int(start)}, [int(start)]
+def reachable_images(linked: np.ndarray, start: int) -> set[int]:
+    """Numbers that can be reached from ``start`` (included) over links ``(N, N)`` bool."""
+    seen, todo = {start}, [start]
     while todo:
-        for other in np.flatnonzero(weight[todo.pop()]):
+        for other in np.flatnonzero(linked[todo.pop()]):
             if int(other) not in seen:
                 seen.add(int(other))
                 todo.append(int(other))

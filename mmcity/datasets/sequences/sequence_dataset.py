@@ -25,7 +25,7 @@ from .color_jitter import ClipColorJitter
 from .eval_layouts import EVAL_LAYOUTS
 from .frames import SequenceFrame, VideoSequence, read_depth
 from .posed_video import posed_video
-from .sampling import assemble_epoch, sample_clip
+from .sampling import assemble_epoch
 from .toytown_video import toytown_video
 from .train_layouts import TRAIN_LAYOUTS
 
@@ -220,9 +220,9 @@ class ClipDataset(Dataset):
         if bad:
             raise ValueError(f"resolutions {bad} are not multiples of {patch_size}")
         sequences = list_sequences(layout, data_root, "train", **layout_args)
-        self.sequences = [s for s in sequences if len(s) >= num_views]
+        self.sequences = [s for s in sequences if s.can_fill(num_views)]
         if not self.sequences:
-            raise ValueError(f"{data_root}: no sequence of {layout} has {num_views} frames")
+            raise ValueError(f"{data_root}: no sequence of {layout} fills {num_views} frames")
         known = TRAIN_LAYOUTS.get(layout)
         self.layout, self.num_views = layout, num_views
         self.resolutions = [tuple(r) for r in resolutions]
@@ -240,8 +240,7 @@ class ClipDataset(Dataset):
         rng = np.random.default_rng((self.seed, number, draw))
         which, start = self.starts[number]
         sequence = self.sequences[which]
-        start = min(start, len(sequence) - self.num_views)
-        numbers = sample_clip(len(sequence), start, self.num_views, sequence.sampling, rng)
+        numbers = sequence.draw_clip(start, self.num_views, rng)
         width, height = self.resolutions[resolution]
         colors = None if self.color_jitter is None else self.color_jitter.draw(rng)
         use_mask = rng.random() < self.mask_probability

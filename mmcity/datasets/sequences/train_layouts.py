@@ -11,6 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mmcity.datasets.io.info_pickle import load_plain_npz
+from mmcity.utils.dependencies import DependencyError
+
 from .frames import (
     DepthFormat,
     SequenceFileError,
@@ -18,6 +21,7 @@ from .frames import (
     VideoSequence,
     read_camera_npz,
 )
+from .overlap import ImageGroups, OverlapGraph
 from .sampling import ClipSampling
 
 __all__ = ["TRAIN_LAYOUTS", "TrainLayout"]
@@ -48,6 +52,10 @@ class TrainLayout:
         skipped_groups: Groups left out.
         max_intervals: Longest sampling interval of a group, where it differs.
         select: Lists the scene folders; None looks for folders with pictures.
+        overlap: Reads which frames of a scene see the same things, from (scene folder, stems).
+        video: Start of the names of the frames that are in the order of time, if others lie
+            beside them.
+        sets: File of fixed sets of images, each a sequence of its own.
     """
 
     root: str
@@ -65,6 +73,9 @@ class TrainLayout:
     skipped_groups: Sequence[str] = ()
     max_intervals: dict = field(default_factory=dict)
     select: Callable[[Path], list[Path]] | None = None
+    overlap: Callable[[Path, list[str]], ImageGroups | OverlapGraph] | None = None
+    video: str = ""
+    sets: str = ""
 
     def scenes(self, data_root: Path) -> list[Path]:
         """Scene folders below ``data_root``."""
@@ -79,9 +90,18 @@ class TrainLayout:
             raise FileNotFoundError(f"{base}: no scene with pictures {self.images}")
         return sorted(found)
 
-    def sequences(self, data_root: Path) -> list[VideoSequence]:
-        """All sequences, frames sorted by name."""
+    def sequences(self, data_root: Path, use_overlap: bool = True) -> list[VideoSequence]:
+        """All sequences, frames sorted by name.
+
+        Args:
+            data_root: Folder that holds the layout's folder.
+            use_overlap: Draw clips by the overlap of the images, where the published recipe
+                does so; the files that tell it must be there. Defaults to True; False draws
+                them from the ordered images.
+        """
         base = Path(data_root) / self.root
+        if self.sets and use_overlap:
+            return self._set_sequences(base)
         out = []
         for scene in self.scenes(data_root):
             cameras = self._scene_cameras(scene)
@@ -96,9 +116,41 @@ class TrainLayout:
                 sampling = self.sampling
                 if group in self.max_intervals:
                     sampling = replace(sampling, max_interval=self.max_intervals[group])
-                out.append(
-                    VideoSequence(name, frames, self.depth_format, None, self.is_metric, sampling)
+                sequence = VideoSequence(
+                    name, frames, self.depth_format, None, self.is_metric, sampling
                 )
+                if self.overlap is not None and use_overlap:
+                    stems = [self.stem(frame.image.name) for frame in frames]
+                    sequence.overlap = self.overlap(scene, stems)
+                if self.video:
+                    named = [frame.image.name.startswith(self.video) for frame in frames]
+                    sequence.video = np.flatnonzero(named).tolist() if any(named) else None
+                out.append(sequence)
+        return out
+
+    def _set_sequences(self, base: Path) -> list[VideoSequence]:
+        """One sequence per set; a set is a row of the scene's number and image numbers."""
+        path = base / self.sets
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: the sets of images are missing; {_WITHOUT}")
+        scenes, images = (load_plain_npz(path, name) for name in ("scenes", "images"))
+        known: dict[Path, SequenceFrame] = {}
+        out = []
+        for index, (scene, *members) in enumerate(load_plain_npz(path, "sets")):
+            folder = base.joinpath(*str(scenes[scene]).split())
+            frames = []
+            for member in members:
+                image = folder / f"{images[member]}{Path(self.images).suffix}"
+                if image not in known:
+                    known[image] = self._frame(folder, image, {})
+                frames.append(known[image])
+            name = f"{folder.relative_to(base)}/set{index}"
+            everything = ImageGroups([range(len(frames))])
+            out.append(
+                VideoSequence(
+                    name, frames, self.depth_format, None, self.is_metric, overlap=everything
+                )
+            )
         return out
 
     def _frame(self, scene: Path, image: Path, cameras: dict) -> SequenceFrame:
@@ -131,6 +183,66 @@ class TrainLayout:
             Ks = rows[:, :3, :3]
         stems = [self.stem(str(name)) for name in names]
         return {stem: (K, pose) for stem, K, pose in zip(stems, Ks, poses)}
+
+
+_WITHOUT = "with use_overlap=False clips are drawn from the ordered images instead"
+
+
+def _image_collection(
+    file: str, share: float, nearest: tuple[float, float] | None = None
+) -> Callable[[Path, list[str]], ImageGroups]:
+    """Groups ``{image: [(other, overlap), ...]}`` in the camera file of a scene."""
+
+    def read(scene: Path, stems: list[str]) -> ImageGroups:
+        path = scene / file
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: groups of overlapping images are missing; {_WITHOUT}")
+        try:
+            collection = load_plain_npz(path, "image_collection")
+        except KeyError as error:
+            raise SequenceFileError(f"{path}: no image_collection in it; {_WITHOUT}") from error
+        position = {stem: number for number, stem in enumerate(stems)}
+        names = [Path(str(name)).stem for name in load_plain_npz(path, "images")]
+        groups: list[list[int]] = [[number] for number in range(len(stems))]
+        for image, others in collection.items():
+            if names[image] not in position:
+                continue
+            ranked = sorted(others, key=lambda other: -other[1])
+            found = [position[names[int(k)]] for k, _ in ranked if names[int(k)] in position]
+            first = position[names[image]]
+            groups[first] = [first, *(number for number in found if number != first)]
+        return ImageGroups(groups, share, nearest)
+
+    return read
+
+
+def _overlap_scores(file: str) -> Callable[[Path, list[str]], OverlapGraph]:
+    """Sparse scores of each scene in an HDF5 file beside the scenes."""
+
+    def read(scene: Path, stems: list[str]) -> OverlapGraph:
+        path = scene.parent / file
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: the overlap of the images is missing; {_WITHOUT}")
+        try:
+            import h5py
+        except ImportError as error:
+            raise DependencyError(
+                f"{path}: reading it needs the h5py package: pip install h5py"
+            ) from error
+        with h5py.File(path) as content:
+            if scene.name not in content:
+                raise SequenceFileError(f"{path}: no scene {scene.name}; {_WITHOUT}")
+            group = content[scene.name]
+            names = [name.decode() for name in group["basenames"][:]]
+            rows, values = group["indices"][:], group["values"][:]
+        scores = np.zeros((len(stems), len(stems)))
+        position = {stem: number for number, stem in enumerate(stems)}
+        for (one, other), value in zip(rows, values):
+            if names[one] in position and names[other] in position:
+                scores[position[names[one]], position[names[other]]] = value
+        return OverlapGraph(scores)
+
+    return read
 
 
 def _extra_scale(path: Path) -> float:
@@ -191,6 +303,7 @@ TRAIN_LAYOUTS = {
         clips=4500,
         sampling=ClipSampling(8, 0.8, 0.5, 16),
         scene_cameras=("new_scene_metadata.npz", "scene_metadata.npz"),
+        overlap=_image_collection("new_scene_metadata.npz", share=0.5),
     ),
     "arkitscenes_highres": TrainLayout(
         "processed_arkitscenes_highres",
@@ -207,6 +320,8 @@ TRAIN_LAYOUTS = {
         depth_format=MILLIMETRES,
         sampling=ClipSampling(3, 0.8, 0.5, 16),
         scene_cameras=("new_scene_metadata.npz", "scene_metadata.npz"),
+        overlap=_image_collection("new_scene_metadata.npz", share=0.3, nearest=(2.0, 4.0)),
+        video="frame_",
     ),
     "scannet": TrainLayout(
         "processed_scannet/scans_train",
@@ -226,9 +341,18 @@ TRAIN_LAYOUTS = {
         sampling=ClipSampling(4, 0.5, 0.5, 16),
         stem=_without("rgb.png"),
     ),
-    "blendedmvs": TrainLayout("processed_blendedmvs", **_FLAT, is_metric=False),
+    "blendedmvs": TrainLayout(
+        "processed_blendedmvs",
+        **_FLAT,
+        is_metric=False,
+        overlap=_overlap_scores("new_overlap.h5"),
+    ),
     "megadepth": TrainLayout(
-        "processed_megadepth", **_FLAT, is_metric=False, sampling=ClipSampling(64, 0.0, 0.0)
+        "processed_megadepth",
+        **_FLAT,
+        is_metric=False,
+        sampling=ClipSampling(64, 0.0, 0.0),
+        sets="megadepth_sets_64.npz",
     ),
     "waymo": TrainLayout(
         "waymo",

@@ -112,7 +112,7 @@ def _wildrgbd(root: Path, videos: list[_Video]) -> None:
 
 
 def _indoor(name: str, pictures: str, depths: str, cameras: str) -> Callable:
-    """ARKitScenes and ScanNet++: one camera file per scene."""
+    """ARKitScenes and ScanNet++: one camera file per scene, with groups of neighbours."""
 
     def write(root: Path, videos: list[_Video]) -> None:
         for video in videos:
@@ -130,9 +130,15 @@ def _indoor(name: str, pictures: str, depths: str, cameras: str) -> Callable:
                 images=np.array(names),
                 intrinsics=np.tile([*size, *focal], (len(video), 1)),
                 trajectories=video.poses,
+                image_collection=np.array(_neighbours(len(video)), dtype=object),
             )
 
     return write
+
+
+def _neighbours(count: int) -> dict[int, list[tuple[int, float]]]:
+    """Image to (other, overlap): of frames of one drive the more, the closer in time."""
+    return {i: [(j, 1 / (1 + abs(i - j))) for j in range(count) if j != i] for i in range(count)}
 
 
 def _scannet(root: Path, videos: list[_Video]) -> None:
@@ -153,8 +159,13 @@ def _hypersim(root: Path, videos: list[_Video]) -> None:
             video.camera(folder / f"{i:06d}_cam.npz", i)
 
 
-def _collection(name: str) -> Callable:
-    """BlendedMVS and MegaDepth: rotation and translation apart."""
+def _collection(name: str, describe: Callable[[Path, list[_Video]], None]) -> Callable:
+    """BlendedMVS and MegaDepth: rotation and translation apart.
+
+    Args:
+        name: Of the folder.
+        describe: Writes the file that tells which images belong together.
+    """
 
     def write(root: Path, videos: list[_Video]) -> None:
         for video in videos:
@@ -169,8 +180,40 @@ def _collection(name: str) -> Callable:
                     R_cam2world=pose[:3, :3],
                     t_cam2world=pose[:3, 3],
                 )
+        describe(root / name, videos)
 
     return write
+
+
+def _overlap_file(base: Path, videos: list[_Video]) -> None:
+    """Sparse overlap scores of each scene."""
+    try:
+        import h5py
+    except ImportError as error:
+        raise DependencyError(f"{base}: writing it needs h5py: pip install h5py") from error
+    with atomic_path(base / "new_overlap.h5") as temporary, h5py.File(temporary, "w") as file:
+        for video in videos:
+            pairs = [(i, j, s) for i, row in _neighbours(len(video)).items() for j, s in row]
+            scene = file.create_group(f"{video.index:04d}")
+            scene["basenames"] = [f"{i:08d}".encode() for i in range(len(video))]
+            scene["indices"] = np.array([pair[:2] for pair in pairs])
+            scene["values"] = np.array([pair[2] for pair in pairs])
+            scene["shape"] = np.array([len(video)] * 2)
+
+
+def _set_file(base: Path, videos: list[_Video]) -> None:
+    """One set of all images of each scene."""
+    starts = np.cumsum([0, *(len(video) for video in videos)])
+    sets = [
+        [number, *range(start, start + len(video))]
+        for number, (start, video) in enumerate(zip(starts, videos))
+    ]
+    _save_npz(
+        base / "megadepth_sets_64.npz",
+        scenes=np.array([f"{video.index:04d}" for video in videos]),
+        images=np.array([f"{i:08d}" for video in videos for i in range(len(video))]),
+        sets=np.array(sets),
+    )
 
 
 def _waymo(root: Path, videos: list[_Video]) -> None:
@@ -218,11 +261,11 @@ TRAINING_LAYOUTS: dict[str, Callable[[Path, list[_Video]], None]] = {
     "arkitscenes_highres": _indoor(
         "processed_arkitscenes_highres", "vga_wide", "highres_depth", "scene_metadata.npz"
     ),
-    "scannetpp": _indoor("processed_scannetpp", "images", "depth", "scene_metadata.npz"),
+    "scannetpp": _indoor("processed_scannetpp", "images", "depth", "new_scene_metadata.npz"),
     "scannet": _scannet,
     "hypersim": _hypersim,
-    "blendedmvs": _collection("processed_blendedmvs"),
-    "megadepth": _collection("processed_megadepth"),
+    "blendedmvs": _collection("processed_blendedmvs", _overlap_file),
+    "megadepth": _collection("processed_megadepth", _set_file),
     "waymo": _waymo,
     "vkitti": _vkitti,
     "omniobject3d": _triple("omniobject3d", "png", OMNIOBJECT_SCALE),
