@@ -28,6 +28,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--camera-cache-mode", choices=["per_iteration", "upstream"])
     parser.add_argument("--image-size", type=int, help="longest side the network sees")
     parser.add_argument("--resize", default="crop", choices=["crop", "pad", "eval"])
+    parser.add_argument(
+        "--decoder", default="opencv", choices=["opencv", "pyav"], help="of videos and cameras"
+    )
     parser.add_argument("--stride", type=int, default=1, help="take every n-th frame")
     parser.add_argument("--max-frames", type=int)
     parser.add_argument(
@@ -54,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
     """Reconstruct."""
     args = parse_args(argv)
 
-    from mmcity.apis import StreamingReconstructor, StreamWriter
+    from mmcity.apis import StreamingReconstructor, StreamWriter, open_source
     from mmcity.utils import check_dependencies
 
     check_dependencies()
@@ -86,10 +89,10 @@ def main(argv: list[str] | None = None) -> None:
         viewer = Viewer(port=args.viewer, up="-y", title="mmcity stream")
         print(f"live view: {viewer.url}", flush=True)
         reconstructor.callbacks.append(viewer.add_frame)
-    if len(args.input) == 1:
-        results = reconstructor(args.input[0], args.stride, args.max_frames)
-    else:
-        results = reconstructor.run_rig(args.input, args.stride, args.max_frames)
+    sources = [
+        open_source(source, args.stride, args.max_frames, args.decoder) for source in args.input
+    ]
+    results = reconstructor(sources[0]) if len(sources) == 1 else reconstructor.run_rig(sources)
     with writer:
         start = time.perf_counter()
         for result in results:

@@ -11,6 +11,7 @@ from PIL import Image
 from mmcity.datasets.transforms.network_images import composite_on_white
 from mmcity.datasets.transforms.posed_images import ImageReadError, read_image
 from mmcity.utils.cli import UserError
+from mmcity.utils.dependencies import DependencyError
 
 __all__ = ["Frame", "SourceError", "open_source"]
 
@@ -38,7 +39,10 @@ class Frame:
 
 
 def open_source(
-    source: str | os.PathLike | int | Iterable, stride: int = 1, max_frames: int | None = None
+    source: str | os.PathLike | int | Iterable,
+    stride: int = 1,
+    max_frames: int | None = None,
+    decoder: str = "opencv",
 ) -> Iterator[Frame]:
     """Frames of a source, lazily.
 
@@ -47,10 +51,15 @@ def open_source(
             camera number, or an iterable of ``(H, W, 3)`` uint8 RGB arrays or PIL images.
         stride: Take every n-th frame. Defaults to 1.
         max_frames: Stop after so many. Defaults to None.
+        decoder: What reads video files and cameras: ``'opencv'``, or ``'pyav'`` (package av),
+            which knows the time of every frame of films with a varying rate.
+            Defaults to ``'opencv'``.
 
     Raises:
         SourceError: If the source is empty, missing or broken; names the file.
     """
+    if decoder not in DECODERS:
+        raise SourceError(f"decoder must be one of {list(DECODERS)}, got {decoder!r}")
     if stride < 1:
         raise SourceError(f"stride must be at least 1, got {stride}")
     if isinstance(source, str | os.PathLike) and not str(source).startswith("webcam:"):
@@ -62,7 +71,7 @@ def open_source(
         elif path.suffix.lower() in IMAGE_SUFFIXES:
             frames = iter([Frame(_read_image(path), path.stem, 0.0)])
         elif path.suffix.lower() in VIDEO_SUFFIXES:
-            frames = _video_frames(str(path))
+            frames = DECODERS[decoder](str(path))
         else:
             raise SourceError(
                 f"{path}: expected a folder, an image {IMAGE_SUFFIXES} or a video {VIDEO_SUFFIXES}"
@@ -71,7 +80,7 @@ def open_source(
         number = str(source).removeprefix("webcam:")
         if not number.isdigit():
             raise SourceError(f"expected 'webcam:NUMBER', got {source!r}")
-        frames = _video_frames(int(number))
+        frames = DECODERS[decoder](int(number))
     else:
         frames = _array_frames(source)
     return _select(frames, stride, max_frames)
@@ -101,7 +110,7 @@ def _folder_frames(folder: Path) -> Iterator[Frame]:
     return (Frame(_read_image(f), f.stem, float(i)) for i, f in enumerate(files))
 
 
-def _video_frames(target: str | int) -> Iterator[Frame]:
+def _opencv_frames(target: str | int) -> Iterator[Frame]:
     import cv2
 
     capture = cv2.VideoCapture(target)
@@ -125,6 +134,43 @@ def _video_frames(target: str | int) -> Iterator[Frame]:
             capture.release()
 
     return read()
+
+
+def _pyav_frames(target: str | int) -> Iterator[Frame]:
+    try:
+        import av
+    except ImportError as error:
+        raise DependencyError("decoder='pyav' needs the av package: pip install av") from error
+    device = {"format": "v4l2"} if isinstance(target, int) else {}
+    name = f"/dev/video{target}" if isinstance(target, int) else target
+    try:
+        container = av.open(name, **device)
+    except (av.FFmpegError, OSError) as error:
+        raise SourceError(f"{name}: cannot be opened as a video or camera ({error})") from error
+    if not container.streams.video:
+        container.close()
+        raise SourceError(f"{name}: holds no video stream")
+
+    def read() -> Iterator[Frame]:
+        index = 0
+        with container:
+            try:
+                for picture in container.decode(video=0):
+                    stamp = float(index) if picture.time is None else picture.time
+                    yield Frame(picture.to_ndarray(format="rgb24"), f"{index:06d}", stamp)
+                    index += 1
+            except av.FFmpegError as error:
+                raise SourceError(
+                    f"{name}: cannot be decoded after frame {index} ({error})"
+                ) from error
+        if index == 0:
+            raise SourceError(f"{name}: holds no frame that can be decoded")
+
+    return read()
+
+
+#: What opens videos and cameras, by name.
+DECODERS = {"opencv": _opencv_frames, "pyav": _pyav_frames}
 
 
 def _array_frames(arrays: Iterable) -> Iterator[Frame]:

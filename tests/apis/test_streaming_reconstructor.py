@@ -30,15 +30,32 @@ class TestSources:
         assert [f.name for f in open_source(tmp_path, stride=2)] == ["a", "c"]
         assert [f.name for f in open_source(tmp_path, max_frames=3)] == ["a", "b", "c"]
 
-    def test_video(self, tmp_path):
+    @pytest.mark.parametrize("decoder", ["opencv", "pyav"])
+    def test_video(self, decoder, tmp_path):
         path = tmp_path / "film.avi"
         writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
         for level in (0, 100, 200):
             writer.write(np.full((48, 64, 3), (level, 0, 0), dtype=np.uint8))  # blue
         writer.release()
-        frames = list(open_source(path))
+        frames = list(open_source(path, decoder=decoder))
+        assert [f.name for f in frames] == ["000000", "000001", "000002"]
         assert [round(f.timestamp, 3) for f in frames] == [0, 0.1, 0.2]
         assert abs(int(frames[2].image[0, 0, 2]) - 200) < 10  # blue comes last in RGB
+
+    def test_pyav_knows_when_each_frame_was_taken(self, tmp_path):
+        import av
+
+        path = tmp_path / "film.mkv"
+        with av.open(str(path), "w") as film:
+            stream = film.add_stream("mjpeg", rate=100)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+            for hundredths in (0, 10, 50):
+                frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), "rgb24")
+                frame.pts = hundredths
+                film.mux(stream.encode(frame))
+            film.mux(stream.encode())
+        stamps = [f.timestamp for f in open_source(path, decoder="pyav")]
+        np.testing.assert_allclose(stamps, [0, 0.1, 0.5], atol=1e-3)
 
     def test_transparency_becomes_white(self, tmp_path):
         image = np.zeros((8, 8, 4), dtype=np.uint8)
@@ -50,8 +67,11 @@ class TestSources:
         with pytest.raises(SourceError, match="broken.png"):
             list(open_source(tmp_path))
         (tmp_path / "film.mp4").write_bytes(b"no film")
-        with pytest.raises(SourceError, match="film.mp4"):
-            list(open_source(tmp_path / "film.mp4"))
+        for decoder in ("opencv", "pyav"):
+            with pytest.raises(SourceError, match="film.mp4"):
+                list(open_source(tmp_path / "film.mp4", decoder=decoder))
+        with pytest.raises(SourceError, match="decoder"):
+            open_source(tmp_path / "film.mp4", decoder="vlc")
         (tmp_path / "empty").mkdir()
         with pytest.raises(SourceError, match="no images"):
             open_source(tmp_path / "empty")
