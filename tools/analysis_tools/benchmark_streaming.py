@@ -118,7 +118,7 @@ class NaiveStream:
             x = local + glob.ls1(self.attention(index, glob.attn, glob.norm1(local), rope))
             x = x + glob.ls2(glob.mlp(glob.norm2(x)))
             kept.append(torch.cat([local, x], dim=-1)[:, None])
-        outputs = model.run_dense_heads(dict(enumerate(kept)), images.shape[-2:])
+        outputs = model.run_dense_heads(dict(enumerate(kept)), images)
 
         def attend_of(iteration, layer):
             def attend(q, k, v):

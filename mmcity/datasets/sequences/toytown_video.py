@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .frames import DepthFormat, SequenceFrame, VideoSequence
+from .frames import DepthFormat, SequenceFrame, VideoSequence, read_depth
 from .sampling import ClipSampling
 
 __all__ = ["toytown_video"]
@@ -16,6 +16,7 @@ def toytown_video(
     max_interval: int = 3,
     max_depth: float = float("inf"),
     min_travel: float = 0.0,
+    min_distance: float = 0.0,
 ) -> list[VideoSequence]:
     """Sequences below ``root`` (``SEQ/{rgb, depth}``, ``poses.txt``, ``intrinsics.txt``).
 
@@ -26,6 +27,9 @@ def toytown_video(
         max_depth: Farther depths are given as unknown, in metres. Defaults to none.
         min_travel: Sequences whose camera does not get so many metres away from its start
             are left out; a camera that stands still has no direction of motion.
+            Defaults to 0.
+        min_distance: Sequences in which more than 3 % of what is seen is nearer than so many
+            metres are left out: a parked truck at arm's length hides the street.
             Defaults to 0.
     """
     root = Path(root)
@@ -51,8 +55,16 @@ def toytown_video(
             )
             for index, pose in enumerate(poses)
         ]
+        if min_distance > 0 and _near_distance(frames) < min_distance:
+            continue
         sampling = ClipSampling(max_interval, 1.0, 0.5)
         sequences.append(
             VideoSequence(name, frames, DepthFormat(maximum=max_depth), sampling=sampling)
         )
     return sequences
+
+
+def _near_distance(frames: list[SequenceFrame]) -> float:
+    """3rd percentile of the depths in all frames, metres."""
+    depths = np.stack([read_depth(frame, DepthFormat()) for frame in frames])
+    return float(np.quantile(depths[depths > 0], 0.03))

@@ -153,6 +153,36 @@ class Scratch(nn.Module):
         return self.output_conv1(x)
 
 
+class ImageDetail(nn.Module):
+    """Small convolutions on the picture itself, added to the finest maps of a pyramid.
+
+    Patch tokens of a small model blur outlines; the picture knows where they are.
+
+    Args:
+        width: Channels at full resolution; twice as many at a half, four times at a quarter.
+        out_channels: Channels of the maps to which full, half and quarter are added.
+    """
+
+    def __init__(self, width: int, out_channels: Sequence[int]) -> None:
+        super().__init__()
+        widths = (width, 2 * width, 4 * width)
+        self.convs = nn.ModuleList(
+            nn.Conv2d(before, after, 3, stride=1 if index == 0 else 2, padding=1)
+            for index, (before, after) in enumerate(zip((3, *widths), widths))
+        )
+        self.projects = nn.ModuleList(
+            nn.Conv2d(inner, outer, 1) for inner, outer in zip(widths, out_channels)
+        )
+
+    def forward(self, images: Tensor, sizes: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Maps at the given (h, w) of images ``(N, 3, H, W)`` in [0, 1]."""
+        x, out = images - 0.5, []
+        for conv, project, size in zip(self.convs, self.projects, sizes):
+            x = conv(x).relu()
+            out.append(_resize(project(x), size))
+        return out
+
+
 class DPTHead(nn.Module):
     """Patch tokens of four pairs to one dense map per frame.
 
@@ -173,6 +203,8 @@ class DPTHead(nn.Module):
             torch's own, they fade on the way through the many convolutions, and a head that
             learns from scratch sees its position embedding long before it sees the picture.
             Defaults to False: weights are loaded.
+        detail_width: Channels of an :class:`ImageDetail` that joins in, an addition to the
+            published head for small models. Defaults to 0 (none).
     """
 
     def __init__(
@@ -188,6 +220,7 @@ class DPTHead(nn.Module):
         add_positions: bool = True,
         frames_per_chunk: int = 8,
         from_scratch: bool = False,
+        detail_width: int = 0,
     ) -> None:
         super().__init__()
         if len(layers) != 4 or len(out_channels) != 4:
@@ -212,6 +245,11 @@ class DPTHead(nn.Module):
             ]
         )
         self.scratch = Scratch(out_channels, features, output_dim)
+        self.detail = None
+        if detail_width:
+            if output_dim is None:
+                raise ValueError("detail_width needs a head with output_dim")
+            self.detail = ImageDetail(detail_width, (features // 2, first, second))
         if from_scratch:
             self._init_for_training()
 
@@ -234,13 +272,13 @@ class DPTHead(nn.Module):
                 self.scratch.output_conv2[2].weight.mul_(0.1)
 
     def forward(
-        self, tokens: Mapping[int, Tensor], image_size: Sequence[int], num_special: int
+        self, tokens: Mapping[int, Tensor], images: Tensor, num_special: int
     ) -> tuple[Tensor, Tensor] | Tensor:
         """Predict maps for ``(B, S)`` frames.
 
         Args:
             tokens: Pair index to ``(B, S, P, dim_in)``.
-            image_size: (H, W) of the images in pixels.
+            images: ``(B, S, 3, H, W)`` in [0, 1].
             num_special: Tokens of a frame before its patches.
 
         Returns:
@@ -249,11 +287,11 @@ class DPTHead(nn.Module):
         """
         inputs = [tokens[layer][:, :, num_special:] for layer in self.layers]
         batch_shape = inputs[0].shape[:2]
-        flat = [part.flatten(0, 1) for part in inputs]
+        flat = [*(part.flatten(0, 1) for part in inputs), images.flatten(0, 1)]
         with torch.autocast(device_type=flat[0].device.type, enabled=False):
             chunks = [
                 self._forward_frames(
-                    [part[start : start + self.frames_per_chunk] for part in flat], image_size
+                    *(part[start : start + self.frames_per_chunk].float() for part in flat)
                 )
                 for start in range(0, flat[0].shape[0], self.frames_per_chunk)
             ]
@@ -265,21 +303,29 @@ class DPTHead(nn.Module):
                 activate_confidence(raw[..., -1]),
             )
 
-    def _forward_frames(self, inputs: Sequence[Tensor], image_size: Sequence[int]) -> Tensor:
-        height, width = image_size
+    def _forward_frames(self, *inputs: Tensor) -> Tensor:
+        *inputs, images = inputs
+        height, width = images.shape[-2:]
         grid = (height // self.patch_size, width // self.patch_size)
         aspect = width / height
         levels = []
         for part, project, resize in zip(inputs, self.projects, self.resize_layers):
-            maps = self.norm(part.float()).transpose(1, 2).unflatten(2, grid)  # (N, C, h, w)
+            maps = self.norm(part).transpose(1, 2).unflatten(2, grid)  # (N, C, h, w)
             maps = project(maps)
             if self.add_positions:
                 maps = _add_positions(maps, aspect)
             levels.append(resize(maps))
-        out = self.scratch(levels)
-        out = _resize(out, [side * self.patch_size // self.down_ratio for side in grid])
+        size = [side * self.patch_size // self.down_ratio for side in grid]
+        details = None
+        if self.detail is not None:
+            sizes = (size, levels[0].shape[-2:], levels[1].shape[-2:])
+            details = self.detail(images, sizes)
+            levels[:2] = [level + detail for level, detail in zip(levels, details[1:])]
+        out = _resize(self.scratch(levels), size)
         if self.add_positions:
             out = _add_positions(out, aspect)
+        if details is not None:
+            out = out + details[0]
         if hasattr(self.scratch, "output_conv2"):
             out = self.scratch.output_conv2(out)
         return out

@@ -142,7 +142,7 @@ class StreamVGGT(VGGT):
         cache.begin_step(descriptor, images.shape[1], tokens.shape[2], aggregator.num_special)
         attends = [cache.attend(layer) for layer in range(aggregator.depth)]
         kept = aggregator.run_pairs(tokens, images.shape[-2:], attends)
-        outputs = self.run_dense_heads(kept, images.shape[-2:])
+        outputs = self.run_dense_heads(kept, images)
         if self.camera_head is not None:
             poses = self.camera_head.refine(kept[self.last_layer][:, :, 0], cache.camera_attend)
             outputs.update(pose_enc=poses[-1], pose_enc_iters=poses)

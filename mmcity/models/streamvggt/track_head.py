@@ -223,11 +223,9 @@ class TrackHead(nn.Module):
         """Pairs that are read."""
         return self.feature_extractor.layers
 
-    def extract(
-        self, tokens: Mapping[int, Tensor], image_size: Sequence[int], num_special: int
-    ) -> Tensor:
+    def extract(self, tokens: Mapping[int, Tensor], images: Tensor, num_special: int) -> Tensor:
         """Feature maps ``(B, S, features, H / stride, W / stride)``."""
-        return self.feature_extractor(tokens, image_size, num_special)
+        return self.feature_extractor(tokens, images, num_special)
 
     def track(self, query_points: Tensor, maps: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
         """See :meth:`Tracker.forward`; runs in float32."""

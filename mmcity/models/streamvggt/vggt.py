@@ -140,7 +140,7 @@ class VGGT(BaseModel):
             window: Steps seen besides the first one (causal model). Defaults to None (all).
         """
         tokens = self.aggregator(images, self.causal, step_frames, window)
-        outputs = self.run_dense_heads(tokens, images.shape[-2:])
+        outputs = self.run_dense_heads(tokens, images)
         if self.camera_head is not None:
             camera_tokens = tokens[self.last_layer][:, :, 0]
             poses = self.camera_head(camera_tokens, self.causal, step_frames, window)
@@ -149,17 +149,15 @@ class VGGT(BaseModel):
             outputs.update(self.run_tracker(query_points, self.track_features(tokens, images)))
         return outputs
 
-    def run_dense_heads(
-        self, tokens: Mapping[int, Tensor], image_size: Sequence[int]
-    ) -> dict[str, Tensor]:
+    def run_dense_heads(self, tokens: Mapping[int, Tensor], images: Tensor) -> dict[str, Tensor]:
         """Depth and point maps from the kept tokens."""
         special = self.aggregator.num_special
         outputs = {}
         if self.depth_head is not None:
-            depth, conf = self.depth_head(tokens, image_size, special)
+            depth, conf = self.depth_head(tokens, images, special)
             outputs.update(depth=depth, depth_conf=conf)
         if self.point_head is not None:
-            points, conf = self.point_head(tokens, image_size, special)
+            points, conf = self.point_head(tokens, images, special)
             outputs.update(world_points=points, world_points_conf=conf)
         return outputs
 
@@ -167,7 +165,7 @@ class VGGT(BaseModel):
         """Feature maps of the tracker ``(B, S, C, H / stride, W / stride)``."""
         if self.track_head is None:
             raise ValueError("query points were given, but the model has no track head")
-        return self.track_head.extract(tokens, images.shape[-2:], self.aggregator.num_special)
+        return self.track_head.extract(tokens, images, self.aggregator.num_special)
 
     def run_tracker(self, query_points: Tensor, maps: Tensor) -> dict[str, Tensor]:
         """Tracks of points of the first map."""

@@ -243,12 +243,12 @@ def test_toytown_config_runs(tmp_path):
     mixture.update(quotas=[16], datasets=mixture.datasets[:1])
     mixture.datasets[0].update(
         data_root=str(tmp_path / "video"), num_views=3, resolutions=[(42, 28)], patch_size=14,
-        min_travel=0.0,
+        min_travel=0.0, min_distance=0.0,
     )  # fmt: skip
     for loader in (cfg.val_dataloader, cfg.test_dataloader):
         loader.dataset.update(
             data_root=str(tmp_path / "video"), image_size=(28, 42), max_frames=4, frame_stride=1,
-            patch_size=14, min_travel=0.0,
+            patch_size=14, min_travel=0.0, min_distance=0.0,
         )  # fmt: skip
     runner = Runner.from_cfg(cfg)
     runner.train()
@@ -324,9 +324,39 @@ def test_head_for_training_from_scratch_passes_tokens_on():
             from_scratch=from_scratch,
         )  # fmt: skip
         tokens = {layer: torch.randn(1, 6, 12, 32) for layer in range(4)}
-        depth, _ = head(tokens, (12, 16), 0)
+        depth, _ = head(tokens, torch.zeros(1, 6, 3, 12, 16), 0)
         spread.append(float(depth.log().std(dim=1).mean()))
     assert spread[1] > 5 * spread[0] and 0.05 < spread[1] < 1
+
+
+def test_detail_of_the_picture_reaches_its_own_pixels():
+    """A changed pixel changes depth nearby only; the tokens stay as they are."""
+    torch.manual_seed(0)
+    head = DPTHead(
+        32, 2, "exp", features=16, out_channels=(16,) * 4, layers=(0, 1, 2, 3), patch_size=8,
+        from_scratch=True, detail_width=4,
+    )  # fmt: skip
+    tokens = {layer: torch.randn(1, 1, 48, 32) for layer in range(4)}
+    images = torch.rand(1, 1, 3, 48, 64, requires_grad=True)
+    depth, _ = head(tokens, images, 0)
+    depth[0, 0, 10, 20].sum().backward()
+    rows, columns = images.grad[0, 0].abs().amax(0).nonzero().T
+    assert {(10, 20)} <= set(zip(rows.tolist(), columns.tolist()))
+    # Half-resolution levels, their refinement and the last convolutions reach 33 pixels.
+    assert (rows - 10).abs().max() <= 33 and (columns - 20).abs().max() <= 33
+    with pytest.raises(ValueError, match="output_dim"):
+        DPTHead(32, None, detail_width=4)
+
+
+def test_views_of_things_at_arms_length_are_left_out(tmp_path):
+    write_toytown_video(tmp_path, ["000_drive", "001_walk"])
+    path = tmp_path / "000_drive" / "depth" / "000001.npy"
+    depth = np.load(path)
+    depth[: len(depth) // 2] = 0.6  # a truck
+    np.save(path, depth)
+    names = [s.name for s in toytown_video(tmp_path, min_distance=0.7)]
+    assert names == ["001_walk"]
+    assert len(toytown_video(tmp_path, min_distance=0.5)) == 2
 
 
 def test_standing_cameras_are_left_out(tmp_path):
