@@ -64,4 +64,12 @@ model = dict(
 )
 
 # With several processes each holds a part of the anchors and renders a part of the pictures.
-model_wrapper_cfg = dict(type="mmcity.ShardedScene", division="rows", balance="entries")
+model_wrapper_cfg = dict(
+    type="mmcity.ShardedScene",
+    division="rows",  # "views": whole pictures
+    balance="entries",  # "uniform": rows cost the same
+    cost_decay=0.0,  # share of a row's former cost that stays
+    border=1.0,  # rows of tiles; shares that end so near a picture's edge end on it
+    checkpoint="sharded",  # "merged": one file
+    max_imbalance=1.1,  # ratio of most to fewest anchors that moves them
+)

@@ -45,6 +45,10 @@ class ShardedScene(nn.Module):
             Defaults to ``rows``.
         balance: What a row costs: list ``entries`` when the view was last rendered, or
             ``uniform``. Defaults to ``entries``.
+        cost_decay: Share of a row's former cost that stays when its view is rendered again.
+            Defaults to 0.
+        border: Shares of rows that end within so many rows of tiles of a picture's edge end on
+            the edge. Defaults to 1.
         checkpoint: ``sharded``: every process writes the rows of its anchors beside the
             checkpoint; ``merged``: one file, which passes through the memory of one process.
             Defaults to ``sharded``.
@@ -63,6 +67,8 @@ class ShardedScene(nn.Module):
         module: nn.Module,
         division: str = "rows",
         balance: str = "entries",
+        cost_decay: float = 0.0,
+        border: float = 1.0,
         checkpoint: str = "sharded",
         max_imbalance: float = 1.1,
     ) -> None:
@@ -75,7 +81,7 @@ class ShardedScene(nn.Module):
         self.checkpoint = checkpoint
         self.group = ShardGroup()
         self._is_split = False  # whether the tables are those of this process alone
-        self.division = RowDivision(self.group.world_size, division, balance)
+        self.division = RowDivision(self.group.world_size, division, balance, cost_decay, border)
         self.max_imbalance = max_imbalance
 
     # ---- anchors

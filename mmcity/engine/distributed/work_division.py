@@ -144,18 +144,31 @@ class RowDivision:
             equal cost, ``views`` gives whole views.
         balance: Cost of a row: list ``entries`` when its view was last rendered, or
             ``uniform``.
+        decay: Share of a row's former cost that stays when its view is rendered again.
+            Defaults to 0.
+        border: Cuts within so many rows of a picture's edge move onto the edge. Defaults to 1.
 
     Attributes:
         tiles: Per process the (view, first row, row after the last) of tiles that it renders.
         costs: Known costs ``(R,)`` of the rows of photographs, by their number.
     """
 
-    def __init__(self, world_size: int, mode: str = "rows", balance: str = "entries") -> None:
+    def __init__(
+        self,
+        world_size: int,
+        mode: str = "rows",
+        balance: str = "entries",
+        decay: float = 0.0,
+        border: float = 1.0,
+    ) -> None:
         if mode not in ("rows", "views"):
             raise ValueError(f"division: expected 'rows' or 'views', got {mode!r}")
         if balance not in ("entries", "uniform"):
             raise ValueError(f"balance: expected 'entries' or 'uniform', got {balance!r}")
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay: expected a share in [0, 1), got {decay}")
         self.world_size, self.mode, self.balance = world_size, mode, balance
+        self.decay, self.border = decay, border
         self.tiles: list[list[tuple[int, int, int]]] = []
         self.costs: dict[int, Tensor] = {}
         self._ids: list[int | None] = []
@@ -200,7 +213,7 @@ class RowDivision:
         cuts = divide_rows(torch.cat(costs), self.world_size)
         if len(set(self._rows)) == 1 and self.world_size > 1:
             try:
-                return snap_to_images(cuts, self._rows[0])
+                return snap_to_images(cuts, self._rows[0], self.border)
             except ValueError:
                 pass  # pictures too small to be tidy about; any cuts are right
         return cuts
@@ -231,4 +244,8 @@ class RowDivision:
         for number, total in zip(self._ids, totals):
             if number is not None and float(total.sum()) > 0:
                 # Empty rows cost something, too.
-                self.costs[number] = total + 0.1 * total.mean()
+                cost = total + 0.1 * total.mean()
+                known = self.costs.get(number, cost)
+                if len(known) == len(cost):  # else the picture had another size
+                    cost = torch.lerp(cost, known, self.decay)
+                self.costs[number] = cost

@@ -159,6 +159,29 @@ def test_rows_that_cost_more_are_shared_out_in_smaller_parts():
     assert division.pixels([150]) == [[(0, 0, 32)], [(0, 32, 150)]]
 
 
+def test_costs_of_rows_fade_and_cuts_near_an_edge_move_onto_it():
+    cameras = [FakeCamera(64, 160)] * 2
+    first, second = torch.ones(10), torch.ones(10)
+    second[:1] = 11
+    costs = []
+    for decay in (0.0, 0.75):
+        division = RowDivision(2, decay=decay)
+        for work in (first, second):
+            division.divide([5], cameras[:1])
+            division.note(0, work)
+            division.share(lambda total: total)
+        costs.append(division.costs[5])
+    torch.testing.assert_close(costs[0], second + 0.2)
+    torch.testing.assert_close(costs[1], 0.75 * (first + 0.1) + 0.25 * (second + 0.2))
+    # A third of both pictures' cost is reached in the last row of the first one.
+    for border, last in ((1.0, 10), (0.0, 9)):
+        division = RowDivision(3, border=border)
+        division.costs = {1: torch.tensor([1.0] * 9 + [7.0]), 2: torch.ones(10)}
+        division.divide([1, 2], cameras)
+        assert division.tiles[0] == [(0, 0, last)]
+        assert division.tiles[2] == [(1, 3, 10)]
+
+
 def test_whole_views_are_shared_out_one_each():
     division = RowDivision(2, "views")
     division.divide([1, 2], [FakeCamera(64, 160), FakeCamera(64, 100)])
