@@ -26,7 +26,9 @@ class OccMetric(BaseMetric):
 
     ``miou`` is the mean over all classes but free that occur in prediction or ground truth
     (17 on Occ3D-nuScenes: classes that are never predicted count as 0); ``miou15`` leaves out
-    ``unscored``. Counts are collected over ranks and start anew with every evaluation.
+    ``unscored``; ``miou_present`` is over the classes of the ground truth alone, for few frames
+    in which one wrong voxel of a class that is not there would cost its whole share. Counts are
+    collected over ranks and start anew with every evaluation.
 
     Args:
         num_classes: Labels, free included. Defaults to 18.
@@ -138,13 +140,18 @@ class OccMetric(BaseMetric):
         k = self.num_classes
         return OccupancyCounts(row[:k], row[k : 2 * k], row[2 * k : 3 * k], row[3 * k :])
 
-    def _scores(self, counts: OccupancyCounts) -> tuple[float, float, float]:
-        """mIoU, mIoU without the unscored classes, IoU."""
+    def _scores(self, counts: OccupancyCounts) -> dict[str, float]:
         seen = (counts.true_positive + counts.false_positive + counts.false_negative) > 0
         seen[self.free_class] = False
         scored = seen.clone()
         scored[list(self.unscored)] = False
-        return counts.mean_iou(seen), counts.mean_iou(scored), counts.binary_iou()
+        present = counts.present() & seen
+        return {
+            "miou": counts.mean_iou(seen),
+            "miou15": counts.mean_iou(scored),
+            "miou_present": counts.mean_iou(present),
+            "iou": counts.binary_iou(),
+        }
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
         """Scores in percent, and the table in the log."""
@@ -154,14 +161,14 @@ class OccMetric(BaseMetric):
         names = (self.dataset_meta or {}).get("classes") or tuple(
             str(c) for c in range(self.num_classes)
         )
-        miou, miou15, iou = self._scores(counts)
-        metrics = {"miou": miou, "miou15": miou15, "iou": iou, "frames": float(len(results))}
+        metrics = {**self._scores(counts), "frames": float(len(results))}
+        means = [name for name in metrics if name != "frames"]
         mask = "camera" if self.use_image_mask else "lidar" if self.use_lidar_mask else "no"
         table = Table("class", "IoU [%]", title=f"{len(results)} frames, {mask} mask")
         constant = None
         if self.constant_from is not None:
             constant = self._unpack(torch.stack([r["constant"] for r in results]).sum(0))
-            for name, value in zip(("miou", "miou15", "iou"), self._scores(constant)):
+            for name, value in self._scores(constant).items():
                 metrics[f"constant_{name}"] = value
             table.add_column("constant [%]")
         seen = (counts.true_positive + counts.false_positive + counts.false_negative) > 0
@@ -173,16 +180,16 @@ class OccMetric(BaseMetric):
             beside = [] if constant is None else [f"{float(constant.class_iou()[c]):.2f}"]
             table.add_row(names[c], f"{value:.2f}", *beside)
         for border, row in zip(self.ranges, total[1:]):
-            band_miou, _, band_iou = self._scores(self._unpack(row))
-            metrics[f"miou_to_{border:g}m"] = band_miou
-            metrics[f"iou_to_{border:g}m"] = band_iou
+            band = self._scores(self._unpack(row))
+            for name in ("miou", "iou"):
+                metrics[f"{name}_to_{border:g}m"] = band[name]
         if self.ray_iou:
             rays = sum(
                 (RayCounts(self.num_classes, result["rays"]) for result in results),
                 RayCounts(self.num_classes),
             )
             metrics.update(rays.ray_iou(self.free_class))
-        for name in ("miou", "miou15", "iou", "RayIoU"):
+        for name in (*means, "RayIoU"):
             if name in metrics:
                 other = metrics.get(f"constant_{name}")
                 beside = [] if other is None else [f"{other:.2f}"]

@@ -1,5 +1,8 @@
 """Two-layer perceptron with an optional bounded output."""
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 
 from mmcity.registry import MODELS
@@ -17,6 +20,9 @@ class MLP(nn.Module):
         output_dim: Channels out. Defaults to None (``input_dim``).
         mode: ``sigmoid`` bounds the output. Defaults to None.
         range: With ``mode``: lower and upper end of the output. Defaults to None (0, 1).
+        initial_output: What the untrained module gives for every input, one number or one per
+            channel; the last weights start at zero. Defaults to None (PyTorch's
+            initialisation).
     """
 
     def __init__(
@@ -26,6 +32,7 @@ class MLP(nn.Module):
         output_dim: int | None = None,
         mode: str | None = None,
         range: tuple[float, float] | None = None,
+        initial_output: float | Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         if mode not in (None, "sigmoid"):
@@ -38,6 +45,22 @@ class MLP(nn.Module):
         )
         self.mode = mode
         self.range = None if range is None else tuple(range)
+        if initial_output is not None:
+            self._start_at(initial_output)
+
+    @torch.no_grad()
+    def _start_at(self, output: float | Sequence[float]) -> None:
+        last = self.layers[1]
+        output = torch.as_tensor(output, dtype=torch.float32).expand(last.out_features)
+        if self.mode == "sigmoid":
+            low, high = self.range or (0.0, 1.0)
+            if not ((output > low) & (output < high)).all():
+                raise ValueError(
+                    f"initial_output must lie between {low} and {high}, got {output.tolist()}"
+                )
+            output = torch.logit((output - low) / (high - low))
+        last.weight.zero_()
+        last.bias.copy_(output)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.layers[1](self.layers[0](x).relu())

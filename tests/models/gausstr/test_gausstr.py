@@ -14,7 +14,7 @@ from mmcity.datasets import NuScenesOccDataset
 from mmcity.datasets.io.info_pickle import InfoFileError, load_info_pickle, save_info_pickle
 from mmcity.datasets.transforms.multi_view import LoadFeatMaps
 from mmcity.engine.launch import load_config
-from mmcity.models.gausstr import GaussianVoxelizer, Vocabulary
+from mmcity.models.gausstr import MLP, GaussianVoxelizer, Vocabulary
 from mmcity.registry import MODELS
 from mmcity.structures import OccupancyDataSample
 from tests.conftest import REPO, real_data_dir
@@ -363,3 +363,30 @@ def test_constant_predictor_is_scored_beside(tmp_path):
     scores = metric.evaluate(1)
     assert (scores["iou"], scores["constant_iou"]) == (0.0, pytest.approx(100.0))
     assert scores["constant_miou"] == pytest.approx(100.0)
+
+
+def test_a_class_that_is_not_there_costs_its_share_of_the_mean_over_17_alone():
+    from mmcity.evaluation.metrics import OccMetric
+
+    target = torch.full((4, 4, 2), 17)
+    target[0], target[1] = 11, 4
+    pred = target.clone()
+    pred[2, 0, 0] = 3  # a bus of one voxel
+    metric = OccMetric(ranges=())
+    sample = {"mask_camera": torch.ones_like(target)}
+    metric.process({}, [{"gt_occupancy": target, "pred_occupancy": pred, **sample}])
+    scores = metric.evaluate(1)
+    assert scores["miou_present"] == pytest.approx(100.0)
+    assert scores["miou"] == pytest.approx(200.0 / 3)
+    assert scores["iou"] == pytest.approx(100.0 * 16 / 17)
+
+
+def test_a_regressor_starts_where_it_is_told():
+    head = MLP(6, output_dim=3, mode="sigmoid", range=(0.0, 8.0), initial_output=(0.6, 0.15, 1.6))
+    expected = torch.tensor([0.6, 0.15, 1.6]).expand(5, 3)
+    torch.testing.assert_close(head(torch.randn(5, 6)), expected)
+    torch.testing.assert_close(
+        MLP(6, initial_output=0.5)(torch.randn(2, 6)), torch.full((2, 6), 0.5)
+    )
+    with pytest.raises(ValueError, match="between 0.0 and 1.0"):
+        MLP(6, mode="sigmoid", initial_output=1.0)
