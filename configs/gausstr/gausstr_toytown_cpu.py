@@ -1,7 +1,7 @@
 # GaussTR on a toy town in minutes on two CPU cores: stored feature maps, six small images.
 #
 #   python tools/dataset_converters/create_toytown.py --out data/toytown --formats nuscenes \
-#       --size small --scenes 8 --frames 5 --image-size 200x112
+#       --size small --scenes 8 --frames 5 --image-size 200x112 --feature-patch 4 --no-sweeps
 #   python tools/dataset_converters/nuscenes_converter.py data/toytown/nuscenes \
 #       --version v1.0-mini
 #   python tools/train.py configs/gausstr/gausstr_toytown_cpu.py
@@ -22,40 +22,44 @@ input_size = (112, 200)  # height, width of the images
 embed_dims = 64
 feat_dims = 64  # channels of the toy town's feature maps
 reduce_dims = 21  # channels that are rendered: the span of the 21 prompts
-num_queries = 300  # Gaussians per camera
-iterations = 800
+num_queries = 512  # Gaussians per camera; a power of two spreads evenly (sobol)
+iterations = 1000
 
 model = dict(
     num_queries=num_queries,
     embed_dims=embed_dims,
-    neck=dict(in_channels=feat_dims, out_channels=embed_dims, scales=(-1, 0, 1)),
+    neck=dict(in_channels=feat_dims, out_channels=embed_dims, scales=(0, 1)),
     decoder=dict(
-        num_layers=2,  # each layer is rendered: the cost of a step grows with them
+        num_layers=1,  # each layer is rendered: the cost of a step grows with them
         layer_cfg=dict(
             embed_dims=embed_dims,
             self_attn_heads=4,
             cross_attn_heads=4,
             num_points=2,
             ffn_channels=192,
-            num_levels=3,
+            num_levels=2,
             cross_attn_dropout=0.0,
         ),
     ),
     gauss_head=dict(
-        opacity_head=dict(input_dim=embed_dims),
+        # A Gaussian starts at its reference point, opaque, and as large as the distance to
+        # the next one: wide, flat and long, as the ground needs it.
+        opacity_head=dict(input_dim=embed_dims, initial_output=0.85),
         feature_head=dict(input_dim=embed_dims, output_dim=feat_dims),
-        # pixels of the small images: an eighth of the published 1..16 on 1600 x 900
-        scale_head=dict(input_dim=embed_dims, range=(0.125, 3.0)),
-        regress_head=dict(input_dim=embed_dims),
+        # An eighth of the published 1..16 on 1600 x 900 is 0.125..2; here thin and long ones too.
+        scale_head=dict(input_dim=embed_dims, range=(0.0, 8.0), initial_output=(0.6, 0.15, 1.6)),
+        regress_head=dict(input_dim=embed_dims, initial_output=0.0),
         reduce_dims=reduce_dims,
         image_shape=input_size,
-        patch_size=8,
+        patch_size=4,
         sky="opacity",
         sampled_features=True,  # the feature head corrects the feature at a Gaussian's pixel
-        volume_loss=dict(weight=4.0, gain=4.6, stride=5),  # half occupied at a density of 0.15
+        loss_weights=dict(cosine=10.0),
+        volume_loss=dict(weight=4.0, gain=2.3),  # half occupied at a density of 0.3
         text_protos=data_root + "features/prototypes.npz",
-        vocabulary=dict(density_threshold=0.15),
+        vocabulary=dict(density_threshold=0.3),
     ),
+    reference_init="sobol",  # the same points always, so that each query gets to know its place
     test_reference_init="sobol",
     pca="prototypes",
 )
@@ -99,12 +103,12 @@ test_dataloader = val_dataloader
 val_evaluator = dict(constant_from=dict(data_root=data_root, ann_file="nuscenes_infos_train.pkl"))
 test_evaluator = val_evaluator
 
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=iterations, val_interval=200)
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=iterations, val_interval=500)
 val_cfg = dict()
 test_cfg = dict()
 optim_wrapper = dict(
     type="OptimWrapper",
-    optimizer=dict(type="AdamW", lr=1e-3, weight_decay=5e-3),
+    optimizer=dict(type="AdamW", lr=2e-3, weight_decay=5e-3),
     clip_grad=dict(max_norm=35, norm_type=2),
 )
 param_scheduler = [
@@ -112,4 +116,4 @@ param_scheduler = [
     dict(type="CosineAnnealingLR", by_epoch=False, begin=50, end=iterations, eta_min=2e-5),
 ]
 custom_hooks = [dict(type="PerStageTimerHook")]
-default_hooks = dict(checkpoint=dict(interval=200), logger=dict(interval=20))
+default_hooks = dict(checkpoint=dict(interval=500), logger=dict(interval=20))

@@ -130,7 +130,7 @@ def test_mim_trains_gausstr_in_mmdet3d(mim, run_command, command_env, tmp_path):
     data = tmp_path / "data" / "toytown" / "nuscenes"
     write_nuscenes(
         data, ToytownConfig(seed=3, blocks=(1, 2)), (200, 112), num_scenes=2, num_frames=2,
-        sweeps=False,
+        sweeps=False, feature_patch=4,
     )  # fmt: skip
     converter = REPO / "tools/dataset_converters/nuscenes_converter.py"
     run_command(sys.executable, converter, data, "--version", "v1.0-mini")
@@ -146,4 +146,7 @@ def test_mim_trains_gausstr_in_mmdet3d(mim, run_command, command_env, tmp_path):
         "--work-dir", tmp_path / "test", env=env,
     )  # fmt: skip
     text = done.stdout + done.stderr
-    assert "miou" in text and "voxelizer" in text
+    assert "miou_present" in text and "voxelizer" in text
+    # The bare names of the config were found from mmdet3d's scope.
+    dumped = next((tmp_path / "run").glob("*/vis_data/config.py")).read_text()
+    assert "default_scope = 'mmdet3d'" in dumped

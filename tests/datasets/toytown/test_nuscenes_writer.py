@@ -66,12 +66,17 @@ def test_lidar_falls_into_occupied_voxels_and_onto_the_depth_maps(town):
             local = local[local[:, 2] > 1.0]
             pixels = local @ np.array(image["cam2img"]).T
             pixels = pixels[:, :2] / pixels[:, 2:]
-            seen = ((pixels > 0) & (pixels < SIZE)).all(1)
+            seen = ((pixels > 1) & (pixels < np.array(SIZE) - 1)).all(1)
             depth = np.load(town / "depth" / (image["img_path"].split(".")[0] + ".npy"))
             cols, rows = pixels[seen].astype(int).T
-            error = np.abs(depth[rows, cols].astype(np.float64) - local[seen, 2])
-            # Pixels are coarse here: far away, one covers metres of ground.
-            assert np.median(error / local[seen, 2]) < 0.06, camera
+            steps = [(r, c) for r in (-1, 0, 1) for c in (-1, 0, 1)]
+            around = np.stack([depth[rows + r, cols + c] for r, c in steps]).astype(np.float64)
+            # Within the depths of the pixels around it; a return may lie behind what hides it
+            # from the camera, which stands elsewhere, but hardly before what the camera sees.
+            nearer = local[seen, 2] < 0.99 * around.min(0)
+            farther = local[seen, 2] > 1.01 * around.max(0)
+            assert nearer.mean() < 0.01, camera
+            assert farther.mean() < 0.1, camera
 
 
 def test_boxes_hold_the_points_that_they_count(town):
@@ -83,9 +88,9 @@ def test_boxes_hold_the_points_that_they_count(town):
             turn = np.array([[np.cos(yaw), np.sin(yaw)], [-np.sin(yaw), np.cos(yaw)]])
             local = np.abs(np.column_stack([(points[:, :2] - (x, y)) @ turn.T, points[:, 2] - z]))
             held = (local <= np.array([length, width, height]) / 2 + 0.05).all(1).sum()
-            assert held >= 0.8 * instance["num_lidar_pts"]
+            assert held >= instance["num_lidar_pts"]  # and perhaps some of the ground
             counted += instance["num_lidar_pts"]
-    assert counted > 0
+    assert counted > 500
 
 
 def test_features_are_named_by_their_prompts(town):
