@@ -46,8 +46,15 @@ param_scheduler = [
         groups=["appearance.map_generator."],
         final_ratio=0.1,
         end=max_iters,
+        optional=True,  # use_color_net=False
     ),
-    dict(type="ExponentialDecayLR", groups=["motion."], final_ratio=0.5, end=max_iters),
+    dict(  # motion=None
+        type="ExponentialDecayLR",
+        groups=["motion."],
+        final_ratio=0.5,
+        end=max_iters,
+        optional=True,
+    ),
 ]
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=max_iters)
 val_cfg = dict(type="ValLoop")

@@ -25,6 +25,8 @@ class ExponentialDecayLR(_ParamScheduler):
         delay: Length of the start phase. Defaults to 0.
         delay_ratio: Factor at its beginning. Defaults to 1.0.
         begin: First iteration counted as t = 0. Defaults to 0.
+        optional: Accept that a named group does not exist, since what it belongs to is
+            switched off. Defaults to False.
         by_epoch: Must be False.
         verbose: Whether to print the rate at each step. Defaults to False.
     """
@@ -38,6 +40,7 @@ class ExponentialDecayLR(_ParamScheduler):
         delay: int = 0,
         delay_ratio: float = 1.0,
         begin: int = 0,
+        optional: bool = False,
         by_epoch: bool = False,
         last_step: int = -1,
         verbose: bool = False,
@@ -48,7 +51,7 @@ class ExponentialDecayLR(_ParamScheduler):
             raise ValueError(f"final_ratio must be positive, received {final_ratio}")
         names = [group.get("name") for group in optimizer.param_groups]
         unknown = set(groups or []) - set(names)
-        if unknown:
+        if unknown and not optional:
             raise ValueError(f"no parameter group named {sorted(unknown)}; there are {names}")
         self.final_ratio = final_ratio
         self.decay_length = end - begin

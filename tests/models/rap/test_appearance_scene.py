@@ -209,3 +209,21 @@ def test_colour_network_off_needs_no_maps():
         MODELS.build(model_config(use_color_net=False, feature_mask=True))
     with pytest.raises(ValueError, match="depth_mode"):
         MODELS.build(model_config(depth_mode="nearest"))
+
+
+def test_published_config_without_appearance_and_motion(toytown_citygsx, tmp_path):
+    """Schedules of what is switched off do not stand in the way."""
+    cfg = Config.fromfile("configs/rap/rap_map_appearance.py")
+    cfg.work_dir = str(tmp_path)
+    cfg.model.update(motion=None, use_color_net=False, appearance=None, sh_degree=1)
+    cfg.train_cfg.update(max_iters=2, val_interval=100)
+    cfg.default_hooks.checkpoint.update(interval=2)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        loader.dataset.data_root = str(toytown_citygsx)
+    register_all_modules()
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    assert runner.model.appearance is None and runner.model.motion is None
+    with pytest.raises(ValueError, match="no parameter group"):
+        cfg.param_scheduler[-1].optional = False
+        Runner.from_cfg(cfg).train()
