@@ -24,9 +24,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         choices=("all", "regression", "mapped"),
         help="first poses: the pose network's alone, mapped images that look alike alone, or all",
     )
+    parser.add_argument(
+        "--poses",
+        metavar="FILE",
+        help="refine from these first poses instead: lines name qw qx qy qz tx ty tz "
+        "(world to camera), such as the poses.txt of another run",
+    )
     parser.add_argument("--starts", type=int, default=3, help="mapped images to start from")
     parser.add_argument("--matcher", default="SIFTMatcher", help="registered matcher")
     parser.add_argument("--matcher-weights", help="weights of a learned matcher")
+    parser.add_argument(
+        "--pnp", default="opencv", choices=("opencv", "poselib", "pycolmap"), help="RANSAC of it"
+    )
     parser.add_argument("--long-side", type=int, help="px to which larger pictures are reduced")
     parser.add_argument(
         "--intrinsics", help="text file of the queries' cameras: name MODEL width height params"
@@ -125,7 +134,7 @@ def make_localizer(args, mapped, renderer):
         mapped,
         args.config,
         args.checkpoint,
-        refiner=dict(matcher=matcher),
+        refiner=dict(matcher=matcher, pnp=dict(backend=args.pnp)),
         device=args.device,
         alignment=args.alignment,
         **starts,
@@ -139,7 +148,12 @@ def main(argv: list[str] | None = None) -> None:
     import numpy as np
     import torch
 
-    from mmcity.apis import LocalizationReport, LocalizationResult, SceneRenderer
+    from mmcity.apis import (
+        LocalizationReport,
+        LocalizationResult,
+        SceneRenderer,
+        read_pose_file,
+    )
     from mmcity.datasets import ColmapDataset
     from mmcity.utils import check_dependencies
     from mmcity.visualization import overlay_halves, to_uint8, write_image
@@ -153,7 +167,7 @@ def main(argv: list[str] | None = None) -> None:
     unmapped = Path(args.scene) / "queries_unmapped.txt"
     report = LocalizationReport(
         scene=Path(args.scene).resolve().name,
-        label=args.label or f"start: {args.start}",
+        label=args.label or f"start: {args.poses or args.start}",
         scene_extent=float(mapped.scene_extent),
         unit_scale=args.unit_scale or 1.0,
         metric=not args.not_metric,
@@ -162,9 +176,12 @@ def main(argv: list[str] | None = None) -> None:
         seed=args.seed,
     )
     cameras = read_intrinsics(args.intrinsics) if args.intrinsics else {}
+    poses = read_pose_file(args.poses) if args.poses else None
     for name, image, truth in queries_of(args, ColmapDataset, resize):
         if isinstance(image, Exception):
             result = LocalizationResult(name, reason=str(image))
+        elif poses is not None and name not in poses:
+            result = LocalizationResult(name, reason=f"no pose in {args.poses}")
         else:
             K = None if truth is None else truth.Ks[0].numpy()
             height, width = image.shape[:2]
@@ -173,7 +190,8 @@ def main(argv: list[str] | None = None) -> None:
             distortion = None
             if name in cameras:
                 K, distortion = query_camera(cameras[name], width, height, name)
-            result = localizer.localize(image, K, distortion, name=name, exclude=name)
+            start = None if poses is None else poses[name]
+            result = localizer.localize(image, K, distortion, name=name, exclude=name, start=start)
         row = report.add(result, truth)
         errors = "" if truth is None else f" {row['error_translation']:.3g} {report.unit}"
         errors += "" if truth is None else f" {row['error_rotation']:.3g} deg"

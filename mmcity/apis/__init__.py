@@ -8,7 +8,12 @@ from .depth_estimators import (
 )
 from .frame_sources import Frame, SourceError, open_source
 from .geometry_prior import GeometryPrior, PriorFiles
-from .localization_report import LocalizationReport, localization_table, read_report
+from .localization_report import (
+    LocalizationReport,
+    localization_table,
+    read_pose_file,
+    read_report,
+)
 from .localizer import LocalizationResult, Localizer
 from .occupancy_generator import OccupancyGenerator
 from .occupancy_predictor import OccupancyPredictor, load_gaussian_set, save_gaussian_set
@@ -36,6 +41,7 @@ __all__ = [
     "load_gaussian_set",
     "localization_table",
     "open_source",
+    "read_pose_file",
     "read_report",
     "save_gaussian_set",
     "ToytownDepthEstimator",

@@ -18,12 +18,12 @@ from mmcity.evaluation.functional.localization import (
     summarize_localization,
 )
 from mmcity.structures import Cameras
-from mmcity.structures.geometry import rotmat_to_quat
+from mmcity.structures.geometry import quat_to_rotmat, rotmat_to_quat, se3_from_rt
 from mmcity.utils.fileio import atomic_path
 
 from .localizer import LocalizationResult
 
-__all__ = ["LocalizationReport", "localization_table", "read_report"]
+__all__ = ["LocalizationReport", "localization_table", "read_pose_file", "read_report"]
 
 _INFINITE = (math.inf, math.inf)
 
@@ -206,6 +206,30 @@ def _pose_line(name: str, camera: Cameras) -> str:
     viewmat = camera.viewmats[0].double()
     numbers = [*rotmat_to_quat(viewmat[:3, :3]).tolist(), *viewmat[:3, 3].tolist()]
     return " ".join([name, *(f"{n:.9g}" for n in numbers)])
+
+
+def read_pose_file(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """World-to-camera matrices ``(4, 4)`` by name, from a ``poses.txt`` as written here.
+
+    Raises:
+        ValueError: If a line is something else; names file and line.
+    """
+    poses = {}
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+        name, *values = line.split() or ["#"]
+        if name.startswith("#"):
+            continue
+        try:
+            values = torch.tensor([float(value) for value in values], dtype=torch.float64)
+        except ValueError:
+            values = torch.empty(0)
+        if len(values) != 7:
+            raise ValueError(
+                f"{path}, line {number}: expected name qw qx qy qz tx ty tz (world to camera), "
+                f"got {line!r}"
+            )
+        poses[name] = se3_from_rt(quat_to_rotmat(values[:4]), values[4:]).numpy()
+    return poses
 
 
 # ---- one table for all runs

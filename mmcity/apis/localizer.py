@@ -204,6 +204,7 @@ class Localizer:
         distortion: np.ndarray | None = None,
         name: str = "image",
         exclude: str | None = None,
+        start: np.ndarray | None = None,
     ) -> LocalizationResult:
         """Localise one image.
 
@@ -213,11 +214,23 @@ class Localizer:
             distortion (np.ndarray, optional): OpenCV's k1, k2, p1, p2, ...
             name (str): For the result.
             exclude (str, optional): Name of a mapped image not to start from.
+            start (np.ndarray, optional): First pose ``(4, 4)`` world to camera from elsewhere,
+                which takes the place of all others.
+
+        Raises:
+            ValueError: If a first pose is given but there is no map to refine it in.
         """
+        if start is not None and self.refiner is None:
+            raise ValueError(f"{name}: a first pose needs a scene to be refined in")
         if not isinstance(image, Tensor):
             image = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
         result = LocalizationResult(name, alignment=self.alignment)
         blank = self._blank_camera(image, K, name)
+        if start is not None:
+            begin = time.perf_counter()
+            return self._refine(
+                result, begin, image, distortion, [_posed(blank, start)], ["given"], [None]
+            )
         rows: list[int | None] = []  # mapped image of each start; None: the regressed pose
         if self.network is not None:
             begin = time.perf_counter()
@@ -243,15 +256,31 @@ class Localizer:
         sources = [
             "regression" if row is None else f"mapped:{self.mapped.img_names[row]}" for row in rows
         ]
-        result.camera, result.source = starts[0], sources[0]
         if self.refiner is None:
+            result.camera, result.source = starts[0], sources[0]
             result.status, result.confidence = "low_confidence", 0.0
             result.reason = "regressed only, not verified against a map"
             return result
+        photographs = [self._photograph(row, blank) for row in rows]
+        return self._refine(result, begin, image, distortion, starts, sources, photographs)
+
+    # ---- parts
+
+    def _refine(
+        self,
+        result: LocalizationResult,
+        begin: float,
+        image: Tensor,
+        distortion: np.ndarray | None,
+        starts: list[Cameras],
+        sources: list[str],
+        photographs: list[Tensor | None],
+    ) -> LocalizationResult:
+        """Fill the result by refinement from first poses; its time counts from ``begin``."""
+        result.camera, result.source = starts[0], sources[0]
         if self._set_appearance is not None:
             device = _device_of(self._set_appearance.__self__)
             self._set_appearance(image.to(device), starts[0].to(device).to(torch.float32))
-        photographs = [self._photograph(row, blank) for row in rows]
         refined = self.refiner(image, Cameras.cat(starts), distortion, photographs)
         result.seconds["refinement"] = time.perf_counter() - begin
         result.camera, result.source = refined.camera, sources[refined.start]
@@ -265,8 +294,6 @@ class Localizer:
             )
         }
         return result
-
-    # ---- parts
 
     def _blank_camera(self, image: Tensor, K: np.ndarray | None, name: str) -> Cameras:
         height, width = image.shape[-2:]

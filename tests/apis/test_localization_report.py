@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from mmcity.apis import LocalizationReport, LocalizationResult, localization_table, read_report
+from mmcity.apis import (
+    LocalizationReport,
+    LocalizationResult,
+    localization_table,
+    read_pose_file,
+    read_report,
+)
 from mmcity.evaluation.functional.localization import confidence_auc
 from mmcity.structures import Cameras
 
@@ -60,6 +66,16 @@ def test_summary_of_a_run(tmp_path):
     assert lines[1].split()[0] == "q0.jpg" and len(lines) == 4
     for path in report.plot(tmp_path, up=(0, 0, 1)):
         assert path.stat().st_size > 5000
+
+
+def test_written_poses_are_first_poses_of_another_run(tmp_path):
+    run([0.1, 0.3], [0.9, 0.2]).write(tmp_path)
+    poses = read_pose_file(tmp_path / "poses.txt")
+    assert list(poses) == ["q0.jpg", "q1.jpg"]
+    np.testing.assert_allclose(poses["q1.jpg"], camera(0.3).viewmats[0], atol=1e-6)
+    (tmp_path / "short.txt").write_text("\nq0.jpg 1 0 0 0 1 2\n")
+    with pytest.raises(ValueError, match="short.txt, line 2: expected name qw"):
+        read_pose_file(tmp_path / "short.txt")
 
 
 def test_table_joins_seeds_and_averages_scenes(tmp_path):

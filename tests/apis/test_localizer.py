@@ -45,6 +45,17 @@ def test_picture_between_mapped_ones(localizer):
     assert result.seconds["refinement"] > 0
 
 
+def test_first_pose_from_elsewhere(localizer):
+    truth = room_camera((0.2, 0.1, -0.2), (1.6, 0.1, 2.0))
+    near = room_camera((0.3, 0.0, -0.2), (1.5, 0.1, 2.0)).viewmats[0].numpy()
+    result = localizer.localize(picture(truth), start=near)
+    metres, degrees = localization_errors(result.camera.cam_to_world, truth.cam_to_world)
+    assert result.status == "ok" and result.source == "given"
+    assert float(metres) < 0.01 and float(degrees) < 0.1
+    away = room_camera((0.0, 0.0, 0.0), (-1.6, 0.1, -2.0)).viewmats[0].numpy()
+    assert localizer.localize(picture(truth), start=away).status == "failed"
+
+
 def test_unreadable_file_does_not_stop_the_others(localizer, tmp_path):
     from PIL import Image
 

@@ -50,7 +50,19 @@ def test_localize_writes_poses(rough_scene, toytown_citygsx, tmp_path):
     )
     content = json.loads((tmp_path / "results.json").read_text())
     assert len(content["queries"]) == 1
-    assert content["queries"][0]["status"] in ("ok", "low_confidence", "failed")
+    (first,) = content["queries"]
+    assert first["status"] in ("ok", "low_confidence", "failed")
+    # Poses of one run are first poses of another; queries without one fail with a reason.
+    for name, source in ((first["name"], "given"), ("other.png", "")):
+        (tmp_path / "first.txt").write_text(f"{name} 1 0 0 0 0 0 0\n")
+        load_tool("localize").main(
+            [str(toytown_citygsx), "--map", str(rough_scene), "--out", str(tmp_path / "again")]
+            + ["--poses", str(tmp_path / "first.txt"), "--pnp", "pycolmap", "--no-pictures"]
+            + ["--limit", "1"]
+        )
+        (again,) = json.loads((tmp_path / "again" / "results.json").read_text())["queries"]
+        assert again["source"] == source
+        assert ("no pose in" in again["reason"]) == (source == "")
 
 
 def test_create_toytown(run_command, tmp_path):

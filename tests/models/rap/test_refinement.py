@@ -37,13 +37,22 @@ def correspondences(seed: int, count: int = 200, outliers: float = 0.5):
     return camera, points, pixels, wrong
 
 
-def test_pnp_with_half_of_the_matches_wrong():
+@pytest.mark.parametrize("backend", ["opencv", "poselib", "pycolmap"])
+def test_pnp_with_half_of_the_matches_wrong(backend):
+    if backend != "opencv":
+        pytest.importorskip(backend)
     camera, points, pixels, wrong = correspondences(0)
-    solution = solve_pnp(points, pixels, camera.Ks[0].numpy())
+    solution = solve_pnp(points, pixels, camera.Ks[0].numpy(), backend=backend)
     difference = solution.viewmat - camera.viewmats[0].numpy()
     assert np.abs(difference).max() < 1e-6
     assert solution.inliers.sum() >= len(points) - len(wrong)
     assert solution.rms < 0.3
+
+
+def test_pnp_backends_are_named():
+    camera, points, pixels, _ = correspondences(0)
+    with pytest.raises(ValueError, match="poselib.*got 'ceres'"):
+        solve_pnp(points, pixels, camera.Ks[0].numpy(), backend="ceres")
 
 
 def test_pnp_needs_five_matches():
@@ -121,6 +130,20 @@ def test_best_of_several_starts_goes_on():
         render_room(truth)["rgb"], [away, moved(truth, 0.2, 5, 1)]
     )
     assert result.start == 1 and errors(result.camera, truth)[0] < 0.01
+
+
+def test_threshold_may_follow_the_size_of_the_picture():
+    truth = room_camera((0.2, 0.1, -0.3), (0.4, 0.2, 3.0))
+    image = render_room(truth)["rgb"]
+    start = moved(truth, 0.1, 3.0, seed=1)
+    diagonal = float(np.hypot(*truth.one_size()))
+    found = [
+        RenderMatchRefiner(render_room, threshold_of_diagonal=px / diagonal)(image, start)
+        for px in (2.0, 1e-5)
+    ]
+    same = RenderMatchRefiner(render_room, threshold=2.0)(image, start)
+    assert torch.equal(found[0].camera.viewmats, same.camera.viewmats)
+    assert found[1].status == "failed"  # no match is as good as that
 
 
 def test_picture_of_another_place_fails_with_a_reason():

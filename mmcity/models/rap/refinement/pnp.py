@@ -1,5 +1,6 @@
 """Camera pose from pixels and points with outliers, and how certain it is."""
 
+import importlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,28 +96,16 @@ def _polish(viewmat, points, pixels, K) -> np.ndarray:
     return viewmat
 
 
-def _ransac(points, pixels, K, threshold, iterations, confidence, backend, seed) -> np.ndarray:
-    if backend == "poselib":
-        try:
-            import poselib
-        except ImportError as error:
-            raise ImportError(
-                "backend='poselib' needs poselib: pip install poselib, or take 'opencv'"
-            ) from error
-        camera = {"model": "PINHOLE", "width": int(2 * K[0, 2]), "height": int(2 * K[1, 2])}
-        camera["params"] = [K[0, 0], K[1, 1], K[0, 2], K[1, 2]]
-        options = {
-            "max_reproj_error": threshold,
-            "max_iterations": iterations,
-            "success_prob": confidence,
-            "seed": seed,
-        }
-        pose, info = poselib.estimate_absolute_pose(pixels, points, camera, options, {})
-        if not info["num_inliers"]:
-            raise PnPError("RANSAC found no pose")
-        return np.concatenate([np.array(pose.Rt), [[0, 0, 0, 1]]])
-    if backend != "opencv":
-        raise ValueError(f"backend: expected 'opencv' or 'poselib', got {backend!r}")
+def _package(name: str):
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(
+            f"backend='{name}' needs {name}: pip install {name}, or take 'opencv'"
+        ) from error
+
+
+def _opencv_ransac(points, pixels, K, threshold, iterations, confidence, seed):
     cv2 = _opencv()
     cv2.setRNGSeed(seed)
     found, rotation, translation, rows = cv2.solvePnPRansac(
@@ -130,11 +119,56 @@ def _ransac(points, pixels, K, threshold, iterations, confidence, backend, seed)
         flags=cv2.SOLVEPNP_SQPNP,
     )
     if not found or rows is None:
+        return None
+    return np.column_stack([cv2.Rodrigues(rotation)[0], translation])
+
+
+def _poselib_ransac(points, pixels, K, threshold, iterations, confidence, seed):
+    poselib = _package("poselib")
+    camera = {"model": "PINHOLE", "width": int(2 * K[0, 2]), "height": int(2 * K[1, 2])}
+    camera["params"] = [K[0, 0], K[1, 1], K[0, 2], K[1, 2]]
+    options = {
+        "max_reproj_error": threshold,
+        "max_iterations": iterations,
+        "success_prob": confidence,
+        "seed": seed,
+    }
+    pose, info = poselib.estimate_absolute_pose(pixels, points, camera, options, {})
+    return np.array(pose.Rt) if info["num_inliers"] else None
+
+
+def _pycolmap_ransac(points, pixels, K, threshold, iterations, confidence, seed):
+    pycolmap = _package("pycolmap")
+    camera = pycolmap.Camera(
+        model="PINHOLE",
+        width=int(2 * K[0, 2]),
+        height=int(2 * K[1, 2]),
+        params=[K[0, 0], K[1, 1], K[0, 2], K[1, 2]],
+    )
+    options = pycolmap.AbsolutePoseEstimationOptions()
+    ransac = options.ransac
+    ransac.max_error, ransac.confidence, ransac.random_seed = threshold, confidence, seed
+    ransac.min_inlier_ratio = 0.01
+    ransac.min_num_trials, ransac.max_num_trials = min(1000, iterations), iterations
+    found = pycolmap.estimate_and_refine_absolute_pose(pixels, points, camera, options)
+    return None if found is None else found["cam_from_world"].matrix()
+
+
+#: What gives the first pose and tells right matches from wrong ones, by name.
+_BACKENDS = {
+    "opencv": _opencv_ransac,
+    "poselib": _poselib_ransac,
+    "pycolmap": _pycolmap_ransac,
+}
+
+
+def _ransac(points, pixels, K, threshold, iterations, confidence, backend, seed) -> np.ndarray:
+    if backend not in _BACKENDS:
+        raise ValueError(f"backend: expected one of {list(_BACKENDS)}, got {backend!r}")
+    pose = _BACKENDS[backend](points, pixels, K, threshold, iterations, confidence, seed)
+    if pose is None:
         raise PnPError("RANSAC found no pose")
-    viewmat = np.eye(4)
-    viewmat[:3, :3] = cv2.Rodrigues(rotation)[0]
-    viewmat[:3, 3] = translation.ravel()
-    return viewmat
+    return np.concatenate([pose, [[0, 0, 0, 1]]])
 
 
 def solve_pnp(
@@ -158,7 +192,7 @@ def solve_pnp(
         threshold (float): Reprojection error of an inlier in px. Defaults to 2.
         iterations (int): At most. Defaults to 10000.
         confidence (float): At which RANSAC stops early. Defaults to 0.9999.
-        backend (str): ``opencv`` (SQPnP) or ``poselib``. Defaults to ``opencv``.
+        backend (str): ``opencv`` (SQPnP), ``poselib`` or ``pycolmap``. Defaults to ``opencv``.
         seed (int): Defaults to 0.
 
     Raises:

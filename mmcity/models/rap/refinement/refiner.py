@@ -77,6 +77,8 @@ class RenderMatchRefiner:
         matcher (dict | Callable, optional): Defaults to ``SIFTMatcher``.
         max_iterations (int): Per query, after the starts. Defaults to 4.
         threshold (float): Reprojection error of an inlier in px. Defaults to 2.
+        threshold_of_diagonal (float, optional): The same as a share of the picture's diagonal,
+            in place of ``threshold``, for queries of many sizes. Defaults to None.
         min_inliers (int): Fewer count as failed. Defaults to 12.
         min_alpha (float): Opacity from which a rendered depth counts. Defaults to 0.5.
         depth_jump (float): Relative spread of the depth around a pixel from which it is an
@@ -93,6 +95,7 @@ class RenderMatchRefiner:
         matcher: dict | Callable | None = None,
         max_iterations: int = 4,
         threshold: float = 2.0,
+        threshold_of_diagonal: float | None = None,
         min_inliers: int = 12,
         min_alpha: float = 0.5,
         depth_jump: float = 0.05,
@@ -104,6 +107,7 @@ class RenderMatchRefiner:
         self.matcher = TASK_UTILS.build(matcher) if isinstance(matcher, dict) else matcher
         self.render = render
         self.max_iterations, self.threshold = max_iterations, threshold
+        self.threshold_of_diagonal = threshold_of_diagonal
         self.min_inliers, self.min_alpha = min_inliers, min_alpha
         self.depth_jump, self.min_confidence = depth_jump, min_confidence
         self.enough_inliers = enough_inliers
@@ -185,9 +189,12 @@ class RenderMatchRefiner:
         depths = torch.from_numpy(depths[usable])
         points = camera.to(torch.float64).cpu().unproject(pixels, depths)[0].numpy()
         K = camera.Ks[0].double().cpu().numpy()
+        threshold = self.threshold
+        if self.threshold_of_diagonal is not None:
+            threshold = self.threshold_of_diagonal * math.hypot(*camera.one_size())
         try:
             solution = solve_pnp(
-                points, matches.query[usable], K, distortion, self.threshold, **self.pnp
+                points, matches.query[usable], K, distortion, threshold, **self.pnp
             )
         except PnPError as error:
             result.log.append(str(error))
