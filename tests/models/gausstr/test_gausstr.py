@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
@@ -276,7 +277,8 @@ def test_real_key_frame():
     assert item["inputs"]["img"].shape == (6, 3, 252, 448)
     target = item["data_samples"].gt_occupancy
     assert int((target != 17).sum()) == 5873
-    # Gaussians at the lidar points voxelise to the cells those points occupy.
+    # Gaussians at the lidar points voxelise to the cells those points occupy; small ones, on a
+    # finer grid, since the centre of a cell may be far from the points in it.
     info = dataset.get_data_info(0)
     lidar = info["lidar_points"]
     points = np.fromfile(
@@ -284,15 +286,14 @@ def test_real_key_frame():
     ).reshape(-1, lidar["num_pts_feats"])[:, :3]
     pose = np.asarray(lidar["lidar2ego"])
     ego = torch.from_numpy(points @ pose[:3, :3].T + pose[:3, 3]).float()
-    voxelizer = GaussianVoxelizer([-40, -40, -1, 40, 40, 5.4], 0.4)
-    covars = (torch.eye(3) * 0.02**2).expand(len(ego), 3, 3)
-    cells = ((ego - torch.tensor([-40.0, -40, -1])) / 0.4).floor()
-    centred = (cells + 0.5) * 0.4 + torch.tensor([-40.0, -40, -1])
-    density, _ = voxelizer(centred[None], torch.ones(1, len(ego), 1), covars[None])
-    occupied = density[0, ..., 0] > 0.04
+    voxelizer = GaussianVoxelizer([-40, -40, -1, 40, 40, 5.4], 0.1)
+    covars = (torch.eye(3) * 0.025**2).expand(len(ego), 3, 3)
+    density, _ = voxelizer(ego[None], torch.ones(1, len(ego), 1), covars[None])
+    occupied = F.max_pool3d(density[..., 0], 4)[0] > 0.04
     want = target != 17
-    iou = (occupied & want).sum() / (occupied | want).sum()
-    assert iou > 0.9
+    for seen in (torch.ones_like(want), item["data_samples"].mask_camera.bool()):
+        iou = (occupied & want & seen).sum() / ((occupied | want) & seen).sum()
+        assert iou > 0.9
 
 
 def test_views_beyond_the_source_views_are_only_rendered_into():
