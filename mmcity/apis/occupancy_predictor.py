@@ -1,6 +1,7 @@
 """Occupancy around a car from its cameras."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,13 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
+from mmcity.apis.targets import (
+    STORED_DTYPES,
+    generate_targets,
+    images_of_frame,
+    make_provider,
+)
+from mmcity.datasets.io.map_store import MapStore
 from mmcity.engine.checkpointing import load_checkpoint_weights
 from mmcity.models.gausstr import GaussianVoxelizer, GaussTR, Vocabulary
 from mmcity.models.gausstr.gaussian_set import GaussianSet
@@ -16,6 +24,7 @@ from mmcity.models.gausstr.labelling import label_voxels, prompt_probabilities
 from mmcity.registry import DATASETS, MODELS
 from mmcity.utils import register_all_modules
 from mmcity.utils.fileio import atomic_path
+from mmcity.utils.timing import stage
 
 __all__ = ["OccupancyPredictor", "load_gaussian_set", "save_gaussian_set"]
 
@@ -45,6 +54,10 @@ class OccupancyPredictor:
         config: Config file or object whose ``model`` is a ``GaussTR``.
         checkpoint: Its weights; None keeps random ones. Defaults to None.
         device: Defaults to ``cuda`` where there is one, else ``cpu``.
+        depth_model: Depth maps that a key frame lacks are made on the way by this model (see
+            :func:`mmcity.apis.targets.make_provider`) and kept where the config looks for them.
+            Defaults to None (they must be there).
+        depth_options: Its options, such as paths of weights. Defaults to None.
     """
 
     def __init__(
@@ -52,6 +65,8 @@ class OccupancyPredictor:
         config: str | Path | Config,
         checkpoint: str | Path | None = None,
         device: str | None = None,
+        depth_model: str | None = None,
+        depth_options: dict | None = None,
     ) -> None:
         register_all_modules()
         self.cfg = config if isinstance(config, Config) else Config.fromfile(str(config))
@@ -60,6 +75,10 @@ class OccupancyPredictor:
             self.model.load_state_dict(load_checkpoint_weights(checkpoint))
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.model.to(self.device).eval()
+        self.depth_model = depth_model
+        self._make_provider = cache(
+            lambda: make_provider("depth", depth_model, depth_options, str(self.device))
+        )
 
     def set_vocabulary(self, prototypes: Tensor, vocabulary: Vocabulary) -> None:
         """Change what is looked for; see ``GaussTRHead.set_prototypes``."""
@@ -114,7 +133,7 @@ class OccupancyPredictor:
             index: Key frame.
             dataset: ``train``, ``val`` or ``test``. Defaults to ``test``.
         """
-        return self.label(self.predict_gaussians(self._batch(index, dataset)))[0]
+        return self.label(self.predict_gaussians(self.load(index, dataset)))[0]
 
     def count_frames(self, dataset: str = "test") -> int:
         """Key frames of a data loader of the config."""
@@ -131,16 +150,38 @@ class OccupancyPredictor:
         Returns:
             What ``GaussTRHead.predict`` gives, and the sample with the ground truth.
         """
-        batch = self._batch(index, dataset)
+        batch = self.load(index, dataset)
         volumes = self.model.gauss_heads[-1].predict(self.predict_gaussians(batch))
         return volumes, batch["data_samples"][0]
 
-    def _batch(self, index: int, dataset: str) -> dict:
+    def load(self, index: int, dataset: str = "test") -> dict:
+        """Collated batch of one key frame, as :meth:`predict_gaussians` takes it.
+
+        Args:
+            index: Key frame.
+            dataset: ``train``, ``val`` or ``test``. Defaults to ``test``.
+        """
+        if self.depth_model is not None:
+            self._make_depth(index, dataset)
         item = self._dataset(dataset)[index]
         return {
             "inputs": {key: [value] for key, value in item["inputs"].items()},
             "data_samples": [item["data_samples"]],
         }
+
+    def _make_depth(self, index: int, name: str) -> None:
+        dataset = self._dataset(name)
+        folders = [
+            step["data_root"]
+            for step in self.cfg[f"{name}_dataloader"].dataset.pipeline
+            if step["type"] == "LoadFeatMaps" and step["key"] == "depth"
+        ]
+        tasks = images_of_frame(dataset.get_data_info(index), dataset.data_root)
+        meta = {"kind": "depth", "model": self.depth_model}
+        for folder in folders:
+            store = MapStore(folder, STORED_DTYPES["depth"], meta=meta)
+            with stage("depth network"):
+                generate_targets(tasks, self._make_provider, store)
 
     def _dataset(self, name: str):
         cached = getattr(self, "_datasets", {})

@@ -2,7 +2,7 @@
 
 from .generate import generate_targets
 from .providers import STORED_DTYPES, TargetProvider, make_provider, provider_names
-from .tasks import ImageTask, collect_images
+from .tasks import ImageTask, collect_images, images_of_frame
 
 __all__ = [
     "STORED_DTYPES",
@@ -10,6 +10,7 @@ __all__ = [
     "TargetProvider",
     "collect_images",
     "generate_targets",
+    "images_of_frame",
     "make_provider",
     "provider_names",
 ]

@@ -14,6 +14,7 @@ from mmcity.apis import OccupancyPredictor, load_gaussian_set, save_gaussian_set
 from mmcity.datasets import NuScenesOccDataset
 from mmcity.datasets.io.info_pickle import InfoFileError, load_info_pickle, save_info_pickle
 from mmcity.datasets.transforms.multi_view import LoadFeatMaps
+from mmcity.datasets.transforms.posed_images import read_image
 from mmcity.engine.launch import load_config
 from mmcity.models.gausstr import MLP, GaussianVoxelizer, Vocabulary
 from mmcity.registry import MODELS
@@ -391,3 +392,31 @@ def test_a_regressor_starts_where_it_is_told():
     )
     with pytest.raises(ValueError, match="between 0.0 and 1.0"):
         MLP(6, mode="sigmoid", initial_output=1.0)
+
+
+def test_depth_is_made_on_the_way_where_a_frame_lacks_it(tmp_path):
+    root = real_data_dir("nuscenes_sample")
+    pipeline = [
+        {"type": "BEVLoadMultiViewImageFromFiles"},
+        {"type": "ImageAug3D", "final_dim": (252, 448), "resize_lim": 0.28},
+        {"type": "LoadFeatMaps", "data_root": str(tmp_path), "key": "depth", "apply_aug": True},
+        {"type": "PackMultiViewInputs", "keys": ["depth"], "with_target": False},
+    ]
+    dataset = {"type": "NuScenesOccDataset", "ann_file": "nuscenes_infos_val.pkl"}
+    dataset |= {"data_root": str(root), "pipeline": pipeline}
+    cfg = Config({"model": model_config(), "test_dataloader": {"dataset": dataset}})
+    with pytest.raises(FileNotFoundError):
+        OccupancyPredictor(cfg, device="cpu").load(0)
+    predictor = OccupancyPredictor(cfg, device="cpu", depth_model="lidar")
+    depth = torch.as_tensor(predictor.load(0)["inputs"]["depth"][0])
+    assert depth.shape == (6, 252, 448)
+    # The pictures of the lidar's returns that come with the key frame.
+    path = sorted((root / "lidar_depth").glob("*CAM_FRONT__*.png"))[0]
+    sparse = read_image(path, None).astype(np.float32) / 256
+    rows, cols = np.nonzero(sparse)
+    error = np.abs(depth[0].numpy()[rows * 252 // 900, cols * 448 // 1600] - sparse[rows, cols])
+    assert np.median(error / sparse[rows, cols]) < 0.02
+    written = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*.npy")}
+    assert len(written) == 6
+    predictor.load(0)
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.glob("*.npy")} == written
