@@ -100,6 +100,18 @@ def test_metric_reports_means_size_and_count():
     assert "test/lpips" not in result
 
 
+def test_metric_of_the_right_half():
+    metric = METRICS.build(dict(type="ImageQualityMetric", right_half=True))
+    image = torch.full((3, 8, 16), 0.5)
+    worse = image + 0.1
+    worse[:, :, 8:] = 0.51
+    metric.process(None, [sample(worse, image)])
+    result = metric.evaluate(size=1)
+    assert result["test/psnr_right"] == pytest.approx(40.0, abs=1e-4)
+    assert result["test/psnr"] == pytest.approx(-10 * math.log10(0.5 * (0.1**2 + 1e-4)), abs=1e-4)
+    assert "test/lpips_right" not in result and result["test/ssim_right"] <= 1
+
+
 def test_metric_without_a_photograph_names_the_image():
     broken = SceneDataSample(metainfo=dict(img_path="b.png"))
     broken.pred_image = torch.zeros(3, 4, 4)

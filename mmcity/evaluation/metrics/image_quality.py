@@ -14,6 +14,11 @@ from ..functional.image import colour_correct, psnr, ssim
 
 __all__ = ["ImageQualityMetric"]
 
+_AVERAGED = (
+    *("psnr", "ssim", "lpips", "psnr_cc", "ssim_cc", "psnr_covered", "coverage"),
+    *("psnr_right", "ssim_right", "lpips_right"),
+)
+
 
 @METRICS.register_module()
 class ImageQualityMetric(BaseMetric):
@@ -31,6 +36,9 @@ class ImageQualityMetric(BaseMetric):
         lpips_weights: File with LPIPS weights, see :class:`LPIPS`. Defaults to None: no
             LPIPS.
         lpips_network: ``alex`` or ``vgg``. Defaults to ``alex``.
+        right_half: Also score the right halves alone, as ``psnr_right``, ``ssim_right`` and
+            ``lpips_right``; maps whose colours follow a photograph are compared so.
+            Defaults to False.
         quantize: Round renders to 8 bits before comparing, as a written PNG would be.
             Defaults to False.
         collect_device: See mmengine. Defaults to ``cpu``.
@@ -41,11 +49,12 @@ class ImageQualityMetric(BaseMetric):
         split: str = "test",
         lpips_weights: str | None = None,
         lpips_network: str = "alex",
+        right_half: bool = False,
         quantize: bool = False,
         collect_device: str = "cpu",
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=split)
-        self.quantize = quantize
+        self.quantize, self.right_half = quantize, right_half
         self.lpips = None if lpips_weights is None else LPIPS(lpips_weights, lpips_network)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
@@ -98,17 +107,28 @@ class ImageQualityMetric(BaseMetric):
             scores["coverage"] = counted.double().mean().item()
             if bool(counted.any()):
                 scores["psnr_covered"] = psnr(prediction, target, counted).item()
-        if self.lpips is not None:
-            self.lpips.to(prediction.device)
-            scores["lpips"] = self.lpips(prediction[None], target[None]).item()
+        scores.update(self._lpips(prediction, target, "lpips"))
+        if self.right_half:
+            middle = prediction.shape[-1] // 2
+            sides = [image[..., middle:] for image in (prediction, target)]
+            kept = None if mask is None else mask[..., middle:]
+            scores["psnr_right"] = psnr(*sides, kept).item()
+            scores["ssim_right"] = ssim(*sides, kept).item()
+            scores.update(self._lpips(*sides, "lpips_right"))
         return scores
+
+    def _lpips(self, prediction: torch.Tensor, target: torch.Tensor, name: str) -> dict:
+        if self.lpips is None:
+            return {}
+        self.lpips.to(prediction.device)
+        return {name: self.lpips(prediction[None], target[None]).item()}
 
     def compute_metrics(self, results: list[dict[str, float]]) -> dict[str, Any]:
         """Means over the images, their number and size."""
         if not results:
             raise ValueError("no image was scored: the split is empty")
         means: dict[str, Any] = {}
-        for name in ("psnr", "ssim", "lpips", "psnr_cc", "ssim_cc", "psnr_covered", "coverage"):
+        for name in _AVERAGED:
             values = [result[name] for result in results if name in result]
             if values:
                 means[name] = sum(values) / len(values)
