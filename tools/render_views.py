@@ -5,8 +5,8 @@
 
 Writes ``OUT/SPLIT/{renders,gt,depths,normals}/NAME.png``: depths in 16 bit, 65535 being
 ``--depth-limit``; normals in camera axes. Scenes whose colours follow a photograph show each view
-as its own photograph looks, or all of them in one ``--appearance``. Checkpoints may be whole or written in parts by several
-processes. Several processes (torchrun) share out the views.
+as its own photograph looks, or all of them in one ``--appearance``. Checkpoints may be whole or
+written in parts by several processes. Several processes (torchrun) share out the views.
 """
 
 import argparse
