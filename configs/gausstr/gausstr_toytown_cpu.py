@@ -23,7 +23,7 @@ embed_dims = 64
 feat_dims = 64  # channels of the toy town's feature maps
 reduce_dims = 21  # channels that are rendered: the span of the 21 prompts
 num_queries = 512  # Gaussians per camera; a power of two spreads evenly (sobol)
-iterations = 1000
+iterations = 1200
 
 model = dict(
     num_queries=num_queries,
@@ -54,7 +54,7 @@ model = dict(
         patch_size=4,
         sky="opacity",
         sampled_features=True,  # the feature head corrects the feature at a Gaussian's pixel
-        loss_weights=dict(cosine=10.0),
+        loss_weights=dict(cosine=20.0),
         volume_loss=dict(weight=4.0, gain=2.3),  # half occupied at a density of 0.3
         text_protos=data_root + "features/prototypes.npz",
         vocabulary=dict(density_threshold=0.3),
@@ -103,7 +103,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(constant_from=dict(data_root=data_root, ann_file="nuscenes_infos_train.pkl"))
 test_evaluator = val_evaluator
 
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=iterations, val_interval=500)
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=iterations, val_interval=600)
 val_cfg = dict()
 test_cfg = dict()
 optim_wrapper = dict(
@@ -116,4 +116,4 @@ param_scheduler = [
     dict(type="CosineAnnealingLR", by_epoch=False, begin=50, end=iterations, eta_min=2e-5),
 ]
 custom_hooks = [dict(type="PerStageTimerHook")]
-default_hooks = dict(checkpoint=dict(interval=500), logger=dict(interval=20))
+default_hooks = dict(checkpoint=dict(interval=600), logger=dict(interval=20))

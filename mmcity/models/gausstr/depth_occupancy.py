@@ -100,6 +100,7 @@ def volume_loss(density: Tensor, labels: Tensor, gain: float) -> Tensor:
         gain: A voxel counts as half occupied at a density of ``log(2) / gain``.
     """
     occupied = -torch.expm1(-gain * density)
-    hits = occupied[labels == OCCUPIED]
-    false = occupied[labels == FREE].sum()
-    return 1.0 - hits.sum() / (hits.numel() + false).clamp(min=1.0)
+    # Products with masks: picking rows costs ten times as much on a CPU.
+    is_hit, is_free = (labels == OCCUPIED).to(occupied), (labels == FREE).to(occupied)
+    false = (occupied * is_free).sum()
+    return 1.0 - (occupied * is_hit).sum() / (is_hit.sum() + false).clamp(min=1.0)
