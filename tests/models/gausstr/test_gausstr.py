@@ -199,16 +199,6 @@ def test_published_configs(name, trainable):
         model = MODELS.build(cfg.model)
     count = sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert count == trainable
-    keys = set(model.state_dict())
-    assert {
-        "query_embeds.weight",
-        "neck.scale_convs.0.3.weight",
-        "decoder.layers.2.cross_attn.sampling_offsets.bias",
-        "decoder.ref_point_head.layers.1.weight",
-        "gauss_heads.2.regress_head.layers.1.weight",
-        "gauss_heads.0.text_proto_embeds",
-    } <= keys
-    assert not [key for key in keys if ".voxelizer." in key]
 
 
 class Evil:
