@@ -107,7 +107,7 @@ class NaiveStream:
         images = images[:, None]
         is_first = not self.history
         patches = aggregator.embed_patches(images)
-        tokens = aggregator.add_special_tokens(patches, starts_sequence=is_first)
+        tokens = aggregator.add_special_tokens(patches, first_frame=0 if is_first else 1)
         grid = [side // model.patch_size for side in images.shape[-2:]]
         rope = aggregator.rope_tables(*grid, tokens.device)
         kept, x = [], tokens.flatten(0, 1)

@@ -40,6 +40,10 @@ class Aggregator(nn.Module):
         num_heads: Attention heads. Defaults to 16.
         mlp_ratio: Feed-forward width over channels. Defaults to 4.
         num_register_tokens: Registers per frame. Defaults to 4.
+        num_variants: Variants of the camera and register tokens: frame k of a sequence has the
+            k-th one, those beyond the last. The published model has 2, for the first frame
+            and all others; with more, a network that cannot see far-off matches still knows
+            the order of the first frames. Defaults to 2.
         patch_embed: ``'dino'`` (vision transformer), or for small models ``'conv'`` (one
             convolution) or ``'conv_stem'`` (three). Defaults to ``'dino'``.
         dino_depth: Blocks of the patch transformer. Defaults to 24.
@@ -64,6 +68,7 @@ class Aggregator(nn.Module):
         num_heads: int = 16,
         mlp_ratio: float = 4.0,
         num_register_tokens: int = 4,
+        num_variants: int = 2,
         patch_embed: str = "dino",
         dino_depth: int = 24,
         dino_heads: int | None = None,
@@ -111,9 +116,11 @@ class Aggregator(nn.Module):
 
         self.frame_blocks = blocks()
         self.global_blocks = blocks()
-        # Variant 0 marks the first frame of a sequence, variant 1 all others.
-        self.camera_token = nn.Parameter(torch.zeros(1, 2, 1, embed_dim))
-        self.register_token = nn.Parameter(torch.zeros(1, 2, num_register_tokens, embed_dim))
+        # Variant 0 marks the first frame of a sequence, the last one all that have none.
+        self.camera_token = nn.Parameter(torch.zeros(1, num_variants, 1, embed_dim))
+        self.register_token = nn.Parameter(
+            torch.zeros(1, num_variants, num_register_tokens, embed_dim)
+        )
         nn.init.normal_(self.camera_token, std=token_std)
         nn.init.normal_(self.register_token, std=token_std)
         for name, values in (("image_mean", IMAGENET_MEAN), ("image_std", IMAGENET_STD)):
@@ -136,13 +143,17 @@ class Aggregator(nn.Module):
         normalised = (images - self.image_mean) / self.image_std
         return self.patch_embed(normalised.flatten(0, 1)).unflatten(0, images.shape[:2])
 
-    def add_special_tokens(self, patches: Tensor, starts_sequence: bool = True) -> Tensor:
-        """Prepend camera and register tokens to ``(B, S, h*w, C)``."""
+    def add_special_tokens(self, patches: Tensor, first_frame: int = 0) -> Tensor:
+        """Prepend camera and register tokens to ``(B, S, h*w, C)``.
+
+        Args:
+            patches: Patch tokens of consecutive frames.
+            first_frame: Number of their first one in its sequence. Defaults to 0.
+        """
         batch, frames = patches.shape[:2]
         special = torch.cat([self.camera_token, self.register_token], dim=2)  # (1, 2, 1+R, C)
-        variant = torch.ones(frames, dtype=torch.long, device=patches.device)
-        if starts_sequence:
-            variant[0] = 0
+        variant = torch.arange(first_frame, first_frame + frames, device=patches.device)
+        variant = variant.clamp_max(special.shape[1] - 1)
         special = special[:, variant].expand(batch, -1, -1, -1)
         return torch.cat([special.to(patches.dtype), patches], dim=2)
 

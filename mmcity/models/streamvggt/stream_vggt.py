@@ -138,7 +138,7 @@ class StreamVGGT(VGGT):
         aggregator = self.aggregator
         patches = aggregator.embed_patches(images)
         descriptor = F.normalize(patches.float().mean(dim=(1, 2)), dim=-1)
-        tokens = aggregator.add_special_tokens(patches, starts_sequence=cache.is_empty)
+        tokens = aggregator.add_special_tokens(patches, cache.num_steps * images.shape[1])
         cache.begin_step(descriptor, images.shape[1], tokens.shape[2], aggregator.num_special)
         attends = [cache.attend(layer) for layer in range(aggregator.depth)]
         kept = aggregator.run_pairs(tokens, images.shape[-2:], attends)

@@ -6,7 +6,8 @@ import weakref
 import pytest
 import torch
 
-from tests.models.streamvggt.tiny import random_frames, tiny_model
+from mmcity.models.streamvggt import VGGT
+from tests.models.streamvggt.tiny import SIZES, random_frames, tiny_model
 
 OUTPUTS = ("pose_enc", "depth", "depth_conf", "world_points", "world_points_conf")
 POLICIES = [
@@ -42,6 +43,21 @@ def test_stream_equals_full_pass(model, window):
     images = random_frames(7, batch=2)
     policy = "full" if window is None else f"window({window})"
     assert_same(stream_all(model.stream(policy=policy), images), model.run(images, window=window))
+
+
+@torch.no_grad()
+def test_more_variants_of_the_special_tokens_tell_the_order():
+    """Same pictures all along: with two variants frames after the first are alike."""
+    images = random_frames(1).expand(-1, 6, -1, -1, -1)
+    two = tiny_model(kind=VGGT)
+    more = tiny_model(aggregator=dict(SIZES["aggregator"], num_variants=4), kind=VGGT)
+    alike, told = (model.run(images)["pose_enc"][0] for model in (two, more))
+    assert (alike[1:] - alike[1]).abs().max() < 1e-5 < 1e-4 < (alike[0] - alike[1]).abs().max()
+    gaps = (told[1:] - told[:-1]).abs().amax(-1)
+    assert (gaps[:3] > 1e-4).all() and (gaps[3:] < 1e-5).all()  # the last one serves the rest
+    student = tiny_model(aggregator=dict(SIZES["aggregator"], num_variants=4))
+    images = random_frames(6)
+    assert_same(stream_all(student.stream(), images), student.run(images))
 
 
 @torch.no_grad()
