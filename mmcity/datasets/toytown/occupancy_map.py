@@ -147,13 +147,14 @@ class OccupancyMap:
         self.rays.set_bodies(bodies)
         cells = int(np.prod(grid.shape))
         tiles = self._tiles_under(grid)
-        areas = self._static_areas(grid, tiles)
+        keys, areas = self._static_areas(grid, tiles)
         if bodies:
             voxel, cls, area = surface_shares([(b.mesh, b.pose) for b in bodies], grid)
-            np.add.at(areas, voxel * len(WorldClass) + cls, area)
-        pair = np.flatnonzero(areas)
+            keys.append(voxel * len(WorldClass) + cls)
+            areas.append(area)
+        pair, rows = np.unique(np.concatenate(keys), return_inverse=True)
         voxel, cls = np.divmod(pair, len(WorldClass))
-        out = label_by_share(cells, voxel, cls, areas[pair])
+        out = label_by_share(cells, voxel, cls, np.bincount(rows, np.concatenate(areas)))
         free = np.flatnonzero(out == 0)
         centers = grid.centers().reshape(-1, 3)[free]
         out[free] = self._static_solid(centers, tiles)
@@ -227,10 +228,9 @@ class OccupancyMap:
         near = (self._face_high[rows, 1] >= low[1]) & (self._face_low[rows, 1] <= high[1])
         return rows[near & (self._face_high[rows, 2] >= low[2])]
 
-    def _static_areas(self, grid: Grid, tiles: list["_Tile"]) -> np.ndarray:
-        """Area per voxel and class, flat (voxels * classes) float64."""
-        cells = int(np.prod(grid.shape))
-        total = np.zeros(cells * len(WorldClass))
+    def _static_areas(self, grid: Grid, tiles: list["_Tile"]) -> tuple[list, list]:
+        """Per tile: voxels times classes plus class (K,), and the area (K,) of each."""
+        keys, areas = [], []
         matrix = np.asarray(grid.grid_to_world)
         for tile in tiles:
             index = (tile.point - matrix[:3, 3]) @ matrix[:3, :3]
@@ -240,8 +240,9 @@ class OccupancyMap:
             key = (i * grid.shape[1] + j) * grid.shape[2] + k
             key = key * len(WorldClass) + tile.cls[inside]
             pairs, rows = np.unique(key, return_inverse=True)
-            total[pairs] += np.bincount(rows, tile.area[inside])
-        return total
+            keys.append(pairs)
+            areas.append(np.bincount(rows, tile.area[inside]))
+        return keys, areas
 
     def _static_solid(self, points: np.ndarray, tiles: list["_Tile"]) -> np.ndarray:
         """Class of the solid thing around each point (N, 3), 0 where there is none."""
