@@ -259,6 +259,6 @@ class OccupancyFuture(Stage):
                 counts = count_occupancy(clip[part], exact[part], len(UNIFIED_CLASSES), 0)
                 against = "exact static town, all voxels"
                 findings.append(
-                    Finding(f"occupancy IoU, {what} frames", counts.binary_iou(), "", against)
+                    Finding(f"occupancy IoU, {what} frames", counts.binary_iou(), "%", against)
                 )
         return findings

@@ -88,7 +88,12 @@ class LocaliseQueries(Stage):
             if row["status"] != "failed" and row.get("cam_to_world") is not None
         }
         findings = [
-            Finding("localised queries", len(found) / max(len(rows), 1), "", f"{len(rows)} queries")
+            Finding(
+                "localised queries",
+                100 * len(found) / max(len(rows), 1),
+                "%",
+                f"{len(rows)} queries",
+            )
         ]
         truth, against = true_poses(context), "exact poses"
         if truth is None:

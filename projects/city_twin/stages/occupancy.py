@@ -214,8 +214,10 @@ class OccupancyFromGaussians(Stage):
         present = [c for c in range(1, len(UNIFIED_CLASSES)) if bool(counts.present()[c])]
         return [
             *findings,
-            Finding("occupancy IoU", counts.binary_iou(), "", against),
-            Finding("mean IoU of the classes", counts.mean_iou(torch.tensor(present)), "", against),
+            Finding("occupancy IoU", counts.binary_iou(), "%", against),
+            Finding(
+                "mean IoU of the classes", counts.mean_iou(torch.tensor(present)), "%", against
+            ),
         ]
 
 
