@@ -78,7 +78,11 @@ class HexPlaneDiffusion(BaseModel):
         return self
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
-        """Store mean and standard deviation ``(6, C)`` per plane and channel."""
+        """Store mean and standard deviation ``(6, C)`` per plane and channel.
+
+        Channels that hardly vary, since the autoencoder makes no use of them, are not blown up
+        to noise of unit size: the least deviation is a hundredth of the largest.
+        """
         expected = tuple(self.latent_mean.shape)
         if tuple(mean.shape) != expected or tuple(std.shape) != expected:
             raise ValueError(
@@ -87,7 +91,7 @@ class HexPlaneDiffusion(BaseModel):
         if not bool((std > 0).all()):
             raise ValueError("the standard deviations must be positive")
         self.latent_mean.copy_(mean)
-        self.latent_std.copy_(std)
+        self.latent_std.copy_(std.clamp_min(0.01 * float(std.max())))
 
     def _statistics_maps(self) -> tuple[Tensor, Tensor]:
         size = rollout_size(self.txyz)
