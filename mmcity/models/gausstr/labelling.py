@@ -92,25 +92,38 @@ def prompt_probabilities(features: Tensor, prototypes: Tensor, temperature: floa
     return (features @ prototypes / temperature).softmax(-1)
 
 
-def _suppress_absent(features: Tensor, probabilities: Tensor, vocabulary: Vocabulary) -> Tensor:
-    """Zero the prompts that no voxel of a sample is sure of."""
-    sharp = (vocabulary.denoise_scale * features).softmax(-1)
-    strongest = sharp.flatten(1, -2).amax(1)  # (B, P)
-    kept = (strongest >= vocabulary.denoise_threshold).to(probabilities.dtype)
-    return probabilities * kept[:, None, None, None]
+def _kept_prompts(features: Tensor, vocabulary: Vocabulary) -> Tensor:
+    """Prompts that some voxel of the sample ``(..., P)`` is sure of, bool ``(P,)``."""
+    rows = features.flatten(0, -2)
+    touched = rows[(rows != 0).any(-1)]
+    strongest = (vocabulary.denoise_scale * touched).softmax(-1)
+    if len(touched) < len(rows):
+        # Voxels without features are equally sure of all prompts.
+        even = torch.full_like(rows[:1], 1.0 / rows.shape[-1])
+        strongest = torch.cat([strongest, even])
+    return strongest.amax(0) >= vocabulary.denoise_threshold
 
 
-def merge_prompts(features: Tensor, vocabulary: Vocabulary) -> Tensor:
-    """Class probabilities ``(B, X, Y, Z, K)`` from voxelised prompts ``(B, X, Y, Z, P)``."""
+def _merge(features: Tensor, kept: Tensor | None, vocabulary: Vocabulary) -> Tensor:
     probabilities = features.softmax(-1)
-    if vocabulary.denoise:
-        probabilities = _suppress_absent(features, probabilities, vocabulary)
+    if kept is not None:
+        probabilities = probabilities * kept.to(probabilities.dtype)
     parts = probabilities.split(list(vocabulary.groups), dim=-1)
     return torch.stack([part.amax(-1) for part in parts], dim=-1)
 
 
+def merge_prompts(features: Tensor, vocabulary: Vocabulary) -> Tensor:
+    """Class probabilities ``(B, X, Y, Z, K)`` from voxelised prompts ``(B, X, Y, Z, P)``."""
+    return torch.stack(
+        [
+            _merge(one, _kept_prompts(one, vocabulary) if vocabulary.denoise else None, vocabulary)
+            for one in features
+        ]
+    )
+
+
 def label_voxels(density: Tensor, features: Tensor, vocabulary: Vocabulary) -> Tensor:
-    """Label every voxel.
+    """Label every voxel; only those that are dense enough are classified at all.
 
     Args:
         density: ``(B, X, Y, Z, 1)``.
@@ -120,10 +133,14 @@ def label_voxels(density: Tensor, features: Tensor, vocabulary: Vocabulary) -> T
     Returns:
         int64 ``(B, X, Y, Z)``.
     """
-    winners = merge_prompts(features, vocabulary).argmax(-1)
-    labels = torch.tensor(list(vocabulary.labels), device=winners.device)[winners]
     density = density.squeeze(-1)
-    free = density <= vocabulary.density_threshold
-    for label, threshold in vocabulary.class_thresholds.items():
-        free = free | ((labels == label) & (density <= threshold))
-    return labels.masked_fill(free, vocabulary.free_label)
+    names = torch.tensor(list(vocabulary.labels), device=density.device)
+    result = torch.full(density.shape, vocabulary.free_label, device=density.device)
+    for one, dense, labels in zip(features, density, result):
+        occupied = dense > vocabulary.density_threshold
+        kept = _kept_prompts(one, vocabulary) if vocabulary.denoise else None
+        found = names[_merge(one[occupied], kept, vocabulary).argmax(-1)]
+        for label, threshold in vocabulary.class_thresholds.items():
+            found[(found == label) & (dense[occupied] <= threshold)] = vocabulary.free_label
+        labels[occupied] = found
+    return result
