@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmcity.models.layers import image_ids
 from mmcity.registry import MODELS
 from mmcity.structures import Cameras, SceneDataSample
 
@@ -25,12 +26,9 @@ class CityGSX(AnchorScene):
         feat_dim: Width of the anchor features. Defaults to 32.
         n_offsets: Gaussians per anchor. Defaults to 10.
         objective: Config of the losses. Defaults to :class:`CityGSXObjective`.
-        resolution_schedule: Pairs (iteration, factor) in rising order: from that iteration on
-            (counted from 1 in views) pictures are trained ``factor`` times smaller. Defaults to
-            None: full size throughout.
-        coverage_views: Training frames a pixel's point must lie in to count as covered.
-            Defaults to 2.
         **scene: Further arguments of :class:`AnchorScene`.
+
+    Training samples may hold ``inverse_depth``, ``neighbour_image`` and ``neighbour_camera``.
     """
 
     def __init__(
@@ -38,45 +36,13 @@ class CityGSX(AnchorScene):
         feat_dim: int = 32,
         n_offsets: int = 10,
         objective: dict | None = None,
-        resolution_schedule: list[tuple[int, int]] | None = None,
-        coverage_views: int = 2,
         **scene: Any,
     ) -> None:
         super().__init__(feat_dim, n_offsets, **scene)
         self.objective = MODELS.build(objective or dict(type="CityGSXObjective"))
-        self.resolution_schedule = list(resolution_schedule or [])
-        self.coverage_views = coverage_views
         #: Set by the growth hook: remember what growth needs of each training view.
         self.keeps_statistics = False
         self._records: list[dict[str, Any]] = []
-
-    def train_step(self, data: dict, optim_wrapper: Any) -> dict[str, Tensor]:
-        """As in mmengine; what is logged keeps no graph alive, since the scene may be edited."""
-        log = super().train_step(data, optim_wrapper)
-        return {name: value.detach() for name, value in log.items()}
-
-    def forward(
-        self,
-        inputs: Tensor | list[Tensor] | None,
-        data_samples: list[SceneDataSample],
-        mode: str = "tensor",
-    ) -> dict[str, Tensor] | list[SceneDataSample] | list[dict[str, Any]]:
-        """Losses, samples with renders, or plain renders.
-
-        Args:
-            inputs: Photographs, (B, 3, H, W) or a list of (3, H, W), in [0, 1]. Only ``loss``
-                needs them.
-            data_samples: B samples with ``camera``; for training optionally
-                ``inverse_depth``, ``neighbour_image``, ``neighbour_camera``.
-            mode: ``loss``, ``predict`` or ``tensor``.
-        """
-        if mode == "loss":
-            return self.loss(inputs, data_samples)
-        if mode == "predict":
-            return self.predict(inputs, data_samples)
-        if mode == "tensor":
-            return [self.render(sample.camera) for sample in data_samples]
-        raise ValueError(f"mode must be 'loss', 'predict' or 'tensor', received '{mode}'")
 
     # ---- training
 
@@ -93,7 +59,7 @@ class CityGSX(AnchorScene):
                 value = value / len(data_samples)
                 total[name] = total[name] + value if name in total else value
         if self.exposure is not None:
-            total["loss_exposure"] = self.exposure.penalty(_image_ids(data_samples))
+            total["loss_exposure"] = self.exposure.penalty(image_ids(data_samples))
         return total
 
     def _view_terms(self, iteration, number, picture, sample, n_views) -> dict[str, Tensor]:
@@ -120,11 +86,7 @@ class CityGSX(AnchorScene):
 
     def reduce_resolution(self, picture: Tensor, sample: SceneDataSample):
         """Picture and sample at the size that the resolution schedule asks for."""
-        factor = 1
-        for start, value in self.resolution_schedule:
-            if int(self.iteration) >= start:
-                factor = value
-        return reduce_resolution(picture, sample, factor)
+        return reduce_resolution(picture, sample, self.resolution_factor)
 
     def remember(self, view: dict[str, Any], camera: Cameras, n_views: int) -> None:
         """Keep what :meth:`record_statistics` needs of a training view, if it is called for."""
@@ -219,12 +181,7 @@ class CityGSX(AnchorScene):
     def predict(
         self, inputs: Tensor | list[Tensor] | None, data_samples: list[SceneDataSample]
     ) -> list[SceneDataSample]:
-        """Add renders to the samples.
-
-        Sets ``pred_image`` (3, H, W), ``pred_depth`` (H, W) of the composited planes (0 where
-        there is none), ``pred_alpha`` (H, W), ``pred_normal`` (3, H, W) in camera axes,
-        ``pred_covered`` (H, W) bool, and ``gt_image`` where there is a photograph.
-        """
+        """Add renders to the samples, see :meth:`fill_sample`."""
         for row, sample in enumerate(data_samples):
             image_id = sample.get("camera_index") if self.exposure is not None else None
             view = self.render_view(sample.camera, self.ape_code, image_id=image_id)
@@ -236,22 +193,10 @@ class CityGSX(AnchorScene):
     def fill_sample(
         self, sample: SceneDataSample, maps: dict[str, Tensor], photograph: Tensor | None
     ) -> None:
-        """Put a rendered view and its photograph into a sample, see :meth:`predict`."""
-        sample.pred_image = maps["rgb"][0].permute(2, 0, 1).clamp(0, 1).contiguous()
-        sample.pred_alpha = maps["alpha"][0, ..., 0]
-        sample.pred_depth = maps["depth"][0, ..., 0]
-        normals = torch.nn.functional.normalize(maps["normals"][0], dim=-1)
-        sample.pred_normal = normals.permute(2, 0, 1).contiguous()
-        sample.pred_covered = self.views.covered(
-            sample.camera, sample.pred_depth, sample.pred_alpha, self.coverage_views
-        )
-        if photograph is not None:
-            sample.gt_image = photograph
+        """As in :class:`SceneModel`; depth is that of the composited planes, normals are unit."""
+        normals = torch.nn.functional.normalize(maps["normals"], dim=-1)
+        super().fill_sample(sample, {**maps, "normals": normals}, photograph)
 
 
 def _grey(image: Tensor) -> Tensor:
     return (image * image.new_tensor(GREY)[:, None, None]).sum(0)
-
-
-def _image_ids(samples: list[SceneDataSample]) -> Tensor:
-    return torch.tensor([sample.camera_index for sample in samples])

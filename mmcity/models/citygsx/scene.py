@@ -3,10 +3,9 @@
 from typing import Any
 
 import torch
-from mmengine.model import BaseModel
 from torch import Tensor
 
-from mmcity.models.layers import TrainingViews
+from mmcity.models.layers import SceneModel
 from mmcity.registry import MODELS
 from mmcity.structures import SH_C0, Cameras, Gaussians
 from mmcity_ops import frustum_cull
@@ -21,7 +20,7 @@ __all__ = ["AnchorScene"]
 BAKE_CHUNK = 1 << 16
 
 
-class AnchorScene(BaseModel):
+class AnchorScene(SceneModel):
     """Anchors in an octree and small networks that decode them into Gaussians for each view.
 
     The scene is empty until :meth:`initialize` or until a checkpoint is loaded.
@@ -39,8 +38,7 @@ class AnchorScene(BaseModel):
         eps2d: Variance in px^2 of the low-pass filter. Defaults to 0.3.
         antialiased: Correct opacities for that filter. Defaults to False.
         ape_code: Photograph whose appearance test views take. Defaults to 0.
-        data_preprocessor: Defaults to :class:`PosedImagePreprocessor`.
-        init_cfg: See mmengine. Defaults to None.
+        **options: See :class:`SceneModel`; iterations are counted from 1 in views.
     """
 
     def __init__(
@@ -56,22 +54,17 @@ class AnchorScene(BaseModel):
         eps2d: float = 0.3,
         antialiased: bool = False,
         ape_code: int = 0,
-        data_preprocessor: dict | None = None,
-        init_cfg: dict | None = None,
+        **options: Any,
     ) -> None:
-        preprocessor = MODELS.build(data_preprocessor or dict(type="PosedImagePreprocessor"))
-        super().__init__(preprocessor, init_cfg)
+        super().__init__(first_iteration=1, **options)
         self.anchors = OctreeAnchors(feat_dim, n_offsets, **(anchors or {}))
         self.decoder = AnchorDecoder(feat_dim, n_offsets, **(decoder or {}))
-        self.views = TrainingViews()
         self.background = MODELS.build(
             background or dict(type="ConstantBackground", color=(float(white_background),) * 3)
         )
         self.exposure = None if exposure is None else MODELS.build(exposure)
         self.projection = dict(near_plane=near_plane, eps2d=eps2d, antialiased=antialiased)
         self.ape_code = ape_code
-        #: Present iteration, counted from 1 in views; schedules and levels follow it.
-        self.register_buffer("iteration", torch.ones((), dtype=torch.long))
 
     # ---- the scene's beginning
 
@@ -103,11 +96,6 @@ class AnchorScene(BaseModel):
         if self.exposure is not None:
             rows = torch.ones(len(cameras), dtype=torch.bool) if is_trained is None else is_trained
             self.exposure.initialize(rows)
-
-    @property
-    def scene_extent(self) -> float:
-        """Radius of the training camera centres, world units."""
-        return float(self.views.extent)
 
     @property
     def centers(self) -> Tensor:
