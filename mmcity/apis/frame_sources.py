@@ -141,10 +141,10 @@ def _pyav_frames(target: str | int) -> Iterator[Frame]:
         import av
     except ImportError as error:
         raise DependencyError("decoder='pyav' needs the av package: pip install av") from error
-    device = {"format": "v4l2"} if isinstance(target, int) else {}
+    device = "v4l2" if isinstance(target, int) else None
     name = f"/dev/video{target}" if isinstance(target, int) else target
     try:
-        container = av.open(name, **device)
+        container = av.open(name, mode="r", format=device)
     except (av.FFmpegError, OSError) as error:
         raise SourceError(f"{name}: cannot be opened as a video or camera ({error})") from error
     if not container.streams.video:

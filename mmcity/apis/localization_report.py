@@ -216,11 +216,11 @@ def read_pose_file(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """
     poses = {}
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
-        name, *values = line.split() or ["#"]
+        name, *words = line.split() or ["#"]
         if name.startswith("#"):
             continue
         try:
-            values = torch.tensor([float(value) for value in values], dtype=torch.float64)
+            values = torch.tensor([float(word) for word in words], dtype=torch.float64)
         except ValueError:
             values = torch.empty(0)
         if len(values) != 7:
