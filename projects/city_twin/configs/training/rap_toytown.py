@@ -7,4 +7,4 @@ param_scheduler = [
     dict(type="CosineAnnealingLR", T_max=epochs, eta_min_ratio=0.01, convert_to_iter_based=True),
 ]
 train_cfg = dict(max_epochs=epochs, val_interval=epochs)
-default_hooks = dict(checkpoint=dict(interval=epochs))
+default_hooks = dict(checkpoint=dict(interval=10))
