@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
     from mmcity.engine.checkpointing import load_checkpoint_weights
     from mmcity.engine.config_options import parse_options
     from mmcity.engine.launch import load_config
-    from mmcity.engine.rollout_export import export_rollouts
+    from mmcity.engine.rollout_export import export_rollouts, without_augmentation
     from mmcity.registry import DATASETS, MODELS
 
     cfg = load_config(args.config, parse_options(args.cfg_options))
@@ -53,9 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     model.load_state_dict(load_checkpoint_weights(args.checkpoint), strict=True)
     model.to(device)
     for split in args.splits:
-        dataset_cfg = cfg[f"{split}_dataloader"].dataset
-        dataset_cfg.pipeline = []  # no random augmentation
-        dataset_cfg.pop("random_crop", None)
+        dataset_cfg = without_augmentation(cfg[f"{split}_dataloader"].dataset)
         folder = Path(args.out) / split
         index = export_rollouts(
             model, DATASETS.build(dataset_cfg), folder, args.layout_down, args.dtype

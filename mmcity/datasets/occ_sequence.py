@@ -59,6 +59,8 @@ class OccSequenceDataset(BaseDataset):
         random_crop: Put the crop anywhere in x and y instead, one place for all frames of a
             clip: many more scenes to train on, though not all about the car.
             Defaults to False.
+        class_balance: Share of the random crops that hold a voxel of a class drawn from those
+            of the clip with equal chances, so that rare classes are seen. Defaults to 0.0.
         data_length: Number of clips to keep, 0 for all. Defaults to 0.
         shuffle_dataset: Shuffle the clips (by ``seed``) before they are cut to ``data_length``.
         seed: Of the shuffle. Defaults to 0.
@@ -84,6 +86,7 @@ class OccSequenceDataset(BaseDataset):
         scenes: Sequence[str] | None = None,
         crop: Sequence[int] | None = None,
         random_crop: bool = False,
+        class_balance: float = 0.0,
         data_length: int = 0,
         shuffle_dataset: bool = False,
         seed: int = 0,
@@ -105,6 +108,9 @@ class OccSequenceDataset(BaseDataset):
         if random_crop and crop is None:
             raise ValueError("random_crop needs the size of the crop")
         self.random_crop = random_crop
+        if class_balance and not random_crop:
+            raise ValueError("class_balance places random crops; set random_crop too")
+        self.class_balance = class_balance
         self.data_length = data_length
         self.shuffle_dataset = shuffle_dataset
         self.seed = seed
@@ -166,29 +172,38 @@ class OccSequenceDataset(BaseDataset):
         """Read the frames of a window; augmentation belongs to the pipeline."""
         info = self.get_data_info_without_voxels(idx)
         labels, invalid = [], []
-        # numpy's global generator is the one that mmengine seeds in every worker.
-        place = np.random.rand(2) if self.random_crop else None  # noqa: NPY002
         for path in info["frames"]:
             frame, mask = self.read_frame(path, info)
+            if self.crop is not None and any(c > n for c, n in zip(self.crop, frame.shape)):
+                raise ValueError(f"{path}: crop {self.crop} is larger than the grid {frame.shape}")
             if not self.raw_labels:
                 frame = remap_labels(frame, self.LABEL_TABLE, str(path))
-            labels.append(self._crop(frame, path, place))
-            invalid.append(self._crop(mask, path, place))
-        info["voxels"] = np.stack(labels).astype(np.uint8)
-        info["invalid"] = np.stack(invalid)
+            labels.append(frame)
+            invalid.append(mask)
+        voxels = np.stack(labels).astype(np.uint8)
+        window = (slice(None), *self._crop_window(voxels))
+        info["voxels"] = np.ascontiguousarray(voxels[window])
+        info["invalid"] = np.stack(invalid)[window].copy()
         return info
 
-    def _crop(self, grid: np.ndarray, path: str, place: np.ndarray | None) -> np.ndarray:
+    def _crop_window(self, voxels: np.ndarray) -> tuple[slice, ...]:
+        """Where to cut a clip ``(T, X, Y, Z)`` along x, y and z."""
         if self.crop is None:
-            return grid
-        if any(c > s for c, s in zip(self.crop, grid.shape)):
-            raise ValueError(f"{path}: crop {self.crop} is larger than the grid {grid.shape}")
-        spare = [s - c for s, c in zip(grid.shape[:2], self.crop)]
-        if place is None:
-            x, y = (n // 2 for n in spare)
-        else:
-            x, y = (int(p * (n + 1)) for p, n in zip(place, spare))
-        return grid[x : x + self.crop[0], y : y + self.crop[1], : self.crop[2]]
+            return ()
+        spare = [n - c for n, c in zip(voxels.shape[1:3], self.crop)]
+        corner = [n // 2 for n in spare]
+        # numpy's global generator is the one that mmengine seeds in every worker.
+        if self.random_crop:
+            corner = [int(p * (n + 1)) for p, n in zip(np.random.rand(2), spare)]  # noqa: NPY002
+        if self.class_balance and np.random.rand() < self.class_balance:  # noqa: NPY002
+            classes = np.setdiff1d(np.unique(voxels), self.METAINFO["free_class"])
+            if len(classes):
+                label = classes[int(np.random.rand() * len(classes))]  # noqa: NPY002
+                places = np.argwhere((voxels == label).any(axis=(0, 3)))
+                place = places[int(np.random.rand() * len(places))]  # noqa: NPY002
+                offset = np.random.rand(2) * self.crop[:2]  # noqa: NPY002
+                corner = np.clip(place - offset.astype(int), 0, spare).tolist()
+        return tuple(slice(a, a + n) for a, n in zip((*corner, 0), self.crop))
 
 
 def _folders(root: Path) -> list[Path]:

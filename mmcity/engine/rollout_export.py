@@ -19,7 +19,17 @@ from mmcity.datasets.transforms.occupancy import vehicle_layout
 from mmcity.models.dynamiccity.hexplane import rollout_slices, to_rollout
 from mmcity.models.dynamiccity.vae import HexPlaneVAE
 
-__all__ = ["export_rollouts", "rollout_statistics"]
+__all__ = ["export_rollouts", "rollout_statistics", "without_augmentation"]
+
+
+#: Least standard deviation of a channel that is stored, a few steps of float16 around 1.
+_LEAST_STD = 1e-2
+
+
+def without_augmentation(dataset: dict) -> dict:
+    """Config of a data set of clips, without all that is random in it."""
+    plain = {k: v for k, v in dataset.items() if k not in ("random_crop", "class_balance")}
+    return {**plain, "pipeline": []}
 
 
 def rollout_statistics(
@@ -39,8 +49,9 @@ def rollout_statistics(
     if total is None:
         raise ValueError("no rollout files to take statistics from")
     mean = total / counts[:, None]
-    variance = np.maximum(squares / counts[:, None] - mean**2, 1e-12)
-    return {"mean": mean.tolist(), "std": np.sqrt(variance).tolist()}
+    variance = np.maximum(squares / counts[:, None] - mean**2, 0.0)
+    # What is constant but for the rounding of the files must not be blown up to unit variance.
+    return {"mean": mean.tolist(), "std": np.maximum(np.sqrt(variance), _LEAST_STD).tolist()}
 
 
 @torch.no_grad()

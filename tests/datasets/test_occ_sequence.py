@@ -234,5 +234,15 @@ def test_semantickitti_clips():
     np.random.seed(3)  # noqa: NPY002
     np.testing.assert_array_equal(anywhere[0]["voxels"], item["voxels"][:, x : x + 64, y : y + 64])
     assert (x, y) != (32, 32)
+    rare = SemanticKITTIOccSequence(
+        str(root), sequence_length=8, scenes=["07"], crop=(16, 16, 8), random_crop=True,
+        class_balance=1.0,
+    )  # fmt: skip
+    seen = [np.unique(rare[0]["voxels"]) for _ in range(40)]
+    # Poles fill 0.2 % of the grid: crops placed blindly hold them half as often at most.
+    classes = len(np.setdiff1d(np.unique(item["voxels"]), 0))
+    assert np.mean([5 in labels for labels in seen]) > 1.5 / classes
+    with pytest.raises(ValueError, match="random_crop too"):
+        SemanticKITTIOccSequence(str(root), crop=(16, 16, 8), class_balance=0.5)
     with pytest.raises(ValueError, match="are not in split"):
         SemanticKITTIOccSequence(str(root), scenes=["99"])

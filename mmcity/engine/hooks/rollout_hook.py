@@ -5,7 +5,7 @@ from pathlib import Path
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
-from mmcity.engine.rollout_export import export_rollouts
+from mmcity.engine.rollout_export import export_rollouts, without_augmentation
 from mmcity.registry import DATASETS, HOOKS
 
 __all__ = ["SaveRolloutHook"]
@@ -48,9 +48,7 @@ class SaveRolloutHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         root = Path(self.out_dir or Path(runner.work_dir) / "rollout")
         for split in self.splits:
-            dataset = runner.cfg[f"{split}_dataloader"].dataset.copy()
-            dataset.pipeline = []
-            dataset.pop("random_crop", None)
+            dataset = without_augmentation(runner.cfg[f"{split}_dataloader"].dataset)
             index = export_rollouts(
                 model, DATASETS.build(dataset), root / split, self.layout_down, self.dtype
             )

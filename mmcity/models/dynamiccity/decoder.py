@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .hexplane import PLANES
+from .initialization import ResidualBody, start_with_unit_gain
 
 __all__ = [
     "ExpansionSqueezeDecoder",
@@ -70,12 +71,13 @@ def expand_planes(planes: Sequence[Tensor], hadamard: bool = True) -> Tensor:
 class HexPlaneConvBlock(nn.Module):
     """Residual convolutions on planes; weights are grouped as (xy, xz, yz) and (tx, ty, tz)."""
 
-    def __init__(self, in_channels: int, channels: int) -> None:
+    def __init__(self, in_channels: int, channels: int, kernel: int = 3) -> None:
         super().__init__()
         self.channels = channels
+        same = {"padding": kernel // 2, "groups": 3}
         for trio in "ht":
-            into = nn.Conv2d(3 * in_channels, 3 * channels, 3, padding=1, groups=3)
-            out = nn.Conv2d(3 * channels, 3 * channels, 3, padding=1, groups=3)
+            into = nn.Conv2d(3 * in_channels, 3 * channels, kernel, **same)
+            out = nn.Conv2d(3 * channels, 3 * channels, kernel, **same)
             nn.init.zeros_(out.weight)
             nn.init.zeros_(out.bias)
             setattr(self, f"in_layers_{trio}", into)
@@ -108,15 +110,17 @@ class HexPlaneConvBlock(nn.Module):
 class PlaneUpsampler(nn.Module):
     """Transposed convolution that undoes a :class:`PlaneDownsampler` of the same ratio."""
 
-    def __init__(self, channels: int, ratio: tuple[int, int]) -> None:
+    def __init__(
+        self, channels: int, ratio: tuple[int, int], kernel: int = 3, norm: bool = True
+    ) -> None:
         super().__init__()
         stride = (2 ** ratio[0], 2 ** ratio[1])
         self.upsample = nn.Sequential(
             nn.ConvTranspose2d(channels, channels, stride, stride=stride),
-            nn.InstanceNorm2d(channels),
+            nn.InstanceNorm2d(channels) if norm else nn.Identity(),
             nn.LeakyReLU(_LEAK),
-            nn.Conv2d(channels, channels, 3, padding=1),
-            nn.InstanceNorm2d(channels),
+            nn.Conv2d(channels, channels, kernel, padding=kernel // 2),
+            nn.InstanceNorm2d(channels) if norm else nn.Identity(),
             nn.LeakyReLU(_LEAK),
         )
 
@@ -124,16 +128,40 @@ class PlaneUpsampler(nn.Module):
         return self.upsample(plane)
 
 
-def _double_conv(channels: int, kernel: int) -> nn.Sequential:
+def _norm(channels: int, norm: bool) -> nn.Module:
+    return nn.InstanceNorm3d(channels) if norm else nn.Identity()
+
+
+def _double_conv(channels: int, kernel: int, norm: bool) -> ResidualBody:
     padding = kernel // 2
-    return nn.Sequential(
+    return ResidualBody(
         nn.Conv3d(channels, channels, kernel, padding=padding),
-        nn.InstanceNorm3d(channels),
+        _norm(channels, norm),
         nn.LeakyReLU(_LEAK),
         nn.Conv3d(channels, channels, kernel, padding=padding),
-        nn.InstanceNorm3d(channels),
+        _norm(channels, norm),
         nn.LeakyReLU(_LEAK),
     )
+
+
+class ColumnLinear(nn.Module):
+    """A 1x1x1 convolution with weights of its own for each frame and height.
+
+    Where the encoder folds a column of frames and heights into a cell by weights of their own
+    (``readout="fold"``), this unfolds it.
+    """
+
+    def __init__(self, in_channels: int, channels: int, frames: int, height: int) -> None:
+        super().__init__()
+        bound = in_channels**-0.5
+        self.weight = nn.Parameter(torch.empty(frames, height, in_channels, channels))
+        self.bias = nn.Parameter(torch.zeros(frames, height, channels))
+        nn.init.uniform_(self.weight, -bound, bound)
+
+    def forward(self, volume: Tensor, frames: Tensor) -> Tensor:
+        """Map ``(N, C, x, y, z)`` of the frames ``(N,)`` to ``(N, K, x, y, z)``."""
+        x = torch.einsum("ncxyz,nzck->nkxyz", volume, self.weight[frames])
+        return x + self.bias[frames].permute(0, 2, 1)[:, :, None, None]
 
 
 class VoxelDecoder(nn.Module):
@@ -147,25 +175,35 @@ class VoxelDecoder(nn.Module):
         num_classes: int,
         up: Sequence[int],
         pe_freq: int,
+        columns: tuple[int, int] | None = None,
+        kernel: int = 3,
+        norm: bool = True,
     ) -> None:
         super().__init__()
         if pe_freq < 1:
             raise ValueError(f"pe_freq must be at least 1, got {pe_freq}")
         self.pe_freq = pe_freq
-        self.conv_in = nn.Sequential(nn.Conv3d(in_channels, low, 1), nn.LeakyReLU(_LEAK))
-        self.conv_layers = nn.ModuleList([_double_conv(low, 3), _double_conv(low, 1)])
+        self.columns = columns
+        first = nn.Conv3d(in_channels, low, 1)
+        if columns:
+            first = ColumnLinear(in_channels, low, *columns)
+        self.conv_in = nn.Sequential(first, nn.LeakyReLU(_LEAK))
+        self.conv_layers = nn.ModuleList(
+            [_double_conv(low, kernel, norm), _double_conv(low, 1, norm)]
+        )
         stride = tuple(2**u for u in up)
         self.transpose_conv = nn.ConvTranspose3d(low, high, stride, stride=stride)
         self.final_conv = nn.Sequential(
             nn.Conv3d(high + 8 * pe_freq, num_classes, 1),
-            nn.InstanceNorm3d(num_classes),
+            _norm(num_classes, norm),
             nn.LeakyReLU(_LEAK),
             nn.Conv3d(num_classes, num_classes, 1),
         )
 
     def forward(self, volume: Tensor, frames: Tensor) -> Tensor:
         """Map ``(N, Q, x, y, z)`` with frame indices ``(N,)`` to logits ``(N, K, X, Y, Z)``."""
-        x = self.conv_in(volume)
+        first, activation = self.conv_in
+        x = activation(first(volume, frames) if self.columns else first(volume))
         for layer in self.conv_layers:
             x = x + layer(x)
         x = self.transpose_conv(x)
@@ -209,6 +247,10 @@ class ExpansionSqueezeDecoder(nn.Module):
         pe_freq: Octaves of the positional encoding.
         hadamard: Multiply the expanded planes (True) or add them.
         with_checkpoint: Recompute the 3D convolutions in the backward pass.
+        columns: Frames and heights ``(T, z)`` of the squeezed volume whose first convolution
+            gets weights of its own for each. Defaults to None (the same everywhere).
+        kernel: Edge of the kernels that keep the resolution. Defaults to 3.
+        norm: Normalise over each plane and frame. Defaults to True.
     """
 
     def __init__(
@@ -223,18 +265,32 @@ class ExpansionSqueezeDecoder(nn.Module):
         pe_freq: int = 3,
         hadamard: bool = True,
         with_checkpoint: bool = False,
+        columns: tuple[int, int] | None = None,
+        kernel: int = 3,
+        norm: bool = True,
     ) -> None:
         super().__init__()
         self.hadamard = hadamard
         self.with_checkpoint = with_checkpoint
-        self.conv_block = HexPlaneConvBlock(latent_channels, query_channels)
+        self.conv_block = HexPlaneConvBlock(latent_channels, query_channels, kernel)
         halvings = dict(zip("txyz", hex_down))
         self.hex_upsample_block = nn.ModuleList(
-            PlaneUpsampler(query_channels, (halvings[n[0]], halvings[n[1]])) for n in PLANES
+            PlaneUpsampler(query_channels, (halvings[n[0]], halvings[n[1]]), kernel, norm)
+            for n in PLANES
         )
         self.voxel_decoder = VoxelDecoder(
-            query_channels, conv_hidden_low_res, conv_hidden_high_res, num_classes, down, pe_freq
+            query_channels,
+            conv_hidden_low_res,
+            conv_hidden_high_res,
+            num_classes,
+            down,
+            pe_freq,
+            columns,
+            kernel,
+            norm,
         )
+        if not norm:
+            start_with_unit_gain(self)
 
     def upsample(self, planes: Sequence[Tensor]) -> list[Tensor]:
         """Convolve and upsample the six planes to ``(B, Q, a, b)``."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .hexplane import PLANES
+from .initialization import ResidualBody, start_with_unit_gain
 
 __all__ = ["HexPlaneEncoder", "PlaneDownsampler", "ProjectionTransformer", "VoxelEncoder"]
 
@@ -16,13 +17,21 @@ _LEAK = 0.1
 _MAX_SEQUENCES = 32768
 
 
-def _residual_body(channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv3d(channels, channels, 3, padding=1, padding_mode="replicate"),
-        nn.InstanceNorm3d(channels),
+def _same_conv(in_channels: int, channels: int, kernel: int) -> nn.Conv3d:
+    return nn.Conv3d(in_channels, channels, kernel, padding=kernel // 2, padding_mode="replicate")
+
+
+def _norm(channels: int, norm: bool) -> nn.Module:
+    return nn.InstanceNorm3d(channels) if norm else nn.Identity()
+
+
+def _residual_body(channels: int, kernel: int, norm: bool) -> ResidualBody:
+    return ResidualBody(
+        _same_conv(channels, channels, kernel),
+        _norm(channels, norm),
         nn.LeakyReLU(_LEAK),
-        nn.Conv3d(channels, channels, 3, padding=1, padding_mode="replicate"),
-        nn.InstanceNorm3d(channels),
+        _same_conv(channels, channels, kernel),
+        _norm(channels, norm),
     )
 
 
@@ -33,19 +42,28 @@ class VoxelEncoder(nn.Module):
         in_channels: Channels of the embedded voxels.
         channels: Channels of the output.
         down: Number of halvings along x, y, z.
+        kernel: Edge of the kernels that do not reduce. Defaults to 3.
+        norm: Normalise over each frame. Defaults to True.
     """
 
-    def __init__(self, in_channels: int, channels: int, down: Sequence[int]) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        down: Sequence[int],
+        kernel: int = 3,
+        norm: bool = True,
+    ) -> None:
         super().__init__()
-        self.conv0 = nn.Conv3d(in_channels, channels, 3, padding=1, padding_mode="replicate")
-        self.conv1 = _residual_body(channels)
+        self.conv0 = _same_conv(in_channels, channels, kernel)
+        self.conv1 = _residual_body(channels, kernel, norm)
         stages: list[nn.Module] = []
         for i in range(max(down)):
             stride = tuple(2 if d > i else 1 for d in down)
             reduce = nn.Conv3d(channels, channels, stride, stride=stride)
             stages += [
-                nn.Sequential(reduce, nn.InstanceNorm3d(channels)),
-                _residual_body(channels),
+                nn.Sequential(reduce, _norm(channels, norm)),
+                _residual_body(channels, kernel, norm),
             ]
         self.down = nn.ModuleList(stages)
 
@@ -200,7 +218,11 @@ class HexPlaneEncoder(nn.Module):
         transformer_dim_mlp: Hidden width of each projection.
         dropout: Dropout in the projections.
         readout: What becomes the plane cell: ``first`` (first collapsed cell, as published
-            checkpoints need), ``token`` (the appended token) or ``mean``.
+            checkpoints need), ``token`` (the appended token), ``mean``, or ``fold`` (the token,
+            plus an MLP on all collapsed cells side by side: the quickest to learn).
+        fold_channels: Hidden width of that MLP. Defaults to 64.
+        kernel: Edge of the kernels of the voxel encoder. Defaults to 3.
+        norm: Normalise over each frame in the voxel encoder. Defaults to True.
         with_checkpoint: Gradient checkpointing in the projections. Defaults to False.
     """
 
@@ -222,12 +244,15 @@ class HexPlaneEncoder(nn.Module):
         dropout: float = 0.1,
         readout: str = "first",
         with_checkpoint: bool = False,
+        fold_channels: int = 64,
+        kernel: int = 3,
+        norm: bool = True,
     ) -> None:
         super().__init__()
         if projector not in ("transformer", "average"):
             raise ValueError(f"projector must be 'transformer' or 'average', got {projector!r}")
-        if readout not in ("first", "token", "mean"):
-            raise ValueError(f"readout must be 'first', 'token' or 'mean', got {readout!r}")
+        if readout not in ("first", "token", "mean", "fold"):
+            raise ValueError(f"readout must be 'first', 'token', 'mean' or 'fold', got {readout!r}")
         channels = latent_channels
         self.sequence_length = sequence_length
         self.one_hot_time = one_hot_time and separate_t_encoder
@@ -235,11 +260,11 @@ class HexPlaneEncoder(nn.Module):
         self.projector = projector
         self.readout = readout
         self.embedding = nn.Embedding(num_classes, channels)
-        self.voxel_encoder = VoxelEncoder(channels, channels, down)
+        self.voxel_encoder = VoxelEncoder(channels, channels, down, kernel, norm)
         self.t_encoder = None
         if separate_t_encoder:
             extra = sequence_length if one_hot_time else 0
-            self.t_encoder = VoxelEncoder(channels + extra, channels, down)
+            self.t_encoder = VoxelEncoder(channels + extra, channels, down, kernel, norm)
         sizes = {"t": sequence_length}
         for axis, size, d in zip("xyz", spatial_size, down):
             if size % 2**d:
@@ -253,6 +278,7 @@ class HexPlaneEncoder(nn.Module):
         for name in names:
             source = "xyz" if separate_t_reducer and name in ("xy", "xz", "yz") else "txyz"
             self.reduced_axes[name] = [axis for axis in source if axis not in name]
+        self.folds = nn.ModuleDict()
         if projector == "transformer":
             self.tokens = nn.ParameterDict()
             self.pos_encodings = nn.ParameterDict()
@@ -271,12 +297,22 @@ class HexPlaneEncoder(nn.Module):
                     dropout,
                     with_checkpoint,
                 )
+                if readout == "fold":
+                    self.folds[name] = nn.Sequential(
+                        nn.Linear(length * channels, fold_channels),
+                        nn.GELU(),
+                        nn.Linear(fold_channels, channels),
+                    )
         self.convs = nn.ModuleDict()
         for name in names:
             conv = nn.Conv3d if name == "xyz" else nn.Conv2d
             self.convs[name] = nn.Sequential(
                 conv(channels, channels, 1), nn.Tanh(), conv(channels, channels, 1)
             )
+        if not norm:
+            for part in (self.voxel_encoder, self.t_encoder, self.folds, self.convs):
+                if part is not None:
+                    start_with_unit_gain(part)
         halvings = dict(zip("txyz", hex_down))
         self.downsamplers = nn.ModuleList(
             PlaneDownsampler(channels, (halvings[name[0]], halvings[name[1]])) for name in PLANES
@@ -320,10 +356,12 @@ class HexPlaneEncoder(nn.Module):
         shape = cells.shape[: 1 + len(kept)]
         cells = cells.reshape(shape.numel(), -1, volume.shape[1])
         token = self.tokens[name].expand(len(cells), -1, -1)
-        cells = torch.cat([cells, token], dim=1) + self.pos_encodings[name]
-        wanted = {"first": slice(0, 1), "token": slice(-1, None), "mean": slice(None)}
-        cells = self.transformers[name](cells, wanted[self.readout]).mean(dim=1)
-        return self.convs[name](cells.view(*shape, -1).movedim(-1, 1))
+        sequence = torch.cat([cells, token], dim=1) + self.pos_encodings[name]
+        wanted = {"first": slice(0, 1), "mean": slice(None)}.get(self.readout, slice(-1, None))
+        result = self.transformers[name](sequence, wanted).mean(dim=1)
+        if self.readout == "fold":
+            result = result + self.folds[name](cells.flatten(1))
+        return self.convs[name](result.view(*shape, -1).movedim(-1, 1))
 
     def forward(self, labels: Tensor) -> list[Tensor]:
         """Labels ``(B, T, X, Y, Z)`` to six planes ``(B, C, a, b)``."""

@@ -74,6 +74,12 @@ class HexPlaneVAE(BaseModel):
         decoder_type: ``conv`` (Expansion & Squeeze) or ``query`` (the ablation's baseline).
         hadamard: Squeeze by product (True) or sum. Defaults to True.
         pe_freq: Octaves of the positional encoding. Defaults to 3.
+        column_weights: The first convolution behind the squeeze has weights of its own for
+            each frame and height, which short trainings need. Defaults to False.
+        kernel: Edge of the convolutions' kernels; 1 codes columns of voxels each by itself,
+            which is learned within minutes and leaves what is thin sharp. Defaults to 3.
+        norm: Normalise features over each frame and plane. Without it the code of a place does
+            not depend on what else a clip shows, which small crops need. Defaults to True.
         conv_hidden_low_res, conv_hidden_high_res: Widths of the voxel decoder.
         mlp_hidden_channels, mlp_hidden_layers: Size of the query decoder.
         class_frequencies: Voxel counts per class for the cross-entropy weights.
@@ -106,6 +112,9 @@ class HexPlaneVAE(BaseModel):
         decoder_type: str = "conv",
         hadamard: bool = True,
         pe_freq: int = 3,
+        column_weights: bool = False,
+        kernel: int = 3,
+        norm: bool = True,
         conv_hidden_low_res: int = 128,
         conv_hidden_high_res: int = 32,
         mlp_hidden_channels: int = 256,
@@ -146,6 +155,8 @@ class HexPlaneVAE(BaseModel):
             dropout,
             readout,
             with_checkpoint,
+            kernel=kernel,
+            norm=norm,
         )
         self.vae = None
         if vae:
@@ -162,6 +173,9 @@ class HexPlaneVAE(BaseModel):
                 pe_freq,
                 hadamard,
                 with_checkpoint,
+                (sequence_length, spatial_size[2] // 2 ** down[2]) if column_weights else None,
+                kernel,
+                norm,
             )
         else:
             self.decoder = QueryDecoder(

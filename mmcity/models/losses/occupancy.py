@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmcity.registry import MODELS
@@ -67,6 +66,12 @@ def _add_jaccard_steps(probability: Tensor, foreground: Tensor, out: Tensor) -> 
     out[rows] = jaccard
 
 
+def _classes_first(logits: Tensor) -> Tensor:
+    """Logits ``(..., K)`` as float32 ``(K, P)``: a softmax over rows that lie apart takes many
+    voxels at once, one over the last axis does not."""
+    return logits.movedim(-1, 0).reshape(logits.shape[-1], -1).float()
+
+
 @MODELS.register_module()
 class WeightedCrossEntropyLoss(nn.Module):
     """Cross-entropy with class weights, divided by the sum of the weights used.
@@ -89,11 +94,12 @@ class WeightedCrossEntropyLoss(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Loss of logits ``(..., K)`` against labels ``(...)``."""
-        classes = logits.shape[-1]
-        logits = logits.reshape(-1, classes).float()
-        return self.loss_weight * F.cross_entropy(
-            logits, target.reshape(-1).long(), weight=self.weight
-        )
+        target = target.reshape(1, -1).long()
+        picked = _classes_first(logits).log_softmax(0).gather(0, target).squeeze(0)
+        if self.weight is None:
+            return -self.loss_weight * picked.mean()
+        weight = self.weight[target[0]]
+        return -self.loss_weight * (weight * picked).sum() / weight.sum()
 
 
 @MODELS.register_module()
@@ -106,5 +112,5 @@ class LovaszSoftmaxLoss(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Loss of logits ``(..., K)`` against labels ``(...)``."""
-        probabilities = logits.reshape(-1, logits.shape[-1]).float().softmax(dim=-1)
-        return self.loss_weight * lovasz_softmax(probabilities, target.reshape(-1).long())
+        probabilities = _classes_first(logits).softmax(0)
+        return self.loss_weight * lovasz_softmax(probabilities.T, target.reshape(-1).long())

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmcity.models.dynamiccity import HexPlaneDiT, HexPlaneVAE, OccFeatureNet, OccResampler
+from mmcity.models.dynamiccity.decoder import ColumnLinear, VoxelDecoder
 from mmcity.models.dynamiccity.hexplane import (
     from_rollout,
     plane_sizes,
@@ -92,6 +93,9 @@ def test_rollout_needs_square_planes():
         {"projector": "average", "decoder_type": "query", "mlp_hidden_channels": 16},
         {"readout": "mean"},
         {"readout": "token"},
+        {"readout": "fold"},
+        {"readout": "fold", "separate_t_reducer": False, "hex_down": (1, 1, 1, 0)},
+        {"column_weights": True, "kernel": 1, "norm": False, "hadamard": False},
         {"vae": False},
         {"separate_t_encoder": False},
         {"one_hot_time": False},
@@ -112,6 +116,35 @@ def test_vae_switches_train_every_parameter(options):
     sum(losses.values()).backward()
     assert not [name for name, p in model.named_parameters() if p.grad is None]
     assert model({"voxels": clip()}).shape == (1, 4, 16, 16, 8, 12)
+
+
+def test_columns_have_weights_of_their_own():
+    """Against one matrix product for each frame and height."""
+    torch.manual_seed(0)
+    layer = ColumnLinear(3, 5, frames=4, height=2)
+    volume, frames = torch.randn(3, 3, 6, 7, 2), torch.tensor([2, 0, 2])
+    result = layer(volume, frames)
+    for n, t in enumerate(frames.tolist()):
+        for z in range(2):
+            expected = torch.einsum("cxy,ck->kxy", volume[n, ..., z], layer.weight[t, z])
+            expected = expected + layer.bias[t, z, :, None, None]
+            torch.testing.assert_close(result[n, ..., z], expected)
+
+
+def test_logits_without_norm_do_not_depend_on_the_rest_of_the_clip():
+    """The voxel decoder alone, with its blocks switched off: what is left is local."""
+    changes = []
+    for norm in (True, False):
+        torch.manual_seed(0)
+        decoder = VoxelDecoder(4, 8, 8, 12, (0, 0, 0), 1, norm=norm)
+        decoder.conv_layers = torch.nn.ModuleList()
+        volume = torch.randn(1, 4, 8, 8, 4)
+        changed = volume.clone()
+        changed[:, :, :4] *= 3
+        frames = torch.zeros(1, dtype=torch.long)
+        far = (decoder(volume, frames) - decoder(changed, frames))[:, :, 4:]
+        changes.append(far.abs().max().item())
+    assert changes[0] > 1e-3 and changes[1] == 0
 
 
 def test_checkpointing_changes_no_gradient():

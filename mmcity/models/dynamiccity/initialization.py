@@ -1,0 +1,32 @@
+"""Start weights of HexPlane networks that have no normalisation to set the scale."""
+
+import torch
+from torch import nn
+
+__all__ = ["ResidualBody", "start_with_unit_gain"]
+
+#: Gain of the last layer of a residual body, so that depth does not add up.
+_BODY_GAIN = 0.3
+
+
+class ResidualBody(nn.Sequential):
+    """Layers whose result is added to their input."""
+
+
+@torch.no_grad()
+def start_with_unit_gain(root: nn.Module) -> None:
+    """He-normal weights and zero biases below ``root``; weights that are 0 stay 0."""
+    for module in root.modules():
+        weight = getattr(module, "weight", None)
+        if isinstance(module, (nn.ConvTranspose2d, nn.ConvTranspose3d)):
+            fan_in = weight.shape[0]
+        elif isinstance(module, (nn.Conv2d, nn.Conv3d, nn.Linear)):
+            fan_in = weight[0].numel()
+        else:
+            continue
+        if weight.any():
+            nn.init.normal_(weight, std=(2 / fan_in) ** 0.5)
+            nn.init.zeros_(module.bias)
+    for body in root.modules():
+        if isinstance(body, ResidualBody):
+            body[3].weight.mul_(_BODY_GAIN)
