@@ -148,6 +148,25 @@ class GaussianDiffusion:
         )
         return DiffusionStep(mean, log_variance, x_start, noise)
 
+    def noise_from_velocity(self, output: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """Denoiser output with noise channels, from one whose first channels are the velocity
+        ``sqrt(abar) noise - sqrt(1 - abar) x_start`` (arXiv 2202.00512, appendix D)."""
+        velocity, raw = output.float().split(x.shape[1], dim=1)
+        abar = self._at(self.alphas_cumprod, t, x)
+        return torch.cat([abar.sqrt() * velocity + (1.0 - abar).sqrt() * x, raw], dim=1)
+
+    def limit_start(self, output: Tensor, x: Tensor, t: Tensor, limit: float) -> Tensor:
+        """Denoiser output whose implied clean sample stays within ``-limit..limit``.
+
+        Near pure noise a small error of the predicted noise is a huge one of the clean sample,
+        which a sampler would carry on.
+        """
+        step = self.step_from_output(output, x, t)
+        abar = self._at(self.alphas_cumprod, t, x)
+        start = step.x_start.clamp(-limit, limit)
+        noise = (x - abar.sqrt() * start) / (1.0 - abar).sqrt()
+        return torch.cat([noise, output[:, x.shape[1] :].float()], dim=1)
+
     def ancestral_step(self, output: Tensor, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """One step of the reverse chain (x_start is not clipped)."""
         step = self.step_from_output(output, x, t)

@@ -31,6 +31,12 @@ class HexPlaneDiffusion(BaseModel):
             Needed to predict occupancy, not to train. Defaults to None.
         normalize: ``none`` (raw means, as published) or ``plane_channel`` (standardise each
             channel of each plane; :meth:`set_statistics` must be called before training).
+        prediction: What the denoiser's first channels are: ``noise`` (as published) or
+            ``velocity``, with an equal weight for all steps: then the network need not carry
+            its noisy input through to its output, for which small ones are too narrow.
+        start_limit: Samplers keep the clean sample that they foresee within this many units
+            of the space that is diffused (standard deviations, with ``plane_channel``), which
+            small networks need at the first steps. Defaults to None (no limit, as published).
         data_preprocessor, init_cfg: As in mmengine.
     """
 
@@ -42,17 +48,23 @@ class HexPlaneDiffusion(BaseModel):
         guidance_scale: float = 4.0,
         vae: dict | None = None,
         normalize: str = "none",
+        prediction: str = "noise",
+        start_limit: float | None = None,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         if normalize not in ("none", "plane_channel"):
             raise ValueError(f"normalize must be 'none' or 'plane_channel', got {normalize!r}")
+        if prediction not in ("noise", "velocity"):
+            raise ValueError(f"prediction must be 'noise' or 'velocity', got {prediction!r}")
+        self.prediction = prediction
         self.denoiser = MODELS.build(denoiser)
         self.diffusion = GaussianDiffusion(**(diffusion or {}))
         self.sampler = TASK_UTILS.build(sampler or {"type": "AncestralSampler"})
         self.guidance_scale = guidance_scale
         self.normalize = normalize
+        self.start_limit = start_limit
         self.vae = None
         if vae is not None:
             self.vae = MODELS.build(vae).requires_grad_(False).eval()
@@ -151,13 +163,16 @@ class HexPlaneDiffusion(BaseModel):
             x_start = self.standardize(rollout.float())
             t = torch.randint(len(self.diffusion), (len(x_start),), device=x_start.device)
             losses = self.diffusion.training_losses(
-                lambda x, step: self.denoiser(x, step, conditions),
+                lambda x, step: self._as_noise(self.denoiser(x, step, conditions), x, step),
                 x_start,
                 t,
                 torch.randn_like(x_start),
                 self.position_mask,
             )
-            return {"loss_mse": losses["mse"].mean(), "loss_vb": losses["vb"].mean()}
+            mse = losses["mse"]
+            if self.prediction == "velocity":  # the error of the noise is sqrt(abar) times its own
+                mse = mse / mse.new_tensor(self.diffusion.alphas_cumprod)[t]
+            return {"loss_mse": mse.mean(), "loss_vb": losses["vb"].mean()}
         if mode not in ("predict", "tensor"):
             raise ValueError(f"mode must be 'loss', 'predict' or 'tensor', got {mode!r}")
         count = len(data_samples) if data_samples is not None else self._batch_of(inputs)
@@ -207,13 +222,23 @@ class HexPlaneDiffusion(BaseModel):
         )
         return self.unstandardize(rollout * self.position_mask)
 
+    def _as_noise(self, output: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        if self.prediction == "noise":
+            return output
+        return self.diffusion.noise_from_velocity(output, x, t)
+
     def _denoise_with(self, conditions: dict[str, Tensor], guidance_scale: float | None):
         scale = self.guidance_scale if guidance_scale is None else guidance_scale
 
         def denoise(x: Tensor, t: Tensor) -> Tensor:
             if scale == 1.0 or not conditions:
-                return self.denoiser(x, t, conditions)
-            return self.denoiser.forward_guided(x, t, scale, conditions)[: len(x)]
+                output = self.denoiser(x, t, conditions)
+            else:
+                output = self.denoiser.forward_guided(x, t, scale, conditions)[: len(x)]
+            output = self._as_noise(output, x, t)
+            if self.start_limit is None:
+                return output
+            return self.diffusion.limit_start(output, x, t, self.start_limit)
 
         return denoise
 

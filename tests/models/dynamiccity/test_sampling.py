@@ -63,6 +63,31 @@ def test_ancestral_chain_reproduces_the_distribution():
     assert samples.std().item() == pytest.approx(STD, abs=0.05)
 
 
+def test_noise_follows_from_the_velocity():
+    torch.manual_seed(0)
+    diffusion, t = GaussianDiffusion(), torch.tensor([0, 400, 999])
+    start, noise = torch.randn(2, 3, 2, 4, 4)
+    x = diffusion.q_sample(start, t, noise)
+    abar = torch.tensor(diffusion.alphas_cumprod)[t].float().view(-1, 1, 1, 1)
+    velocity = abar.sqrt() * noise - (1 - abar).sqrt() * start
+    raw = torch.randn_like(noise)
+    output = diffusion.noise_from_velocity(torch.cat([velocity, raw], dim=1), x, t)
+    torch.testing.assert_close(output, torch.cat([noise, raw], dim=1), atol=1e-5, rtol=0)
+
+
+def test_limit_of_the_clean_sample():
+    """What lies within the limit stays; what does not ends on it."""
+    torch.manual_seed(0)
+    diffusion, t = GaussianDiffusion(), torch.tensor([50, 600])
+    start, noise = 3 * torch.randn(2, 2, 2, 4, 4)
+    x = diffusion.q_sample(start, t, noise)
+    output = torch.cat([noise, torch.zeros_like(noise)], dim=1)
+    limited = diffusion.limit_start(output, x, t, 2.0)
+    found = diffusion.step_from_output(limited, x, t).x_start
+    torch.testing.assert_close(found, start.clamp(-2, 2), atol=2e-3, rtol=0)
+    torch.testing.assert_close(diffusion.limit_start(output, x, t, 99.0), output, atol=1e-4, rtol=0)
+
+
 def test_wrong_spacings_are_refused():
     with pytest.raises(ValueError, match="no integer stride"):
         respace_steps(1000, "ddim999")
