@@ -10,20 +10,21 @@ _base_ = [
 ]
 data_root = "data/rollout/toytown"  # what the export wrote
 occ_root = "data/toytown/carlasc/Cartesian"  # real clips
-vae_checkpoint = "work_dirs/dynamiccity_vae_toytown_cpu/iter_3000.pth"
+vae_checkpoint = "work_dirs/dynamiccity_vae_toytown_cpu/iter_2400.pth"
 feature_checkpoint = "work_dirs/occ_feature_net_toytown_cpu/iter_400.pth"
-txyz = (4, 16, 16, 8)  # latent sizes of the VAE
+txyz = (4, 32, 32, 4)  # latent sizes of the VAE
 sequence_length = 4
 conditions = ("hexplane", "command", "layout")
 # Thresholds that can be seen in voxels: 0.05 rad (3 degrees) and 0.5 m within a clip.
 command_options = dict(angle_threshold=0.05, forward_threshold=0.5, scale_thresholds=False)
-max_iters = 600
+max_iters = 1000  # some 4 minutes of one core
 
 model = dict(
     denoiser=dict(
         in_channels=8,
         txyz=txyz,
         sequence_length=sequence_length,
+        patch_size=4,
         depth=4,
         hidden=128,
         heads=4,
@@ -34,6 +35,8 @@ model = dict(
     sampler=dict(_delete_=True, type="DPMSolverSampler", spacing=50, order=2),
     guidance_scale=2.0,
     normalize="plane_channel",
+    prediction="velocity",  # noise of 4 x 4 x 8 numbers does not fit through 128 channels
+    start_limit=4.0,  # standard deviations
     vae=dict(init_cfg=dict(type="Pretrained", checkpoint=vae_checkpoint), **_base_.vae_model),
 )
 train_dataloader = dict(
@@ -85,7 +88,7 @@ test_dataloader = dict(
 # Other real clips: how far sets of real clips are apart from town to town.
 reference = dict(
     data_root=occ_root,
-    split="Train",
+    split="Val",
     shuffle_dataset=True,
     data_length=64,
     pipeline=[dict(type="PackOccInputs")],
