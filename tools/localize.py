@@ -36,6 +36,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--pnp", default="opencv", choices=("opencv", "poselib", "pycolmap"), help="RANSAC of it"
     )
+    parser.add_argument(
+        "--depth-mode",
+        choices=("expected", "accumulated", "median"),
+        help="depth of the map that lifts matches; default: expected",
+    )
     parser.add_argument("--long-side", type=int, help="px to which larger pictures are reduced")
     parser.add_argument(
         "--intrinsics", help="text file of the queries' cameras: name MODEL width height params"
@@ -162,7 +167,9 @@ def main(argv: list[str] | None = None) -> None:
     out = Path(args.out)
     resize = None if args.long_side is None else dict(long_side=args.long_side)
     mapped = ColmapDataset(args.scene, split="train", resize=resize, require_points=False)
-    renderer = SceneRenderer(args.map_config, args.map, device=args.device)
+    renderer = SceneRenderer(
+        args.map_config, args.map, device=args.device, depth_mode=args.depth_mode
+    )
     localizer = make_localizer(args, mapped, renderer)
     unmapped = Path(args.scene) / "queries_unmapped.txt"
     report = LocalizationReport(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mmcity.engine.scene_loading import load_scene
+from mmcity.models.renderers import DEPTH_MODES, SplatRenderer
 from mmcity.registry import INFERENCERS
 from mmcity.structures import Cameras
 from mmcity.utils.setup_env import register_all_modules
@@ -33,10 +34,12 @@ class SceneRenderer:
             file in the 3DGS layout.
         device: Where to render. Defaults to CUDA where it is, else the CPU.
         antialiased: For a PLY: rendering mode it was trained with. Defaults to False.
+        depth_mode: ``expected``, ``accumulated`` or ``median`` depth, see
+            :class:`~mmcity.models.renderers.SplatRenderer`. Defaults to None: the scene's own.
 
     Raises:
         FileNotFoundError: If a file is missing.
-        ValueError: If weights do not fit.
+        ValueError: If weights do not fit, or the scene has one depth only.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class SceneRenderer:
         weights: str | os.PathLike | None = None,
         device: str | torch.device | None = None,
         antialiased: bool = False,
+        depth_mode: str | None = None,
     ) -> None:
         register_all_modules()
         if weights is None:
@@ -54,6 +58,16 @@ class SceneRenderer:
         self.device = torch.device(device)
         self.model = load_scene(weights, config, antialiased)
         self.model.to(self.device).eval()
+        if depth_mode is not None:
+            renderer = getattr(self.model, "renderer", None)
+            if not isinstance(renderer, SplatRenderer):
+                raise ValueError(
+                    f"depth_mode={depth_mode!r}: {type(self.model).__name__} renders "
+                    "the depth of its planes"
+                )
+            if depth_mode not in DEPTH_MODES:
+                raise ValueError(f"depth_mode: expected one of {DEPTH_MODES}, got {depth_mode!r}")
+            renderer.depth_mode = depth_mode
 
     @property
     def training_cameras(self) -> Cameras | None:

@@ -4,12 +4,15 @@ from .backgrounds import (
     LearnedBackground,
     SphericalHarmonicsBackground,
 )
-from .splat_renderer import SplatRenderer
+from .median_depth import median_depth
+from .splat_renderer import DEPTH_MODES, SplatRenderer
 
 __all__ = [
+    "DEPTH_MODES",
     "ConstantBackground",
     "EnvironmentMapBackground",
     "LearnedBackground",
     "SphericalHarmonicsBackground",
     "SplatRenderer",
+    "median_depth",
 ]

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -9,7 +10,11 @@ from mmcity.registry import MODELS
 from mmcity.structures import Cameras
 from mmcity_ops import rasterization
 
-__all__ = ["SplatRenderer"]
+from .median_depth import median_depth
+
+__all__ = ["DEPTH_MODES", "SplatRenderer"]
+
+DEPTH_MODES = ("expected", "accumulated", "median")
 
 
 @MODELS.register_module()
@@ -26,6 +31,9 @@ class SplatRenderer(nn.Module):
         tile_size: Edge of a tile in px. Defaults to 16.
         packed: Keep rows of visible Gaussians only. Defaults to True.
         background: Config of the background. Defaults to black.
+        depth_mode: What is given as depth: ``expected`` (mean along the ray), ``accumulated``
+            (the same times opacity) or ``median`` (where half of the light is lost, without
+            gradients, see :func:`median_depth`). Defaults to ``expected``.
     """
 
     def __init__(
@@ -38,8 +46,12 @@ class SplatRenderer(nn.Module):
         tile_size: int = 16,
         packed: bool = True,
         background: dict | None = None,
+        depth_mode: str = "expected",
     ) -> None:
         super().__init__()
+        if depth_mode not in DEPTH_MODES:
+            raise ValueError(f"depth_mode: expected one of {DEPTH_MODES}, got {depth_mode!r}")
+        self.depth_mode = depth_mode
         self.options = dict(
             rasterize_mode="antialiased" if antialiased else "classic",
             eps2d=eps2d,
@@ -74,7 +86,7 @@ class SplatRenderer(nn.Module):
             sh: Coefficients (N, 1, 3) and (N, K - 1, 3).
             cameras: C cameras of one size.
             sh_degree: Degree in use.
-            with_geometry: Also render expected z-depth and normals. Defaults to False.
+            with_geometry: Also render z-depth and normals. Defaults to False.
             absgrad: Keep absolute gradients of the projected means. Defaults to False.
 
         Returns:
@@ -103,5 +115,13 @@ class SplatRenderer(nn.Module):
         result = dict(rgb=rgb, alpha=alphas, meta=meta)
         if with_geometry:
             result["depth"] = images[..., 3:4]
+            if self.depth_mode == "accumulated":
+                result["depth"] = result["depth"] * alphas
+            elif self.depth_mode == "median":
+                scene = (means, quats, scales, opacities)
+                views = [cameras[row] for row in range(len(cameras))]
+                result["depth"] = torch.cat(
+                    [median_depth(*scene, view, **self.options) for view in views]
+                )
             result["normals"] = F.normalize(images[..., 4:7], dim=-1)
         return result
