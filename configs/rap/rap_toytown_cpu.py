@@ -7,7 +7,7 @@
 #       --map work_dirs/rap_map_toytown_cpu/iter_5000.pth \
 #       --map-config configs/rap/rap_map_toytown_cpu.py \
 #       --config configs/rap/rap_toytown_cpu.py \
-#       --checkpoint work_dirs/rap_toytown_cpu/epoch_90.pth \
+#       --checkpoint work_dirs/rap_toytown_cpu/epoch_150.pth \
 #       --up 0 0 1 --out work_dirs/rap_toytown_cpu/queries
 _base_ = ["./rap_colmap_cpu.py"]
 
@@ -15,7 +15,7 @@ data_root = "data/toytown/colmap_loc"
 train_dataloader = dict(batch_size=4, dataset=dict(data_root=data_root))
 test_dataloader = dict(dataset=dict(data_root=data_root))
 val_dataloader = dict(dataset=dict(data_root=data_root))
-epochs = 90
+epochs = 150
 model = dict(objective=dict(pose=dict(s_x=1.0, s_q=12.0)))  # metres, norm of matrices
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.1, end=50, by_epoch=False),
