@@ -17,6 +17,7 @@ SIZES = {
     # name: embed_dim, depth, heads, image (H, W), patch transformer's depth (0: convolution)
     "tiny": (64, 4, 4, (56, 84), 0),
     "small": (192, 6, 6, (112, 154), 0),
+    "medium": (192, 6, 6, (196, 280), 0),
     "large2": (1024, 2, 16, (154, 518), 1),
     "1b": (1024, 24, 16, (392, 518), 24),
 }
@@ -179,7 +180,7 @@ def resident_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def around(values: list, frame: int, width: int = 10) -> float:
+def around(values: list, frame: int, width: int = 5) -> float:
     """Least value of the last ``width`` frames up to ``frame`` (the machine may be shared)."""
     return min(values[max(0, frame - width) : frame])
 
