@@ -130,10 +130,12 @@ trainings() {
   step info_cameras 5 "$PYTHON" tools/dataset_converters/nuscenes_converter.py "$town/nuscenes" \
     --version v1.0-mini
   train configs/gausstr/gausstr_toytown_cpu.py 15 "train_cfg.max_iters=$TRAIN_ITERS"
-  # videos; the towns are those of the config
-  for number in 1 2 3 4 9; do
-    data "video$number" 5 --out "$OUT/run/data/toytown_drives/town$number" --formats video \
-      --seed "$number" --image-size 112x84 --sequences 2 --frames 10
+  # videos; one town stands for all those of the config
+  mkdir -p "$OUT/run/data/toytown_drives"
+  data videos 10 --out "$OUT/run/data/toytown_drives/town1" --formats video \
+    --seed 1 --image-size 112x84 --sequences 2 --frames 10 --paths surround --traffic 0.05
+  for number in $(seq 2 20); do
+    ln -sfn town1 "$OUT/run/data/toytown_drives/town$number"
   done
   # its learning rate falls from iteration 100 on
   train configs/streamvggt/streamvggt_toytown_cpu.py 20 "train_cfg.max_iters=$((100 + TRAIN_ITERS))"
