@@ -6,9 +6,9 @@ stages = dict(
     images=dict(type="FolderImages", path="$MMCITY_DATA/caliterra_aerial", images="train/rgbs"),
     poses=dict(type="GivenPoses"),
     reconstruction=dict(type="Reconstruct", config="configs/citygsx/citygsx_colmap_cpu.py"),
-    mesh=dict(type="ExtractMesh", voxel_size=0.05, max_depth=20.0),  # units of the capture
-    baked=dict(type="BakeScene", up="-y"),
+    mesh=dict(type="ExtractMesh", voxel_size=0.4, max_depth=100.0),  # metres
+    baked=dict(type="BakeScene", up="z"),
     localization=dict(type="LocaliseQueries"),
-    occupancy=dict(type="OccupancyFromGaussians", voxel_size=0.1),
+    occupancy=dict(type="OccupancyFromGaussians", voxel_size=0.5),
     tour=dict(type="RenderTour"),
 )

@@ -4,4 +4,8 @@ _base_ = ["./caliterra_aerial_cpu.py"]
 work_dir = "work_dirs/city_twin/sceaux_castle_cpu"
 stages = dict(
     images=dict(path="$MMCITY_DATA/sceaux_castle", images="images"),
+    # units of the capture, whose y axis points down
+    mesh=dict(voxel_size=0.05, max_depth=20.0),
+    baked=dict(up="-y"),
+    occupancy=dict(voxel_size=0.1),
 )
