@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .hexplane import PLANES
-from .initialization import ResidualBody, start_with_unit_gain
+from .initialization import ResidualBody, norm_3d, start_with_unit_gain
 
 __all__ = [
     "ExpansionSqueezeDecoder",
@@ -128,18 +128,14 @@ class PlaneUpsampler(nn.Module):
         return self.upsample(plane)
 
 
-def _norm(channels: int, norm: bool) -> nn.Module:
-    return nn.InstanceNorm3d(channels) if norm else nn.Identity()
-
-
 def _double_conv(channels: int, kernel: int, norm: bool) -> ResidualBody:
     padding = kernel // 2
     return ResidualBody(
         nn.Conv3d(channels, channels, kernel, padding=padding),
-        _norm(channels, norm),
+        norm_3d(channels, norm),
         nn.LeakyReLU(_LEAK),
         nn.Conv3d(channels, channels, kernel, padding=padding),
-        _norm(channels, norm),
+        norm_3d(channels, norm),
         nn.LeakyReLU(_LEAK),
     )
 
@@ -195,7 +191,7 @@ class VoxelDecoder(nn.Module):
         self.transpose_conv = nn.ConvTranspose3d(low, high, stride, stride=stride)
         self.final_conv = nn.Sequential(
             nn.Conv3d(high + 8 * pe_freq, num_classes, 1),
-            _norm(num_classes, norm),
+            norm_3d(num_classes, norm),
             nn.LeakyReLU(_LEAK),
             nn.Conv3d(num_classes, num_classes, 1),
         )

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .hexplane import PLANES
-from .initialization import ResidualBody, start_with_unit_gain
+from .initialization import ResidualBody, norm_3d, start_with_unit_gain
 
 __all__ = ["HexPlaneEncoder", "PlaneDownsampler", "ProjectionTransformer", "VoxelEncoder"]
 
@@ -21,17 +21,13 @@ def _same_conv(in_channels: int, channels: int, kernel: int) -> nn.Conv3d:
     return nn.Conv3d(in_channels, channels, kernel, padding=kernel // 2, padding_mode="replicate")
 
 
-def _norm(channels: int, norm: bool) -> nn.Module:
-    return nn.InstanceNorm3d(channels) if norm else nn.Identity()
-
-
 def _residual_body(channels: int, kernel: int, norm: bool) -> ResidualBody:
     return ResidualBody(
         _same_conv(channels, channels, kernel),
-        _norm(channels, norm),
+        norm_3d(channels, norm),
         nn.LeakyReLU(_LEAK),
         _same_conv(channels, channels, kernel),
-        _norm(channels, norm),
+        norm_3d(channels, norm),
     )
 
 
@@ -62,7 +58,7 @@ class VoxelEncoder(nn.Module):
             stride = tuple(2 if d > i else 1 for d in down)
             reduce = nn.Conv3d(channels, channels, stride, stride=stride)
             stages += [
-                nn.Sequential(reduce, _norm(channels, norm)),
+                nn.Sequential(reduce, norm_3d(channels, norm)),
                 _residual_body(channels, kernel, norm),
             ]
         self.down = nn.ModuleList(stages)

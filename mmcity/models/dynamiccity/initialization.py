@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-__all__ = ["ResidualBody", "start_with_unit_gain"]
+__all__ = ["ResidualBody", "norm_3d", "start_with_unit_gain"]
 
 #: Gain of the last layer of a residual body, so that depth does not add up.
 _BODY_GAIN = 0.3
@@ -11,6 +11,11 @@ _BODY_GAIN = 0.3
 
 class ResidualBody(nn.Sequential):
     """Layers whose result is added to their input."""
+
+
+def norm_3d(channels: int, norm: bool) -> nn.Module:
+    """Normalisation of a volume, or nothing in its place."""
+    return nn.InstanceNorm3d(channels) if norm else nn.Identity()
 
 
 @torch.no_grad()
