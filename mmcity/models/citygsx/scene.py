@@ -93,9 +93,7 @@ class AnchorScene(SceneModel):
         if self.decoder.appearance is not None:
             count = len(cameras) if is_trained is None else len(is_trained)
             self.decoder.appearance.initialize(count)
-        if self.exposure is not None:
-            rows = torch.ones(len(cameras), dtype=torch.bool) if is_trained is None else is_trained
-            self.exposure.initialize(rows)
+        self.initialize_exposure(cameras, is_trained)
 
     @property
     def centers(self) -> Tensor:

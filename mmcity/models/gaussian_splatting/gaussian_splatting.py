@@ -107,9 +107,7 @@ class GaussianSplatting(SplatSceneModel):
         self.splats.assign(
             **splats_from_points(points, colors, sh_degree=self.splats.sh_degree, **options)
         )
-        if self.exposure is not None:
-            rows = torch.ones(len(cameras), dtype=torch.bool) if is_trained is None else is_trained
-            self.exposure.initialize(rows)
+        self.initialize_exposure(cameras, is_trained)
 
     @property
     def summary(self) -> str:

@@ -8,7 +8,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from mmcity.registry import MODELS
-from mmcity.structures import SceneDataSample
+from mmcity.structures import Cameras, SceneDataSample
 
 from .training_views import TrainingViews
 
@@ -31,6 +31,9 @@ class SceneModel(BaseModel):
         init_cfg: See mmengine. Defaults to None.
     """
 
+    #: Colour model per photograph, built by the subclasses that have one.
+    exposure: nn.Module | None
+
     def __init__(
         self,
         first_iteration: int = 0,
@@ -51,6 +54,17 @@ class SceneModel(BaseModel):
     def scene_extent(self) -> float:
         """Radius of the training camera centres, world units."""
         return float(self.views.extent)
+
+    def initialize_exposure(self, cameras: Cameras, is_trained: Tensor | None) -> None:
+        """Make the table of the colour model per photograph, where the scene has one.
+
+        Args:
+            cameras: The training cameras.
+            is_trained: (n_images,) bool in capture order. None for one row per camera.
+        """
+        if self.exposure is not None:
+            rows = torch.ones(len(cameras), dtype=torch.bool) if is_trained is None else is_trained
+            self.exposure.initialize(rows)
 
     @property
     def resolution_factor(self) -> int:
