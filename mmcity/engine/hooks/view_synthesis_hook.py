@@ -8,7 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from torch import Tensor
 
-from mmcity.engine.view_synthesis import EXECUTORS, SynthesisSpec, make_executor
+from mmcity.engine.view_synthesis import EXECUTORS, SetPlan, SynthesisSpec, make_executor
 from mmcity.registry import HOOKS, TASK_UTILS
 
 __all__ = ["ViewSynthesisHook"]
@@ -33,7 +33,10 @@ class ViewSynthesisHook(Hook):
         antialiased (bool): For a PLY: rendering mode it was trained with. Defaults to False.
         refresh_every (int): Epochs. Defaults to 20.
         rendered (bool): Make the renders at the poses of the photographs. Defaults to True.
-        views_per_image (int): Perturbed renders per training image. Defaults to 1.
+        views_per_image (int): Perturbed renders per training image, on average. Defaults to 1.
+        budget (dict, optional): Config of what decides how many of them each training image
+            gets. Defaults to ``UniformBudget``; ``ValueBudget`` spends them where the network is
+            weak and the map is observable.
         quality (dict, optional): Config of a score of images, lower is better, such as
             ``dict(type='BRISQUE')``.
         quality_threshold (float): New poses are drawn until the score is below. Defaults to
@@ -65,6 +68,7 @@ class ViewSynthesisHook(Hook):
         refresh_every: int = 20,
         rendered: bool = True,
         views_per_image: int = 1,
+        budget: dict | None = None,
         quality: dict | None = None,
         quality_threshold: float = 50.0,
         max_attempts: int = 100,
@@ -85,8 +89,10 @@ class ViewSynthesisHook(Hook):
         self.perturber = dict(perturber)
         self.refresh_every, self.with_rendered = refresh_every, rendered
         self.keep_away, self.max_attempts = keep_away, max_attempts
-        self.views_per_image = views_per_image
+        self.views_per_image, self.seed = views_per_image, seed
+        self.budget = TASK_UTILS.build(dict(budget or dict(type="UniformBudget")))
         self.options = dict(
+            self.budget.synthesizer_options,
             quality=None if quality is None else dict(quality),
             quality_threshold=quality_threshold,
             max_attempts=max_attempts,
@@ -101,13 +107,17 @@ class ViewSynthesisHook(Hook):
         self.executor: Any = None
         #: Sets taken so far, which is the number of the next one.
         self.sets_taken = 0
-        self._is_pending = False
+        #: Plan of the set in use, and of the one that is on its way.
+        self._taken: SetPlan | None = None
+        self._pending: SetPlan | None = None
+        self._budget_state: dict | None = None
 
     # ---- hook points
 
     def before_train(self, runner) -> None:
         """Start the renderer and render the training poses."""
         model = _unwrap(runner.model)
+        self._start_budget(runner)
         self.executor = make_executor(self.executor_kind, self.spec(runner))
         model.views.views_per_image = self.views_per_image
         if self.with_rendered and not model.views.has("rendered"):
@@ -115,15 +125,22 @@ class ViewSynthesisHook(Hook):
             pictures: Tensor = self.executor.result()
             model.views.set_rendered(pictures)
             runner.logger.info(f"rendered {len(pictures)} training views")
+        if self._pending is not None:  # it was on its way when the checkpoint was written
+            self.executor.submit(self._pending)
 
     def before_train_epoch(self, runner) -> None:
         """Take a new set where one is due."""
         views = _unwrap(runner.model).views
         if runner.epoch % self.refresh_every and views.has("perturbed"):
             return
-        if not self._is_pending:
-            self.executor.submit(self.sets_taken)
+        if self._taken is not None and views.errors is not None:
+            self.budget.learn_errors(self._taken, views.errors)
+        plan = self._pending
+        if plan is None:
+            plan = self.budget.plan(self.sets_taken)
+            self.executor.submit(plan)
         new = self.executor.result()
+        self.budget.learn_observability(plan, new.observability)
         if new.fallbacks:
             runner.logger.warning(
                 f"{new.fallbacks} of {len(new.pictures)} poses have no renderable neighbour within "
@@ -131,11 +148,25 @@ class ViewSynthesisHook(Hook):
             )
         views.set_perturbed(new.pictures, new.poses)
         self.sets_taken += 1
-        self._is_pending = self.executor.is_ahead
-        if self._is_pending:
-            self.executor.submit(self.sets_taken)
+        self._taken, self._pending = plan, None
+        if self.executor.is_ahead:
+            self._pending = self.budget.plan(self.sets_taken)
+            self.executor.submit(self._pending)
         message = f"synthesised {len(new.pictures)} views, {new.tries:.2f} tries each"
         (runner.logger.info if self.sets_taken <= 1 else runner.logger.debug)(message)
+
+    def after_val_epoch(self, runner, metrics: dict[str, float] | None = None) -> None:
+        """Let the selection split judge the synthesised views."""
+        if self.budget.monitor is None or not metrics:
+            return
+        if self.budget.monitor not in metrics:
+            raise KeyError(
+                f"budget.monitor: no metric {self.budget.monitor!r} in validation, which gives "
+                f"{sorted(metrics)}"
+            )
+        message = self.budget.judge(float(metrics[self.budget.monitor]))
+        if message:
+            runner.logger.info(message)
 
     def after_train(self, runner) -> None:
         """End the worker."""
@@ -149,14 +180,16 @@ class ViewSynthesisHook(Hook):
         """End the worker."""
         if self.executor is not None:
             self.executor.close()
-            self.executor, self._is_pending = None, False
+            self.executor = None
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Put the sets and their number into the checkpoint."""
-        # A set that is on its way is rendered again after resuming, from the same number.
+        # A set that is on its way is rendered again after resuming, from the same plan.
         checkpoint["view_synthesis"] = {
             "views": _unwrap(runner.model).views.state_dict(),
             "sets_taken": self.sets_taken,
+            "plans": [None if p is None else list(p) for p in (self._taken, self._pending)],
+            "budget": self.budget.state_dict(),
         }
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
@@ -168,6 +201,24 @@ class ViewSynthesisHook(Hook):
         state = checkpoint["view_synthesis"]
         _unwrap(runner.model).views.load_state_dict(state["views"])
         self.sets_taken = int(state["sets_taken"])
+        plans = [None if p is None else SetPlan(*p) for p in state.get("plans", (None, None))]
+        self._taken, self._pending = plans
+        self._budget_state = state.get("budget") or None
+
+    def _start_budget(self, runner) -> None:
+        self.budget.start(len(runner.train_dataloader.dataset), self.views_per_image, self.seed)
+        if self._budget_state is not None:
+            self.budget.load_state_dict(self._budget_state)
+        if self.budget.monitor is None:
+            return
+        todo = "What to do: set selection_every of the data sets, or budget.monitor=None"
+        if runner.val_loop is None:
+            raise ValueError(f"budget.monitor needs a validation. {todo}")
+        if getattr(runner.val_dataloader.dataset, "split", None) == "test":
+            raise ValueError(
+                "budget.monitor: validation runs on the queries, which must not steer training. "
+                + todo
+            )
 
     # ---- what the renderer needs
 

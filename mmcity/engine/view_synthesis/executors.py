@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import multiprocessing
 
+from .budget import SetPlan
 from .synthesizer import SynthesisSpec, build_synthesizer
 
 __all__ = ["EXECUTORS", "SynthesisError", "make_executor"]
@@ -37,8 +38,8 @@ class InlineExecutor:
         self.synthesizer = build_synthesizer(spec)
         self._job: Any = None
 
-    def submit(self, job: int | str) -> None:
-        """Note a job: ``rendered``, or the number of a set of perturbed views."""
+    def submit(self, job: SetPlan | int | str) -> None:
+        """Note a job: ``rendered``, or the plan (or number) of a set of perturbed views."""
         self._job = job
 
     def result(self):
@@ -59,7 +60,7 @@ class ThreadExecutor(InlineExecutor):
         self._pool = ThreadPoolExecutor(1)
         self._future: Future | None = None
 
-    def submit(self, job: int | str) -> None:
+    def submit(self, job: SetPlan | int | str) -> None:
         """Start a job."""
         self._future = self._pool.submit(_work, self.synthesizer, job)
 
@@ -101,7 +102,7 @@ class ProcessExecutor:
         """Number of the worker's process."""
         return self._process.pid
 
-    def submit(self, job: int | str) -> None:
+    def submit(self, job: SetPlan | int | str) -> None:
         """Start a job."""
         self._jobs.put(job)
 

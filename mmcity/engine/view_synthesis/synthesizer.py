@@ -15,6 +15,9 @@ from mmcity.structures import Cameras
 from mmcity.structures.geometry import se3_from_rt, se3_inverse
 from mmcity.utils.setup_env import register_all_modules
 
+from .budget import SetPlan, UniformBudget
+from .observability import MapObservability
+
 __all__ = ["SynthesisSpec", "ViewSet", "ViewSynthesizer", "build_synthesizer"]
 
 #: Draws per view when new poses must keep away from validation poses.
@@ -30,13 +33,16 @@ class ViewSet(NamedTuple):
         poses (Tensor): ``(N, 12)`` camera to world, row by row.
         tries (float): Poses drawn per picture.
         fallbacks (int): Pictures at the unperturbed pose, since no perturbed one showed
-            anything.
+            anything that the map knows.
+        observability (np.ndarray): ``(N,)`` mean of the candidates that were drawn for each, see
+            :class:`MapObservability`; NaN where none was drawn or none is measured.
     """
 
     pictures: Tensor
     poses: Tensor
     tries: float
     fallbacks: int
+    observability: np.ndarray
 
 
 @dataclass
@@ -103,6 +109,10 @@ class ViewSynthesizer:
         max_attempts (int): Draws per picture; the best one is taken then. Defaults to 100.
         min_coverage (float): Share of opaque pixels below which a pose counts as not
             renderable. Defaults to 0.5.
+        min_observability (float): Share of what a view shows that mapped photographs must have
+            seen; a pose below counts as not renderable. Defaults to 0.
+        observability (dict, optional): Arguments of :class:`MapObservability`; None measures
+            none. Defaults to None.
         gain (tuple[float, float]): Range of a factor on the colours of a perturbed render.
         blend (tuple[float, float]): Range of the weight of the appearance, for maps that have
             one. Defaults to (0, 2) as published.
@@ -124,6 +134,8 @@ class ViewSynthesizer:
         quality_threshold: float = 50.0,
         max_attempts: int = 100,
         min_coverage: float = 0.5,
+        min_observability: float = 0.0,
+        observability: dict | None = None,
         gain: tuple[float, float] = (1.0, 1.0),
         blend: tuple[float, float] = (0.0, 2.0),
         views_per_image: int = 1,
@@ -146,6 +158,10 @@ class ViewSynthesizer:
                 f"the map's colours follow a photograph: expected {len(cameras)} references, got "
                 f"{len(self.references)}"
             )
+        self.min_observability = min_observability
+        self.observability: MapObservability | None = None
+        if observability is not None:
+            self.observability = self._observe_photographs(observability)
 
     @property
     def has_appearance(self) -> bool:
@@ -162,37 +178,46 @@ class ViewSynthesizer:
             pictures.append(self._render(rows, self._poses[rows])[0])
         return torch.cat(pictures)
 
-    def synthesize(self, number: int) -> ViewSet:
-        """Set ``number`` of perturbed renders, ``views_per_image`` per camera, camera by camera."""
-        rng = np.random.RandomState([self.seed, number])
-        sources = [row for row in range(len(self.cameras)) for _ in range(self.views_per_image)]
-        pictures, poses, tries, fallbacks = [], [], 0, 0
-        for rows in self._chunks(sources):
-            part = self._perturbed(rows, rng)
-            pictures.append(part[0])
-            poses.append(part[1])
-            tries += part[2]
-            fallbacks += part[3]
+    def synthesize(self, plan: SetPlan | int) -> ViewSet:
+        """A set of perturbed renders, in the order of the plan's sources.
+
+        A number stands for ``views_per_image`` views of each camera, camera by camera.
+        """
+        if isinstance(plan, int):
+            budget = UniformBudget()
+            budget.start(len(self.cameras), self.views_per_image, self.seed)
+            plan = budget.plan(plan)
+        rng = np.random.RandomState([self.seed, plan.number])
+        parts = [
+            self._perturbed(*([part[slot] for slot in slots] for part in plan[1:]), rng)
+            for slots in self._chunks(plan.sources)
+        ]
+        pictures, poses, tries, fallbacks, seen = zip(*parts)
         flat = torch.from_numpy(np.concatenate(poses)).flatten(1)
-        return ViewSet(torch.cat(pictures), flat, tries / len(sources), fallbacks)
+        return ViewSet(
+            torch.cat(pictures), flat, sum(tries) / len(flat), sum(fallbacks), np.concatenate(seen)
+        )
 
     # ---- parts
 
     def _chunks(self, sources: Sequence[int]) -> list[list[int]]:
-        """Groups that are rendered at once: of one photograph where colours follow it."""
+        """Slots that are rendered at once: of one photograph where colours follow it."""
         groups: list[list[int]] = []
-        for row in sources:
+        for slot, row in enumerate(sources):
             full = not groups or len(groups[-1]) == self.batch_views
-            if full or (self.has_appearance and groups[-1][0] != row):
+            if full or (self.has_appearance and sources[groups[-1][0]] != row):
                 groups.append([])
-            groups[-1].append(row)
+            groups[-1].append(slot)
         return groups
 
-    def _perturbed(self, rows: list[int], rng) -> tuple[Tensor, np.ndarray, int, int]:
+    def _perturbed(
+        self, rows: list[int], moved: Sequence[bool], rng
+    ) -> tuple[Tensor, np.ndarray, int, int, np.ndarray]:
         count = len(rows)
         best: list[tuple | None] = [None] * count  # score, picture, pose
-        wants_new = np.ones(count, bool)
-        tries, blend = 0, 1.0
+        wants_new = np.array(moved, bool)
+        seen, draws = np.zeros(count), np.zeros(count, int)
+        blend = 1.0
         if self.has_appearance:
             # Candidates are compared at the look of the photograph itself.
             blend = 1.0 if self.quality is not None else float(rng.uniform(*self.blend))
@@ -201,31 +226,34 @@ class ViewSynthesizer:
             open_slots = np.flatnonzero(wants_new)
             if not len(open_slots):
                 break
-            tries += len(open_slots)
             poses = np.stack([self._draw(rows[slot], rng) for slot in open_slots])
-            pictures, coverage = self._render([rows[slot] for slot in open_slots], poses)
+            pictures, is_usable, known = self._render([rows[slot] for slot in open_slots], poses)
+            draws[open_slots] += 1
+            seen[open_slots] += known
             scores = np.zeros(len(open_slots))
             if self.quality is not None:
                 scores = np.asarray(self.quality(pictures.float()), dtype=float)
             for k, slot in enumerate(open_slots):
-                if coverage[k] < self.min_coverage:
+                if not is_usable[k]:
                     continue
                 if best[slot] is None or scores[k] < best[slot][0]:
                     best[slot] = (scores[k], pictures[k], poses[k])
                 wants_new[slot] = self.quality is not None and scores[k] >= self.quality_threshold
-        lost = [slot for slot in range(count) if best[slot] is None]
-        if lost:  # nothing to see around there: the pose itself
-            sources = [rows[slot] for slot in lost]
-            pictures, _ = self._render(sources, self._poses[sources])
-            for k, slot in enumerate(lost):
+        still = [slot for slot in range(count) if best[slot] is None]
+        if still:  # not to be moved, or nothing to see around there: the pose itself
+            sources = [rows[slot] for slot in still]
+            pictures = self._render(sources, self._poses[sources])[0]
+            for k, slot in enumerate(still):
                 best[slot] = (0.0, pictures[k], self._poses[rows[slot]])
         chosen = np.stack([entry[2] for entry in best])
         out = torch.stack([entry[1] for entry in best])
         if self.has_appearance and self.quality is not None:
             self._take_appearance(rows[0], float(rng.uniform(*self.blend)))
-            out, _ = self._render(rows, chosen)
+            out = self._render(rows, chosen)[0]
         gains = torch.from_numpy(rng.uniform(*self.gain, size=count)).to(out.dtype)
-        return out * gains[:, None, None, None], chosen, tries, len(lost)
+        lost = sum(moved[slot] for slot in still)
+        mean_seen = np.where(draws > 0, seen / draws.clip(1), np.nan)
+        return out * gains[:, None, None, None], chosen, int(draws.sum()), lost, mean_seen
 
     def _draw(self, row: int, rng) -> np.ndarray:
         pose = self.perturber(self._poses[row], rng)
@@ -252,18 +280,39 @@ class ViewSynthesizer:
         device = next(self.scene.parameters()).device
         self.scene.set_appearance(image.to(device), camera.to(device), blend)
 
-    @torch.no_grad()
-    def _render(self, rows: Sequence[int], poses: np.ndarray) -> tuple[Tensor, np.ndarray]:
-        """Pictures ``(n, 3, h, w)`` and the share of opaque pixels of each."""
-        rows = list(rows)
+    def _observe_photographs(self, options: dict) -> MapObservability:
+        depths, alphas = [], []
+        for first in range(0, len(self.cameras), self.batch_views):
+            rows = list(range(first, min(first + self.batch_views, len(self.cameras))))
+            out = self._render_at(self._cameras(rows, self._poses[rows]), True)
+            depths.append(out["depth"][..., 0].cpu())
+            alphas.append(out["alpha"][..., 0].cpu())
+        return MapObservability(self.cameras, torch.cat(depths), torch.cat(alphas), **options)
+
+    def _cameras(self, rows: Sequence[int], poses: np.ndarray) -> Cameras:
         top = torch.from_numpy(np.ascontiguousarray(poses))
         viewmats = se3_inverse(se3_from_rt(top[..., :3], top[..., 3])).to(self.cameras.viewmats)
-        like = self.cameras
-        cameras = Cameras(
+        rows, like = list(rows), self.cameras
+        return Cameras(
             like.Ks[rows], viewmats, like.widths[rows], like.heights[rows], validate=False
         )
+
+    @torch.no_grad()
+    def _render_at(self, cameras: Cameras, with_geometry: bool) -> dict[str, Any]:
         device = next(self.scene.parameters()).device
-        out = self.scene.render(cameras.to(device), with_geometry=False)
+        return self.scene.render(cameras.to(device), with_geometry=with_geometry)
+
+    def _render(
+        self, rows: Sequence[int], poses: np.ndarray
+    ) -> tuple[Tensor, np.ndarray, np.ndarray]:
+        """Pictures ``(n, 3, h, w)``, which are usable, and how observable each is (or NaN)."""
+        cameras = self._cameras(rows, poses)
+        out = self._render_at(cameras, self.observability is not None)
         pictures = out["rgb"].permute(0, 3, 1, 2).to("cpu", torch.float16)
-        coverage = (out["alpha"] > 0.5).float().flatten(1).mean(1)
-        return pictures, coverage.cpu().numpy()
+        alphas = out["alpha"][..., 0].cpu()
+        coverage = (alphas > 0.5).float().flatten(1).mean(1).numpy()
+        is_usable, seen = coverage >= self.min_coverage, np.full(len(rows), np.nan)
+        if self.observability is not None:
+            seen = self.observability(cameras, out["depth"][..., 0].cpu(), alphas).numpy()
+            is_usable &= seen >= self.min_observability
+        return pictures, is_usable, seen

@@ -3,9 +3,12 @@
 import torch
 from torch import Tensor
 
+from mmcity.structures.geometry import rotation_angle
+
 __all__ = ["SyntheticViews"]
 
 _KINDS = ("rendered", "perturbed")
+_STATE = (*_KINDS, "perturbed_poses", "errors")
 
 
 class SyntheticViews:
@@ -19,12 +22,15 @@ class SyntheticViews:
         perturbed (Tensor | None): ``(N k, 3, h, w)``, those of a photograph side by side.
         perturbed_poses (Tensor | None): ``(N k, 12)`` camera to world.
         views_per_image (int): The k of perturbed views.
+        errors (Tensor | None): ``(N k, 2)`` scene units and degrees of the pose network at its
+            first sight of each perturbed view; NaN before.
     """
 
     def __init__(self) -> None:
         self.rendered: Tensor | None = None
         self.perturbed: Tensor | None = None
         self.perturbed_poses: Tensor | None = None
+        self.errors: Tensor | None = None
         self.views_per_image = 1
 
     def has(self, kind: str) -> bool:
@@ -57,13 +63,27 @@ class SyntheticViews:
             raise ValueError(f"got {len(pictures)} pictures and {len(poses)} poses")
         self.perturbed = pictures.to("cpu", torch.float16)
         self.perturbed_poses = poses.to("cpu", torch.float32)
+        self.errors = torch.full((len(poses), 2), torch.nan)
+
+    @torch.no_grad()
+    def note_errors(self, rows: list[int], poses: Tensor, targets: Tensor) -> None:
+        """Keep the errors of estimates ``(B k, 12)`` of the views of photographs.
+
+        Only those at first sight count: later the network has learnt from the view.
+        """
+        slots = torch.tensor(self._perturbed_rows(rows))
+        if self.errors is None or not (is_new := self.errors[slots].isnan().any(1)).any():
+            return
+        poses, targets = (part.float().cpu().unflatten(1, (3, 4)) for part in (poses, targets))
+        distance = (poses[..., 3] - targets[..., 3]).norm(dim=-1)
+        angle = torch.rad2deg(rotation_angle(targets[..., :3], poses[..., :3]))
+        self.errors[slots[is_new]] = torch.stack([distance, angle], 1)[is_new]
 
     def state_dict(self) -> dict[str, Tensor]:
         """What is there."""
-        names = (*_KINDS, "perturbed_poses")
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return {name: getattr(self, name) for name in _STATE if getattr(self, name) is not None}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore :meth:`state_dict`."""
-        for name in (*_KINDS, "perturbed_poses"):
+        for name in _STATE:
             setattr(self, name, state.get(name))

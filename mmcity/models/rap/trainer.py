@@ -228,10 +228,9 @@ class RAPTrainer(BaseModel):
                     terms["scores"] = self.discriminator(features[1])
             if perturbed is not None:
                 targets = self.views.poses(rows).to(gt_poses)
-                terms["perturbed"] = (
-                    self.to_world(self.network(self._laid_out(perturbed))),
-                    targets,
-                )
+                estimates = self.to_world(self.network(self._laid_out(perturbed)))
+                self.views.note_errors(rows, estimates, targets)
+                terms["perturbed"] = (estimates, targets)
             losses = self.objective(poses, gt_poses, **terms)
             total = sum(losses.values())
         wrapper.update_params(total)

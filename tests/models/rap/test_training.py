@@ -109,8 +109,22 @@ def weights(runner):
     return {k: v.clone() for k, v in runner.model.state_dict().items()}
 
 
-def test_training_resumes_exactly(toytown_citygsx, scene_map, tmp_path):
-    whole = Runner.from_cfg(config(toytown_citygsx, scene_map, tmp_path / "whole"))
+BUDGETS = {
+    "uniform": {},
+    # A thread plans and renders ahead: what is on its way has to be the same after a restart.
+    "value": dict(
+        budget=dict(type="ValueBudget", monitor=None, floor=0.0, min_observability=0.05),
+        executor="thread",
+        max_attempts=3,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BUDGETS)
+def test_training_resumes_exactly(toytown_citygsx, scene_map, tmp_path, kind):
+    hook = BUDGETS[kind]
+    epochs = 2 if kind == "uniform" else 3
+    whole = Runner.from_cfg(config(toytown_citygsx, scene_map, tmp_path / "whole", epochs, **hook))
     first = weights(whole)
     whole.train()
     after = weights(whole)
@@ -122,12 +136,18 @@ def test_training_resumes_exactly(toytown_citygsx, scene_map, tmp_path):
     assert views.rendered.float().std() > 0.02  # the map is in the picture
     assert float(whole.model.focal_ratio) > 0
 
-    cut = config(toytown_citygsx, scene_map, tmp_path / "cut", epochs=1)
+    cut = config(toytown_citygsx, scene_map, tmp_path / "cut", epochs - 1, **hook)
     Runner.from_cfg(cut).train()
-    again = config(toytown_citygsx, scene_map, tmp_path / "cut")
-    again.resume, again.load_from = True, str(tmp_path / "cut" / "epoch_1.pth")
+    again = config(toytown_citygsx, scene_map, tmp_path / "cut", epochs, **hook)
+    again.resume, again.load_from = True, str(tmp_path / "cut" / f"epoch_{epochs - 1}.pth")
     resumed = Runner.from_cfg(again)
     resumed.train()
+    if kind == "value":
+        plans = [next(h for h in r.hooks if isinstance(h, ViewSynthesisHook))._taken
+                 for r in (whole, resumed)]  # fmt: skip
+        assert plans[0] == plans[1] and plans[0].number == 2
+        # The set that was learnt from spreads its views unlike the first.
+        assert plans[0].sources != list(range(count))
     assert torch.equal(resumed.model.views.perturbed_poses, views.perturbed_poses)
     torch.testing.assert_close(weights(resumed), after, rtol=0, atol=0)
 
@@ -195,7 +215,11 @@ def test_quality_filter_keeps_the_best_try(scene_map):
     synthesizer.quality = Score()
     perturb = synthesizer.perturber
     synthesizer.perturber = lambda pose, rng: drawn.append(perturb(pose, rng)) or drawn[-1]
-    synthesizer._render = lambda rows, poses: (torch.zeros(len(rows), 3, 48, 64), np.ones(1))
+    synthesizer._render = lambda rows, poses: (
+        torch.zeros(len(rows), 3, 48, 64),
+        np.ones(1, bool),
+        np.full(1, np.nan),
+    )
     views = synthesizer.synthesize(0)
     # First image: three tries, none good, the second was best; second image: good at once ... 20.
     assert views.tries == 2.5
@@ -225,10 +249,10 @@ def test_failing_thread_ends_training_with_its_error(toytown_citygsx, scene_map,
         synthesizer = hook.executor.synthesizer
         synthesize = synthesizer.synthesize
 
-        def fail_later(number):
-            if number:
+        def fail_later(plan):
+            if plan.number:
                 raise RuntimeError("the renderer is out of memory")
-            return synthesize(number)
+            return synthesize(plan)
 
         synthesizer.synthesize = fail_later
 
