@@ -13,20 +13,6 @@ __all__ = ["main"]
 _PACKAGE = Path(__file__).resolve().parent
 
 
-def find_root() -> Path:
-    """Folder with ``configs``, ``tools`` and ``model-index.yml``: sources or installed ones.
-
-    Raises:
-        UserError: If there is none.
-    """
-    from mmcity.utils.cli import UserError
-
-    for folder in (_PACKAGE.parent, _PACKAGE / ".mim"):
-        if (folder / "model-index.yml").is_file():
-            return folder
-    raise UserError("neither the source tree nor mmcity/.mim is there; install mmcity again")
-
-
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="mmcity", description=__doc__.splitlines()[0])
@@ -47,6 +33,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def show_info() -> None:
     """Print the environment."""
+    from mmcity.utils.cli import find_root
     from mmcity.utils.collect_env import collect_env
 
     info = collect_env()
@@ -60,7 +47,7 @@ def list_configs(what: str | None) -> None:
     """Print the configs of the metafiles, by system."""
     import yaml
 
-    from mmcity.utils.cli import UserError
+    from mmcity.utils.cli import UserError, find_root
 
     root = find_root()
     files = yaml.safe_load((root / "model-index.yml").read_text(encoding="utf-8"))["Import"]

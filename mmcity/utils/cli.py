@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["UserError", "run_command"]
+__all__ = ["UserError", "find_root", "run_command"]
 
 #: Set to 1 to see where an error came from.
 TRACEBACK_VARIABLE = "MMCITY_TRACEBACK"
@@ -17,6 +17,19 @@ _OWN_PACKAGES = ("mmcity", "mmcity_ops")
 
 class UserError(Exception):
     """An error whose message says what was expected, what came and what to do."""
+
+
+def find_root() -> Path:
+    """Folder with ``configs``, ``tools`` and ``model-index.yml``: sources or installed ones.
+
+    Raises:
+        UserError: If there is none.
+    """
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package.parent, package / ".mim"):
+        if (folder / "model-index.yml").is_file():
+            return folder
+    raise UserError("neither the source tree nor mmcity/.mim is there; install mmcity again")
 
 
 def run_command(main: Callable[[], object]) -> None:

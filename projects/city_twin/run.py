@@ -28,11 +28,11 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     sys.path[:0] = [path for path in (str(REPO),) if path not in sys.path]
 
+    from mmcity.engine.chain import handover_table, write_report
     from mmcity.engine.config_options import parse_options
     from mmcity.engine.launch import load_config
     from mmcity.utils.setup_env import register_all_modules
     from projects.city_twin import Chain
-    from projects.city_twin.report import handover_table, write_report
 
     register_all_modules()
     cfg = load_config(args.config, parse_options(args.cfg_options))
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         chain.run(args.force, args.skip, args.until)
     finally:
-        report = write_report(chain.manifest, Path(args.config).stem)
+        report = write_report(chain.manifest, f"City twin: {Path(args.config).stem}")
         print("\n" + handover_table(chain.manifest))
         print(f"\n{report}")
 

@@ -10,12 +10,11 @@ import pytest
 import torch
 
 from mmcity.datasets.io.colmap_model import read_colmap_model
+from mmcity.engine.chain import STAGES, handover_table, write_report
 from mmcity.structures import Cameras, Gaussians, Sim3, VoxelGrid
 from mmcity.structures.geometry import rotmat_to_quat
 from mmcity.utils.cli import UserError
 from projects.city_twin import Chain, Finding, Stage
-from projects.city_twin.chain import STAGES
-from projects.city_twin.report import handover_table, write_report
 from projects.city_twin.stages.future import find_street
 from projects.city_twin.stages.occupancy import vote_labels, voxelize_gaussians
 from projects.city_twin.stages.poses import transform_model

@@ -3,7 +3,6 @@
 from .future import FutureModel, OccupancyFuture
 from .geometry import StreamingGeometry, StreamModel
 from .images import FolderImages, ToytownImages
-from .localization import LocaliseQueries, PoseNetwork
 from .occupancy import OccupancyFromGaussians
 from .poses import GivenPoses, StructureFromMotion
 from .reconstruction import BakeScene, ExtractMesh, Reconstruct
@@ -15,10 +14,8 @@ __all__ = [
     "FolderImages",
     "FutureModel",
     "GivenPoses",
-    "LocaliseQueries",
     "OccupancyFromGaussians",
     "OccupancyFuture",
-    "PoseNetwork",
     "Reconstruct",
     "RenderTour",
     "StreamModel",

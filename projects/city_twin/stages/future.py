@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mmcity.datasets.occupancy_labels import UNIFIED_CLASSES
+from mmcity.engine.chain import STAGES, Finding, Stage, StageContext, cfg_options
 from mmcity.evaluation.functional.occupancy import count_occupancy
 from mmcity.structures import Gaussians, Sim3, VoxelGrid, read_gaussians
 from mmcity.structures.geometry import se3_inverse
@@ -16,9 +17,7 @@ from mmcity.utils.fileio import atomic_path
 from mmcity.visualization import write_image
 from mmcity.visualization.occupancy import compare_clips, render_birds_eye, write_animation
 
-from ..chain import STAGES, Stage, StageContext
-from ..manifest import Finding
-from .common import toytown_world, train
+from .common import toytown_world
 from .occupancy import exact_labels, voxelize_gaussians
 
 __all__ = ["FutureModel", "OccupancyFuture", "find_street"]
@@ -55,7 +54,6 @@ class FutureModel(Stage):
         self.vae_options, self.cfg_options = dict(vae_options or {}), dict(cfg_options or {})
 
     def run(self, context: StageContext) -> dict[str, Path]:
-        from .common import options
 
         vae, model = self.vae_checkpoint, self.checkpoint
         if vae is None or model is None:
@@ -66,19 +64,19 @@ class FutureModel(Stage):
                 *("--seed", 500 + context.seed),
             )
             vae_values = {"data_root": data / "carlasc" / "Cartesian", **self.vae_options}
-            vae = str(train(context, self.vae_config, "vae", vae_values))
+            vae = str(context.train(self.vae_config, "vae", vae_values))
             rollouts = context.folder / "rollouts"
             context.run_tool(
                 *("tools/export_rollouts.py", self.vae_config, vae, "--out", rollouts),
                 *("--splits", "train"),
-                *options(vae_values),
+                *cfg_options(vae_values),
             )
             values = {
                 "data_root": rollouts,
                 "model.vae.init_cfg.checkpoint": vae,
                 **self.cfg_options,
             }
-            model = str(train(context, self.config, "dit", values))
+            model = str(context.train(self.config, "dit", values))
         note = context.folder / "model.json"
         with atomic_path(note) as temporary:
             temporary.write_text(

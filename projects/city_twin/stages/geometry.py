@@ -7,15 +7,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from mmcity.engine.chain import STAGES, Finding, Stage, StageContext, stem_to_pose, true_poses
 from mmcity.evaluation.functional.camera_poses import trajectory_errors
 from mmcity.evaluation.functional.depth import average_depth_metrics, evaluate_depth
 from mmcity.structures import Trajectory
 from mmcity.utils.fileio import atomic_path
 from mmcity.visualization import colorize_depth, contact_sheet, write_image
-
-from ..chain import STAGES, Stage, StageContext
-from ..manifest import Finding
-from .common import stem_to_pose, train, true_poses
 
 __all__ = ["StreamModel", "StreamingGeometry"]
 
@@ -58,7 +55,7 @@ class StreamModel(Stage):
             (data / "train.txt").write_text("\n".join(names[1:]) + "\n")
             (data / "val.txt").write_text(names[0] + "\n")
             checkpoint = str(
-                train(context, self.config, "train", {"data_root": data, **self.cfg_options})
+                context.train(self.config, "train", {"data_root": data, **self.cfg_options})
             )
         with atomic_path(note) as temporary:
             temporary.write_text(json.dumps({"config": self.config, "checkpoint": checkpoint}))

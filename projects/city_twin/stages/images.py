@@ -6,11 +6,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from mmcity.engine.chain import STAGES, Finding, Stage, StageContext
 from mmcity.utils.cli import UserError
 from mmcity.visualization import contact_sheet, write_image
-
-from ..chain import STAGES, Stage, StageContext
-from ..manifest import Finding
 
 __all__ = ["FolderImages", "ToytownImages"]
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from mmcity.apis import SceneRenderer
 from mmcity.datasets import ColmapDataset
 from mmcity.datasets.occupancy_labels import UNIFIED_CLASSES
+from mmcity.engine.chain import STAGES, Finding, Stage, StageContext
 from mmcity.evaluation.functional.occupancy import count_occupancy
 from mmcity.structures import Cameras, Gaussians, VoxelGrid, read_gaussians
 from mmcity.utils.fileio import atomic_path
@@ -17,8 +18,6 @@ from mmcity.visualization import contact_sheet, write_image
 from mmcity.visualization.occupancy import render_birds_eye
 from mmcity_ops import gaussians_to_voxels
 
-from ..chain import STAGES, Stage, StageContext
-from ..manifest import Finding
 from .common import toytown_world
 
 __all__ = ["OccupancyFromGaussians", "exact_labels", "vote_labels", "voxelize_gaussians"]

@@ -10,14 +10,11 @@ import torch
 
 from mmcity.datasets.io.colmap_model import find_colmap_model, read_colmap_model, write_colmap_model
 from mmcity.datasets.io.colmap_types import ColmapModel
+from mmcity.engine.chain import STAGES, Finding, Stage, StageContext, stem_to_pose, true_poses
 from mmcity.evaluation.functional.localization import localization_errors
 from mmcity.structures import Sim3
 from mmcity.structures.geometry import rotmat_to_quat, se3_inverse
 from mmcity.utils.cli import UserError
-
-from ..chain import STAGES, Stage, StageContext
-from ..manifest import Finding
-from .common import stem_to_pose, true_poses
 
 __all__ = ["GivenPoses", "StructureFromMotion", "transform_model"]
 

@@ -10,11 +10,8 @@ import trimesh
 
 from mmcity.apis import SceneRenderer
 from mmcity.datasets import ColmapDataset
+from mmcity.engine.chain import STAGES, Finding, Stage, StageContext, cfg_options
 from mmcity.evaluation.functional.point_clouds import f1_score
-
-from ..chain import STAGES, Stage, StageContext
-from ..manifest import Finding
-from .common import options, train
 
 __all__ = ["BakeScene", "ExtractMesh", "Reconstruct"]
 
@@ -57,13 +54,13 @@ class Reconstruct(Stage):
             link.unlink(missing_ok=True)
             link.symlink_to(priors, target_is_directory=True)
             context.run_tool("tools/fit_depth_scale.py", scene)
-        checkpoint = train(context, self.config, "train", self.values(context))
+        checkpoint = context.train(self.config, "train", self.values(context))
         results = context.folder / "results"
         shutil.rmtree(results, ignore_errors=True)
         context.run_tool(
             *("tools/test.py", self.config, checkpoint, "--work-dir", context.folder / "test"),
             *("--dump", results, "--out", context.folder / "test.json"),
-            *options(self.values(context)),
+            *cfg_options(self.values(context)),
         )
         context.run_tool("tools/visualize.py", results, "--out", context.folder, "--max-rows", 4)
         kept = context.folder / "checkpoint.pth"
@@ -128,7 +125,7 @@ class ExtractMesh(Stage):
             context.artefact("reconstruction", "checkpoint"),
             *("--voxel-size", self.voxel_size, "--max-depth", self.max_depth),
             *("--min-triangles", self.min_triangles, "--out", mesh),
-            *options({"data_root": model["values"]["data_root"]}),
+            *cfg_options({"data_root": model["values"]["data_root"]}),
         )
         context.run_tool("tools/export.py", mesh, target)
         return {"mesh": mesh, "glb": target}

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..chain import STAGES, Stage, StageContext
+from mmcity.engine.chain import STAGES, Stage, StageContext
 
 __all__ = ["RenderTour"]
 

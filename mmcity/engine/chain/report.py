@@ -54,7 +54,7 @@ def handover_table(manifest: Manifest) -> str:
 
 def write_report(manifest: Manifest, title: str) -> Path:
     """Write ``report.html`` (one file, pictures inside) and ``report.md``; gives the page."""
-    parts = [f"<h1>City twin: {html.escape(title)}</h1>", "<h2>Stages</h2>", _stage_table(manifest)]
+    parts = [f"<h1>{html.escape(title)}</h1>", "<h2>Stages</h2>", _stage_table(manifest)]
     parts += ["<h2>Hand-over errors</h2>", "<table><tr><th>stage<th>what<th>value<th>against</tr>"]
     for row in _rows(manifest):
         stage, what, value, against = map(html.escape, row)

@@ -77,7 +77,7 @@ class Manifest:
                 self.stages = {name: _record(row) for name, row in content["stages"].items()}
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ValueError(
-                    f"{self.path}: expected a manifest of a city twin, got {error!r}; delete it "
+                    f"{self.path}: expected a manifest of a chain, got {error!r}; delete it "
                     "to start anew"
                 ) from error
 

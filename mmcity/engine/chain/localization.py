@@ -6,14 +6,29 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mmcity.datasets.io.colmap_model import read_colmap_model
 from mmcity.evaluation.functional.localization import localization_errors
 from mmcity.utils.fileio import atomic_path
 
-from ..chain import STAGES, Stage, StageContext
-from ..manifest import Finding
-from .common import train, true_poses
+from .chain import STAGES, Stage, StageContext
+from .manifest import Finding
 
-__all__ = ["LocaliseQueries", "PoseNetwork"]
+__all__ = ["LocaliseQueries", "PoseNetwork", "stem_to_pose", "true_poses"]
+
+
+def stem_to_pose(model_dir: Path) -> dict[str, torch.Tensor]:
+    """``(4, 4)`` float64 camera poses of a COLMAP model by file name without suffix."""
+    model = read_colmap_model(model_dir, with_features=False, with_points=False)
+    return {
+        Path(image.name).stem: torch.from_numpy(np.linalg.inv(image.viewmat))
+        for image in model.images.values()
+    }
+
+
+def true_poses(context: StageContext) -> dict[str, torch.Tensor] | None:
+    """Exact poses by image stem, where the images come with them."""
+    model = context.find("images", "true_model")
+    return None if model is None else stem_to_pose(model)
 
 
 @STAGES.register_module()
@@ -40,7 +55,7 @@ class PoseNetwork(Stage):
             self.map_option: context.artefact("baked", "scene"),
             **self.cfg_options,
         }
-        checkpoint = train(context, self.config, "train", values)
+        checkpoint = context.train(self.config, values=values)
         note = context.folder / "model.json"
         with atomic_path(note) as temporary:
             temporary.write_text(json.dumps({"config": self.config, "checkpoint": str(checkpoint)}))
@@ -97,8 +112,6 @@ class LocaliseQueries(Stage):
         ]
         truth, against = true_poses(context), "exact poses"
         if truth is None:
-            from .common import stem_to_pose
-
             truth = stem_to_pose(context.artefact("poses", "scene") / "sparse" / "0")
             against = "mapped poses"
         stems = sorted(set(found) & set(truth))

@@ -16,14 +16,13 @@ from typing import Any
 
 from mmengine.registry import Registry
 
-from mmcity.utils.cli import UserError
+from mmcity.utils.cli import UserError, find_root
 
 from .manifest import Finding, Manifest, StageRecord
 
-__all__ = ["STAGES", "Chain", "Stage", "StageContext"]
+__all__ = ["STAGES", "Chain", "Stage", "StageContext", "cfg_options"]
 
-REPO = Path(__file__).resolve().parents[2]
-STAGES = Registry("city twin stage", scope="mmcity")
+STAGES = Registry("stage of a chain", scope="mmcity")
 
 
 class Stage(ABC):
@@ -80,14 +79,15 @@ class StageContext:
         print(f"  $ python {' '.join(command)}", flush=True)
         self.manifest.stages[self.name].commands.append(" ".join(["python", *command]))
         log = self.folder / "log.txt"
-        paths = [str(REPO), os.environ.get("PYTHONPATH", "")]
+        root = find_root()
+        paths = [str(root), os.environ.get("PYTHONPATH", "")]
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
         with open(log, "a", encoding="utf-8") as file:
             file.write(f"$ python {' '.join(command)}\n")
             file.flush()
             done = subprocess.run(
                 [sys.executable, *command],
-                cwd=REPO,
+                cwd=root,
                 env=env,
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -96,6 +96,27 @@ class StageContext:
         if done.returncode:
             tail = log.read_text(encoding="utf-8", errors="replace")[-1500:]
             raise UserError(f"the command ended with status {done.returncode}; {log}:\n{tail}")
+
+    def train(
+        self, config: str, name: str = "train", values: Mapping[str, Any] | None = None
+    ) -> Path:
+        """Train a config in the stage's folder, going on where a killed run was.
+
+        Returns:
+            The checkpoint that the run names as its last.
+        """
+        work_dir = self.folder / name
+        self.run_tool(
+            *("tools/train.py", config, "--work-dir", work_dir, "--resume", "auto"),
+            *cfg_options(values or {}),
+        )
+        return Path((work_dir / "last_checkpoint").read_text().strip())
+
+
+def cfg_options(values: Mapping[str, Any]) -> list[str]:
+    """``--cfg-options`` with its words; nothing for no values."""
+    words = [f"{key}={value}" for key, value in values.items()]
+    return ["--cfg-options", *words] if words else []
 
 
 class Chain:

@@ -1,0 +1,23 @@
+"""Stages that run one after the other and go on where they were killed."""
+
+from .chain import STAGES, Chain, Stage, StageContext, cfg_options
+from .localization import LocaliseQueries, PoseNetwork, stem_to_pose, true_poses
+from .manifest import Finding, Manifest, StageRecord
+from .report import handover_table, write_report
+
+__all__ = [
+    "STAGES",
+    "Chain",
+    "Finding",
+    "LocaliseQueries",
+    "Manifest",
+    "PoseNetwork",
+    "Stage",
+    "StageContext",
+    "StageRecord",
+    "cfg_options",
+    "handover_table",
+    "stem_to_pose",
+    "true_poses",
+    "write_report",
+]
