@@ -9,8 +9,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Poses, covariances and confidences of pictures in a Gaussian map"
     )
-    parser.add_argument("scene", help="COLMAP scene folder of the mapped images")
-    parser.add_argument("--map", required=True, help="3DGS .ply file, or checkpoint")
+    parser.add_argument(
+        "scene",
+        help="COLMAP scene folder of the mapped images, or a localizer.json of "
+        "tools/make_localizer.py, which names the map and all else",
+    )
+    parser.add_argument("--map", help="3DGS .ply file, or checkpoint")
     parser.add_argument("--map-config", help="config of a map given as a checkpoint")
     parser.add_argument(
         "--queries", help="image or folder; default: the test split of the scene, with errors"
@@ -60,6 +64,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--no-pictures", action="store_true", help="no query beside render")
     parser.add_argument("--device")
     args = parser.parse_args(argv)
+    if args.scene.endswith(".json"):
+        from mmcity.apis import read_localizer_file
+
+        parts = read_localizer_file(args.scene)
+        parser.set_defaults(**{name: parts[name] for name in parts if name != "scene"})
+        args = parser.parse_args(argv)
+        args.scene = parts["scene"]
+    if args.map is None:
+        parser.error("--map is needed unless a localizer.json names it")
     if args.start != "mapped" and args.start != "all" and args.config is None:
         parser.error("--start regression needs --config and --checkpoint")
     return args

@@ -28,7 +28,12 @@ model = dict(
     ),
     normalize_poses=True,
     channels_last=True,
-    data_preprocessor=dict(type="LocalizationPreprocessor", size=size, statistics="image"),
+    data_preprocessor=dict(
+        type="LocalizationPreprocessor",
+        size=size,
+        statistics="image",
+        normalize_focal=False,  # True: photographs of several cameras, each seen as one of them
+    ),
 )
 resize = dict(_delete_=True, long_side=80, interpolation="bilinear")
 train_dataloader = dict(

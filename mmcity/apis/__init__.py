@@ -15,6 +15,7 @@ from .localization_report import (
     read_report,
 )
 from .localizer import LocalizationResult, Localizer
+from .localizer_file import load_localizer, read_localizer_file, write_localizer_file
 from .occupancy_generator import OccupancyGenerator
 from .occupancy_predictor import OccupancyPredictor, load_gaussian_set, save_gaussian_set
 from .scene_renderer import SceneRenderer
@@ -39,10 +40,13 @@ __all__ = [
     "StreamingDepthEstimator",
     "StreamingReconstructor",
     "load_gaussian_set",
+    "load_localizer",
     "localization_table",
     "open_source",
+    "read_localizer_file",
     "read_pose_file",
     "read_report",
     "save_gaussian_set",
     "ToytownDepthEstimator",
+    "write_localizer_file",
 ]

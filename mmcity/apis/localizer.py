@@ -20,6 +20,7 @@ from mmcity.engine.checkpointing import (
     load_from_local,
 )
 from mmcity.engine.launch import load_config
+from mmcity.models.rap.canonical_view import canonical_view
 from mmcity.models.rap.refinement import RenderMatchRefiner
 from mmcity.models.rap.trainer import poses_to_viewmats
 from mmcity.registry import INFERENCERS, MODELS, TASK_UTILS
@@ -31,6 +32,8 @@ from .scene_renderer import SceneRenderer
 
 __all__ = ["LocalizationResult", "Localizer"]
 
+#: Share of the network's field of view that a picture of another camera must show.
+_WHOLE_VIEW = 0.98
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
 
 
@@ -314,35 +317,23 @@ class Localizer:
 
     @torch.no_grad()
     def _regress(self, image: Tensor, camera: Cameras) -> tuple[Tensor | None, str]:
-        trained = float(self.network.focal_ratio)
+        """Pose of a picture, or why there is none."""
+        preprocessor, trained = self.network.data_preprocessor, float(self.network.focal_ratio)
         ratio = float(camera.Ks[0, 0, 0] / camera.widths[0])
-        if trained and abs(ratio / trained - 1) > 0.01:
-            crop = self._crop_to_view(image, camera, trained)
-            if crop is None:
-                return None, (
-                    f"not regressed: focal length over width is {ratio:.4f}, the network knows "
-                    f"{trained:.4f} and needs to see as much"
-                )
-            image = crop
-        batch = self.network.data_preprocessor({"inputs": [image], "data_samples": None})
-        return poses_to_viewmats(self.network(batch["inputs"].to(self.device)).double())[
-            0
-        ].cpu(), ""
-
-    def _crop_to_view(self, image: Tensor, camera: Cameras, trained: float) -> Tensor | None:
-        """The part of a wider picture that the network's field of view shows; None if narrower."""
-        height, width = image.shape[-2:]
-        size = self.network.data_preprocessor.size or (height, width)
-        wanted = float(camera.Ks[0, 0, 0]) / trained
-        part = np.array([wanted * size[0] / size[1], wanted])  # height, width
-        middle = camera.Ks[0, :2, 2].flip(0).double().numpy()  # y, x
-        first = np.round(middle - part / 2).astype(int)
-        last = first + np.round(part).astype(int)
-        slack = 0.01 * np.array([height, width])
-        if (first < -slack).any() or (last > [height, width] + slack).any():
-            return None
-        (top, left), (bottom, right) = first.clip(min=0), last
-        return image[:, top:bottom, left:right]
+        try:
+            if not preprocessor.normalize_focal and trained and abs(ratio / trained - 1) > 0.01:
+                size = preprocessor.size or tuple(image.shape[-2:])
+                image, seen = canonical_view(image, camera.Ks[0], size, trained * size[1])
+                if seen < _WHOLE_VIEW:
+                    raise ValueError(
+                        f"focal length over width is {ratio:.4f}, the network knows {trained:.4f} "
+                        "and needs to see as much"
+                    )
+            view = preprocessor.view(image, camera)
+        except ValueError as error:
+            return None, f"not regressed: {error}"
+        inputs = preprocessor.normalize(view.to(self.device))[None]
+        return poses_to_viewmats(self.network(inputs).double())[0].cpu(), ""
 
     def _near(self, camera: Cameras, exclude: str | None) -> list[int]:
         """Rows of mapped images whose poses are nearest to a camera's."""

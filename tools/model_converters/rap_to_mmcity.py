@@ -49,8 +49,8 @@ def main(argv: list[str] | None = None) -> None:
     from mmcity.utils.fileio import atomic_path
 
     register_all_modules()
-    network = MODELS.build(load_config(args.config).model.network)
-    expected = network.state_dict()
+    model = MODELS.build(load_config(args.config).model)
+    expected = model.network.state_dict()
     source = load_from_local(args.src, map_location="cpu")
     if args.reverse:
         weights = source.get("state_dict", source)
@@ -66,7 +66,12 @@ def main(argv: list[str] | None = None) -> None:
         renamed, unused = from_published(weights)
         problems = problems_of(renamed, expected)
         result = {
-            "state_dict": {f"network.{key}": value for key, value in renamed.items()},
+            # What published weights lack stays as it is built: the field of view and size of
+            # training are not known. (A discriminator takes part in training only.)
+            "state_dict": {
+                **{k: v for k, v in model.state_dict().items() if "discriminator." not in k},
+                **{f"network.{key}": value for key, value in renamed.items()},
+            },
             "unused": {key: weights[key] for key in unused},
             "meta": {},
         }

@@ -1,4 +1,4 @@
-"""Tells a pose network where its scene lies."""
+"""Tells a pose network where its scene lies and what its camera sees."""
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -10,11 +10,17 @@ __all__ = ["PoseFrameHook"]
 
 @HOOKS.register_module()
 class PoseFrameHook(Hook):
-    """Fit the frame of ``RAPTrainer(normalize_poses=True)`` to the training cameras."""
+    """Fit what a pose network normalises by to the training cameras.
+
+    These are the frame of ``RAPTrainer(normalize_poses=True)`` and the field of view of
+    ``LocalizationPreprocessor(normalize_focal=True)``.
+    """
 
     priority = "VERY_HIGH"
 
     def before_train(self, runner) -> None:
-        """Measure, unless a checkpoint has brought the frame."""
+        """Measure, unless a checkpoint has brought them."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        model.fit_frame(runner.train_dataloader.dataset.cameras.centers)
+        cameras = runner.train_dataloader.dataset.cameras
+        model.fit_frame(cameras.centers)
+        model.data_preprocessor.fit_focal(cameras)

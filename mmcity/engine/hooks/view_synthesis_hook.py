@@ -226,9 +226,7 @@ class ViewSynthesisHook(Hook):
         """The job of the renderer as plain values."""
         model = _unwrap(runner.model)
         dataset = runner.train_dataloader.dataset
-        size, cameras = model.data_preprocessor.size, dataset.cameras
-        if size is not None:
-            cameras = cameras.resize(size[1], size[0])
+        cameras = model.data_preprocessor.view_cameras(dataset.cameras)
         perturber = dict(self.perturber)
         if perturber.get("bounds") is None:
             fitted = TASK_UTILS.build(perturber)

@@ -58,7 +58,8 @@ class RAPTrainer(BaseModel):
         compile_networks (bool | dict): Compile backbone, pose branches and discriminator;
             options of ``torch.compile`` may be given. Defaults to False.
         check_intrinsics (bool): Refuse images whose focal length over width differs by more
-            than 1 %, since regression learns it with the poses. Defaults to True.
+            than 1 %, since regression learns it with the poses; not where the preprocessor has
+            ``normalize_focal``. Defaults to True.
         data_preprocessor (dict, optional): Defaults to ``LocalizationPreprocessor``.
         init_cfg (dict, optional): See mmengine.
     """
@@ -180,7 +181,7 @@ class RAPTrainer(BaseModel):
         return viewmats_to_poses(viewmats.double()).float().to(device)
 
     def _check_focal(self, data_samples: Sequence[LocalizationDataSample]) -> None:
-        if not self.check_intrinsics:
+        if not self.check_intrinsics or self.data_preprocessor.normalize_focal:
             return
         for sample in data_samples:
             camera = sample.camera
@@ -191,8 +192,8 @@ class RAPTrainer(BaseModel):
                 raise ValueError(
                     f"{sample.get('img_name', 'an image')}: focal length over width {ratio:.4f}, "
                     f"expected {float(self.focal_ratio):.4f} as in training: pose regression "
-                    "learns one camera. What to do: resize or crop the image to that field of "
-                    "view, localise by refinement, or set check_intrinsics=False"
+                    "learns one camera. What to do: set normalize_focal=True of the data "
+                    "preprocessor, localise by refinement, or set check_intrinsics=False"
                 )
 
     # ---- one step of two optimisers

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from mmcity.apis import Localizer
 from tests.conftest import REPO, golden_dir
 from tests.parity.rap_weights import base_seed, generated_weights
 from tools.model_converters import rap_to_mmcity
@@ -23,6 +24,8 @@ def test_there_and_back(published, tmp_path):
     paths = [tmp_path / name for name in ("ckpt-best.pt", "ours.pth", "back.pt")]
     torch.save({f"_orig_mod.{k}": v for k, v in published.items()}, paths[0])
     rap_to_mmcity.main([str(paths[0]), str(paths[1]), "--config", CONFIG])
+    localizer = Localizer(config=CONFIG, checkpoint=paths[1], device="cpu")
+    assert float(localizer.network.focal_ratio) == 0  # not known: any query is regressed
     rap_to_mmcity.main([str(paths[1]), str(paths[2]), "--config", CONFIG, "--reverse"])
     back = torch.load(paths[2], weights_only=True)
     back = {k.removeprefix("_orig_mod."): v for k, v in back.items()}

@@ -307,3 +307,18 @@ def test_another_focal_length_is_refused(toytown_citygsx, scene_map, tmp_path):
     model.focal_ratio.fill_(0.123)
     with pytest.raises(ValueError, match="learns one camera"):
         model.test_step(batch)
+
+
+def test_photographs_of_several_cameras_train_together(toytown_citygsx, scene_map, tmp_path):
+    cfg = config(toytown_citygsx, scene_map, tmp_path / "mixed", epochs=1)
+    cfg.model.data_preprocessor.normalize_focal = True
+    cfg.custom_hooks = [*cfg.custom_hooks, dict(type="PoseFrameHook")]
+    runner = Runner.from_cfg(cfg)
+    Ks = runner.train_dataloader.dataset.cameras.Ks
+    Ks[0, [0, 1], [0, 1]] *= 1.5  # one photograph is taken for one with a longer lens
+    runner.train()
+    model, focal = runner.model, float(Ks[1, 0, 0]) / 96 * SIZE[1]
+    assert float(model.data_preprocessor.focal) == pytest.approx(focal)
+    (hook,) = (h for h in runner.hooks if isinstance(h, ViewSynthesisHook))
+    # Renders are made as that one camera would see.
+    assert torch.allclose(hook.spec(runner).Ks[:, 0, 0], torch.tensor(focal))
