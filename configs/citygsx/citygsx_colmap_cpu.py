@@ -9,8 +9,8 @@ max_anchors = 26_000  # bytes of the scene; a low cap is cheap, too. The first a
 model = dict(
     feat_dim=16,
     n_offsets=5,
-    # World units; None: spacing of points. Wide enough to begin well below max_anchors.
-    anchors=dict(coarse_iter=300, default_voxel_size=4.0),
+    # Spacings of the sparse points: wide enough to begin well below max_anchors.
+    anchors=dict(coarse_iter=300, spacing_factor=7.0),
     objective=dict(
         scale_unit="extent",
         # The picture first: each geometry loss costs as much again as the picture does.

@@ -30,7 +30,9 @@ class OctreeAnchors(ResizableModule):
         n_offsets: Gaussians per anchor. Defaults to 10.
         fork: Ratio of voxel edges between levels. Defaults to 2.
         default_voxel_size: Edge of the middle level, world units; the main knob of memory.
-            None takes the median distance to the three nearest points. Defaults to 0.001.
+            None takes the median distance to the three nearest points, times
+            ``spacing_factor``. Defaults to 0.001.
+        spacing_factor: See ``default_voxel_size``. Defaults to 1.
         base_layer: Divisions that lead to level 0; negative derives them. Defaults to -1.
         levels: Number of levels; negative derives it. Defaults to -1.
         init_level: Finest level at the start; negative for half of them. Defaults to -1.
@@ -68,6 +70,7 @@ class OctreeAnchors(ResizableModule):
         n_offsets: int = 10,
         fork: int = 2,
         default_voxel_size: float | None = 0.001,
+        spacing_factor: float = 1.0,
         base_layer: int = -1,
         levels: int = -1,
         init_level: int = -1,
@@ -91,7 +94,7 @@ class OctreeAnchors(ResizableModule):
         self.coarse_iter, self.coarse_factor = coarse_iter, coarse_factor
         self._level_options = dict(levels=levels, init_level=init_level, dist_ratio=dist_ratio)
         self._grid_options = dict(base_layer=base_layer, extend=extend, legacy_box=legacy_box)
-        self.default_voxel_size = default_voxel_size
+        self.default_voxel_size, self.spacing_factor = default_voxel_size, spacing_factor
         shapes = dict(positions=(3,), offsets=(n_offsets, 3), features=(feat_dim,), log_scales=(6,))
         for name, shape in shapes.items():
             setattr(self, name, nn.Parameter(torch.zeros(0, *shape)))
@@ -130,7 +133,8 @@ class OctreeAnchors(ResizableModule):
         table = fit_levels(points, centers, fork=self.fork, **self._level_options)
         size = self.default_voxel_size
         if size is None:
-            size = float(knn_mean_dist2(points, k=3).sqrt().median())
+            spacing = float(knn_mean_dist2(points, k=3).sqrt().median())
+            size = spacing * self.spacing_factor
         grid = fit_grid(points, size, table.n_levels, fork=self.fork, **self._grid_options)
         positions, levels = place_anchors(
             points, centers, grid, table, fork=self.fork, visible_threshold=self.visible_threshold

@@ -173,3 +173,22 @@ def test_test_views_take_the_appearance_of_the_photograph_asked_for():
         pictures.append(sample.pred_image)
     assert torch.equal(pictures[0], pictures[2])
     assert (pictures[0] - pictures[1]).abs().max() > 0.01
+
+
+def test_voxels_by_the_spacing_of_points_follow_the_unit_of_the_world():
+    """In centimetres instead of metres the same anchors; four spacings, four times the edge."""
+    generator = torch.Generator().manual_seed(0)
+    points = torch.rand(400, 3, generator=generator) * 20
+    centers = torch.rand(6, 3, generator=generator) * 20 + 10
+
+    def begin(unit, factor):
+        anchors = OctreeAnchors(4, 2, default_voxel_size=None, spacing_factor=factor)
+        anchors.initialize(points * unit, centers * unit)
+        return anchors
+
+    small, large = begin(1.0, 1.0), begin(1.0, 4.0)
+    assert float(large.voxel_size / small.voxel_size) == pytest.approx(4.0)
+    assert len(large) < len(small)
+    scaled = begin(100.0, 4.0)
+    assert float(scaled.voxel_size / large.voxel_size) == pytest.approx(100.0)
+    assert len(scaled) == len(large)
