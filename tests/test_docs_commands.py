@@ -1,10 +1,11 @@
-"""Every command of README, docs and configs is run by a test, or says here what it needs.
+"""Every command of README, docs and configs is run by a test, or the docs say what it needs.
 
 Options of all of them are checked against the script, so that a renamed option is noticed in
 the page that still tells of it.
 """
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,94 +17,105 @@ PAGES = [
     *sorted((REPO / "configs").rglob("*.md")),
     *sorted((REPO / "projects").rglob("*.md")),
 ]
-#: Script of a command, and the test that runs it.
-RUN_BY = {
-    "tools/train.py": "tests/cli/test_train_test.py",
-    "tools/test.py": "tests/cli/test_train_test.py",
-    "tools/dist_train.sh": "tests/cli/test_dist.py",
-    "tools/dist_test.sh": "tests/cli/test_dist.py",
-    "tools/stream.py": "tests/cli/test_stream.py",
-    "tools/export.py": "tests/cli/test_export.py",
-    "tools/viewer.py": "tests/cli/test_small_commands.py",
-    "tools/visualize.py": "tests/cli/test_small_commands.py",
-    "tools/localize.py": "tests/cli/test_small_commands.py",
-    "tools/analysis_tools/collect_env.py": "tests/cli/test_small_commands.py",
-    "tools/analysis_tools/print_config.py": "tests/cli/test_small_commands.py",
-    "tools/model_converters/streamvggt_to_mmcity.py": "tests/cli/test_stream.py",
-    "tools/dataset_converters/create_toytown.py": "tests/cli/test_small_commands.py",
-    "tools/dataset_converters/reduce_colmap.py": "tests/datasets/test_reduce_colmap.py",
-    "tools/fit_depth_scale.py": "tests/models/citygsx/test_tools.py",
-    "tools/filter_depth.py": "tests/models/citygsx/test_tools.py",
-    "tools/extract_mesh.py": "tests/models/citygsx/test_tools.py",
-    "tools/bake_scene.py": "tests/models/citygsx/test_tools.py",
-    "projects/city_twin/run.py": "tests/projects/test_city_twin.py",
-    "mim": "tests/cli/test_mim.py",
-    "mmcity": "tests/cli/test_mmcity_command.py",
-    "mmcity_ops.build": "tests/ops/test_build.py",
-}
-#: What the other commands need; the first pattern that fits counts.
-NEEDS = {
-    r"^make (demo|test|docs|lint|install|sanitize)": "is the outermost command itself",
-    r"^(CFLAGS=.*)?pip (install|wheel)": "a package index",
-    r"^python -m venv": "a package index for what follows",
-    r"mmcity_ops\.build --cuda": "nvcc",
-    r"mim train mmdet3d": "mmcv, mmdet, mmdet3d (tests/compat)",
-    r"tools/slurm_": "Slurm",
-    r"tools/benchmark\.py": "an idle machine",
-    r"tools/gpu_check\.sh": "a GPU",
-    r"tools/generate\.py": "a trained model",
-    r"tools/export_rollouts\.py": "a trained autoencoder",
-    r"tools/update_data\.py": "nuScenes info files",
-    r"tools/train_scenes\.sh": "several captures",
-    r"tools/dataset_converters/": "the capture it converts",
-    r"tools/analysis_tools/": "a trained run",
-    r"tools/model_converters/": "published weights",
-    r"tools/[a-z_]+\.py": "a trained model or a capture",
-    r"^(torchrun|mpirun|srun|export|cd|git|docker|for|done)\b": "the launcher or shell named",
-}
 FENCE = re.compile(r"^```(?:bash|sh|shell|console)[^\n]*\n(.*?)^```", re.S | re.M)
+
+
+INLINE = re.compile(
+    r"(?<!`)`((?:python |make |mim |mmcity |torchrun |(?:[A-Z_]+=\S+ )+)?[^`\n]*?"
+    r"(?<![\w/])(?:(?:tools|projects)/\S+\.(?:py|sh)|^make |^mim |^mmcity )[^`\n]*)`(?!`)"
+)
+TABLE = REPO / "docs" / "user_guides" / "commands.md"
+
+
+@dataclass
+class Row:
+    """What the page of commands says of one."""
+
+    needs: str
+    test: str
+
+
+def table() -> dict[str, Row]:
+    """Rows of the page of commands, by script or program."""
+    found = {}
+    for line in TABLE.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        for name in re.findall(r"`([^`]+)`", cells[0]) if len(cells) == 4 else []:
+            found[name.removeprefix("python -m ")] = Row(cells[2], cells[3].strip("`"))
+    return found
+
+
+ROWS = table()
+
+
+def lines_of(page: Path) -> list[str]:
+    """Command lines of a page: those of its shell blocks, and those within its text."""
+    text = page.read_text(encoding="utf-8")
+    blocks = [block.replace("\\\n", " ").splitlines() for block in FENCE.findall(text)]
+    inline = INLINE.findall(re.sub(r"^```.*?^```", "", text, flags=re.S | re.M))
+    return [line for block in blocks for line in block] + inline
 
 
 def commands() -> dict[str, set[str]]:
     """Command lines, with the pages that hold them."""
     found: dict[str, set[str]] = {}
     for page in PAGES:
-        for block in FENCE.findall(page.read_text(encoding="utf-8")):
-            for line in block.replace("\\\n", " ").splitlines():
-                line = re.sub(r"(^|\s)#.*$", "", line).strip()
-                line = re.sub(r"\s+", " ", line).removeprefix("$ ")
-                if line:
-                    found.setdefault(line, set()).add(str(page.relative_to(REPO)))
+        for line in lines_of(page):
+            line = re.sub(r"(^|\s)#.*$", "", line).strip()
+            line = re.sub(r"\s+", " ", line).removeprefix("$ ")
+            if line:
+                found.setdefault(line, set()).add(str(page.relative_to(REPO)))
     return found
 
 
 COMMANDS = commands()
+#: Of the shell itself.
+SHELL = ("cd", "export", "for", "do", "done", "git", "source", "python -m venv", "ssh")
+
+
+def is_command(file: Path) -> bool:
+    """Parts of the benchmark are reached by its own command."""
+    runs = file.suffix == ".sh" or "__main__" in file.read_text(encoding="utf-8")
+    return runs and not file.stem.startswith("benchmark_")
 
 
 def script_of(command: str) -> str | None:
-    """Script, module or program of a command line that is ours."""
-    words = [word for word in command.split() if not re.match(r"^[A-Z_]+=", word)]
+    """Script, module or program of a command line; None for what the shell brings."""
+    command = re.sub(r"^([A-Z_]+=(\"[^\"]*\"|\S+) )+", "", command)
+    if re.match(rf"({'|'.join(SHELL)})\b", command):
+        return None
+    words = command.split()
     for word in words[:3]:
         if re.match(r"^(tools|projects|demo)/.*\.(py|sh)$", word):
-            return word
+            file = REPO / word
+            return word if not file.is_file() or is_command(file) else None
     if words[:2] == ["python", "-m"]:
         return words[2]
-    return words[0] if words and words[0] in ("mim", "mmcity") else None
+    return " ".join(words[:2]) if words[0] in ("make", "pip") else words[0]
 
 
-@pytest.mark.parametrize("command", sorted(COMMANDS))
+@pytest.mark.parametrize("command", [c for c in sorted(COMMANDS) if script_of(c)])
 def test_command_is_run_by_a_test_or_says_what_it_needs(command):
     script = script_of(command)
     where = f"`{command}` in {sorted(COMMANDS[command])}"
-    for pattern, need in NEEDS.items():
-        if re.search(pattern, command) and (script not in RUN_BY or "--cuda" in command
-                                            or "mmdet3d" in command):  # fmt: skip
-            assert need
-            return
-    assert script in RUN_BY, f"{where}: no test runs it; add one, or what it needs"
-    test = REPO / RUN_BY[script]
-    assert test.is_file(), f"{where}: {RUN_BY[script]} does not exist"
-    assert Path(script).stem in test.read_text(encoding="utf-8"), f"{RUN_BY[script]} lacks {script}"
+    assert script in ROWS, f"{where}: {TABLE.name} does not tell what {script} needs"
+
+
+@pytest.mark.parametrize("name", sorted(ROWS))
+def test_row_names_a_need_or_a_test_that_calls_it(name):
+    row = ROWS[name]
+    assert row.test or row.needs, f"{name}: no test runs it; add one, or what it needs"
+    if row.test:
+        text = (REPO / row.test).read_text(encoding="utf-8")
+        assert Path(name).stem in text or name.split()[-1] in text, f"{row.test} lacks {name}"
+    if "/" in name:
+        assert (REPO / name).is_file(), f"{name} does not exist"
+
+
+def test_no_command_is_left_out():
+    scripts = [*(REPO / "tools").rglob("*.py"), *(REPO / "tools").rglob("*.sh")]
+    names = {str(file.relative_to(REPO)) for file in scripts if is_command(file)}
+    assert not names - set(ROWS)
 
 
 @pytest.mark.parametrize(
@@ -119,10 +131,3 @@ def test_script_and_options_exist(command):
         text += "".join(f.read_text() for f in (REPO / "tools" / "analysis_tools").glob("*.py"))
     for option in re.findall(r"(?<=\s)(--[a-z][a-z-]*|-[a-zA-Z])(?=[\s=]|$)", command):
         assert f'"{option}"' in text, f"`{command}` in {sorted(COMMANDS[command])}: no {option}"
-
-
-def test_tables_name_no_command_that_is_gone():
-    for script, test in RUN_BY.items():
-        assert (REPO / test).is_file(), f"{script}: {test} does not exist"
-        if "/" in script:
-            assert (REPO / script).is_file(), f"{script} does not exist"

@@ -4,12 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from mmcity.datasets.io.colmap_model import read_colmap_model
+from mmcity.datasets.io.colmap_model import read_colmap_model, write_colmap_model
 from mmcity.engine.chain import STAGES, handover_table, write_report
 from mmcity.structures import Cameras, Gaussians, Sim3, VoxelGrid
 from mmcity.structures.geometry import rotmat_to_quat
@@ -30,8 +31,8 @@ class WriteNumber(Stage):
 
     breaks = False
 
-    def __init__(self, number: int) -> None:
-        self.number = number
+    def __init__(self, number: int, config: str | None = None) -> None:
+        self.number, self.config = number, config
 
     def run(self, context):
         RUNS.append(context.name)
@@ -93,6 +94,18 @@ def test_settings_force_and_lost_files_run_what_depends_on_them(chain, tmp_path)
     (tmp_path / "second" / "double.txt").unlink()
     chain(number=4).run()
     assert RUNS[7:] == ["second"]
+
+
+def test_a_changed_training_config_runs_its_stage_anew(chain, tmp_path):
+    config = tmp_path / "training.py"
+    config.write_text("max_iters = 5\n")
+    first = dict(type="WriteNumber", number=3, config=str(config))
+    chain(first=first).run()
+    chain(first=first).run()
+    assert RUNS == ["first", "second"]
+    config.write_text("max_iters = 6\n")
+    chain(first=first).run()
+    assert RUNS == ["first", "second"] * 2
 
 
 def test_a_stage_that_broke_off_goes_on_in_its_folder(chain, tmp_path):
@@ -165,7 +178,7 @@ def test_list_of_the_toytown_config(tmp_path, capsys, monkeypatch):
     run.main(["projects/city_twin/configs/toytown_cpu.py", "--list", "--work-dir", str(tmp_path)])
     lines = [line for line in capsys.readouterr().out.splitlines() if line.endswith(" -")]
     assert [line.split()[0] for line in lines] == [
-        "images", "poses", "stream_model", "geometry", "reconstruction", "mesh", "baked",
+        "images", "stream_model", "geometry", "poses", "reconstruction", "mesh", "baked",
         "pose_network", "localization", "occupancy", "future_model", "future", "tour",
     ]  # fmt: skip
 
@@ -180,6 +193,79 @@ def test_moving_a_model_moves_its_pictures_along(tmp_path):
         view = after.images[number].viewmat
         new = after.points3D.xyz @ view[:3, :3].T + view[:3, 3]
         assert np.allclose(new, 2 * old, atol=1e-9)
+
+
+@STAGES.register_module(force=True)
+class FakeGeometry(Stage):
+    """Stands for a streaming network: hands over a model as it is."""
+
+    needs = ("images",)
+
+    def __init__(self, sparse: str) -> None:
+        self.sparse = sparse
+
+    def run(self, context):
+        return {"sparse": Path(self.sparse)}
+
+
+@pytest.mark.parametrize("measured", [False, True])
+def test_streamed_poses_become_metric_by_known_positions(tmp_path, measured):
+    """The network's frame is turned, moved and a quarter of the size; positions undo it."""
+    exact = write_scene(tmp_path / "capture")
+    estimate = read_colmap_model(tmp_path / "capture" / "sparse" / "0")
+    turn = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]], dtype=torch.float64)
+    transform_model(estimate, Sim3(0.25, turn, torch.tensor([3.0, 2, 1], dtype=torch.float64)))
+    write_colmap_model(estimate, tmp_path / "estimate")
+    centers = {i.name: np.linalg.inv(i.viewmat)[:3, 3] for i in exact.images.values()}
+    rows = [",".join([name, *map(repr, xyz.tolist())]) for name, xyz in centers.items()]
+    (tmp_path / "positions.csv").write_text("\n".join(["name,x,y,z", *rows]) + "\n")
+    poses = dict(type="StreamedPoses")
+    if measured:
+        poses["positions"] = str(tmp_path / "positions.csv")
+    stages = {
+        "images": dict(type="FolderImages", path=str(tmp_path / "capture")),
+        "geometry": dict(type="FakeGeometry", sparse=str(tmp_path / "estimate")),
+        "poses": poses,
+    }
+    Chain(stages, tmp_path / "work").run()
+    scene = tmp_path / "work" / "poses" / "scene"
+    found = read_colmap_model(scene / "sparse" / "0")
+    wanted = exact if measured else estimate
+    for number, image in wanted.images.items():
+        assert np.allclose(found.images[number].viewmat, image.viewmat, atol=1e-6)
+    assert np.allclose(found.points3D.xyz, wanted.points3D.xyz, atol=1e-6)
+    pictures = {file.name for file in (scene / "train" / "rgbs").iterdir()}
+    assert pictures == set(centers)
+
+
+@pytest.mark.parametrize("poses", ["GivenPoses", "StreamedPoses", "StructureFromMotion"])
+def test_poses_are_a_switch_of_the_config(tmp_path, monkeypatch, poses):
+    """Given, of the streaming network, or of structure from motion."""
+    from mmcity.engine.config_options import parse_options
+    from mmcity.engine.launch import load_config
+
+    monkeypatch.chdir(REPO)
+    path = REPO / "projects" / "city_twin" / "configs" / "toytown_cpu.py"
+    cfg = load_config(path, parse_options([f"stages.poses.type={poses}"]))
+    chain = Chain(cfg.stages.to_dict(), tmp_path)
+    assert type(chain.stages["poses"]).__name__ == poses
+    assert chain.stages["reconstruction"].needs == ("poses",)
+
+
+def test_structure_from_motion_of_a_toy_town(tmp_path):
+    """A small survey's poses, from its pictures and positions that are off by 0.2 m."""
+    pytest.importorskip("pycolmap", reason="needs requirements/mapping.txt")
+    stages = {
+        "images": dict(type="ToytownImages", seed=7, num_images=12, image_size=(320, 240),
+                       num_points=200, workers=1),
+        "poses": dict(type="StructureFromMotion", position_noise=0.2),
+    }  # fmt: skip
+    chain = Chain(stages, tmp_path)
+    chain.run()
+    findings = {f.what: f.value for f in chain.manifest.stages["poses"].findings}
+    assert findings["posed images"] == 12
+    assert findings["median position error"] < 0.5  # m
+    assert findings["median rotation error"] < 0.5  # degrees
 
 
 def test_votes_come_from_visible_gaussians_only():

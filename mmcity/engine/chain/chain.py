@@ -16,6 +16,7 @@ from typing import Any
 
 from mmengine.registry import Registry
 
+from mmcity.engine.launch import load_config
 from mmcity.utils.cli import UserError, find_root
 
 from .manifest import Finding, Manifest, StageRecord
@@ -153,8 +154,9 @@ class Chain:
     ) -> None:
         """Bring all stages up to date.
 
-        A finished stage is left alone while its settings, the runs it took from, and its
-        artefacts are what they were. One that was killed goes on in its folder.
+        A finished stage is left alone while its settings (with the configs that they name), the
+        runs it took from, and its artefacts are what they were. One that was killed goes on in
+        its folder.
 
         Args:
             force: Stages to run anew; those that take from them follow.
@@ -232,7 +234,14 @@ class Chain:
             for other in (*stage.needs, *stage.uses)
             if other in records and records[other].status == "done"
         }
-        text = json.dumps([self.settings[name], taken, self.seed], sort_keys=True, default=str)
+        root = find_root()
+        configs = [
+            load_config(root / value).dump()
+            for value in self.settings[name].values()
+            if isinstance(value, str) and value.endswith(".py") and (root / value).is_file()
+        ]
+        content = [self.settings[name], configs, taken, self.seed]
+        text = json.dumps(content, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -6,7 +6,8 @@ stages = dict(
     images=dict(type="FolderImages", path="$MMCITY_DATA/caliterra_aerial", images="train/rgbs"),
     poses=dict(type="GivenPoses"),
     reconstruction=dict(type="Reconstruct", config="configs/citygsx/citygsx_colmap_cpu.py"),
-    mesh=dict(type="ExtractMesh", voxel_size=0.4, max_depth=100.0),  # metres
+    # metres; what one photograph alone sees is left out
+    mesh=dict(type="ExtractMesh", voxel_size=0.4, max_depth=100.0, neighbour_distance=60.0),
     baked=dict(type="BakeScene", up="z"),
     localization=dict(type="LocaliseQueries"),
     occupancy=dict(type="OccupancyFromGaussians", voxel_size=0.5),

@@ -15,17 +15,19 @@ stages = dict(
         image_size=(320, 240),
         num_points=4000,
     ),
-    # The survey's own poses. dict(type="StructureFromMotion") starts from the pictures alone
-    # (requirements/mapping.txt), as configs/toytown_unposed_cpu.py does.
-    poses=dict(type="GivenPoses"),
     stream_model=dict(
         type="StreamModel", config=f"{_configs}/stream_toytown.py", towns=8, num_images=24
     ),
     geometry=dict(type="StreamingGeometry", max_points=20_000),
+    # The survey's own poses. From the pictures alone: dict(type="StructureFromMotion")
+    # (requirements/mapping.txt; configs/toytown_unposed_cpu.py), or dict(type="StreamedPoses")
+    # with those of the geometry stage, for a network that was trained for longer.
+    poses=dict(type="GivenPoses"),
     reconstruction=dict(
         type="Reconstruct", config=f"{_configs}/citygsx_toytown.py", priors="streaming"
     ),
-    mesh=dict(type="ExtractMesh", voxel_size=0.5),
+    # What one picture alone sees is left out: views within 60 m have to agree.
+    mesh=dict(type="ExtractMesh", voxel_size=0.5, neighbour_distance=60.0),
     baked=dict(type="BakeScene", max_per_cell=10_000),
     pose_network=dict(type="PoseNetwork", config=f"{_configs}/rap_toytown.py"),
     localization=dict(type="LocaliseQueries"),

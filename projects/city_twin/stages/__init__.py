@@ -4,7 +4,7 @@ from .future import FutureModel, OccupancyFuture
 from .geometry import StreamingGeometry, StreamModel
 from .images import FolderImages, ToytownImages
 from .occupancy import OccupancyFromGaussians
-from .poses import GivenPoses, StructureFromMotion
+from .poses import GivenPoses, StreamedPoses, StructureFromMotion
 from .reconstruction import BakeScene, ExtractMesh, Reconstruct
 from .render import RenderTour
 
@@ -19,6 +19,7 @@ __all__ = [
     "Reconstruct",
     "RenderTour",
     "StreamModel",
+    "StreamedPoses",
     "StreamingGeometry",
     "StructureFromMotion",
     "ToytownImages",

@@ -1,6 +1,6 @@
 """Poses of the images, as a COLMAP scene that the next stages take."""
 
-import csv
+import math
 import os
 import shutil
 from pathlib import Path
@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mmcity.datasets.alignment import align_positions, geodetic_to_enu, read_positions
 from mmcity.datasets.io.colmap_model import find_colmap_model, read_colmap_model, write_colmap_model
 from mmcity.datasets.io.colmap_types import ColmapModel
 from mmcity.engine.chain import STAGES, Finding, Stage, StageContext, stem_to_pose, true_poses
 from mmcity.evaluation.functional.localization import localization_errors
 from mmcity.structures import Sim3
 from mmcity.structures.geometry import rotmat_to_quat, se3_inverse
-from mmcity.utils.cli import UserError
 
-__all__ = ["GivenPoses", "StructureFromMotion", "transform_model"]
+__all__ = ["GivenPoses", "StreamedPoses", "StructureFromMotion", "transform_model"]
 
 _TEST_EVERY = 8
 
@@ -73,55 +73,43 @@ class GivenPoses(Stage):
         return _pose_findings(context)
 
 
-@STAGES.register_module()
-class StructureFromMotion(Stage):
-    """Poses by structure from motion (pycolmap), made metric by known camera positions.
-
-    Args:
-        max_features: Per picture. Defaults to 4096.
-        position_noise: For toy towns: standard deviation of the positions that stand for a
-            drone's satellite navigation, in metres. Defaults to 0.3.
-        positions: CSV with ``name,x,y,z`` of real captures. Defaults to none: not metric.
-    """
-
-    needs = ("images",)
+class _EstimatedPoses(Stage):
+    """Poses from the pictures alone, made metric by known camera positions."""
 
     def __init__(
-        self, max_features: int = 4096, position_noise: float = 0.3, positions: str | None = None
+        self,
+        position_noise: float = 0.3,
+        positions: str | None = None,
+        threshold: float = math.inf,
     ) -> None:
-        self.max_features, self.position_noise = max_features, position_noise
-        self.positions = positions
+        self.position_noise, self.positions = position_noise, positions
+        self.threshold = threshold
 
-    def run(self, context: StageContext) -> dict[str, Path]:
-        mapped = context.folder / "mapped"
-        context.run_tool(
-            "tools/dataset_converters/images_to_colmap.py",
-            *(context.artefact("images", "images"), mapped),
-            *("--max-features", self.max_features, "--seed", context.seed),
-        )
-        model = read_colmap_model(find_colmap_model(mapped))
+    def lay_out(self, context: StageContext, images: Path, model: ColmapModel) -> dict[str, Path]:
+        """The scene of an estimated model, in the frame of the known positions."""
         known = self._positions(context)
+        rows = [(i, known[Path(i.name).stem]) for i in model.images.values()
+                if Path(i.name).stem in known]  # fmt: skip
         if known:
-            rows = [(i, known[Path(i.name).stem]) for i in model.images.values()
-                    if Path(i.name).stem in known]  # fmt: skip
-            if len(rows) < 3:
-                raise UserError(f"expected at least 3 pictures with a position, got {len(rows)}")
-            centers = np.stack([np.linalg.inv(image.viewmat)[:3, 3] for image, _ in rows])
-            targets = np.stack([position for _, position in rows])
-            sim3 = Sim3.from_points(torch.from_numpy(centers), torch.from_numpy(targets))
-            transform_model(model, sim3)
+            centers = [np.linalg.inv(image.viewmat)[:3, 3] for image, _ in rows]
+            similarity, _ = align_positions(
+                np.reshape(centers, (-1, 3)),
+                np.reshape([position for _, position in rows], (-1, 3)),
+                self.threshold,
+                context.seed,
+            )
+            transform_model(model, similarity)
         held = _held_out(context.artefact("images", "source"))
-        images = next(p for p in (mapped / "images", mapped / "train" / "rgbs") if p.is_dir())
         return {"scene": _lay_out(context, images, model, held)}
 
     def _positions(self, context: StageContext) -> dict[str, np.ndarray]:
-        truth = true_poses(context)
         if self.positions is not None:
-            with open(os.path.expanduser(self.positions), encoding="utf-8", newline="") as file:
-                return {
-                    Path(row["name"]).stem: np.array([float(row[axis]) for axis in "xyz"])
-                    for row in csv.DictReader(file)
-                }
+            table, kind = read_positions(os.path.expanduser(self.positions))
+            if kind == "geodetic":
+                places = np.stack(list(table.values()))
+                table = dict(zip(table, geodetic_to_enu(places, places.mean(0))))
+            return {Path(name).stem: position for name, position in table.items()}
+        truth = true_poses(context)
         if truth is None:
             return {}
         rng = np.random.default_rng(context.seed)
@@ -132,6 +120,64 @@ class StructureFromMotion(Stage):
 
     def check(self, context: StageContext) -> list[Finding]:
         return _pose_findings(context)
+
+
+@STAGES.register_module()
+class StructureFromMotion(_EstimatedPoses):
+    """Poses by structure from motion (pycolmap), made metric by known camera positions.
+
+    Args:
+        max_features: Per picture. Defaults to 4096.
+        position_noise: For toy towns: standard deviation of the positions that stand for a
+            drone's satellite navigation, in metres. Defaults to 0.3.
+        positions: CSV of real captures, with ``name,x,y,z`` or
+            ``name,latitude,longitude,height``. Defaults to none: not metric.
+        threshold: Metres above which a position counts as wrong. Defaults to infinity.
+    """
+
+    needs = ("images",)
+
+    def __init__(
+        self,
+        max_features: int = 4096,
+        position_noise: float = 0.3,
+        positions: str | None = None,
+        threshold: float = math.inf,
+    ) -> None:
+        super().__init__(position_noise, positions, threshold)
+        self.max_features = max_features
+
+    def run(self, context: StageContext) -> dict[str, Path]:
+        mapped = context.folder / "mapped"
+        context.run_tool(
+            "tools/dataset_converters/images_to_colmap.py",
+            *(context.artefact("images", "images"), mapped),
+            *("--max-features", self.max_features, "--seed", context.seed),
+        )
+        images = next(p for p in (mapped / "images", mapped / "train" / "rgbs") if p.is_dir())
+        return self.lay_out(context, images, read_colmap_model(find_colmap_model(mapped)))
+
+
+@STAGES.register_module()
+class StreamedPoses(_EstimatedPoses):
+    """Poses and points of the streaming network, made metric by known camera positions.
+
+    It asks for a network with trained weights: errors of the poses are errors of all that
+    follows.
+
+    Args:
+        position_noise: For toy towns: standard deviation of the positions that stand for a
+            drone's satellite navigation, in metres. Defaults to 0.3.
+        positions: CSV of real captures, with ``name,x,y,z`` or
+            ``name,latitude,longitude,height``. Defaults to none: not metric.
+        threshold: Metres above which a position counts as wrong. Defaults to infinity.
+    """
+
+    needs = ("images", "geometry")
+
+    def run(self, context: StageContext) -> dict[str, Path]:
+        model = read_colmap_model(context.artefact("geometry", "sparse"))
+        return self.lay_out(context, context.artefact("images", "images"), model)
 
 
 def _pose_findings(context: StageContext) -> list[Finding]:

@@ -105,26 +105,39 @@ class ExtractMesh(Stage):
         voxel_size: World units. Defaults to 0.4.
         max_depth: World units. Defaults to 150.
         min_triangles: Smaller parts are dropped. Defaults to 200.
+        neighbour_distance: World units to views that have to agree with the depth of a pixel.
+            Defaults to None: every pixel counts.
+        neighbour_angle: Largest angle to such views, degrees. Defaults to 60.
     """
 
     needs = ("reconstruction",)
     uses = ("images",)
 
     def __init__(
-        self, voxel_size: float = 0.4, max_depth: float = 150.0, min_triangles: int = 200
+        self,
+        voxel_size: float = 0.4,
+        max_depth: float = 150.0,
+        min_triangles: int = 200,
+        neighbour_distance: float | None = None,
+        neighbour_angle: float = 60.0,
     ) -> None:
         self.voxel_size, self.max_depth = voxel_size, max_depth
         self.min_triangles = min_triangles
+        self.neighbour_distance, self.neighbour_angle = neighbour_distance, neighbour_angle
 
     def run(self, context: StageContext) -> dict[str, Path]:
         model = json.loads(context.artefact("reconstruction", "model").read_text())
         target = context.folder / "mesh.glb"
         mesh = context.folder / "mesh.ply"
+        agreement: tuple[object, ...] = ()
+        if self.neighbour_distance is not None:
+            agreement = ("--use-depth-filter", "--max-dis", self.neighbour_distance,
+                         "--max-angle", self.neighbour_angle)  # fmt: skip
         context.run_tool(
             *("tools/extract_mesh.py", model["config"]),
             context.artefact("reconstruction", "checkpoint"),
             *("--voxel-size", self.voxel_size, "--max-depth", self.max_depth),
-            *("--min-triangles", self.min_triangles, "--out", mesh),
+            *("--min-triangles", self.min_triangles, "--out", mesh, *agreement),
             *cfg_options({"data_root": model["values"]["data_root"]}),
         )
         context.run_tool("tools/export.py", mesh, target)

@@ -1,0 +1,66 @@
+"""Tools that make or judge results, each as a command on something small."""
+
+import json
+import sys
+
+import numpy as np
+import torch
+import trimesh
+
+from tests.apis.test_localization_report import run as run_of
+from tests.models.dynamiccity.test_sampling import build_model
+
+from .conftest import REPO
+
+
+def test_score_of_a_mesh(run_command, tmp_path):
+    """Half of the mesh's points lie on the truth, all of the truth is met."""
+    truth = np.random.default_rng(0).uniform(0, 10, (400, 3))
+    truth[:, 2] = 0
+    trimesh.PointCloud(truth).export(tmp_path / "truth.ply")
+    trimesh.PointCloud(np.concatenate([truth, truth + [0, 0, 5]])).export(tmp_path / "mesh.ply")
+    tool = REPO / "tools" / "analysis_tools" / "score_mesh.py"
+    files = (tmp_path / "mesh.ply", tmp_path / "truth.ply")
+    done = run_command(sys.executable, tool, *files, "--threshold", "0.5")
+    assert "precision 0.500, recall 1.000, f1 0.667" in done.stdout
+
+
+def test_table_of_localisation_runs(run_command, tmp_path):
+    for scene, error in (("a", 0.1), ("b", 0.3)):
+        report = run_of([error] * 3, [0.5] * 3, label="full")
+        report.scene = scene
+        report.write(tmp_path / scene)
+    tool = REPO / "tools" / "localization_table.py"
+    out = tmp_path / "table.md"
+    run_command(sys.executable, tool, tmp_path / "a", tmp_path / "b", "--out", out)
+    assert "| average of 2 " in out.read_text() and "0.2 m" in out.read_text()
+
+
+def test_clips_are_generated_and_judged(run_command, tmp_path):
+    from mmcity.registry import MODELS
+
+    cfg = build_model(conditions=("command",))
+    config, checkpoint = tmp_path / "generator.py", tmp_path / "generator.pth"
+    config.write_text(f"default_scope = 'mmcity'\nmodel = {cfg!r}\n")
+    torch.save({"state_dict": MODELS.build(cfg).state_dict(), "meta": {}}, checkpoint)
+    clips = tmp_path / "clips"
+    words = ("--out", clips, "-n", "2", "--command", "1", "--seed", "3", "--device", "cpu")
+    run_command(sys.executable, REPO / "tools" / "generate.py", config, checkpoint, *words)
+    files = sorted(clips.glob("*.npz"))
+    assert len(files) == 2
+    for file in files:
+        with np.load(file) as data:
+            assert data["voxels"].shape == (4, 16, 16, 8)
+    tool = REPO / "tools" / "analysis_tools" / "clip_consistency.py"
+    done = run_command(sys.executable, tool, clips, "--voxel-size", "0.4")
+    assert len([line for line in done.stdout.splitlines() if ": " in line]) >= 3
+
+
+def test_benchmark_of_a_stream(run_command, tmp_path):
+    out = tmp_path / "numbers.json"
+    run_command(
+        sys.executable, REPO / "tools" / "benchmark.py", "streaming", "--frames", "3",
+        "--policies", "full", "window(2)", "--out", out,
+    )  # fmt: skip
+    text = json.dumps(json.loads(out.read_text()))
+    assert "full" in text and "window(2)" in text
