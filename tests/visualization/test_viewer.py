@@ -86,7 +86,7 @@ def test_all_layers_at_once(viewer):
     viewer.add_trajectory("path", Trajectory(cameras.cam_to_world.double(), range(4)))
     viewer.add_mesh("house", trimesh.creation.box((8, 8, 12)).apply_translation((30, 30, 6)))
     viewer.add_points("points", np.random.default_rng(0).normal(size=(500, 3)) * 4, np.zeros(3))
-    labels = torch.zeros(2, 10, 10, 4, dtype=torch.long)
+    labels = torch.zeros(3, 10, 10, 4, dtype=torch.long)  # the last frame is empty
     labels[0, :, :, 0], labels[1, 2:6, 2:6, :3] = 6, 1
     grid = VoxelGrid(labels, origin=torch.tensor([60.0, 25, 0]), voxel_size=2.0)
     viewer.add_occupancy("town", grid, [(i * 20, 120, 60) for i in range(12)])
@@ -106,6 +106,9 @@ def test_all_layers_at_once(viewer):
         page.wait(2)
         later = page.screenshot()
         assert np.abs(later.astype(int) - picture.astype(int)).max() > 60
+        viewer._frame.value = 2
+        page.wait(1)
+        assert not viewer._handles["town"]
         assert_silent(page)
 
 

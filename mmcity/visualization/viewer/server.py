@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 import trimesh
 
 from mmcity.structures import (
@@ -18,22 +17,19 @@ from mmcity.structures import (
     VoxelGrid,
     build_lod_tree,
 )
-from mmcity.structures.geometry import rotmat_to_quat
 from mmcity.utils.dependencies import DependencyError
 
-from ..frusta import LINES_PER_CAMERA, frustum_lines
-from ..occupancy_mesh import occupancy_mesh
+from .camera_layer import camera_handles
 from .files import Layer, open_layers
 from .lod_stream import LodStream, splat_arrays
-from .shapes import localization_cameras, read_thumbnail, robust_bounds
+from .occupancy_clip import OccupancyClip
+from .shapes import first_look, localization_cameras, robust_bounds
 
 __all__ = ["Viewer"]
 
 _UPDATE_SECONDS = 0.15
 _PLAY_SECONDS = 0.5
-_MAX_PICTURES = 150
 _TRAJECTORY_COLOR = (230, 90, 20)
-_CAMERA_COLOR = (20, 90, 200)
 
 
 class Viewer:
@@ -80,7 +76,7 @@ class Viewer:
         self._streams: dict[str, LodStream] = {}
         self._handles: dict[str, list[Any]] = {}
         self._switches: dict[str, Any] = {}
-        self._clips: dict[str, tuple[VoxelGrid, Sequence]] = {}
+        self._clips: dict[str, OccupancyClip] = {}
         self._bounds: dict[str, np.ndarray] = {}
         self._path: list[np.ndarray] = []
         self._first_view: np.ndarray | None = None
@@ -228,57 +224,16 @@ class Viewer:
                 are drawn.
             color: RGB, 0 to 255, one or per camera. Defaults to blue.
         """
-        colors = np.broadcast_to(_CAMERA_COLOR if color is None else color, (len(cameras), 3))
-        length = self._pyramid_length(cameras)
-        sizes = cameras.widths.cpu(), cameras.heights.cpu()
-        lines = frustum_lines(cameras.cam_to_world.cpu(), cameras.Ks.cpu(), *sizes, length)
-        shades = np.asarray(colors, np.uint8).repeat(LINES_PER_CAMERA, 0)[:, None].repeat(2, 1)
-        handles: list[Any] = [
-            self.server.scene.add_line_segments(
-                f"/{name}/pyramids",
-                lines.astype(np.float32),
-                shades,
-                thickness=1.5,
-                thickness_units="screen",
-            )
-        ]
-        step = max(1, -(-len(cameras) // _MAX_PICTURES))
-        for row in range(0, len(cameras), step) if pictures is not None else []:
-            handles.append(self._add_picture(name, cameras, row, pictures[row], length))
+        handles = camera_handles(
+            self.server.scene, name, cameras, pictures, color, self._pyramid_length(cameras)
+        )
         if self._first_view is None:
             self._first_view = cameras.cam_to_world[0].double().cpu().numpy()
         self._put(name, handles, cameras.centers.cpu().double().numpy())
 
-    def _add_picture(self, name: str, cameras: Cameras, row: int, picture, length: float):
-        pose = cameras.cam_to_world[row].double().cpu().numpy()
-        K = cameras.Ks[row]
-        width, height = int(cameras.widths[row]), int(cameras.heights[row])
-        fov = 2 * float(torch.atan(height / 2 / K[1, 1]))
-        handle = self.server.scene.add_camera_frustum(
-            f"/{name}/{row}",
-            fov,
-            width / height,
-            scale=length,
-            image=read_thumbnail(picture),
-            wxyz=rotmat_to_quat(torch.from_numpy(pose[:3, :3])).numpy(),
-            position=pose[:3, 3],
-            thickness=1.0,
-            thickness_units="screen",
-        )
-
-        @handle.on_click
-        def _(event) -> None:
-            event.client.camera.wxyz = handle.wxyz
-            event.client.camera.position = handle.position
-
-        return handle
-
     def _pyramid_length(self, cameras: Cameras) -> float:
         centers = cameras.centers.cpu().double().numpy()
-        if len(centers) > 1:
-            bounds = robust_bounds(centers)
-            return max(float(np.linalg.norm(bounds[1] - bounds[0])) * 0.04, 1e-3)
-        low, high = self.bounds
+        low, high = robust_bounds(centers) if len(centers) > 1 else self.bounds
         return max(float(np.linalg.norm(high - low)) * 0.04, 1e-3)
 
     def add_trajectory(self, name: str, trajectory: Trajectory | np.ndarray) -> None:
@@ -306,37 +261,17 @@ class Viewer:
             grid: With labels.
             palette: RGB per label.
         """
-        if grid.labels is None:
-            raise ValueError(f"{name}: expected labels, got densities")
-        if grid.labels.ndim == 3:
-            grid = VoxelGrid(
-                grid.labels[None],
-                origin=grid.origin,
-                voxel_size=grid.voxel_size,
-                free_label=grid.free_label,
-            )
-        self._clips[name] = (grid, palette)
-        longest = max(len(clip) for clip, _ in self._clips.values())
+        self._clips[name] = OccupancyClip(self.server.scene, name, grid, palette)
+        longest = max(len(clip) for clip in self._clips.values())
         if longest > 1:
             self._frame.max = longest - 1
             self._time_folder.visible = True
-        self._put(name, self._frame_handles(name), grid.extent.cpu().numpy())
-
-    def _frame_handles(self, name: str) -> list[Any]:
-        grid, palette = self._clips[name]
-        mesh = occupancy_mesh(grid[min(int(self._frame.value), len(grid) - 1)], palette)
-        if not len(mesh.faces):
-            return []
-        return [self.server.scene.add_mesh_trimesh(f"/{name}/frame", mesh, cast_shadow=False)]
+        handles = self._clips[name].show(int(self._frame.value))
+        self._put(name, handles, grid.extent.cpu().numpy())
 
     def _show_frames(self) -> None:
-        for name in list(self._clips):
-            # A mesh of the same name replaces the one before.
-            handles = self._frame_handles(name)
-            with self._lock:
-                self._handles[name] = handles
-                for handle in handles:
-                    handle.visible = self._switches[name].value
+        for name, clip in list(self._clips.items()):
+            self._put(name, clip.show(int(self._frame.value)))
 
     def add_localization(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Localised queries: green is certain, yellow is not, red has failed.
@@ -400,17 +335,9 @@ class Viewer:
 
     def _frame_scene(self) -> None:
         """Where a browser starts: at the first camera, else aslant from above."""
-        low, high = self.bounds
-        middle, size = (low + high) / 2, float(np.linalg.norm(high - low))
         start = self.server.initial_camera
         start.up = self._up
-        if self._first_view is not None:
-            start.position = self._first_view[:3, 3]
-            start.look_at = self._first_view[:3, 3] + self._first_view[:3, 2] * size * 0.3
-            return
-        side = np.roll(self._up, 1) - 0.6 * np.roll(self._up, 2)
-        start.position = middle + size * (0.55 * side / np.linalg.norm(side) + 0.45 * self._up)
-        start.look_at = middle
+        start.position, start.look_at = first_look(self.bounds, self._up, self._first_view)
 
     def look_from(self, position: Sequence[float], target: Sequence[float]) -> None:
         """Where browsers that open from now on start."""

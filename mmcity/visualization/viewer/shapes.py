@@ -1,4 +1,4 @@
-"""Small helpers of the viewer: localised queries, thumbnails, bounds."""
+"""Small helpers of the viewer: localised queries, thumbnails, bounds, the first look."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from mmcity.datasets.transforms.posed_images import read_image
 from mmcity.structures import Cameras
 from mmcity.structures.geometry import se3_inverse
 
-__all__ = ["localization_cameras", "read_thumbnail", "robust_bounds"]
+__all__ = ["first_look", "localization_cameras", "read_thumbnail", "robust_bounds"]
 
 _THUMBNAIL_WIDTH = 160
 #: Colours of localised queries by status.
@@ -28,6 +28,25 @@ def robust_bounds(points: np.ndarray) -> np.ndarray:
         return np.array([[-1.0, -1, -1], [1, 1, 1]])
     low, high = np.percentile(points, [2, 98], axis=0)
     return np.stack([low, high]) + 0.1 * (high - low) * np.array([[-1.0], [1.0]])
+
+
+def first_look(
+    bounds: np.ndarray, up: np.ndarray, pose: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Position and target of a browser: along a camera, or aslant from above.
+
+    Args:
+        bounds: ``(2, 3)`` corners of the scene.
+        up: ``(3,)`` unit vector of an axis.
+        pose: ``(4, 4)`` ``cam_to_world`` to start at; None looks at all.
+    """
+    low, high = bounds
+    size = float(np.linalg.norm(high - low))
+    if pose is not None:
+        return pose[:3, 3], pose[:3, 3] + pose[:3, 2] * size * 0.3
+    middle = (low + high) / 2
+    side = np.roll(up, 1) - 0.6 * np.roll(up, 2)
+    return middle + size * (0.55 * side / np.linalg.norm(side) + 0.45 * up), middle
 
 
 def read_thumbnail(picture: Any) -> np.ndarray:
