@@ -21,7 +21,7 @@ test_dataloader = dict(dataset=dict(resize=dict(_delete_=True, factor=1)))
 val_dataloader = test_dataloader
 optim_wrapper = dict(
     constructor="GaussianOptimWrapperConstructor",
-    optimizer=dict(type="Adam", lr=1e-3, eps=1e-15),
+    optimizer=dict(type="Adam", lr=1e-3, eps=1e-15, fused=True),
     paramwise_cfg=dict(
         groups=[
             dict(name="splats.means", lr=1.6e-4, times_extent=True),

@@ -2,6 +2,7 @@
 model = dict(
     type="AppearanceGaussians",
     use_color_net=True,  # False: spherical harmonics, no appearance
+    base_colors=False,  # True starts at the colours of the points; published weights: False
     sh_degree=3,  # used where use_color_net=False
     appearance=dict(
         type="AppearanceModel",
@@ -11,6 +12,7 @@ model = dict(
         map_generator=dict(
             type="AppearanceMapGenerator",
             num_maps=3,
+            width=1.0,  # 0.25 costs about a tenth; published weights: 1
             batch_norm_eval=False,  # published weights: False, and train mode when rendering
         ),
         color_net=dict(

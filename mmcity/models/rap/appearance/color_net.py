@@ -62,6 +62,12 @@ class AppearanceColorNet(nn.Module):
         self.color_decoder = _MLP(48 + 3, 48, 3)
         self.dropout = dropout
 
+    @torch.no_grad()
+    def start_at_zero(self) -> None:
+        """Let all colours be 0, until training changes that."""
+        last = getattr(self.color_decoder, f"lin{self.color_decoder.depth - 1}")
+        last.weight.zero_()
+
     def encode(
         self, means: Tensor, appearance: Tensor, intrinsic: Tensor, blend: float = 1.0
     ) -> Tensor:

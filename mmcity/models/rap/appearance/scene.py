@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmcity.models.layers import SplatSceneModel
 from mmcity.registry import MODELS
-from mmcity.structures import Cameras, SceneDataSample
+from mmcity.structures import SH_C0, Cameras, SceneDataSample
 from mmcity.structures.geometry import transform_points
 
 from ..deblurring import ExposureMotion
@@ -17,6 +17,8 @@ from .splats import AppearanceSplats
 __all__ = ["AppearanceGaussians"]
 
 DEPTH_MODES = ("accumulated", "expected")
+#: Deviations within which a Gaussian may show, and px beside the picture that count as in it.
+_REACH, _MARGIN = 4.0, 16.0
 
 
 @MODELS.register_module()
@@ -34,6 +36,10 @@ class AppearanceGaussians(SplatSceneModel):
             many box coordinates a Gaussian has. Defaults to three maps, the last projected.
         use_color_net (bool): False gives spherical-harmonic colours from the intrinsic
             features, without any appearance. Defaults to True.
+        base_colors (bool): Add the network's colours, which are 0 at first, to the base colours
+            of the intrinsic features, so that a scene starts as the points of the capture look
+            and the network learns what differs. Published weights have False: all colour comes
+            from the network. Defaults to False.
         sh_degree (int): For ``use_color_net=False``. Defaults to 3.
         coord_scale (float): Of the box coordinates. Defaults to 1.
         learn_sampled_coords (bool): False leaves only the projected box learnable. Defaults
@@ -63,6 +69,7 @@ class AppearanceGaussians(SplatSceneModel):
         self,
         appearance: dict | None = None,
         use_color_net: bool = True,
+        base_colors: bool = False,
         sh_degree: int = 3,
         coord_scale: float = 1.0,
         learn_sampled_coords: bool = True,
@@ -91,6 +98,8 @@ class AppearanceGaussians(SplatSceneModel):
             options.setdefault("type", "AppearanceModel")
             self.appearance = MODELS.build(options)
             num_maps = self.appearance.map_generator.num_maps
+            if base_colors:
+                self.appearance.color_net.start_at_zero()
             if compile_networks:
                 self.appearance.map_generator.compile()
                 self.appearance.color_net.compile()
@@ -109,6 +118,7 @@ class AppearanceGaussians(SplatSceneModel):
             nn.init.zeros_(self.mask_head.weight)
             nn.init.constant_(self.mask_head.bias, 4.0)  # at first nearly everything counts
         self.use_color_net, self.sh_degree = use_color_net, sh_degree
+        self.base_colors = base_colors
         self.coord_scale, self.learn_sampled_coords = coord_scale, learn_sampled_coords
         self.init_options = dict(init or {})
         self.random_background = random_background
@@ -173,18 +183,35 @@ class AppearanceGaussians(SplatSceneModel):
         """Show the intrinsic look again."""
         self._codes = None
 
-    def _encode(self, image: Tensor, camera: Cameras, blend: float) -> tuple[Tensor, Tensor]:
-        """Codes ``(N, 48)`` and the maps of a photograph."""
+    def _encode(
+        self, image: Tensor, camera: Cameras, blend: float, rows: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Codes of Gaussians (all, or some rows), ``(N, 48)``, and the maps of a photograph."""
         splats = self.splats
         maps = self.appearance.map_generator(image)
-        coords = splats.box_coords
+        means, coords, f_intr = splats.means, splats.box_coords, splats.f_intr
+        if rows is not None:
+            means, coords, f_intr = means[rows], coords[rows], f_intr[rows]
         if not self.learn_sampled_coords:
             coords = torch.cat([coords[:, :-1].detach(), coords[:, -1:]], 1)
-        vector, _ = self.appearance.gather(
-            maps, splats.means, coords, camera.Ks[0], camera.viewmats[0]
-        )
-        codes = self.appearance.color_net.encode(splats.means, vector, splats.f_intr, blend)
-        return codes, maps
+        vector, _ = self.appearance.gather(maps, means, coords, camera.Ks[0], camera.viewmats[0])
+        return self.appearance.color_net.encode(means, vector, f_intr, blend), maps
+
+    @torch.no_grad()
+    def _rows_in_view(self, camera: Cameras) -> Tensor:
+        """Rows of Gaussians ``(n,)`` that may reach into a picture, so that others need no colour.
+
+        A margin of four deviations, where rendering ends at less, also holds while an exposure
+        moves the scene.
+        """
+        pixels, depth = (part[0] for part in camera.project(self.splats.means))
+        reach = _REACH * self.splats.scales.max(-1).values
+        near = depth.clamp_min(1e-6)
+        # px; what lies about the camera's plane may reach anywhere.
+        margin = (camera.Ks[0, [0, 1], [0, 1]] * (reach / near)[:, None]) + _MARGIN
+        size = torch.cat([camera.widths, camera.heights])
+        inside = ((pixels > -margin) & (pixels < size + margin)).all(-1) & (depth > 0)
+        return (inside | (depth.abs() < reach)).nonzero().flatten()
 
     def _intrinsic_codes(self) -> Tensor:
         splats = self.splats
@@ -216,13 +243,21 @@ class AppearanceGaussians(SplatSceneModel):
         means: Tensor,
         with_geometry: bool = False,
         with_inverse_depth: bool = False,
+        rows: Tensor | None = None,
     ) -> dict[str, Any]:
+        """One view; ``rows`` are the Gaussians that the codes belong to (None: all)."""
         splats = self.splats
         if codes is None:
             colors = (splats.f_intr[:, :1], splats.f_intr[:, 1 : (self.sh_degree + 1) ** 2])
             degree = self.sh_degree
         else:
-            colors = self.appearance.colors(codes, means, camera.centers[0])
+            shown = means if rows is None else means[rows]
+            colors = self.appearance.colors(codes, shown, camera.centers[0])
+            if self.base_colors:
+                base = splats.f_intr[:, 0] if rows is None else splats.f_intr[rows, 0]
+                colors = colors + SH_C0 * base + 0.5
+            if rows is not None:
+                colors = colors.new_zeros(len(means), 3).index_copy(0, rows, colors)
             degree = None
         common = dict(sh_degree=degree, absgrad=self.training and self.absgrad)
         out = self.renderer(
@@ -261,9 +296,10 @@ class AppearanceGaussians(SplatSceneModel):
 
     def _view_losses(self, image: Tensor, sample, n_views: int) -> dict[str, Tensor]:
         camera = sample.camera
-        codes, maps = None, None
+        codes, maps, rows = None, None, None
         if self.appearance is not None:
-            codes, maps = self._encode(image, camera, 1.0)
+            rows = self._rows_in_view(camera)
+            codes, maps = self._encode(image, camera, 1.0, rows)
         inverse = getattr(sample, "gt_inverse_depth", None)
         metric = getattr(sample, "gt_depth", None)
         wants_depth = self.depth_weight is not None
@@ -274,6 +310,7 @@ class AppearanceGaussians(SplatSceneModel):
             n_views,
             with_geometry=wants_depth and metric is not None,
             with_inverse_depth=wants_depth and inverse is not None,
+            rows=rows,
         )
         prediction, target = out["rgb"].permute(0, 3, 1, 2), image[None]
         mask = getattr(sample, "gt_mask", None)
