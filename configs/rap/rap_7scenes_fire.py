@@ -1,58 +1,9 @@
 # 7-Scenes fire, poses of its depth SLAM.
-_base_ = ["./rap_colmap.py"]
+_base_ = ["./rap_7scenes_chess.py"]
 
 data_root = "data/7scenes/fire"
-resize = dict(factor=2, interpolation="bilinear")
-selection_every = 10  # of the training images, to choose among checkpoints
-train_dataloader = dict(
-    dataset=dict(
-        _delete_=True,
-        type="SevenScenes",
-        data_root=data_root,
-        split="train",
-        selection_every=selection_every,
-        resize=resize,
-        train_skip=5,
-    )
-)
-test_dataloader = dict(
-    batch_size=8,
-    dataset=dict(
-        _delete_=True,
-        type="SevenScenes",
-        data_root=data_root,
-        split="test",
-        resize=resize,
-        train_skip=5,
-    ),
-)
-val_dataloader = dict(
-    batch_size=8,
-    dataset=dict(
-        _delete_=True,
-        type="SevenScenes",
-        data_root=data_root,
-        split="selection",
-        selection_every=selection_every,
-        resize=resize,
-        train_skip=5,
-    ),
-)
-custom_hooks = [
-    dict(
-        type="ViewSynthesisHook",
-        map="work_dirs/maps/7scenes_fire/scene.ply",
-        antialiased=True,
-        refresh_every=20,
-        perturber=dict(
-            type="PosePerturber",
-            translation=0.2,
-            rotation=10.0,
-            sampler="euler",
-            frame="world_origin",
-            d_max=0.2,
-        ),
-        quality=None,
-    ),
-    dict(type="EarlyStoppingHook", monitor="pose/median_trans", rule="less", patience=200),
-]
+train_dataloader = dict(dataset=dict(data_root=data_root))
+test_dataloader = dict(dataset=dict(data_root=data_root))
+val_dataloader = dict(dataset=dict(data_root=data_root))
+custom_hooks = _base_.custom_hooks
+custom_hooks[0].map = "work_dirs/maps/7scenes_fire/scene.ply"

@@ -1,38 +1,9 @@
 # 7-Scenes pumpkin, poses of structure from motion (what papers report).
-_base_ = ["./rap_colmap.py"]
+_base_ = ["./rap_7scenes_sfm_chess.py"]
 
 data_root = "data/7scenes_sfm/pumpkin"
-resize = dict(factor=2, interpolation="bilinear")
-selection_every = 10  # of the training images, to choose among checkpoints
-train_dataloader = dict(
-    dataset=dict(data_root=data_root, selection_every=selection_every, resize=resize, train_skip=5)
-)
-test_dataloader = dict(batch_size=8, dataset=dict(data_root=data_root, resize=resize, train_skip=5))
-val_dataloader = dict(
-    batch_size=8,
-    dataset=dict(
-        data_root=data_root,
-        selection_every=selection_every,
-        split="selection",
-        resize=resize,
-        train_skip=5,
-    ),
-)
-custom_hooks = [
-    dict(
-        type="ViewSynthesisHook",
-        map="work_dirs/maps/7scenes_sfm_pumpkin/scene.ply",
-        antialiased=True,
-        refresh_every=20,
-        perturber=dict(
-            type="PosePerturber",
-            translation=0.2,
-            rotation=10.0,
-            sampler="euler",
-            frame="world_origin",
-            d_max=0.2,
-        ),
-        quality=None,
-    ),
-    dict(type="EarlyStoppingHook", monitor="pose/median_trans", rule="less", patience=200),
-]
+train_dataloader = dict(dataset=dict(data_root=data_root))
+test_dataloader = dict(dataset=dict(data_root=data_root))
+val_dataloader = dict(dataset=dict(data_root=data_root))
+custom_hooks = _base_.custom_hooks
+custom_hooks[0].map = "work_dirs/maps/7scenes_sfm_pumpkin/scene.ply"

@@ -1,37 +1,13 @@
 # MARS driving sequence 41; the scene is not metric.
-_base_ = ["./rap_colmap.py"]
+_base_ = ["./rap_mars_11.py"]
 
 data_root = "data/mars/41"
 resize = dict(factor=4, interpolation="bilinear")
-selection_every = 10  # of the training images, to choose among checkpoints
-train_dataloader = dict(
-    dataset=dict(data_root=data_root, selection_every=selection_every, resize=resize)
-)
-test_dataloader = dict(batch_size=8, dataset=dict(data_root=data_root, resize=resize))
-val_dataloader = dict(
-    batch_size=8,
-    dataset=dict(
-        data_root=data_root, selection_every=selection_every, split="selection", resize=resize
-    ),
-)
+train_dataloader = dict(dataset=dict(data_root=data_root, resize=resize))
+test_dataloader = dict(dataset=dict(data_root=data_root, resize=resize))
+val_dataloader = dict(dataset=dict(data_root=data_root, resize=resize))
 unit_scale = 7.67  # metres per scene unit
 test_evaluator = dict(unit_scale=unit_scale)
 val_evaluator = test_evaluator
-custom_hooks = [
-    dict(
-        type="ViewSynthesisHook",
-        map="work_dirs/maps/mars_41/scene.ply",
-        antialiased=True,
-        refresh_every=20,
-        perturber=dict(
-            type="PosePerturber",
-            translation=0.1,
-            rotation=1.0,
-            sampler="xz",
-            frame="world_origin",
-            d_max=1.0,
-        ),
-        quality=dict(type="BRISQUE"),
-    ),
-    dict(type="EarlyStoppingHook", monitor="pose/median_trans", rule="less", patience=200),
-]
+custom_hooks = _base_.custom_hooks
+custom_hooks[0].map = "work_dirs/maps/mars_41/scene.ply"
