@@ -15,6 +15,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--recall", type=float, nargs=2, action="append", metavar=("METRES", "DEG"),
         help="pair of thresholds; may be given more than once (default: 0.05 5 and 0.25 2)",
     )  # fmt: skip
+    parser.add_argument(
+        "--min-seeds", type=int, default=1, metavar="N",
+        help="refuse rows of fewer seeds; differences of one seed say little (use 3 and more)",
+    )  # fmt: skip
     parser.add_argument("--out", help="also write the table there")
     return parser.parse_args(argv)
 
@@ -26,7 +30,9 @@ def main(argv: list[str] | None = None) -> None:
     from mmcity.utils.fileio import atomic_path
 
     recalls = [tuple(pair) for pair in args.recall or ((0.05, 5.0), (0.25, 2.0))]
-    table = localization_table([read_report(path) for path in args.results], recalls)
+    table = localization_table(
+        [read_report(path) for path in args.results], recalls, args.min_seeds
+    )
     print(table)
     if args.out is not None:
         with atomic_path(args.out) as temporary:

@@ -14,6 +14,8 @@ val_dataloader = dict(
         data_root=data_root, selection_every=selection_every, split="selection", resize=resize
     ),
 )
+test_evaluator = dict(metric=False)
+val_evaluator = test_evaluator
 custom_hooks = [
     dict(
         type="ViewSynthesisHook",

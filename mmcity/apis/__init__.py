@@ -14,13 +14,15 @@ from .localization_report import (
     read_pose_file,
     read_report,
 )
-from .localizer import LocalizationResult, Localizer
+from .localization_result import LocalizationResult
+from .localizer import Localizer
 from .localizer_file import load_localizer, read_localizer_file, write_localizer_file
 from .occupancy_generator import OccupancyGenerator
 from .occupancy_predictor import OccupancyPredictor, load_gaussian_set, save_gaussian_set
 from .scene_renderer import SceneRenderer
 from .stream_writer import StreamWriter
 from .streaming_reconstructor import FrameResult, StreamingReconstructor
+from .tiled_localizer import TiledLocalizer
 
 __all__ = [
     "DepthAnythingEstimator",
@@ -39,6 +41,7 @@ __all__ = [
     "StreamWriter",
     "StreamingDepthEstimator",
     "StreamingReconstructor",
+    "TiledLocalizer",
     "load_gaussian_set",
     "load_localizer",
     "localization_table",

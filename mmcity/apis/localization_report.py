@@ -21,7 +21,7 @@ from mmcity.structures import Cameras
 from mmcity.structures.geometry import quat_to_rotmat, rotmat_to_quat, se3_from_rt
 from mmcity.utils.fileio import atomic_path
 
-from .localizer import LocalizationResult
+from .localization_result import LocalizationResult
 
 __all__ = ["LocalizationReport", "localization_table", "read_pose_file", "read_report"]
 
@@ -129,7 +129,7 @@ class LocalizationReport:
                     torch.tensor([row[prefix + key] for row in rows], dtype=torch.float64)
                     for key in ("translation", "rotation")
                 ]
-                out[name] = summarize_localization(*pair)
+                out[name] = summarize_localization(*pair, unit=self.unit)
                 if self.scene_extent:
                     extent = self.scene_extent * self.unit_scale
                     out[name]["median_trans_of_extent"] = out[name]["median_trans"] / extent
@@ -254,15 +254,20 @@ def read_report(path: str | os.PathLike) -> dict[str, Any]:
 def localization_table(
     reports: Sequence[dict[str, Any]],
     recalls: Sequence[tuple[float, float]] = ((0.05, 5.0), (0.25, 2.0)),
+    min_seeds: int = 1,
 ) -> str:
     """Markdown table: a row per scene, label and stage, seeds together, then the averages.
 
     Medians of several seeds are given as mean and standard deviation over the seeds. The
-    average over scenes of one label is that of their medians, as papers report it.
+    average over scenes of one label is that of their medians, as papers report it. Positions are
+    in the unit that stands beside them, and so are thresholds.
+
+    Raises:
+        ValueError: If a row has fewer than ``min_seeds`` different seeds.
     """
     head = ["scene", "run", "stage", "queries", "seeds", "median t", "median r [deg]"]
     head += ["mean t", "mean r [deg]"]
-    head += [f"within {t:g} m, {r:g} deg" for t, r in recalls] + ["ms per query"]
+    head += [f"within {t:g}, {r:g} deg" for t, r in recalls] + ["ms per query"]
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     groups: dict[tuple[str, str, str], list[dict]] = {}
     for report in reports:
@@ -273,9 +278,16 @@ def localization_table(
     averages: dict[tuple[str, str], list[tuple[list[float], str]]] = {}
     for (label, stage, scene), members in groups.items():
         parts = [member["summary"][stage] for member in members]
+        seeds = {member.get("seed") for member in members}
+        if len(seeds) < min_seeds:
+            raise ValueError(
+                f"{scene}, {label or 'no label'}: expected runs of {min_seeds} seeds, got "
+                f"{sorted(map(str, seeds))}. What to do: train with others, and give --seed to "
+                "tools/localize.py"
+            )
         unit = members[0].get("unit", "m")
         keys = ["median_trans", "median_rot", "mean_trans", "mean_rot"]
-        keys += [f"recall_{t:g}m_{r:g}deg" for t, r in recalls]
+        keys += [f"recall_{t:g}{unit}_{r:g}deg" for t, r in recalls]
         values = {key: [part[key] for part in parts] for key in keys}
         cells = [_spread(values["median_trans"], unit), _spread(values["median_rot"])]
         cells += [_spread(values["mean_trans"], unit), _spread(values["mean_rot"])]

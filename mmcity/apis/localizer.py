@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,66 +24,16 @@ from mmcity.models.rap.refinement import RenderMatchRefiner
 from mmcity.models.rap.trainer import poses_to_viewmats
 from mmcity.registry import INFERENCERS, MODELS, TASK_UTILS
 from mmcity.structures import Cameras, Sim3
-from mmcity.structures.geometry import se3_from_rt
 from mmcity.utils.setup_env import register_all_modules
 
+from .localization_result import LocalizationResult
 from .scene_renderer import SceneRenderer
 
-__all__ = ["LocalizationResult", "Localizer"]
+__all__ = ["Localizer", "as_picture"]
 
 #: Share of the network's field of view that a picture of another camera must show.
 _WHOLE_VIEW = 0.98
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
-
-
-@dataclass
-class LocalizationResult:
-    """Pose of one query and how far to trust it.
-
-    Attributes:
-        name (str): Of the query.
-        camera (Cameras | None): One camera at the estimate, with the query's intrinsics; None
-            if there is not even a guess.
-        status (str): ``ok``, ``low_confidence`` or ``failed``. A failed query keeps its first
-            guess in ``camera``.
-        confidence (float): In [0, 1].
-        reason (str): Why not ``ok``.
-        source (str): What the estimate started from: ``regression`` or ``mapped:NAME``.
-        regressed (Cameras | None): What the pose network said, before refinement.
-        covariance (np.ndarray | None): ``(6, 6)``, see
-            :class:`~mmcity.models.rap.refinement.PnPSolution`.
-        details (dict): Inliers, residuals and deviations of the refinement.
-        seconds (dict): Wall time of ``regression`` and ``refinement``.
-        alignment (Sim3 | None): From the scene to the frame of ``aligned_cam_to_world``.
-    """
-
-    name: str
-    camera: Cameras | None = None
-    status: str = "failed"
-    confidence: float = 0.0
-    reason: str = ""
-    source: str = ""
-    regressed: Cameras | None = None
-    covariance: np.ndarray | None = None
-    details: dict[str, Any] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    alignment: Sim3 | None = None
-
-    @property
-    def aligned_cam_to_world(self) -> np.ndarray | None:
-        """``(4, 4)`` float64 pose in the frame of the alignment; None without one."""
-        if self.camera is None or self.alignment is None:
-            return None
-        pose = self.camera.cam_to_world[0].double()
-        similarity = self.alignment.to(torch.float64)
-        turned = similarity.rotation @ pose[:3, :3]
-        center = similarity.scale * similarity.rotation @ pose[:3, 3] + similarity.translation
-        return se3_from_rt(turned, center).numpy()
-
-    @property
-    def cam_to_world(self) -> np.ndarray | None:
-        """``(4, 4)`` float64 pose of the camera."""
-        return None if self.camera is None else self.camera.cam_to_world[0].double().numpy()
 
 
 @INFERENCERS.register_module()
@@ -225,8 +174,7 @@ class Localizer:
         """
         if start is not None and self.refiner is None:
             raise ValueError(f"{name}: a first pose needs a scene to be refined in")
-        if not isinstance(image, Tensor):
-            image = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
+        image = as_picture(image)
         result = LocalizationResult(name, alignment=self.alignment)
         blank = self._blank_camera(image, K, name)
         if start is not None:
@@ -357,21 +305,28 @@ class Localizer:
             camera.Ks.double(), like.Ks.double().cpu(), rtol=0.01, atol=1.0
         ):
             return None
-        return self._mapped_image(row)
+        return self.mapped_image(row)
 
-    def _mapped_image(self, row: int) -> Tensor:
-        picture = torch.from_numpy(np.ascontiguousarray(self.mapped.load(row)["img"]))
-        return picture.permute(2, 0, 1).float() / 255
+    def mapped_image(self, row: int) -> Tensor:
+        """Picture ``(3, H, W)`` in [0, 1] of a mapped image."""
+        return as_picture(self.mapped.load(row)["img"])
 
     def _similar(self, image: Tensor, exclude: str | None) -> list[int]:
         """Rows of mapped images that look most like the query."""
         if not self.num_starts:
             return []
         if not self._is_fitted:
-            self.retrieval.fit(self._mapped_image(row) for row in range(len(self.mapped)))
+            self.retrieval.fit(self.mapped_image(row) for row in range(len(self.mapped)))
             self._is_fitted = True
         order = self.retrieval.likeness(image).argsort(descending=True, stable=True).tolist()
         return [r for r in order if self.mapped.img_names[r] != exclude][: self.num_starts]
+
+
+def as_picture(image: np.ndarray | Tensor) -> Tensor:
+    """``(3, H, W)`` in [0, 1] of an array ``(H, W, 3)`` uint8; tensors are left as they are."""
+    if isinstance(image, Tensor):
+        return image
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
 
 
 def _device_of(scene: nn.Module) -> torch.device:

@@ -98,6 +98,25 @@ def test_table_joins_seeds_and_averages_scenes(tmp_path):
     assert "| 0.4 m |" in average and "| 25 % |" in average
 
 
+def test_positions_without_metres_are_named_so(tmp_path):
+    report = run([0.1, 0.3], [0.9, 0.2], metric=False)
+    summary = report.write(tmp_path)
+    assert summary["refined"]["recall_0.25units_2deg"] == 0.5
+    assert "recall_0.25m_2deg" not in summary["refined"]
+    table = localization_table([read_report(tmp_path)], recalls=[(0.25, 2.0)])
+    assert "within 0.25, 2 deg" in table and "0.2 units" in table and "50 %" in table
+
+
+def test_rows_of_too_few_seeds_are_refused(tmp_path):
+    reports = []
+    for seed in (0, 1, 1):
+        run([0.1], [0.9], seed=seed, label="full").write(tmp_path / str(len(reports)))
+        reports.append(read_report(tmp_path / str(len(reports))))
+    assert "full" in localization_table(reports, min_seeds=2)
+    with pytest.raises(ValueError, match="expected runs of 3 seeds, got .'0', '1'"):
+        localization_table(reports, min_seeds=3)
+
+
 def test_other_files_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="tools/localize.py"):
         read_report(tmp_path)

@@ -203,7 +203,10 @@ def test_wider_query_is_cropped_to_what_the_network_knows(tmp_path):
     wide = room_camera((0.2, 0.1, -0.2), (1.6, 0.1, 2.0), width=240, height=180)
     results = [localizer.localize(picture(c), c.Ks[0].numpy()) for c in (known, wide)]
     # The same focal length in a larger picture: its middle is the known picture.
-    torch.testing.assert_close(results[1].camera.viewmats, results[0].camera.viewmats)
+    # (Antialiasing sees beyond the border of the known picture.)
+    torch.testing.assert_close(
+        results[1].camera.viewmats, results[0].camera.viewmats, rtol=0, atol=1e-3
+    )
     narrow = room_camera((0.2, 0.1, -0.2), (1.6, 0.1, 2.0), width=100, height=75)
     result = localizer.localize(picture(narrow), narrow.Ks[0].numpy())
     assert result.status == "failed" and "needs to see as much" in result.reason

@@ -54,5 +54,5 @@ val_dataloader = dict(
     ),
 )
 unit_scale = 1.0  # metres per scene unit
-test_evaluator = dict(type="PoseMetric", unit_scale=unit_scale)
+test_evaluator = dict(type="PoseMetric", unit_scale=unit_scale, metric=True)  # False: in units
 val_evaluator = test_evaluator

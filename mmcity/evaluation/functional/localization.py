@@ -66,6 +66,7 @@ def summarize_localization(
     translation: Tensor,
     rotation: Tensor,
     thresholds: Sequence[tuple[float, float]] = DEFAULT_THRESHOLDS,
+    unit: str = "m",
 ) -> dict[str, float]:
     """Median, mean, extremes, and the share of queries below pairs of thresholds.
 
@@ -75,7 +76,8 @@ def summarize_localization(
     Args:
         translation (Tensor): ``(N,)`` metres (or scene units).
         rotation (Tensor): ``(N,)`` degrees.
-        thresholds (Sequence): Pairs of metres and degrees.
+        thresholds (Sequence): Pairs of metres (or scene units) and degrees.
+        unit (str): Of positions, in the names of the recalls. Defaults to ``m``.
     """
     if not len(translation):
         raise ValueError("expected the errors of at least one query, got none")
@@ -86,7 +88,7 @@ def summarize_localization(
         out[f"mean_{name}"] = float(values.mean())
         out[f"max_{name}"] = float(values.max())
         out[f"min_{name}"] = float(values.min())
-    for metres, degrees in thresholds:
-        below = (translation < metres) & (rotation < degrees)
-        out[f"recall_{metres:g}m_{degrees:g}deg"] = float(below.double().mean())
+    for distance, degrees in thresholds:
+        below = (translation < distance) & (rotation < degrees)
+        out[f"recall_{distance:g}{unit}_{degrees:g}deg"] = float(below.double().mean())
     return out

@@ -28,6 +28,8 @@ class PoseMetric(BaseMetric):
 
     Args:
         unit_scale (float): Metres per scene unit. Defaults to 1.
+        metric (bool): Whether that makes metres; else recalls are named by ``units``. Defaults
+            to True.
         thresholds (Sequence): Pairs of metres and degrees of the recalls.
         out_file (str, optional): Text file with one line per query: name, errors.
         collect_device, prefix: As in mmengine.
@@ -38,6 +40,7 @@ class PoseMetric(BaseMetric):
     def __init__(
         self,
         unit_scale: float = 1.0,
+        metric: bool = True,
         thresholds: Sequence[tuple[float, float]] = DEFAULT_THRESHOLDS,
         out_file: str | os.PathLike | None = None,
         collect_device: str = "cpu",
@@ -47,6 +50,7 @@ class PoseMetric(BaseMetric):
         if not unit_scale > 0:
             raise ValueError(f"unit_scale: expected a number above 0, got {unit_scale}")
         self.unit_scale, self.out_file = unit_scale, out_file
+        self.unit = "m" if metric else "units"
         self.thresholds = [tuple(pair) for pair in thresholds]
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
@@ -67,9 +71,9 @@ class PoseMetric(BaseMetric):
         if self.out_file is not None:
             lines = [f"{name} {t:.6f} {r:.6f}\n" for name, t, r, _ in results]
             with atomic_path(Path(self.out_file)) as temporary:
-                Path(temporary).write_text("# name metres degrees\n" + "".join(lines))
+                Path(temporary).write_text(f"# name {self.unit} degrees\n" + "".join(lines))
         values = torch.tensor([row[1:] for row in results], dtype=torch.float64)
-        out = summarize_localization(values[:, 0], values[:, 1], self.thresholds)
+        out = summarize_localization(values[:, 0], values[:, 1], self.thresholds, self.unit)
         out["localized"] = float(values[:, 0].isfinite().double().mean())
         out["mse_pose"] = float(values[:, 2].nanmean())
         return out
