@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from mmcity.datasets.transforms.multi_view import ImageAug3D, LoadFeatMaps, splat_depth
+from mmcity.datasets.transforms import ImageAug3D, LoadFeatMaps
+from mmcity.datasets.transforms.image_maps import splat_depth
 from mmcity.evaluation.metrics import OccMetric
 from mmcity.structures.occupancy_data_sample import OccupancyDataSample
 from tests.conftest import golden_dir

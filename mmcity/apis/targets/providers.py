@@ -11,7 +11,7 @@ from scipy.ndimage import distance_transform_edt, minimum_filter1d
 
 from mmcity.datasets.io.info_pickle import InfoFileError
 from mmcity.datasets.toytown.feature_maps import feature_map, segmentation_map
-from mmcity.datasets.transforms.multi_view import splat_depth
+from mmcity.datasets.transforms.image_maps import splat_depth
 
 from .tasks import ImageTask
 

@@ -1,13 +1,12 @@
 from .base import BaseTransform
+from .image_augmentation import ImageAug3D
+from .image_maps import LoadFeatMaps, PointToMultiViewDepth
 from .multi_view import (
     AlignAdjacentCameras,
     BEVDataAug,
     BEVLoadMultiViewImageFromFiles,
-    ImageAug3D,
-    LoadFeatMaps,
     LoadOccFromFile,
     PackMultiViewInputs,
-    PointToMultiViewDepth,
 )
 from .occupancy import FlipXYT, MakeCommand, MakeLayout, MakeTrajectory, PackOccInputs
 from .posed_images import (

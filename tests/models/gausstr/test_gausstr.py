@@ -13,7 +13,7 @@ from mmengine.registry import init_default_scope
 from mmcity.apis import OccupancyPredictor, load_gaussian_set, save_gaussian_set
 from mmcity.datasets import NuScenesOccDataset
 from mmcity.datasets.io.info_pickle import InfoFileError, load_info_pickle, save_info_pickle
-from mmcity.datasets.transforms.multi_view import LoadFeatMaps
+from mmcity.datasets.transforms import LoadFeatMaps
 from mmcity.datasets.transforms.posed_images import read_image
 from mmcity.engine.launch import load_config
 from mmcity.models.gausstr import MLP, GaussianVoxelizer, Vocabulary
@@ -315,7 +315,7 @@ def test_sampled_features_are_those_at_the_pixels_of_the_gaussians():
 
 
 def test_adjacent_cameras_are_carried_into_the_frame_of_this_one():
-    from mmcity.datasets.transforms.multi_view import AlignAdjacentCameras
+    from mmcity.datasets.transforms import AlignAdjacentCameras
 
     poses = np.tile(np.eye(4), (3, 1, 1))
     poses[:, 0, 3] = [100, 98, 102]  # two metres behind, two metres ahead
