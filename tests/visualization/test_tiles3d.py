@@ -1,6 +1,7 @@
 """Tilesets: what is written comes back, and fits the rules of 3D Tiles."""
 
 import json
+import struct
 
 import numpy as np
 import pytest
@@ -64,6 +65,83 @@ def test_place_on_earth(tmp_path, tree):
     frame = np.array(json.loads(index.read_text())["root"]["transform"]).reshape(4, 4).T
     assert np.allclose(frame[:3, :3] @ frame[:3, :3].T, np.eye(3))
     assert np.linalg.norm(frame[:3, 3]) == pytest.approx(6367000, abs=5000)
+
+
+#: Properties of the schemas of 3D Tiles 1.1, those that must be there first.
+_TILESET = (("asset", "geometricError", "root"), ("extensionsUsed", "extensions"))
+_TILE = (
+    ("boundingVolume", "geometricError"),
+    ("refine", "content", "children", "transform"),
+)
+
+
+@pytest.mark.parametrize("georeference", [None, (8.5, 47.4, 400.0)])
+def test_tileset_keeps_the_rules_that_validators_check(tmp_path, tree, georeference):
+    index = write_tileset(tree, tmp_path, georeference=georeference)
+    document = json.loads(index.read_text(), parse_constant=pytest.fail)  # no NaN, no Infinity
+    check_names(document, *_TILESET)
+    assert document["asset"]["version"] == "1.1"
+    assert set(document["extensions"]) <= set(document["extensionsUsed"])
+    assert document["geometricError"] >= document["root"]["geometricError"]
+    assert "refine" in document["root"]  # children inherit it, the root has to say it
+    assert ("transform" in document["root"]) == (georeference is not None)
+    used = document["extensions"]["3DTILES_content_gltf"]["extensionsUsed"]
+    for entry in tiles(document["root"]):
+        check_names(entry, *_TILE)
+        assert entry["geometricError"] >= 0 and entry["refine"] in ("ADD", "REPLACE")
+        assert set(entry["boundingVolume"]) == {"box"} and len(entry["boundingVolume"]["box"]) == 12
+        assert entry.get("children", [0])  # a list of children may not be empty
+        assert set(entry["content"]) == {"uri"}
+        check_binary_gltf(tmp_path / entry["content"]["uri"], used)
+        for child in entry.get("children", []):
+            assert child["geometricError"] <= entry["geometricError"]
+            low, high = corners(entry)
+            child_low, child_high = corners(child)
+            assert (child_low >= low - 1e-4).all() and (child_high <= high + 1e-4).all()
+
+
+def check_names(entry: dict, required: tuple, allowed: tuple) -> None:
+    assert set(required) <= set(entry) <= set(required) | set(allowed)
+
+
+def corners(entry) -> tuple[np.ndarray, np.ndarray]:
+    center, axes = np.split(np.array(entry["boundingVolume"]["box"]), [3])
+    reach = np.abs(axes.reshape(3, 3)).sum(0)
+    return center - reach, center + reach
+
+
+def check_binary_gltf(path, extensions: list[str]) -> None:
+    """Layout of the container, and that every view and accessor lies within its buffer."""
+    data = path.read_bytes()
+    magic, version, length = struct.unpack_from("<4sII", data)
+    assert (magic, version, length) == (b"glTF", 2, len(data)) and length % 4 == 0
+    size, kind = struct.unpack_from("<I4s", data, 12)
+    assert kind == b"JSON" and size % 4 == 0
+    document = json.loads(data[20 : 20 + size], parse_constant=pytest.fail)
+    held, kind = struct.unpack_from("<I4s", data, 20 + size)
+    assert kind == b"BIN\0" and 28 + size + held == length
+    (buffer,) = document["buffers"]
+    assert held - 3 <= buffer["byteLength"] <= held
+    assert set(document.get("extensionsRequired", [])) <= set(document["extensionsUsed"])
+    assert set(document["extensionsUsed"]) <= set(extensions)
+    for view in document["bufferViews"]:
+        assert view.get("byteOffset", 0) + view["byteLength"] <= buffer["byteLength"]
+    widths = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
+    bytes_of = {5121: 1, 5123: 2, 5126: 4}
+    for accessor in document["accessors"]:
+        view = document["bufferViews"][accessor["bufferView"]]
+        item = widths[accessor["type"]] * bytes_of[accessor["componentType"]]
+        stride = view.get("byteStride", item)
+        assert stride % 4 == 0 or accessor["type"] == "SCALAR"
+        need = accessor.get("byteOffset", 0) + stride * (accessor["count"] - 1) + item
+        assert need <= view["byteLength"]
+        assert accessor.get("byteOffset", 0) % bytes_of[accessor["componentType"]] == 0
+    (primitive,) = document["meshes"][0]["primitives"]
+    position = document["accessors"][primitive["attributes"]["POSITION"]]
+    assert len(position["min"]) == len(position["max"]) == 3 and primitive["mode"] == 0
+    assert {document["accessors"][i]["count"] for i in primitive["attributes"].values()} == {
+        position["count"]
+    }
 
 
 def test_broken_tileset(tmp_path, tree):

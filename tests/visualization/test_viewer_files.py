@@ -20,6 +20,8 @@ from mmcity.visualization.frusta import frustum_lines
 from mmcity.visualization.occupancy_mesh import occupancy_mesh
 from mmcity.visualization.tiles3d import write_tileset
 from mmcity.visualization.viewer import UnknownFileError, open_layers
+from mmcity.visualization.viewer.occupancy_clip import OccupancyClip
+from mmcity.visualization.viewer.shapes import free_name
 from tests.datasets.scenes import write_scene, write_transforms
 from tests.structures.test_gaussian_formats import scene
 
@@ -96,8 +98,8 @@ def test_occupancy_of_every_kind(tmp_path):
     clip = rng.integers(0, 12, (3, 6, 6, 4)).astype(np.uint8)
     np.savez(tmp_path / "clip.npz", voxels=clip, voxel_size=0.4, origin=[-1.2, -1.2, 0])
     (layer,) = open_layers(tmp_path / "clip.npz")
-    grid, palette = layer.data
-    assert len(grid) == 3 and len(palette) == 12
+    grid, palette, poses = layer.data
+    assert len(grid) == 3 and len(palette) == 12 and poses is None
     assert torch.allclose(grid.extent[1], torch.tensor([1.2, 1.2, 1.6]))
 
     ones = np.ones((6, 6, 4), bool)
@@ -109,7 +111,7 @@ def test_occupancy_of_every_kind(tmp_path):
             mask_lidar=ones,
             mask_camera=ones,
         )
-    grid, palette = open_layers(tmp_path / "gts")[0].data
+    grid, palette, _ = open_layers(tmp_path / "gts")[0].data
     assert len(grid) == 2 and grid.free_label == 17 and len(palette) == 18
 
     folder = tmp_path / "cartesian" / "evaluation"
@@ -117,8 +119,27 @@ def test_occupancy_of_every_kind(tmp_path):
     bounds = dict(grid_size=[6, 6, 4], min_bound=[-3, -3, -1], max_bound=[3, 3, 1])
     (folder / "params.json").write_text(json.dumps(dict(bounds, num_channels=23)))
     clip.astype("<u4")[0].tofile(folder / "000000.label")
-    grid, _ = open_layers(tmp_path / "cartesian")[0].data
+    grid, _, _ = open_layers(tmp_path / "cartesian")[0].data
     assert torch.allclose(grid.voxel_size, torch.tensor([1.0, 1.0, 0.5]))
+
+
+def test_a_clip_that_drives_along_lies_where_it_was(tmp_path):
+    """The grid turns left and moves 10 m along y in its second frame."""
+    poses = np.stack([np.eye(4)] * 2)
+    poses[1, :2, :2], poses[1, :3, 3] = [[0, -1], [1, 0]], (0, 10, 0)
+    np.savez(tmp_path / "drive.npz", voxels=np.ones((2, 2, 4, 1), np.uint8), origin=[0, 0, 0],
+             voxel_size=1.0, poses=poses)  # fmt: skip
+    (layer,) = open_layers(tmp_path / "drive.npz")
+    clip = OccupancyClip(None, "drive", *layer.data)
+    assert clip.corners.tolist() == [[0, 0, 0], [2, 4, 1], [0, 10, 0], [-4, 12, 1]]
+    np.savez(tmp_path / "drive.npz", voxels=np.ones((3, 2, 4, 1), np.uint8), poses=poses)
+    with pytest.raises(ValueError, match=r"expected poses \(3, 4, 4\)"):
+        open_layers(tmp_path / "drive.npz")
+
+
+def test_a_name_that_is_taken_gets_a_number():
+    assert free_name("town", []) == "town"
+    assert free_name("town", ["town", "town (2)"]) == "town (3)"
 
 
 def test_what_is_not_known_is_refused(tmp_path):

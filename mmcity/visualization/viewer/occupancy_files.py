@@ -41,13 +41,14 @@ def nuscenes_palette() -> Palette:
     return [UNIFIED_PALETTE[row] for row in rows]
 
 
-def open_occupancy_file(path: Path) -> tuple[VoxelGrid, Palette] | None:
-    """Grids and palette of an ``.npz`` file; None if it holds no occupancy.
+def open_occupancy_file(path: Path) -> tuple[VoxelGrid, Palette, np.ndarray | None] | None:
+    """Grids, palette and poses of an ``.npz`` file; None if it holds no occupancy.
 
     Labels of Occ3D files stay as they are; other arrays count as the unified classes, or as
     Occ3D-nuScenes labels where a label or the given ``free_label`` lies above those.
     ``origin`` and ``voxel_size`` are read where the file has them; else the grid is centred
-    and its voxels have the edge 1.
+    and its voxels have the edge 1. ``poses`` ``(T, 4, 4)``, grid to world, are those of a
+    moving grid; None where the file has none.
     """
     try:
         with np.load(path, allow_pickle=False) as data:
@@ -55,9 +56,9 @@ def open_occupancy_file(path: Path) -> tuple[VoxelGrid, Palette] | None:
     except (zipfile.BadZipFile, ValueError, EOFError) as error:
         raise ValueError(f"{path}: expected a readable npz file, got {error}") from error
     if "semantics" in arrays and "mask_camera" in arrays:
-        return _nuscenes(read_occ3d_nuscenes_frame(path)[0])
+        return *_nuscenes(read_occ3d_nuscenes_frame(path)[0]), None
     if "voxel_label" in arrays:
-        return _waymo(read_occ3d_waymo_frame(path)[0])
+        return *_waymo(read_occ3d_waymo_frame(path)[0]), None
     key = next((k for k in _CLIP_KEYS if k in arrays and arrays[k].ndim in (3, 4)), None)
     if key is None or arrays[key].dtype.kind not in "ui":
         return None
@@ -76,7 +77,10 @@ def open_occupancy_file(path: Path) -> tuple[VoxelGrid, Palette] | None:
         voxel_size=torch.from_numpy(edge),
         free_label=free,
     )
-    return grid, nuscenes_palette() if is_nuscenes else list(UNIFIED_PALETTE)
+    poses = arrays.get("poses")
+    if poses is not None and poses.shape != (len(labels), 4, 4):
+        raise ValueError(f"{path}: expected poses ({len(labels)}, 4, 4), got {poses.shape}")
+    return grid, nuscenes_palette() if is_nuscenes else list(UNIFIED_PALETTE), poses
 
 
 def is_occupancy_folder(path: Path) -> bool:
@@ -84,7 +88,7 @@ def is_occupancy_folder(path: Path) -> bool:
     return bool(_frames(path)[1])
 
 
-def open_occupancy_folder(path: Path) -> tuple[VoxelGrid, Palette]:
+def open_occupancy_folder(path: Path) -> tuple[VoxelGrid, Palette, None]:
     """All frames of a folder as one clip; at most the first 200."""
     kind, files = _frames(path)
     files = files[:_MAX_FRAMES]
@@ -100,10 +104,10 @@ def open_occupancy_folder(path: Path) -> tuple[VoxelGrid, Palette]:
             origin=torch.from_numpy(low),
             voxel_size=torch.from_numpy(size.astype(np.float32)),
         )
-        return grid, list(UNIFIED_PALETTE)
+        return grid, list(UNIFIED_PALETTE), None
     if kind == "waymo":
-        return _waymo(np.stack([read_occ3d_waymo_frame(file)[0] for file in files]))
-    return _nuscenes(np.stack([read_occ3d_nuscenes_frame(file)[0] for file in files]))
+        return *_waymo(np.stack([read_occ3d_waymo_frame(file)[0] for file in files])), None
+    return *_nuscenes(np.stack([read_occ3d_nuscenes_frame(file)[0] for file in files])), None
 
 
 def _frames(path: Path) -> tuple[str, list[Path]]:

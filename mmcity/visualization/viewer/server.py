@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from .camera_layer import camera_handles
 from .files import Layer, open_layers
 from .lod_stream import LodStream, splat_arrays
 from .occupancy_clip import OccupancyClip
-from .shapes import first_look, localization_cameras, robust_bounds
+from .shapes import first_look, free_name, localization_cameras, robust_bounds
 
 __all__ = ["Viewer"]
 
@@ -147,11 +148,16 @@ class Viewer:
     # ------------------------------------------------------------ layers
 
     def show(self, path: str | os.PathLike) -> list[str]:
-        """Add what lies at a path; see :func:`open_layers`. Returns the names of the layers."""
-        layers = open_layers(path)
-        for layer in layers:
-            self.add_layer(layer)
-        return [layer.name for layer in layers]
+        """Add what lies at a path; see :func:`open_layers`. Returns the names of the layers.
+
+        A name that is taken gets a number.
+        """
+        names = []
+        for layer in open_layers(path):
+            name = free_name(layer.name, self._switches)
+            self.add_layer(replace(layer, name=name))
+            names.append(name)
+        return names
 
     def add_layer(self, layer: Layer) -> None:
         """Add one layer of :func:`open_layers`."""
@@ -253,21 +259,24 @@ class Viewer:
         )
         self._put(name, [handle], centers)
 
-    def add_occupancy(self, name: str, grid: VoxelGrid, palette: Sequence) -> None:
+    def add_occupancy(
+        self, name: str, grid: VoxelGrid, palette: Sequence, poses: np.ndarray | None = None
+    ) -> None:
         """Labelled voxels; a clip ``(T, X, Y, Z)`` follows the time slider.
 
         Args:
             name: Of the layer.
             grid: With labels.
             palette: RGB per label.
+            poses: ``(T, 4, 4)``, grid to world, of a grid that moves. Defaults to None.
         """
-        self._clips[name] = OccupancyClip(self.server.scene, name, grid, palette)
+        self._clips[name] = OccupancyClip(self.server.scene, name, grid, palette, poses)
         longest = max(len(clip) for clip in self._clips.values())
         if longest > 1:
             self._frame.max = longest - 1
             self._time_folder.visible = True
         handles = self._clips[name].show(int(self._frame.value))
-        self._put(name, handles, grid.extent.cpu().numpy())
+        self._put(name, handles, self._clips[name].corners)
 
     def _show_frames(self) -> None:
         for name, clip in list(self._clips.items()):

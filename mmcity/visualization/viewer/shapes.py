@@ -1,6 +1,6 @@
-"""Small helpers of the viewer: localised queries, thumbnails, bounds, the first look."""
+"""Small helpers of the viewer: localised queries, thumbnails, bounds, names."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -11,7 +11,7 @@ from mmcity.datasets.transforms.posed_images import read_image
 from mmcity.structures import Cameras
 from mmcity.structures.geometry import se3_inverse
 
-__all__ = ["first_look", "localization_cameras", "read_thumbnail", "robust_bounds"]
+__all__ = ["first_look", "free_name", "localization_cameras", "read_thumbnail", "robust_bounds"]
 
 _THUMBNAIL_WIDTH = 160
 #: Colours of localised queries by status.
@@ -47,6 +47,15 @@ def first_look(
     middle = (low + high) / 2
     side = np.roll(up, 1) - 0.6 * np.roll(up, 2)
     return middle + size * (0.55 * side / np.linalg.norm(side) + 0.45 * up), middle
+
+
+def free_name(name: str, taken: Container[str]) -> str:
+    """The name, or the first of ``name (2)``, ``name (3)``, ... that is not taken."""
+    number, found = 1, name
+    while found in taken:
+        number += 1
+        found = f"{name} ({number})"
+    return found
 
 
 def read_thumbnail(picture: Any) -> np.ndarray:
