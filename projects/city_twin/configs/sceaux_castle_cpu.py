@@ -7,5 +7,5 @@ stages = dict(
     # units of the capture, whose y axis points down
     mesh=dict(voxel_size=0.05, max_depth=20.0, neighbour_distance=4.0),
     baked=dict(up="-y"),
-    occupancy=dict(voxel_size=0.1),
+    occupancy=dict(voxel_size=0.1, up="-y"),
 )

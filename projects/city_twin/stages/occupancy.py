@@ -23,6 +23,12 @@ from .common import toytown_world
 __all__ = ["OccupancyFromGaussians", "exact_labels", "vote_labels", "voxelize_gaussians"]
 
 _OTHER = UNIFIED_CLASSES.index("other")
+#: Labels with the last axis up, by the axis of the world that points up; right-handed.
+_UPRIGHT = {
+    "z": lambda labels: labels,
+    "y": lambda labels: labels.transpose(1, 2).flip(1),
+    "-y": lambda labels: labels.transpose(1, 2).flip(2),
+}
 
 
 def vote_labels(
@@ -112,6 +118,8 @@ class OccupancyFromGaussians(Stage):
         min_density: Summed opacity of an occupied voxel. Defaults to 0.5.
         extent: Lower and upper corner; None takes the box of the mapped points (2nd to 98th
             percentile).
+        up: Axis of the world that points up in the picture: ``z``, ``y`` or ``-y``. Defaults
+            to ``z``.
     """
 
     needs = ("poses", "baked")
@@ -122,8 +130,12 @@ class OccupancyFromGaussians(Stage):
         voxel_size: float = 0.4,
         min_density: float = 0.5,
         extent: tuple[float, float, float, float, float, float] | None = None,
+        up: str = "z",
     ) -> None:
+        if up not in _UPRIGHT:
+            raise ValueError(f"up: expected one of {sorted(_UPRIGHT)}, got {up!r}")
         self.voxel_size, self.min_density, self.extent = voxel_size, min_density, extent
+        self.up = up
 
     def run(self, context: StageContext) -> dict[str, Path]:
         scene = ColmapDataset(
@@ -149,16 +161,21 @@ class OccupancyFromGaussians(Stage):
                 voxel_size=grid.voxel_size.numpy(),
             )
         made = {"occupancy": target, "votes": votes_file}
-        pictures = [render_birds_eye(grid.labels.numpy().astype(np.uint8), scale=2)]
+        pictures = [self._picture(grid.labels)]
         exact = self._exact(context, grid)
         if exact is not None:
-            pictures.append(render_birds_eye(exact.numpy().astype(np.uint8), scale=2))
+            pictures.append(self._picture(exact))
             made["exact"] = context.folder / "exact.npy"
             with atomic_path(made["exact"]) as temporary:
                 np.save(temporary, exact.numpy().astype(np.uint8))
-        made["occupancy from Gaussians (left), exact (right)"] = context.folder / "occupancy.png"
+        what = "occupancy from Gaussians" + (" (left), exact (right)" if exact is not None else "")
+        made[what] = context.folder / "occupancy.png"
         write_image(context.folder / "occupancy.png", contact_sheet([pictures], cell_width=420))
         return made
+
+    def _picture(self, labels: Tensor) -> np.ndarray:
+        upright = _UPRIGHT[self.up](labels).numpy().astype(np.uint8)
+        return render_birds_eye(upright, scale=2)
 
     @staticmethod
     def _votes(context: StageContext, scene, path: Path, gaussians: Gaussians) -> Tensor:
