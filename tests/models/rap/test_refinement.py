@@ -114,6 +114,17 @@ def test_refinement_lowers_the_error_of_noised_poses():
     assert (after < before / 20).all(), (before, after)
 
 
+def test_iterations_end_when_an_update_is_below_its_deviation():
+    truth = room_camera(*VIEWS[0])
+    refiner = RenderMatchRefiner(render_room, max_iterations=30)
+    counts = [
+        refiner(render_room(truth)["rgb"], start).iterations
+        for start in (truth, moved(truth, 0.02, 0.5, seed=3), moved(truth, 0.2, 5, seed=3))
+    ]
+    # The start and one update that changes nothing; a worse start takes longer, but not for ever.
+    assert counts[0] == 2 < counts[1] <= counts[2] < 12
+
+
 def test_query_with_its_own_intrinsics():
     truth = room_camera(*VIEWS[0], width=200, height=110, focal=180.0)
     result = RenderMatchRefiner(render_room)(render_room(truth)["rgb"], moved(truth, 0.1, 3, 7))
