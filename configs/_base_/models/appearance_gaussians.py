@@ -12,7 +12,7 @@ model = dict(
         map_generator=dict(
             type="AppearanceMapGenerator",
             num_maps=3,
-            width=1.0,  # 0.25 costs about a tenth; published weights: 1
+            width=1.0,  # 0.25 costs about an eighth; published weights: 1
             batch_norm_eval=False,  # published weights: False, and train mode when rendering
         ),
         color_net=dict(

@@ -67,7 +67,7 @@ class AppearanceMapGenerator(nn.Module):
         num_maps (int): Maps, the last of which is projected. Defaults to 3.
         channels (int): Channels of a map. Defaults to 16.
         width (float): Factor on the channels of all other layers, which are 64 to 512. Defaults
-            to 1, which published weights have; 0.25 costs about a tenth.
+            to 1, which published weights have; 0.25 costs about an eighth.
         batch_norm_eval (bool): Always use running statistics. With False, the normalisation
             follows ``train`` and ``eval``. Defaults to True.
         batch_statistics (bool): Always normalise by the statistics of the photograph at hand
