@@ -45,6 +45,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         choices=("expected", "accumulated", "median"),
         help="depth of the map that lifts matches; default: expected",
     )
+    parser.add_argument(
+        "--sigma-scale", type=float, default=1.0,
+        help="factor on predicted deviations, such as the sigma_factor of a run with known poses",
+    )  # fmt: skip
     parser.add_argument("--long-side", type=int, help="px to which larger pictures are reduced")
     parser.add_argument(
         "--intrinsics", help="text file of the queries' cameras: name MODEL width height params"
@@ -152,7 +156,7 @@ def make_localizer(args, mapped, renderer):
         mapped,
         args.config,
         args.checkpoint,
-        refiner=dict(matcher=matcher, pnp=dict(backend=args.pnp)),
+        refiner=dict(matcher=matcher, pnp=dict(backend=args.pnp), sigma_scale=args.sigma_scale),
         device=args.device,
         alignment=args.alignment,
         **starts,

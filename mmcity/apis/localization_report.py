@@ -26,6 +26,8 @@ from .localization_result import LocalizationResult
 __all__ = ["LocalizationReport", "localization_table", "read_pose_file", "read_report"]
 
 _INFINITE = (math.inf, math.inf)
+#: Median length of normal errors along three axes whose variances add up to 1.
+_MEDIAN_OF_UNIT_ERROR = 0.888
 
 
 def _errors(camera: Cameras | None, truth: Cameras) -> tuple[float, float]:
@@ -99,6 +101,20 @@ class LocalizationReport:
     def _metres(self, pair: tuple[float, float]) -> tuple[float, float]:
         return pair[0] * self.unit_scale, pair[1]
 
+    def _sigma_factors(self, rows: list[dict[str, Any]]) -> dict[str, float]:
+        """How many times larger errors are than predicted deviations, by medians; 1: calibrated."""
+        out = {}
+        units = {"translation": self.unit_scale, "rotation": 1.0}
+        for key, unit in units.items():
+            ratios = [
+                row[f"error_{key}"] / (unit * row[f"sigma_{key}"])
+                for row in rows
+                if row["status"] != "failed" and 0 < row.get(f"sigma_{key}", 0.0) < math.inf
+            ]
+            if ratios:
+                out[key] = statistics.median(ratios) / _MEDIAN_OF_UNIT_ERROR
+        return out
+
     def summary(self, good: tuple[float, float] = (0.25, 2.0)) -> dict[str, Any]:
         """Numbers over all queries with a known pose.
 
@@ -133,6 +149,9 @@ class LocalizationReport:
                 if self.scene_extent:
                     extent = self.scene_extent * self.unit_scale
                     out[name]["median_trans_of_extent"] = out[name]["median_trans"] / extent
+        factors = self._sigma_factors(known)
+        if factors:
+            out["sigma_factor"] = factors
         confidence = torch.tensor([row["confidence"] for row in known], dtype=torch.float64)
         is_good = torch.tensor(
             [

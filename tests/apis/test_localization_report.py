@@ -68,6 +68,22 @@ def test_summary_of_a_run(tmp_path):
         assert path.stat().st_size > 5000
 
 
+def test_deviations_are_measured_against_errors():
+    """Normal errors with twice the predicted deviation along each axis."""
+    rng = np.random.default_rng(0)
+    report = LocalizationReport(scene="street", unit_scale=10.0)
+    for k in range(2000):
+        pose = np.eye(4)
+        pose[:3, 3] = rng.normal(0, 0.2 / np.sqrt(3), 3)
+        result = LocalizationResult(
+            f"{k}", Cameras(K, pose, 100, 80), status="ok",
+            details={"sigma_translation": 0.1, "sigma_rotation": 0.0},
+        )  # fmt: skip
+        report.add(result, camera(0.0))
+    # Whatever the unit; deviations of rotation are not given.
+    assert report.summary()["sigma_factor"] == {"translation": pytest.approx(2.0, rel=0.05)}
+
+
 def test_written_poses_are_first_poses_of_another_run(tmp_path):
     run([0.1, 0.3], [0.9, 0.2]).write(tmp_path)
     poses = read_pose_file(tmp_path / "poses.txt")

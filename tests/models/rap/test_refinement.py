@@ -125,6 +125,16 @@ def test_iterations_end_when_an_update_is_below_its_deviation():
     assert counts[0] == 2 < counts[1] <= counts[2] < 12
 
 
+def test_deviations_may_be_calibrated():
+    truth = room_camera(*VIEWS[0])
+    image, start = render_room(truth)["rgb"], moved(truth, 0.1, 3, 7)
+    plain = RenderMatchRefiner(render_room)(image, start)
+    wider = RenderMatchRefiner(render_room, sigma_scale=2.0)(image, start)
+    assert wider.sigma_rotation == pytest.approx(2 * plain.sigma_rotation)
+    np.testing.assert_allclose(wider.covariance, 4 * plain.covariance)
+    assert wider.iterations == plain.iterations  # the gate is that of PnP
+
+
 def test_query_with_its_own_intrinsics():
     truth = room_camera(*VIEWS[0], width=200, height=110, focal=180.0)
     result = RenderMatchRefiner(render_room)(render_room(truth)["rgb"], moved(truth, 0.1, 3, 7))

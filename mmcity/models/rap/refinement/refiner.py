@@ -86,6 +86,9 @@ class RenderMatchRefiner:
         enough_inliers (int): Once a start has so many, later ones are not tried. Defaults to
             100.
         min_confidence (float): From which the status is ``ok``. Defaults to 0.5.
+        sigma_scale (float): Factor on the standard deviations that are given out, to calibrate
+            them: errors of a map are not independent from pixel to pixel, so that those of PnP
+            alone are too small (``sigma_factor`` of a report measures it). Defaults to 1.
         pnp (dict, optional): Further arguments of :func:`solve_pnp`.
     """
 
@@ -101,6 +104,7 @@ class RenderMatchRefiner:
         depth_jump: float = 0.05,
         enough_inliers: int = 100,
         min_confidence: float = 0.5,
+        sigma_scale: float = 1.0,
         pnp: dict | None = None,
     ) -> None:
         matcher = dict(type="SIFTMatcher") if matcher is None else matcher
@@ -110,7 +114,7 @@ class RenderMatchRefiner:
         self.threshold_of_diagonal = threshold_of_diagonal
         self.min_inliers, self.min_alpha = min_inliers, min_alpha
         self.depth_jump, self.min_confidence = depth_jump, min_confidence
-        self.enough_inliers = enough_inliers
+        self.enough_inliers, self.sigma_scale = enough_inliers, sigma_scale
         self.pnp = dict(pnp or {})
 
     def __call__(
@@ -228,9 +232,9 @@ class RenderMatchRefiner:
         result.camera = _at(like, best.viewmat)
         picture = self.render(result.camera)
         result.correlation = _correlation(image, picture, self.min_alpha)
-        result.covariance = best.covariance
-        result.sigma_translation = best.sigma_translation
-        result.sigma_rotation = best.sigma_rotation
+        result.covariance = self.sigma_scale**2 * best.covariance
+        result.sigma_translation = self.sigma_scale * best.sigma_translation
+        result.sigma_rotation = self.sigma_scale * best.sigma_rotation
         result.num_matches, result.num_inliers = len(best.inliers), int(best.inliers.sum())
         result.reprojection_rms = best.rms
         covered = picture["depth"][picture["alpha"] > self.min_alpha]
