@@ -92,7 +92,7 @@ def save_picture(photo: Photo, path: Path, short_side: int, quality: int) -> tup
     return before
 
 
-def write_colmap(out: Path, photos: list[Photo], model, sizes: dict, short_side: int) -> None:
+def write_colmap(out: Path, photos: list[Photo], model, sizes: dict) -> None:
     """``sparse/0`` with one pinhole camera, and ``list_test.txt``."""
     import numpy as np
     import torch
@@ -155,7 +155,7 @@ def main(argv: list[str] | None = None) -> None:
             np.savetxt(path, pose, fmt="%.12g")
         sizes[photo.name] = save_picture(photo, folder / photo.name, args.short_side, args.quality)
     if args.layout == "colmap":
-        write_colmap(out, photos, model, sizes, args.short_side)
+        write_colmap(out, photos, model, sizes)
     print(f"wrote {out}")
 
 

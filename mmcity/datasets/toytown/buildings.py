@@ -209,7 +209,7 @@ def _add_wall(
     for storey in range(storeys):
         ground = is_ground and storey == 0
         floor = _STOREY * storey + plinth if not ground else 0.0
-        openings = _row_of_openings(centers, length, style, rng, ground, is_street)
+        openings = _row_of_openings(centers, style, rng, ground, is_street)
         sill = min(o[2] for o in openings) + floor + (plinth if ground else 0)
         lintel = max(o[3] for o in openings) + floor + (plinth if ground else 0)
         plain(0, length, z, sill)
@@ -276,7 +276,6 @@ def _add_wall(
 
 def _row_of_openings(
     centers: np.ndarray,
-    length: float,
     style: BuildingStyle,
     rng: np.random.Generator,
     is_ground: bool,

@@ -97,7 +97,7 @@ def build_world(config: ToytownConfig) -> World:
     for index, block in enumerate(plan.blocks):
         _fill_block(town, block, stream(config, "block", index))
     for index, road in enumerate(plan.roads):
-        _furnish_road(town, plan, road, stream(config, "road", index))
+        _furnish_road(town, road, stream(config, "road", index))
     _plant_surroundings(town, plan, stream(config, "outside"))
     return World(config, plan, town.builder.build(), town.instances)
 
@@ -297,7 +297,7 @@ def _furnish_sidewalk(town: _Town, block: Block, rng: np.random.Generator) -> No
                 )
 
 
-def _furnish_road(town: _Town, plan: StreetPlan, road: Road, rng: np.random.Generator) -> None:
+def _furnish_road(town: _Town, road: Road, rng: np.random.Generator) -> None:
     """Parked vehicles, traffic lights and a few road works."""
     d = road.direction
     side = np.array([-d[1], d[0]])

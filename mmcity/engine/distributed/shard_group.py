@@ -95,11 +95,6 @@ class ShardGroup:
         """``(N,)`` process whose range holds a key."""
         return torch.searchsorted(self.borders.to(keys.device), keys, right=True)
 
-    def is_balanced(self, count: int, ratio: float) -> bool:
-        """Whether no process holds more than ``ratio`` times what the smallest one holds."""
-        counts = gather_rows(torch.tensor([count]))
-        return int(counts.max()) <= ratio * max(int(counts.min()), 1)
-
 
 @torch.no_grad()
 def move_rows(

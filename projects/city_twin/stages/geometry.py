@@ -118,11 +118,11 @@ class StreamingGeometry(Stage):
             "priors": priors,
             "sparse": files.sparse,
             "unit": note,
-            "depths": self._sheet(context, files.depths, context.folder / "depths.jpg"),
+            "depths": self._sheet(files.depths, context.folder / "depths.jpg"),
         }
 
     @staticmethod
-    def _sheet(context: StageContext, files: list[Path], target: Path) -> Path:
+    def _sheet(files: list[Path], target: Path) -> Path:
         pictures = []
         for file in files[:: max(len(files) // 4, 1)][:4]:
             inverse = np.asarray(Image.open(file)).astype(np.float64)
