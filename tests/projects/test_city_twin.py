@@ -144,6 +144,17 @@ def test_report_holds_the_table_and_states(chain, tmp_path):
     assert "6 m" in (tmp_path / "report.md").read_text()
 
 
+def test_counts_are_written_in_full(chain):
+    one = chain()
+    one.run()
+    one.manifest.stages["first"].findings = [
+        Finding("triangles", 229610.0),
+        Finding("PSNR", 19.2478),
+    ]
+    table = handover_table(one.manifest)
+    assert "| 229,610 |" in table and "| 19.25 " in table
+
+
 def test_a_killed_process_goes_on(tmp_path):
     """A process killed in a stage leaves a manifest from which the next one goes on."""
     script = tmp_path / "chain.py"

@@ -20,7 +20,8 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem
   color: #222; background: #fff }
 table { border-collapse: collapse; margin: 1rem 0 }
 td, th { border-bottom: 1px solid #ccc; padding: .25rem .8rem; text-align: left }
-td.number { text-align: right; font-variant-numeric: tabular-nums }
+td.number { text-align: right; font-variant-numeric: tabular-nums;
+  white-space: nowrap }
 img { max-width: 100%; margin: .4rem 0 }
 code { background: #f2f2f2; padding: 0 .2rem; overflow-wrap: anywhere }
 .failed { color: #b00 } .skipped { color: #777 }
@@ -35,9 +36,15 @@ def _rows(manifest: Manifest) -> list[tuple[str, str, str, str]]:
     rows = []
     for name, record in manifest.stages.items():
         for finding in record.findings:
-            value = f"{finding.value:.4g} {finding.unit}".strip()
+            value = f"{_number(finding.value)} {finding.unit}".strip()
             rows.append((name, finding.what, value, finding.against))
     return rows
+
+
+def _number(value: float) -> str:
+    """Four digits; whole numbers from a thousand on in full."""
+    is_count = value >= 1000 and float(value).is_integer()
+    return f"{value:,.0f}" if is_count else f"{value:.4g}"
 
 
 def handover_table(manifest: Manifest) -> str:
