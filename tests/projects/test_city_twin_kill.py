@@ -16,6 +16,7 @@ CONFIG = REPO / "tests" / "projects" / "tiny_twin.py"
 
 @pytest.mark.slow
 @pytest.mark.ci_slow
+@pytest.mark.timeout(2400)  # some 200 CPU-seconds, of many short processes
 def test_killed_in_every_stage_the_chain_goes_on(tmp_path, monkeypatch, capsys):
     from mmcity.engine.launch import load_config
 
