@@ -6,30 +6,14 @@ selection_every = 10
 train_dataloader = dict(dataset=dict(selection_every=selection_every))
 val_dataloader = dict(dataset=dict(split="selection", selection_every=selection_every))
 train_cfg = dict(val_interval=5)
-custom_hooks = [
-    dict(type="PoseFrameHook"),
-    dict(
-        type="ViewSynthesisHook",
-        map="work_dirs/rap_map_toytown_cpu/iter_5000.pth",
-        map_config="configs/rap/rap_map_toytown_cpu.py",
-        refresh_every=4,
-        views_per_image=6,  # on average; the budget spreads them
-        budget=dict(
-            type="ValueBudget",
-            power=1.0,  # 0: by observability alone
-            floor=0.25,  # share of the views that all photographs get alike
-            min_observability=0.5,  # of a view, else it is refused; 0 refuses none
-            observability=dict(min_views=2, tolerance=0.1, stride=4),
-            monitor="pose/median_trans",  # None: no guard
-            tolerance=0.05,
-            patience=2,
-        ),
-        perturber=dict(
-            type="PosePerturber",
-            translation=(1.5, 1.5, 0.1),
-            rotation=(4.0, 4.0, 30.0),
-            frame="camera",
-            d_max=1.0,
-        ),
-    ),
-]
+custom_hooks = _base_.custom_hooks
+custom_hooks[1].budget = dict(
+    type="ValueBudget",
+    power=1.0,  # 0: by observability alone
+    floor=0.25,  # share of the views that all photographs get alike
+    min_observability=0.5,  # of a view, else it is refused; 0 refuses none
+    observability=dict(min_views=2, tolerance=0.1, stride=4),
+    monitor="pose/median_trans",  # None: no guard
+    tolerance=0.05,
+    patience=2,
+)
