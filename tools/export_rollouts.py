@@ -22,10 +22,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="data loaders of the config to export",
     )
     parser.add_argument("--layout-down", type=int, default=4, help="reduction of the layout")
+    parser.add_argument(
+        "--flips",
+        nargs="+",
+        type=int,
+        default=[0],
+        metavar="N",
+        help="write each clip of the train split once per flip: sums of 1 (x), 2 (y), 4 (time); "
+        "0 2 5 7 quadruple the data and keep cars driving forwards; default: 0",
+    )
     parser.add_argument("--dtype", default="float16", choices=["float16", "float32"])
     parser.add_argument("--device", help="cuda or cpu")
     parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if not set(args.flips) <= set(range(8)) or len(set(args.flips)) < len(args.flips):
+        parser.error(f"--flips takes different numbers from 0 to 7, got {args.flips}")
+    return args
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -55,8 +67,9 @@ def main(argv: list[str] | None = None) -> None:
     for split in args.splits:
         dataset_cfg = without_augmentation(cfg[f"{split}_dataloader"].dataset)
         folder = Path(args.out) / split
+        flips = args.flips if split == "train" else [0]
         index = export_rollouts(
-            model, DATASETS.build(dataset_cfg), folder, args.layout_down, args.dtype
+            model, DATASETS.build(dataset_cfg), folder, args.layout_down, args.dtype, flips
         )
         print_log(f"{folder}: {len(index['windows'])} rollouts, txyz = {index['txyz']}")
 

@@ -1,6 +1,7 @@
 """Export of HexPlane rollouts: sharded over ranks, resumable, deterministic."""
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,11 @@ from mmcity.datasets.io.rollout_files import (
     write_rollout_index,
 )
 from mmcity.datasets.occ_sequence import OccSequenceDataset
-from mmcity.datasets.transforms.occupancy import vehicle_layout
+from mmcity.datasets.transforms.occupancy import (
+    flip_clip,
+    flip_planar_poses,
+    vehicle_layout,
+)
 from mmcity.models.dynamiccity.hexplane import rollout_slices, to_rollout
 from mmcity.models.dynamiccity.vae import HexPlaneVAE
 
@@ -61,6 +66,7 @@ def export_rollouts(
     out_dir: str | Path,
     layout_down: int = 4,
     dtype: str = "float16",
+    flips: Sequence[int] = (0,),
 ) -> dict:
     """Write the latent means of every clip as a rollout file, and the index.
 
@@ -72,6 +78,10 @@ def export_rollouts(
         out_dir: Target folder; see ``rollout_path`` for the names below it.
         layout_down: Reduction of the layout that is stored beside. Defaults to 4.
         dtype: Of the stored rollouts. Defaults to ``float16``.
+        flips: Each clip is written once for each of these flips (sums of 1 for x, 2 for y, 4
+            for time), together with its layout and poses; scenes ``<scene>_flip<n>`` hold
+            those that are not 0. Where x is the way ahead, 0, 2, 5 and 7 keep cars driving
+            forwards. Defaults to (0,).
 
     Returns:
         The index that was written.
@@ -80,29 +90,33 @@ def export_rollouts(
     device = next(model.parameters()).device
     rank, world = get_rank(), get_world_size()
     model.eval()
+    infos = [dataset.get_data_info_without_voxels(i) for i in range(len(dataset))]
+    last_window = defaultdict(int)
+    for info in infos:
+        last_window[info["scene"]] = max(last_window[info["scene"]], info["window"])
     windows = []
-    for i in range(len(dataset)):
-        info = dataset.get_data_info_without_voxels(i)
-        path = rollout_path(out_dir, info["scene"], info["frames"][0])
-        windows.append(
-            {
-                "path": str(path.relative_to(out_dir)),
-                "scene": info["scene"],
-                "window": info["window"],
-            }
-        )
+    for flip in flips:
+        for info in infos:
+            scene = info["scene"] + (f"_flip{flip}" if flip else "")
+            path = rollout_path(out_dir, scene, info["frames"][0])
+            window = info["window"]
+            if flip & 4:  # time runs backwards, and so does the order of the windows
+                window = last_window[info["scene"]] - window
+            name = str(path.relative_to(out_dir))
+            windows.append({"path": name, "scene": scene, "window": window})
     if len({w["path"] for w in windows}) != len(windows):
         raise ValueError("two windows of the data set have the same first frame and scene")
-    mine = range(rank, len(dataset), world)
-    for i in track(mine, description="rollouts", disable=rank != 0):
+    for i in track(range(rank, len(windows), world), description="rollouts", disable=rank != 0):
         path = out_dir / windows[i]["path"]
         if path.is_file():
             continue
-        info = dataset.get_data_info(i)
-        voxels = torch.from_numpy(info["voxels"])[None].to(device)
+        flip, info = flips[i // len(infos)], dataset.get_data_info(i % len(infos))
+        clip, poses = flip_clip(info["voxels"], flip), info.get("planar_poses")
+        if poses is not None:
+            poses = flip_planar_poses(poses, flip)
+        voxels = torch.from_numpy(clip)[None].to(device)
         rollout = to_rollout(model.encode(voxels)[0]).cpu().numpy().astype(dtype)
-        layout = vehicle_layout(info["voxels"], layout_down)
-        write_rollout(path, rollout, layout, info.get("planar_poses"))
+        write_rollout(path, rollout, vehicle_layout(clip, layout_down), poses)
     barrier()
     index = {
         "txyz": list(model.txyz),

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +25,7 @@ from mmcity.datasets.transforms.occupancy import (
 )
 from mmcity.engine.rollout_export import export_rollouts
 from mmcity.models.dynamiccity import HexPlaneVAE
+from mmcity.models.dynamiccity.hexplane import to_rollout
 from tests.conftest import real_data_dir
 
 GRID = (8, 8, 4)
@@ -192,6 +194,20 @@ def test_export_resumes_and_feeds_the_second_stage(tmp_path):
         assert again["rollout"].shape == (1, 4, 8, 8) and again["rollout"].dtype == np.float16
         assert not np.array_equal(again["rollout"], other["rollout"])
     assert {f: f.read_bytes() for f in files} == before
+
+    flipped = tmp_path / "flipped"
+    export_rollouts(model, dataset, flipped, flips=(0, 7))
+    both = HexPlaneRollout(str(flipped), conditions=("hexplane", "command", "trajectory"))
+    scenes = [both.get_data_info(i)["scene"] for i in range(len(both))]
+    assert scenes == ["Town01"] * 2 + ["Town01_flip7"] * 2
+    # The last window of the scene is the first of the flipped one, the clip before it comes after.
+    clip = np.flip(dataset.get_data_info(1)["voxels"], (0, 1, 2)).copy()
+    expected = to_rollout(model.encode(torch.from_numpy(clip)[None])[0])[0].detach()
+    entry = next(i for i in range(4) if both.get_data_info(i)["path"].endswith("p7/000001.npz"))
+    found = both[entry]["inputs"]
+    torch.testing.assert_close(found["rollout"], expected, atol=2e-3, rtol=2e-3)
+    assert both.get_data_info(entry)["previous"].endswith("Town01_flip7/000005.npz")
+    assert found["trajectory"][-1, 0] > 0  # still driving forwards
 
     rollouts = HexPlaneRollout(
         str(out), conditions=("hexplane", "layout", "trajectory", "command"), txyz=model.txyz

@@ -47,10 +47,10 @@ def run(tmp_path):
 
 
 def test_planes_are_exported_without_augmentation(run, tmp_path):
-    SaveRolloutHook(splits=("train",)).after_train(run)
+    SaveRolloutHook(splits=("train",), flips=(0, 2)).after_train(run)
     folder = tmp_path / "work" / "rollout" / "train"
     data = HexPlaneRollout(str(folder), txyz=run.model.txyz)
-    assert len(data) == 3
+    assert len(data) == 2 * 3
     from mmcity.registry import DATASETS
 
     plain = run.cfg.train_dataloader.dataset.copy()

@@ -24,6 +24,8 @@ class SaveRolloutHook(Hook):
             Defaults to ``("train", "test")``.
         layout_down: Reduction of the layout that is stored beside. Defaults to 4.
         dtype: Of the stored rollouts. Defaults to ``float16``.
+        flips: See ``export_rollouts``; only the train split gets more than the clips as they
+            are. Defaults to (0,).
     """
 
     priority = "VERY_LOW"
@@ -34,6 +36,7 @@ class SaveRolloutHook(Hook):
         splits: tuple[str, ...] = ("train", "test"),
         layout_down: int = 4,
         dtype: str = "float16",
+        flips: tuple[int, ...] = (0,),
     ) -> None:
         unknown = set(splits) - {"train", "val", "test"}
         if unknown:
@@ -42,6 +45,7 @@ class SaveRolloutHook(Hook):
         self.splits = tuple(splits)
         self.layout_down = layout_down
         self.dtype = dtype
+        self.flips = tuple(flips)
 
     def after_train(self, runner) -> None:
         """Export every split, without random augmentation."""
@@ -50,6 +54,11 @@ class SaveRolloutHook(Hook):
         for split in self.splits:
             dataset = without_augmentation(runner.cfg[f"{split}_dataloader"].dataset)
             index = export_rollouts(
-                model, DATASETS.build(dataset), root / split, self.layout_down, self.dtype
+                model,
+                DATASETS.build(dataset),
+                root / split,
+                self.layout_down,
+                self.dtype,
+                self.flips if split == "train" else (0,),
             )
             runner.logger.info(f"{root / split}: {len(index['windows'])} rollouts")

@@ -68,7 +68,7 @@ class FutureModel(Stage):
             rollouts = context.folder / "rollouts"
             context.run_tool(
                 *("tools/export_rollouts.py", self.vae_config, vae, "--out", rollouts),
-                *("--splits", "train"),
+                *("--splits", "train", "--flips", 0, 2, 5, 7),
                 *cfg_options(vae_values),
             )
             values = {
