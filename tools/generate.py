@@ -14,7 +14,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", required=True, help="folder for the clips")
     parser.add_argument("-n", "--num-samples", type=int, default=16)
     parser.add_argument("-l", "--num-windows", type=int, default=1, help="windows per sample")
-    parser.add_argument("--overlap", type=int, default=0, help="frames shared by windows")
+    parser.add_argument("--overlap", type=int, help="frames shared by windows; default: model's")
     parser.add_argument("--command", type=int, help="0 static, 1 forward, 2 left, 3 right; -1 all")
     parser.add_argument("--trajectory", help="npy file, (F, 3) or (N, F, 3): x, y, yaw")
     parser.add_argument("--layout", nargs="+", help="npz files with an array 'layout' (T, h, w)")

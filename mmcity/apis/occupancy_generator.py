@@ -107,7 +107,8 @@ class OccupancyGenerator:
             command: 0 static, 1 forward, 2 left, 3 right; one, or one a sample.
             trajectory: ``(T, 3)`` or ``(B, T, 3)`` x, y (metres), yaw (radians).
             layout: Vehicle layout ``(T, h, w)`` or ``(B, T, h, w)``.
-            previous: Labels ``(B, T, X, Y, Z)`` of the clips that come before.
+            previous: Labels ``(B, T, X, Y, Z)`` of the clips that come before; their last
+                ``predecessor_overlap`` frames are the first of the new clips.
             guidance_scale: Defaults to the model's.
             seed: Makes the draw repeatable.
 
@@ -142,7 +143,7 @@ class OccupancyGenerator:
         self,
         num_windows: int,
         num_samples: int = 1,
-        overlap: int = 0,
+        overlap: int | None = None,
         command: int | None = None,
         trajectory: Tensor | None = None,
         guidance_scale: float | None = None,
@@ -152,15 +153,17 @@ class OccupancyGenerator:
         """Continue clips window by window.
 
         With a model that was trained with the ``hexplane`` condition, each window sees the
-        rollout of the one before. With ``overlap`` > 0 the first frames of a window are also
-        held to the last frames of the one before, by masked sampling of the planes that have
-        a time axis; the overlapping frames appear once in the result.
+        rollout of the one before, with as many frames in common as in training
+        (``predecessor_overlap``). A model without such an overlap can be given one here: the
+        first frames of a window are then held to the last frames of the one before, by masked
+        sampling of the planes that have a time axis. Overlapping frames appear once in the
+        result, as the earlier window has them.
 
         Args:
             num_windows: Windows to generate.
             num_samples: Sequences B.
             overlap: Frames shared by neighbouring windows; a multiple of the temporal
-                reduction of the latents. Defaults to 0.
+                reduction of the latents. Defaults to the model's ``predecessor_overlap``.
             command: Driving command of all windows. Defaults to None.
             trajectory: ``(F, 3)`` poses of the whole sequence, cut into windows and made
                 relative to each window's first pose. Defaults to None.
@@ -173,6 +176,13 @@ class OccupancyGenerator:
         """
         frames = self.model.vae.sequence_length
         reduction = frames // self.model.txyz[0]
+        trained = self.model.predecessor_overlap
+        overlap = trained if overlap is None else overlap
+        if trained and overlap != trained:
+            raise ValueError(
+                f"this model was trained with windows that share {trained} frames "
+                f"(predecessor_overlap), got overlap {overlap}"
+            )
         if not 0 <= overlap < frames or overlap % reduction:
             raise ValueError(
                 f"overlap must be a multiple of {reduction} below {frames}, got {overlap}"
@@ -194,7 +204,7 @@ class OccupancyGenerator:
                 },
             )
             generator = self._generator(window_seed)
-            if overlap and clips:
+            if overlap and clips and not trained:
                 rollout = self._sample_overlapping(
                     clips[-1], overlap, conditions, generator, guidance_scale
                 )
@@ -205,6 +215,8 @@ class OccupancyGenerator:
             clip = self.model.decode_rollouts(rollout)
             if overlap and clips:
                 clip[:, :overlap] = clips[-1][:, -overlap:]
+            if trained:  # the next window sees what the result shows
+                rollout = self._encode(clip)
             clips.append(clip)
         head = clips[:1] if start is None else []
         rest = clips[1:]

@@ -32,6 +32,8 @@ class HexPlaneRollout(BaseDataset):
         missing_predecessor: With ``hexplane``: ``skip`` leaves out windows without a clip
             before (their number is logged), ``zeros`` gives them an empty condition.
             Defaults to ``skip``.
+        predecessor_overlap: With ``hexplane``: frames that a clip shares with the one before
+            it, as the model's. Defaults to 0 (one follows the other, as published).
         cache: Keep the arrays in memory. Defaults to True.
         kwargs: As in mmengine's ``BaseDataset``.
     """
@@ -46,6 +48,7 @@ class HexPlaneRollout(BaseDataset):
         forward_threshold: float = 0.03,
         scale_thresholds: bool = False,
         missing_predecessor: str = "skip",
+        predecessor_overlap: int = 0,
         cache: bool = True,
         pipeline: Sequence[dict | Callable] = (),
         **kwargs,
@@ -63,6 +66,7 @@ class HexPlaneRollout(BaseDataset):
             "scale_thresholds": scale_thresholds,
         }
         self.missing_predecessor = missing_predecessor
+        self.predecessor_overlap = predecessor_overlap
         self._cache: dict[str, dict[str, np.ndarray]] | None = {} if cache else None
         super().__init__(ann_file="", data_root=data_root, pipeline=list(pipeline), **kwargs)
 
@@ -74,7 +78,13 @@ class HexPlaneRollout(BaseDataset):
                 f"{self.data_root}: exported with latent sizes txyz = {self.index['txyz']}, "
                 f"but the config expects {list(self.txyz)}"
             )
-        span = self.index["sequence_length"] * (self.index.get("skip", 0) + 1)
+        frames = self.index["sequence_length"]
+        if not 0 <= self.predecessor_overlap < frames:
+            raise ValueError(
+                f"predecessor_overlap must be from 0 to below the {frames} frames of a clip, "
+                f"got {self.predecessor_overlap}"
+            )
+        span = (frames - self.predecessor_overlap) * (self.index.get("skip", 0) + 1)
         by_window = {(w["scene"], w["window"]): w["path"] for w in self.index["windows"]}
         data, skipped = [], 0
         for window in self.index["windows"]:

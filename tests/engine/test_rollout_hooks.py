@@ -65,6 +65,19 @@ def test_planes_are_exported_without_augmentation(run, tmp_path):
     assert len(run.cfg.train_dataloader.dataset.pipeline) == 2
 
 
+@pytest.mark.parametrize("overlap, known", [(2, 1), (3, 2)])
+def test_the_clip_before_may_share_frames(run, tmp_path, overlap, known):
+    SaveRolloutHook(splits=("train",)).after_train(run)
+    options = dict(conditions=("hexplane",), predecessor_overlap=overlap)
+    data = HexPlaneRollout(str(tmp_path / "work" / "rollout" / "train"), **options)
+    assert len(data) == known  # of the windows that start with frames 0, 1, 2
+    plain = HexPlaneRollout(data.data_root)
+    before = plain[2 - (4 - overlap)]["inputs"]["rollout"]
+    torch.testing.assert_close(data[known - 1]["inputs"]["hexplane"], before)
+    with pytest.raises(ValueError, match="predecessor_overlap"):
+        HexPlaneRollout(data.data_root, predecessor_overlap=4)
+
+
 def test_statistics_standardise_the_training_set(run, tmp_path):
     SaveRolloutHook(splits=("train",), dtype="float32").after_train(run)
     data = HexPlaneRollout(str(tmp_path / "work" / "rollout" / "train"))

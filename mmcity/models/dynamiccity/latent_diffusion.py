@@ -37,6 +37,10 @@ class HexPlaneDiffusion(BaseModel):
         start_limit: Samplers keep the clean sample that they foresee within this many units
             of the space that is diffused (standard deviations, with ``plane_channel``), which
             small networks need at the first steps. Defaults to None (no limit, as published).
+        predecessor_overlap: With the ``hexplane`` condition: frames that a clip shares with the
+            one before it, in training and in long sequences. A clip that must go on with
+            frames it is shown keeps to the scene far better than one that only follows them.
+            Defaults to 0 (as published).
         data_preprocessor, init_cfg: As in mmengine.
     """
 
@@ -50,6 +54,7 @@ class HexPlaneDiffusion(BaseModel):
         normalize: str = "none",
         prediction: str = "noise",
         start_limit: float | None = None,
+        predecessor_overlap: int = 0,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -65,6 +70,7 @@ class HexPlaneDiffusion(BaseModel):
         self.guidance_scale = guidance_scale
         self.normalize = normalize
         self.start_limit = start_limit
+        self.predecessor_overlap = predecessor_overlap
         self.vae = None
         if vae is not None:
             self.vae = MODELS.build(vae).requires_grad_(False).eval()

@@ -132,8 +132,8 @@ class OccupancyFuture(Stage):
         step: Metres between frames. Defaults to 0.6.
         below: Depth of the grid below the ground, metres. Defaults to 0.2.
         windows: Windows to generate. Defaults to 1.
-        overlap: Frames that a window shares with the one before. Defaults to 0: a generator
-            with the condition ``hexplane`` sees that window.
+        overlap: Frames that a window shares with the one before. Defaults to None: as many as
+            the generator was trained with.
         start, heading: Of the way; None looks for a street.
     """
 
@@ -148,7 +148,7 @@ class OccupancyFuture(Stage):
         step: float = 0.6,
         below: float = 0.2,
         windows: int = 1,
-        overlap: int = 0,
+        overlap: int | None = None,
         start: tuple[float, float, float] | None = None,
         heading: float = 0.0,
         min_density: float = 0.5,
@@ -187,19 +187,22 @@ class OccupancyFuture(Stage):
         from mmcity.engine.launch import load_config
 
         model = json.loads(context.artefact("future_model", "model").read_text())
-        total = self.frames + self.windows * (self.frames - self.overlap)
+        cfg = load_config(model["config"])
+        if cfg.model.get("vae") is None:
+            cfg.model.vae = load_config(model["vae_config"]).model
+        generator = OccupancyGenerator(cfg, model["checkpoint"], model["vae"])
+        overlap = self.overlap
+        if overlap is None:
+            overlap = generator.model.predecessor_overlap
+        total = self.frames + self.windows * (self.frames - overlap)
         gaussians = read_gaussians(context.artefact("baked", "scene"))
         votes = torch.from_numpy(np.load(context.artefact("occupancy", "votes"))).float()
         poses = self.poses(context, total)
         given = torch.stack([self._frame(gaussians, votes, pose) for pose in poses[: self.frames]])[
             None
         ]
-        cfg = load_config(model["config"])
-        if cfg.model.get("vae") is None:
-            cfg.model.vae = load_config(model["vae_config"]).model
-        generator = OccupancyGenerator(cfg, model["checkpoint"], model["vae"])
         future = generator.generate_long(
-            self.windows, overlap=self.overlap, start=given, seed=context.seed
+            self.windows, overlap=overlap, start=given, seed=context.seed
         ).cpu()
         clip = torch.cat([given.to(future), future], dim=1)[0]
         target = context.folder / "future.npz"

@@ -211,6 +211,28 @@ def test_long_generation_joins_windows(generator):
         generator.generate_long(2, 1, trajectory=torch.zeros(5, 3))
 
 
+def test_windows_share_the_frames_the_model_was_trained_with(generator, monkeypatch):
+    monkeypatch.setattr(generator.model, "predecessor_overlap", 2)
+    seen = []
+    sample = generator.model.sample_rollouts
+    monkeypatch.setattr(
+        generator.model,
+        "sample_rollouts",
+        lambda count, conditions, *args, **kwargs: (
+            seen.append(conditions.get("hexplane")) or sample(count, conditions, *args, **kwargs)
+        ),
+    )
+    clips = generator.generate_long(3, seed=3)
+    assert clips.shape[1] == 4 + 2 * 2
+    assert seen[0] is None
+    # Each window is shown the four frames of the result that end with its own first two.
+    for window in (1, 2):
+        shown = generator.model.standardize(generator._encode(clips[:, 2 * window - 2 :][:, :4]))
+        torch.testing.assert_close(seen[window], shown)
+    with pytest.raises(ValueError, match="share 2 frames .* got overlap 0"):
+        generator.generate_long(2, overlap=0)
+
+
 def test_region_mask_covers_exactly_the_touched_cells():
     region = torch.zeros(1, 4, 16, 16, 8, dtype=torch.bool)
     region[0, 2, 5, 7, 3] = True
