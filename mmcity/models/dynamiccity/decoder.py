@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .columns import ColumnUnfold
 from .hexplane import PLANES
 from .initialization import ResidualBody, norm_3d, start_with_unit_gain
 
@@ -140,26 +141,6 @@ def _double_conv(channels: int, kernel: int, norm: bool) -> ResidualBody:
     )
 
 
-class ColumnLinear(nn.Module):
-    """A 1x1x1 convolution with weights of its own for each frame and height.
-
-    Where the encoder folds a column of frames and heights into a cell by weights of their own
-    (``readout="fold"``), this unfolds it.
-    """
-
-    def __init__(self, in_channels: int, channels: int, frames: int, height: int) -> None:
-        super().__init__()
-        bound = in_channels**-0.5
-        self.weight = nn.Parameter(torch.empty(frames, height, in_channels, channels))
-        self.bias = nn.Parameter(torch.zeros(frames, height, channels))
-        nn.init.uniform_(self.weight, -bound, bound)
-
-    def forward(self, volume: Tensor, frames: Tensor) -> Tensor:
-        """Map ``(N, C, x, y, z)`` of the frames ``(N,)`` to ``(N, K, x, y, z)``."""
-        x = torch.einsum("ncxyz,nzck->nkxyz", volume, self.weight[frames])
-        return x + self.bias[frames].permute(0, 2, 1)[:, :, None, None]
-
-
 class VoxelDecoder(nn.Module):
     """3D convolutions from the squeezed volume to class logits, frame by frame."""
 
@@ -171,7 +152,6 @@ class VoxelDecoder(nn.Module):
         num_classes: int,
         up: Sequence[int],
         pe_freq: int,
-        columns: tuple[int, int] | None = None,
         kernel: int = 3,
         norm: bool = True,
     ) -> None:
@@ -179,11 +159,7 @@ class VoxelDecoder(nn.Module):
         if pe_freq < 1:
             raise ValueError(f"pe_freq must be at least 1, got {pe_freq}")
         self.pe_freq = pe_freq
-        self.columns = columns
-        first = nn.Conv3d(in_channels, low, 1)
-        if columns:
-            first = ColumnLinear(in_channels, low, *columns)
-        self.conv_in = nn.Sequential(first, nn.LeakyReLU(_LEAK))
+        self.conv_in = nn.Sequential(nn.Conv3d(in_channels, low, 1), nn.LeakyReLU(_LEAK))
         self.conv_layers = nn.ModuleList(
             [_double_conv(low, kernel, norm), _double_conv(low, 1, norm)]
         )
@@ -198,8 +174,7 @@ class VoxelDecoder(nn.Module):
 
     def forward(self, volume: Tensor, frames: Tensor) -> Tensor:
         """Map ``(N, Q, x, y, z)`` with frame indices ``(N,)`` to logits ``(N, K, X, Y, Z)``."""
-        first, activation = self.conv_in
-        x = activation(first(volume, frames) if self.columns else first(volume))
+        x = self.conv_in(volume)
         for layer in self.conv_layers:
             x = x + layer(x)
         x = self.transpose_conv(x)
@@ -243,8 +218,8 @@ class ExpansionSqueezeDecoder(nn.Module):
         pe_freq: Octaves of the positional encoding.
         hadamard: Multiply the expanded planes (True) or add them.
         with_checkpoint: Recompute the 3D convolutions in the backward pass.
-        columns: Frames and heights ``(T, z)`` of the squeezed volume whose first convolution
-            gets weights of its own for each. Defaults to None (the same everywhere).
+        columns: Frames T and voxels Z of a column, to add a :class:`ColumnUnfold` of the xy
+            plane to the logits. Defaults to None (as published).
         kernel: Edge of the kernels that keep the resolution. Defaults to 3.
         norm: Normalise over each plane and frame. Defaults to True.
     """
@@ -281,12 +256,15 @@ class ExpansionSqueezeDecoder(nn.Module):
             num_classes,
             down,
             pe_freq,
-            columns,
             kernel,
             norm,
         )
         if not norm:
             start_with_unit_gain(self)
+        self.column_unfold = None
+        if columns is not None:
+            block = (columns[0], 2 ** down[0], 2 ** down[1], columns[1])
+            self.column_unfold = ColumnUnfold(query_channels, num_classes, block)
 
     def upsample(self, planes: Sequence[Tensor]) -> list[Tensor]:
         """Convolve and upsample the six planes to ``(B, Q, a, b)``."""
@@ -302,7 +280,8 @@ class ExpansionSqueezeDecoder(nn.Module):
         Returns:
             Logits ``(B, T, X, Y, Z, K)``.
         """
-        volume = expand_planes(self.upsample(planes), self.hadamard)
+        upsampled = self.upsample(planes)
+        volume = expand_planes(upsampled, self.hadamard)
         batch, time = volume.shape[0], torch.arange(volume.shape[2], device=volume.device)
         if frames is not None:
             volume, time = volume[:, :, frames], time[frames]
@@ -312,7 +291,10 @@ class ExpansionSqueezeDecoder(nn.Module):
             logits = checkpoint(self.voxel_decoder, folded, time, use_reentrant=False)
         else:
             logits = self.voxel_decoder(folded, time)
-        return logits.unflatten(0, (batch, -1)).movedim(2, -1)
+        logits = logits.unflatten(0, (batch, -1)).movedim(2, -1)
+        if self.column_unfold is not None:
+            logits = logits + self.column_unfold(upsampled[0], frames or slice(None))
+        return logits
 
 
 class QueryDecoder(nn.Module):

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .columns import ColumnFold
 from .hexplane import PLANES
 from .initialization import ResidualBody, norm_3d, start_with_unit_gain
 
@@ -63,14 +64,21 @@ class VoxelEncoder(nn.Module):
             ]
         self.down = nn.ModuleList(stages)
 
-    def forward(self, voxels: Tensor) -> Tensor:
-        """Map ``(B*T, C_in, X, Y, Z)`` to ``(B*T, C, x, y, z)``."""
+    def stem(self, voxels: Tensor) -> Tensor:
+        """Map ``(B*T, C_in, X, Y, Z)`` to ``(B*T, C, X, Y, Z)``."""
         x = self.conv0(voxels)
-        x = x + self.conv1(x)
+        return x + self.conv1(x)
+
+    def reduce(self, x: Tensor) -> Tensor:
+        """Map the stem's ``(B*T, C, X, Y, Z)`` to ``(B*T, C, x, y, z)``."""
         for reduce, body in zip(self.down[0::2], self.down[1::2]):
             x = reduce(x)
             x = x + body(x)
         return x
+
+    def forward(self, voxels: Tensor) -> Tensor:
+        """Map ``(B*T, C_in, X, Y, Z)`` to ``(B*T, C, x, y, z)``."""
+        return self.reduce(self.stem(voxels))
 
 
 class _Attention(nn.Module):
@@ -214,9 +222,9 @@ class HexPlaneEncoder(nn.Module):
         transformer_dim_mlp: Hidden width of each projection.
         dropout: Dropout in the projections.
         readout: What becomes the plane cell: ``first`` (first collapsed cell, as published
-            checkpoints need), ``token`` (the appended token), ``mean``, or ``fold`` (the token,
-            plus an MLP on all collapsed cells side by side: the quickest to learn).
-        fold_channels: Hidden width of that MLP. Defaults to 64.
+            checkpoints need), ``token`` (the appended token) or ``mean``.
+        columns: Hidden width of a :class:`ColumnFold` whose result is added to the xy plane.
+            Defaults to None (as published).
         kernel: Edge of the kernels of the voxel encoder. Defaults to 3.
         norm: Normalise over each frame in the voxel encoder. Defaults to True.
         with_checkpoint: Gradient checkpointing in the projections. Defaults to False.
@@ -240,15 +248,15 @@ class HexPlaneEncoder(nn.Module):
         dropout: float = 0.1,
         readout: str = "first",
         with_checkpoint: bool = False,
-        fold_channels: int = 64,
+        columns: int | None = None,
         kernel: int = 3,
         norm: bool = True,
     ) -> None:
         super().__init__()
         if projector not in ("transformer", "average"):
             raise ValueError(f"projector must be 'transformer' or 'average', got {projector!r}")
-        if readout not in ("first", "token", "mean", "fold"):
-            raise ValueError(f"readout must be 'first', 'token', 'mean' or 'fold', got {readout!r}")
+        if readout not in ("first", "token", "mean"):
+            raise ValueError(f"readout must be 'first', 'token' or 'mean', got {readout!r}")
         channels = latent_channels
         self.sequence_length = sequence_length
         self.one_hot_time = one_hot_time and separate_t_encoder
@@ -261,6 +269,8 @@ class HexPlaneEncoder(nn.Module):
         if separate_t_encoder:
             extra = sequence_length if one_hot_time else 0
             self.t_encoder = VoxelEncoder(channels + extra, channels, down, kernel, norm)
+        # Then the stem sees one label at a time, and a table of the classes holds all it gives.
+        self.pointwise = kernel == 1 and not norm and self.t_encoder is None
         sizes = {"t": sequence_length}
         for axis, size, d in zip("xyz", spatial_size, down):
             if size % 2**d:
@@ -274,7 +284,6 @@ class HexPlaneEncoder(nn.Module):
         for name in names:
             source = "xyz" if separate_t_reducer and name in ("xy", "xz", "yz") else "txyz"
             self.reduced_axes[name] = [axis for axis in source if axis not in name]
-        self.folds = nn.ModuleDict()
         if projector == "transformer":
             self.tokens = nn.ParameterDict()
             self.pos_encodings = nn.ParameterDict()
@@ -293,12 +302,6 @@ class HexPlaneEncoder(nn.Module):
                     dropout,
                     with_checkpoint,
                 )
-                if readout == "fold":
-                    self.folds[name] = nn.Sequential(
-                        nn.Linear(length * channels, fold_channels),
-                        nn.GELU(),
-                        nn.Linear(fold_channels, channels),
-                    )
         self.convs = nn.ModuleDict()
         for name in names:
             conv = nn.Conv3d if name == "xyz" else nn.Conv2d
@@ -306,17 +309,29 @@ class HexPlaneEncoder(nn.Module):
                 conv(channels, channels, 1), nn.Tanh(), conv(channels, channels, 1)
             )
         if not norm:
-            for part in (self.voxel_encoder, self.t_encoder, self.folds, self.convs):
+            for part in (self.voxel_encoder, self.t_encoder, self.convs):
                 if part is not None:
                     start_with_unit_gain(part)
         halvings = dict(zip("txyz", hex_down))
         self.downsamplers = nn.ModuleList(
             PlaneDownsampler(channels, (halvings[name[0]], halvings[name[1]])) for name in PLANES
         )
+        self.column_fold = None
+        if columns is not None:
+            edges = [2 ** (down[i] + halvings[axis]) for i, axis in enumerate("xy")]
+            block = (sequence_length, *edges, spatial_size[2])
+            self.column_fold = ColumnFold(num_classes, block, columns, channels)
 
     def encode_voxels(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Labels ``(B, T, X, Y, Z)`` to the spatial and temporal volumes ``(B, C, T, x, y, z)``."""
         batch, frames = labels.shape[:2]
+        if self.pointwise:
+            classes = self.embedding.weight.T[None, :, :, None, None]  # (1, C, K, 1, 1)
+            table = self.voxel_encoder.stem(classes).flatten(2)[0].T  # (K, C)
+            stem = F.embedding(labels.long().flatten(0, 1), table).movedim(-1, 1)
+            spatial = self.voxel_encoder.reduce(stem)
+            spatial = spatial.unflatten(0, (batch, -1)).transpose(1, 2)
+            return spatial, spatial
         embedded = self.embedding(labels.long()).permute(0, 1, 5, 2, 3, 4)  # (B, T, C, X, Y, Z)
         spatial = self._fold(self.voxel_encoder, embedded.flatten(0, 1), batch)
         if self.t_encoder is None:
@@ -353,10 +368,8 @@ class HexPlaneEncoder(nn.Module):
         cells = cells.reshape(shape.numel(), -1, volume.shape[1])
         token = self.tokens[name].expand(len(cells), -1, -1)
         sequence = torch.cat([cells, token], dim=1) + self.pos_encodings[name]
-        wanted = {"first": slice(0, 1), "mean": slice(None)}.get(self.readout, slice(-1, None))
-        result = self.transformers[name](sequence, wanted).mean(dim=1)
-        if self.readout == "fold":
-            result = result + self.folds[name](cells.flatten(1))
+        wanted = {"first": slice(0, 1), "token": slice(-1, None), "mean": slice(None)}
+        result = self.transformers[name](sequence, wanted[self.readout]).mean(dim=1)
         return self.convs[name](result.view(*shape, -1).movedim(-1, 1))
 
     def forward(self, labels: Tensor) -> list[Tensor]:
@@ -369,4 +382,7 @@ class HexPlaneEncoder(nn.Module):
         if self.separate_t_reducer:
             spatial = self.project(spatial, "xyz")
         planes = [self.project(spatial if "t" not in n else temporal, n) for n in PLANES]
-        return [down(plane) for down, plane in zip(self.downsamplers, planes)]
+        planes = [down(plane) for down, plane in zip(self.downsamplers, planes)]
+        if self.column_fold is not None:
+            planes[0] = planes[0] + self.column_fold(labels)
+        return planes

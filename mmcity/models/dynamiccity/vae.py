@@ -74,8 +74,10 @@ class HexPlaneVAE(BaseModel):
         decoder_type: ``conv`` (Expansion & Squeeze) or ``query`` (the ablation's baseline).
         hadamard: Squeeze by product (True) or sum. Defaults to True.
         pe_freq: Octaves of the positional encoding. Defaults to 3.
-        column_weights: The first convolution behind the squeeze has weights of its own for
-            each frame and height, which short trainings need. Defaults to False.
+        columns: Hidden width of a path beside projection and squeeze that folds all voxels of
+            a column (every frame and height) into its cell of the xy plane, and unfolds the
+            cell to the column's logits, by weights of their own. Short trainings need it.
+            Defaults to None (as published).
         kernel: Edge of the convolutions' kernels; 1 codes columns of voxels each by itself,
             which is learned within minutes and leaves what is thin sharp. Defaults to 3.
         norm: Normalise features over each frame and plane. Without it the code of a place does
@@ -112,7 +114,7 @@ class HexPlaneVAE(BaseModel):
         decoder_type: str = "conv",
         hadamard: bool = True,
         pe_freq: int = 3,
-        column_weights: bool = False,
+        columns: int | None = None,
         kernel: int = 3,
         norm: bool = True,
         conv_hidden_low_res: int = 128,
@@ -155,6 +157,8 @@ class HexPlaneVAE(BaseModel):
             dropout,
             readout,
             with_checkpoint,
+            # The fold belongs to the Projection Module, as the unfold to Expansion & Squeeze.
+            columns=columns if projector == "transformer" else None,
             kernel=kernel,
             norm=norm,
         )
@@ -173,7 +177,7 @@ class HexPlaneVAE(BaseModel):
                 pe_freq,
                 hadamard,
                 with_checkpoint,
-                (sequence_length, spatial_size[2] // 2 ** down[2]) if column_weights else None,
+                None if columns is None else (sequence_length, spatial_size[2]),
                 kernel,
                 norm,
             )

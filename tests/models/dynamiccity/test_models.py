@@ -2,11 +2,14 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmcity.models.dynamiccity import HexPlaneDiT, HexPlaneVAE, OccFeatureNet, OccResampler
-from mmcity.models.dynamiccity.decoder import ColumnLinear, VoxelDecoder
+from mmcity.models.dynamiccity.columns import ColumnFold, ColumnUnfold
+from mmcity.models.dynamiccity.decoder import VoxelDecoder
+from mmcity.models.dynamiccity.encoder import HexPlaneEncoder
 from mmcity.models.dynamiccity.hexplane import (
     from_rollout,
     plane_sizes,
@@ -93,9 +96,9 @@ def test_rollout_needs_square_planes():
         {"projector": "average", "decoder_type": "query", "mlp_hidden_channels": 16},
         {"readout": "mean"},
         {"readout": "token"},
-        {"readout": "fold"},
-        {"readout": "fold", "separate_t_reducer": False, "hex_down": (1, 1, 1, 0)},
-        {"column_weights": True, "kernel": 1, "norm": False, "hadamard": False},
+        {"columns": 8},
+        {"columns": 8, "hex_down": (1, 1, 1, 0)},
+        {"columns": 8, "kernel": 1, "norm": False, "hadamard": False, "separate_t_encoder": False},
         {"vae": False},
         {"separate_t_encoder": False},
         {"one_hot_time": False},
@@ -118,17 +121,41 @@ def test_vae_switches_train_every_parameter(options):
     assert model({"voxels": clip()}).shape == (1, 4, 16, 16, 8, 12)
 
 
-def test_columns_have_weights_of_their_own():
-    """Against one matrix product for each frame and height."""
+def test_a_folded_column_is_a_linear_layer_on_its_one_hot_labels():
     torch.manual_seed(0)
-    layer = ColumnLinear(3, 5, frames=4, height=2)
-    volume, frames = torch.randn(3, 3, 6, 7, 2), torch.tensor([2, 0, 2])
-    result = layer(volume, frames)
-    for n, t in enumerate(frames.tolist()):
-        for z in range(2):
-            expected = torch.einsum("cxy,ck->kxy", volume[n, ..., z], layer.weight[t, z])
-            expected = expected + layer.bias[t, z, :, None, None]
-            torch.testing.assert_close(result[n, ..., z], expected)
+    fold = ColumnFold(12, block=(4, 2, 1, 8), hidden=6, channels=3)
+    labels = torch.randint(0, 12, (2, 4, 8, 5, 8))
+    planes = fold(labels)
+    assert planes.shape == (2, 3, 4, 5)
+    for b, x, y in ((0, 0, 0), (1, 3, 4), (1, 2, 1)):
+        column = F.one_hot(labels[b, :, 2 * x : 2 * x + 2, y], 12).float().flatten()
+        torch.testing.assert_close(planes[b, :, x, y], fold.mlp(column @ fold.table))
+
+
+def test_an_unfolded_column_has_weights_of_its_own_for_each_voxel():
+    torch.manual_seed(0)
+    unfold = ColumnUnfold(6, 5, block=(4, 2, 1, 3))
+    plane = torch.randn(2, 6, 4, 5)
+    logits = unfold(plane)
+    assert logits.shape == (2, 4, 8, 5, 3, 5)
+    for b, t, x, y, z in ((0, 0, 0, 0, 0), (1, 3, 7, 4, 2), (1, 2, 4, 1, 1)):
+        cell = plane[b, :, x // 2, y]
+        expected = unfold.weight[t, x % 2, 0, z] @ cell + unfold.bias[t, x % 2, 0, z]
+        torch.testing.assert_close(logits[b, t, x, y, z], expected)
+    torch.testing.assert_close(unfold(plane, slice(1, 3)), logits[:, 1:3])
+
+
+def test_the_table_of_a_pointwise_stem_gives_what_the_convolutions_give():
+    torch.manual_seed(0)
+    encoder = HexPlaneEncoder(
+        12, (8, 8, 8), 4, 4, separate_t_encoder=False, kernel=1, norm=False, transformer_heads=1
+    )
+    labels = clip()[:, :, :8, :8]
+    assert encoder.pointwise
+    with_table, _ = encoder.encode_voxels(labels)
+    encoder.pointwise = False
+    with_convolutions, _ = encoder.encode_voxels(labels)
+    torch.testing.assert_close(with_table, with_convolutions)
 
 
 def test_logits_without_norm_do_not_depend_on_the_rest_of_the_clip():
