@@ -8,7 +8,7 @@ _base_ = [
 data_root = "data/toytown/carlasc/Cartesian"
 sequence_length = 4
 crop = (32, 32, 8)  # about the car, from the lowest layer
-max_iters = 2400  # some 5 minutes of one core
+max_iters = 9000  # some 11 minutes of one core
 
 model = _base_.vae_model
 dataset = dict(

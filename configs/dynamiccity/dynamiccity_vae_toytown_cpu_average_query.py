@@ -1,7 +1,7 @@
 # Baseline of dynamiccity_vae_toytown_cpu.py: mean over the collapsed axes instead of the
 # Projection Module, a query MLP instead of Expansion & Squeeze, for the same CPU time.
 _base_ = ["./dynamiccity_vae_toytown_cpu.py"]
-max_iters = 2200
+max_iters = 5800
 
 model = dict(projector="average", decoder_type="query", mlp_hidden_channels=64)
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)

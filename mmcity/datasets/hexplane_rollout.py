@@ -121,6 +121,13 @@ class HexPlaneRollout(BaseDataset):
             self._cache[path] = read_rollout(Path(self.data_root) / path)
         return self._cache[path]
 
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Driving command of a window, so that mmengine's ``ClassBalancedDataset`` can repeat
+        the rare ones."""
+        info = self.get_data_info(idx)
+        arrays = self._read(info["path"])
+        return [int(self._condition("command", info, arrays))]
+
     def prepare_data(self, idx: int) -> dict:
         """``inputs`` (rollout and conditions, float32 tensors) and a data sample."""
         info = self.get_data_info(idx)
@@ -128,18 +135,16 @@ class HexPlaneRollout(BaseDataset):
         rollout = torch.from_numpy(arrays["rollout"][0].astype(np.float32))
         inputs = {"rollout": rollout}
         for name in self.conditions:
-            inputs[name] = self._condition(name, info, arrays, rollout)
+            inputs[name] = self._condition(name, info, arrays)
         sample = OccupancyDataSample(
             metainfo={key: info[key] for key in ("scene", "window", "path")}
         )
         return {"inputs": inputs, "data_samples": sample}
 
-    def _condition(
-        self, name: str, info: dict, arrays: dict[str, np.ndarray], rollout: torch.Tensor
-    ) -> torch.Tensor:
+    def _condition(self, name: str, info: dict, arrays: dict[str, np.ndarray]) -> torch.Tensor:
         if name == "hexplane":
             if info["previous"] is None:
-                return torch.zeros_like(rollout)
+                return torch.zeros(arrays["rollout"].shape[1:])
             return torch.from_numpy(self._read(info["previous"])["rollout"][0].astype(np.float32))
         needed = "layout" if name == "layout" else "planar_poses"
         if needed not in arrays:

@@ -208,6 +208,7 @@ def test_export_resumes_and_feeds_the_second_stage(tmp_path):
     torch.testing.assert_close(found["rollout"], expected, atol=2e-3, rtol=2e-3)
     assert both.get_data_info(entry)["previous"].endswith("Town01_flip7/000005.npz")
     assert found["trajectory"][-1, 0] > 0  # still driving forwards
+    assert both.get_cat_ids(entry) == [int(found["command"])]
 
     rollouts = HexPlaneRollout(
         str(out), conditions=("hexplane", "layout", "trajectory", "command"), txyz=model.txyz

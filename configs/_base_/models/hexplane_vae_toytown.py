@@ -5,18 +5,17 @@ vae_model = dict(
     spatial_size=(32, 32, 8),
     sequence_length=4,
     latent_channels=8,
-    query_channels=32,
-    down=(0, 0, 1),  # cells of the xy plane are single columns: what is thin stays sharp
-    hex_down=(0, 0, 0, 0),
+    query_channels=96,
+    down=(1, 1, 1),
+    hex_down=(1, 0, 0, 0),
     separate_t_encoder=False,  # one voxel encoder serves all planes
     separate_t_reducer=False,  # time and height collapse at once
     # Choices that make a training of minutes learn: little noise at first, planes that are
-    # added, weights of their own for the cells that are folded and unfolded, and columns that
-    # are coded each by itself, whatever else the clip shows.
+    # added, and columns that are coded each by itself, whatever else the clip shows.
     initial_logvar=-5.0,
     hadamard=False,
-    readout="fold",
-    column_weights=True,
+    readout="token",
+    columns=128,  # hidden width of the fold of a column into its cell of the xy plane
     kernel=1,
     norm=False,
     transformer_depth=1,

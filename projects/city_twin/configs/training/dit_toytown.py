@@ -2,7 +2,7 @@
 # clip before (condition `hexplane`).
 _base_ = ["../../../../configs/dynamiccity/dynamiccity_dit_toytown_cpu.py"]
 
-max_iters = 500
+max_iters = 700
 train_cfg = dict(max_iters=max_iters)
 param_scheduler = [
     dict(type="LinearLR", by_epoch=False, start_factor=0.05, begin=0, end=50),
