@@ -116,8 +116,8 @@ def _logsnr_steps(count: int, num_steps: int) -> list[int]:
 class DPMSolverSampler(_Sampler):
     """Multistep DPM-Solver++ in data prediction (arXiv 2211.01095, algorithm 2).
 
-    Deterministic. Order 3 uses the two previous clean-sample estimates, order 2 one of them;
-    the first steps use what is there.
+    Order 3 uses the two previous clean-sample estimates, order 2 one of them; the first steps
+    use what is there.
 
     Args:
         spacing: Number of steps, spread evenly in half the log signal-to-noise ratio (steps
@@ -125,17 +125,27 @@ class DPMSolverSampler(_Sampler):
             is worse than none); or the steps themselves. Defaults to 20.
         order: 1, 2 or 3. Defaults to 2.
         num_steps: Length of the original chain. Defaults to 1000.
+        stochastic: Solve the stochastic equation (SDE-DPM-Solver++, order 1 or 2) instead of
+            the deterministic one: each step draws new noise, which the next ones clean
+            together with the errors of an imperfect denoiser. Defaults to False.
     """
 
     def __init__(
-        self, spacing: int | Sequence[int] = 20, order: int = 2, num_steps: int = 1000
+        self,
+        spacing: int | Sequence[int] = 20,
+        order: int = 2,
+        num_steps: int = 1000,
+        stochastic: bool = False,
     ) -> None:
         if isinstance(spacing, int):
             spacing = _logsnr_steps(spacing, num_steps)
         super().__init__(spacing, num_steps)
         if order not in (1, 2, 3):
             raise ValueError(f"order must be 1, 2 or 3, got {order}")
+        if stochastic and order == 3:
+            raise ValueError("order must be 1 or 2 where stochastic is set, got 3")
         self.order = order
+        self.stochastic = stochastic
         abar = np.clip(self.diffusion.alphas_cumprod, None, 1 - 1e-12)
         self._alpha = np.sqrt(abar)
         self._sigma = np.sqrt(1 - abar)
@@ -153,6 +163,8 @@ class DPMSolverSampler(_Sampler):
             return x_start
         target = index - 1
         h = self._lambda[target] - self._lambda[index]
+        if self.stochastic:
+            return self._stochastic_step(x.float(), x_start, noise, index, h)
         ratio = self._sigma[target] / self._sigma[index]
         phi1 = -np.expm1(-h)  # weight of the clean sample, over alpha of the target
         alpha = self._alpha[target]
@@ -175,3 +187,17 @@ class DPMSolverSampler(_Sampler):
         phi2 = phi1 / h - 1.0
         phi3 = phi2 / h + 0.5
         return result - alpha * phi2 * first + alpha * phi3 * second
+
+    def _stochastic_step(
+        self, x: Tensor, x_start: Tensor, noise: Tensor, index: int, h: float
+    ) -> Tensor:
+        """To the next cleaner step, ``h`` further in half the log signal-to-noise ratio."""
+        renewed = -np.expm1(-2 * h)  # share of the noise's variance that is drawn anew
+        if self.order == 2 and len(self._history) > 1:
+            earlier, earlier_start = self._history[-2]
+            h0 = self._lambda[index] - self._lambda[earlier]
+            x_start = x_start + 0.5 * (h / h0) * (x_start - earlier_start)
+        sigma = self._sigma[index - 1]
+        kept = sigma / self._sigma[index] * np.exp(-h)
+        fresh = sigma * np.sqrt(renewed) * noise
+        return kept * x + self._alpha[index - 1] * renewed * x_start + fresh

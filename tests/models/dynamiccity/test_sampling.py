@@ -55,12 +55,23 @@ def test_higher_order_converges_faster():
     assert errors[3] < errors[2] < errors[1]
 
 
-def test_ancestral_chain_reproduces_the_distribution():
+@pytest.mark.parametrize(
+    "sampler, error",
+    [
+        (AncestralSampler(100), 0.05),
+        (DPMSolverSampler(50, order=1, stochastic=True), 0.05),
+        (DPMSolverSampler(25, order=2, stochastic=True), 0.015),
+    ],
+)
+def test_stochastic_chains_reproduce_the_distribution(sampler, error):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(4000, 1, generator=generator)
-    samples = AncestralSampler(100).sample(exact_denoiser, x, generator)
+    samples = sampler.sample(exact_denoiser, x, generator)
     assert samples.mean().item() == pytest.approx(MEAN, abs=0.03)
-    assert samples.std().item() == pytest.approx(STD, abs=0.05)
+    assert samples.std().item() == pytest.approx(STD, abs=error)
+    # The noise of the steps, not the start, decides where a sample ends.
+    again = sampler.sample(exact_denoiser, x, generator)
+    assert abs(torch.corrcoef(torch.cat([samples, again], dim=1).T)[0, 1]) < 0.1
 
 
 def test_noise_follows_from_the_velocity():
@@ -95,6 +106,8 @@ def test_wrong_spacings_are_refused():
         respace_steps(1000, "600,100")
     with pytest.raises(ValueError, match="order must be"):
         DPMSolverSampler(order=4)
+    with pytest.raises(ValueError, match="order must be 1 or 2"):
+        DPMSolverSampler(order=3, stochastic=True)
 
 
 def build_model(conditions=("hexplane", "command", "trajectory", "layout")):
@@ -207,8 +220,37 @@ def test_long_generation_joins_windows(generator):
     assert plain.shape[1] == 8
     with pytest.raises(ValueError, match="overlap must be a multiple of 2"):
         generator.generate_long(2, 1, overlap=1)
-    with pytest.raises(ValueError, match="window 1 needs"):
+    with pytest.raises(
+        ValueError, match="trajectory has 5 frames, the window from frame 4 on needs 8"
+    ):
         generator.generate_long(2, 1, trajectory=torch.zeros(5, 3))
+
+
+def test_each_window_gets_its_part_of_the_conditions(generator, monkeypatch):
+    seen = []
+    sample = generator.model.sample_rollouts
+    monkeypatch.setattr(
+        generator.model,
+        "sample_rollouts",
+        lambda count, conditions, *args, **kwargs: (
+            seen.append(conditions) or sample(count, conditions, *args, **kwargs)
+        ),
+    )
+    layout = torch.randint(0, 2, (2, 8, 4, 4))
+    turn = torch.stack([torch.arange(8.0), torch.zeros(8), torch.full((8,), torch.pi / 2)], dim=-1)
+    generator.generate_long(
+        2, 2, layout=layout, trajectory=turn, command=torch.tensor([1, 2]), seed=3
+    )
+    assert [c["command"].tolist() for c in seen] == [[1, 2]] * 2
+    for window in (0, 1):
+        torch.testing.assert_close(
+            seen[window]["layout"], layout[:, 4 * window : 4 * window + 4].float()
+        )
+        # One metre a frame along the world's x lies on the right of a car that looks along y.
+        expected = torch.stack([torch.zeros(4), -torch.arange(4.0), torch.zeros(4)], dim=-1)
+        torch.testing.assert_close(seen[window]["trajectory"][1], expected)
+    with pytest.raises(ValueError, match="layout has 8 frames"):
+        generator.generate_long(3, 2, layout=layout)
 
 
 def test_windows_share_the_frames_the_model_was_trained_with(generator, monkeypatch):
