@@ -17,7 +17,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--overlap", type=int, help="frames shared by windows; default: model's")
     parser.add_argument("--command", type=int, help="0 static, 1 forward, 2 left, 3 right; -1 all")
     parser.add_argument("--trajectory", help="npy file, (F, 3) or (N, F, 3): x, y, yaw")
-    parser.add_argument("--layout", nargs="+", help="npz files with an array 'layout' (T, h, w)")
+    parser.add_argument("--layout", nargs="+", help="npz files, 'layout' (frames, h, w)")
     parser.add_argument("--inpaint", help="npz file with 'voxels' (T, X, Y, Z) to change")
     parser.add_argument(
         "--region",
@@ -138,6 +138,14 @@ def main(argv: list[str] | None = None) -> None:
             command = args.command
             if command == -1:
                 command = torch.tensor([i % 4 for i in indices])
+            layout = None
+            if args.layout:
+                files = [args.layout[i % len(args.layout)] for i in indices]
+                layout = torch.stack([torch.from_numpy(np.load(f)["layout"]) for f in files])
+            poses = trajectory
+            if trajectory is not None and trajectory.dim() == 3:
+                poses = trajectory[[i % len(trajectory) for i in indices]]
+            conditions = {"command": command, "trajectory": poses, "layout": layout}
             if args.inpaint:
                 clip = load_clip(args.inpaint).expand(len(indices), -1, -1, -1, -1)
                 region = torch.zeros(clip.shape[1:], dtype=torch.bool)
@@ -145,33 +153,13 @@ def main(argv: list[str] | None = None) -> None:
                 first, end = args.frames or (0, clip.shape[1])
                 region[first:end, x0:x1, y0:y1] = True
                 schedule = RepaintSchedule(*args.repaint) if args.repaint else None
-                voxels = generator.inpaint(
-                    clip, region, command=command, schedule=schedule, **options
-                )
+                voxels = generator.inpaint(clip, region, schedule=schedule, **conditions, **options)
             elif args.num_windows > 1:
                 voxels = generator.generate_long(
-                    args.num_windows,
-                    len(indices),
-                    args.overlap,
-                    command=command,
-                    trajectory=trajectory,
-                    **options,
+                    args.num_windows, len(indices), args.overlap, **conditions, **options
                 )
             else:
-                layout = None
-                if args.layout:
-                    layout = torch.stack(
-                        [
-                            torch.from_numpy(np.load(args.layout[i % len(args.layout)])["layout"])
-                            for i in indices
-                        ]
-                    )
-                poses = trajectory
-                if trajectory is not None and trajectory.dim() == 3:
-                    poses = trajectory[[i % len(trajectory) for i in indices]]
-                voxels = generator.generate(
-                    len(indices), command=command, trajectory=poses, layout=layout, **options
-                )
+                voxels = generator.generate(len(indices), **conditions, **options)
             for index, clip in zip(indices, voxels):
                 meta = {"seed": args.seed + start, "index": index, "command": args.command}
                 write_clip(folder, index, clip, meta, args.raw, args.show)

@@ -144,8 +144,9 @@ class OccupancyGenerator:
         num_windows: int,
         num_samples: int = 1,
         overlap: int | None = None,
-        command: int | None = None,
+        command: int | Tensor | None = None,
         trajectory: Tensor | None = None,
+        layout: Tensor | None = None,
         guidance_scale: float | None = None,
         seed: int | None = None,
         start: Tensor | None = None,
@@ -164,9 +165,11 @@ class OccupancyGenerator:
             num_samples: Sequences B.
             overlap: Frames shared by neighbouring windows; a multiple of the temporal
                 reduction of the latents. Defaults to the model's ``predecessor_overlap``.
-            command: Driving command of all windows. Defaults to None.
-            trajectory: ``(F, 3)`` poses of the whole sequence, cut into windows and made
-                relative to each window's first pose. Defaults to None.
+            command: Driving command of all windows, one, or one a sample. Defaults to None.
+            trajectory: ``(F, 3)`` or ``(B, F, 3)`` poses of the whole sequence, cut into windows
+                and made relative to each window's first pose. Defaults to None.
+            layout: Vehicle layout ``(F, h, w)`` or ``(B, F, h, w)`` of the whole sequence.
+                Defaults to None.
             guidance_scale, seed: As in :meth:`generate`.
             start: Labels ``(B, T, X, Y, Z)`` to continue. Defaults to None.
 
@@ -191,13 +194,14 @@ class OccupancyGenerator:
         rollout = None if start is None else self._encode(start)
         uses_previous = "hexplane" in self.model.denoiser.conditions
         for window in range(num_windows):
-            poses = self._window_trajectory(trajectory, window, frames, frames - overlap)
+            first = window * (frames - overlap)
             window_seed = None if seed is None else seed + window
             conditions = self._prepare(
                 num_samples,
                 {
                     "command": command,
-                    "trajectory": poses,
+                    "trajectory": self._window_trajectory(trajectory, first, frames),
+                    "layout": self._window(layout, -3, first, frames, "layout"),
                     "hexplane": self.model.standardize(rollout)
                     if uses_previous and rollout is not None
                     else None,
@@ -223,24 +227,32 @@ class OccupancyGenerator:
         return torch.cat([*head, *(clip[:, overlap:] for clip in rest)], dim=1)
 
     @staticmethod
-    def _window_trajectory(
-        trajectory: Tensor | None, window: int, frames: int, step: int
+    def _window(
+        sequence: Tensor | None, axis: int, first: int, frames: int, name: str
     ) -> Tensor | None:
-        if trajectory is None:
+        """The frames of one window of a condition that is given for the whole sequence."""
+        if sequence is None:
             return None
-        trajectory = torch.as_tensor(trajectory, dtype=torch.float64)
-        part = trajectory[window * step : window * step + frames].clone()
-        if len(part) < frames:
+        sequence = torch.as_tensor(sequence)
+        if sequence.shape[axis] < first + frames:
             raise ValueError(
-                f"the trajectory has {len(trajectory)} poses, window {window} needs "
-                f"{window * step + frames}"
+                f"the {name} has {sequence.shape[axis]} frames, the window from frame {first} on "
+                f"needs {first + frames}"
             )
-        x, y, yaw = part[0].tolist()
-        cos, sin = torch.cos(part[0, 2]), torch.sin(part[0, 2])
-        dx, dy = part[:, 0] - x, part[:, 1] - y
-        part[:, 0], part[:, 1] = cos * dx + sin * dy, -sin * dx + cos * dy
-        part[:, 2] = torch.remainder(part[:, 2] - yaw + torch.pi, 2 * torch.pi) - torch.pi
-        return part.float()
+        return sequence.narrow(axis, first, frames)
+
+    def _window_trajectory(
+        self, trajectory: Tensor | None, first: int, frames: int
+    ) -> Tensor | None:
+        part = self._window(trajectory, -2, first, frames, "trajectory")
+        if part is None:
+            return None
+        part = part.double()
+        x, y, yaw = part[..., :1, :].unbind(-1)
+        cos, sin = torch.cos(yaw), torch.sin(yaw)
+        dx, dy = part[..., 0] - x, part[..., 1] - y
+        turn = torch.remainder(part[..., 2] - yaw + torch.pi, 2 * torch.pi) - torch.pi
+        return torch.stack([cos * dx + sin * dy, -sin * dx + cos * dy, turn], dim=-1).float()
 
     def _sample_overlapping(
         self,
