@@ -39,6 +39,6 @@ stages = dict(
         towns=4,
         frames=40,
     ),
-    future=dict(type="OccupancyFuture", shape=(32, 32, 8), frames=4, windows=2),
+    future=dict(type="OccupancyFuture", shape=(32, 32, 8), frames=4, windows=4),
     tour=dict(type="RenderTour"),
 )
