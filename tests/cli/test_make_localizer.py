@@ -85,5 +85,5 @@ def test_localizer_file_names_what_is_gone(tmp_path):
     file.write_text("[]")
     with pytest.raises(ValueError, match="make_localizer"):
         read_localizer_file(file)
-    with pytest.raises(ValueError, match="chekpoint"):
-        write_localizer_file(file, **parts, chekpoint="x")
+    with pytest.raises(ValueError, match="weights_file"):
+        write_localizer_file(file, **parts, weights_file="x")
