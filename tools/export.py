@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     elif kind == "occupancy":
         from mmcity.visualization.occupancy_mesh import occupancy_mesh
 
-        grid, palette = data
+        grid, palette, _ = data  # the poses of a moving grid have no place in a mesh
         mesh = occupancy_mesh(grid if grid.labels.ndim == 3 else grid[args.frame], palette)
         write_mesh_file(mesh, args)
     elif kind in ("mesh", "points"):
