@@ -33,8 +33,8 @@ def real_data_dir(name: str) -> Path:
 @pytest.fixture(scope="session")
 def toytown_citygsx(tmp_path_factory) -> Path:
     """Folder of a very small aerial toy scene (8 images of 96x72, one town block)."""
-    from mmcity.datasets.toytown import ToytownConfig
-    from mmcity.datasets.toytown.writers import write_citygsx
+    from mmcity.toytown import ToytownConfig
+    from mmcity.toytown.writers import write_citygsx
 
     return write_citygsx(
         tmp_path_factory.mktemp("toytown") / "citygsx",

@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     """Embed and write."""
     args = parse_args(argv)
 
-    from mmcity.apis.text_prototypes import (
+    from mmcity.apis.occupancy.text_prototypes import (
         clip_encoder,
         embed_prompts,
         stored_encoder,

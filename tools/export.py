@@ -125,7 +125,7 @@ def write_gaussian_file(gaussians, args: argparse.Namespace) -> None:
 
 def write_mesh_file(mesh, args: argparse.Namespace) -> None:
     """A mesh or points; glTF wants y up, the other formats keep the world's axes."""
-    from mmcity.structures.gaussians_gltf import y_up
+    from mmcity.structures.io.gaussians_gltf import y_up
     from mmcity.utils.fileio import atomic_path
 
     mesh = mesh.copy()

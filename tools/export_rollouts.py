@@ -51,8 +51,8 @@ def main(argv: list[str] | None = None) -> None:
 
     from mmcity.engine.checkpointing import load_checkpoint_weights
     from mmcity.engine.config_options import parse_options
+    from mmcity.engine.dynamiccity.rollout_export import export_rollouts, without_augmentation
     from mmcity.engine.launch import load_config
-    from mmcity.engine.rollout_export import export_rollouts, without_augmentation
     from mmcity.registry import DATASETS, MODELS
 
     cfg = load_config(args.config, parse_options(args.cfg_options))

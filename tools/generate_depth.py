@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from mmcity.apis.depth_estimators import (
+from mmcity.apis.streaming.depth_estimators import (
     DepthAnythingEstimator,
     StreamingDepthEstimator,
     ToytownDepthEstimator,

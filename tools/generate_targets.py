@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
     """Make or check the maps."""
     args = parse_args(argv)
 
-    from mmcity.apis.targets import (
+    from mmcity.apis.occupancy.foundation_maps import (
         STORED_DTYPES,
         collect_images,
         generate_targets,

@@ -104,9 +104,9 @@ def main(argv: list[str] | None = None) -> None:
     """Run all steps and write their report, also where one broke off."""
     args = parse_args(argv)
 
-    import mmcity.apis.localizer_chain  # noqa: F401 - registers the steps
-    from mmcity.engine.chain import Chain, handover_table, write_report
+    import mmcity.workflow  # noqa: F401 - registers the steps
     from mmcity.utils.setup_env import register_all_modules
+    from mmcity.workflow import Chain, handover_table, write_report
 
     register_all_modules()
     chain = Chain(stages_of(args), args.out, args.seed)

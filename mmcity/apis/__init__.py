@@ -1,28 +1,40 @@
-"""Inferencers: one class per task."""
+"""Inferencers: one class per task, in rooms by what they are for."""
 
-from .depth_estimators import (
-    DepthAnythingEstimator,
-    DepthEstimator,
-    StreamingDepthEstimator,
-    ToytownDepthEstimator,
-)
-from .frame_sources import Frame, SourceError, open_source
-from .geometry_prior import GeometryPrior, PriorFiles
-from .localization_report import (
+from .localization import (
     LocalizationReport,
+    LocalizationResult,
+    Localizer,
+    TiledLocalizer,
+    load_localizer,
     localization_table,
+    read_localizer_file,
     read_pose_file,
     read_report,
+    write_localizer_file,
 )
-from .localization_result import LocalizationResult
-from .localizer import Localizer
-from .localizer_file import load_localizer, read_localizer_file, write_localizer_file
-from .occupancy_generator import OccupancyGenerator
-from .occupancy_predictor import OccupancyPredictor, load_gaussian_set, save_gaussian_set
-from .scene_renderer import SceneRenderer
-from .stream_writer import StreamWriter
-from .streaming_reconstructor import FrameResult, StreamingReconstructor
-from .tiled_localizer import TiledLocalizer
+from .occupancy import (
+    OccupancyGenerator,
+    OccupancyPredictor,
+    load_gaussian_set,
+    save_gaussian_set,
+)
+from .scenes import (
+    SceneRenderer,
+)
+from .streaming import (
+    DepthAnythingEstimator,
+    DepthEstimator,
+    Frame,
+    FrameResult,
+    GeometryPrior,
+    PriorFiles,
+    SourceError,
+    StreamingDepthEstimator,
+    StreamingReconstructor,
+    StreamWriter,
+    ToytownDepthEstimator,
+    open_source,
+)
 
 __all__ = [
     "DepthAnythingEstimator",
@@ -35,13 +47,14 @@ __all__ = [
     "Localizer",
     "OccupancyGenerator",
     "OccupancyPredictor",
-    "SceneRenderer",
     "PriorFiles",
+    "SceneRenderer",
     "SourceError",
     "StreamWriter",
     "StreamingDepthEstimator",
     "StreamingReconstructor",
     "TiledLocalizer",
+    "ToytownDepthEstimator",
     "load_gaussian_set",
     "load_localizer",
     "localization_table",
@@ -50,6 +63,5 @@ __all__ = [
     "read_pose_file",
     "read_report",
     "save_gaussian_set",
-    "ToytownDepthEstimator",
     "write_localizer_file",
 ]

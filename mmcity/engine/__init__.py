@@ -1,3 +1,14 @@
-from . import checkpointing, distributed, hooks, loops, optim
+"""Hooks, optimisers, loops, sharding and checkpoints around mmengine's runner."""
 
-__all__ = ["checkpointing", "distributed", "hooks", "loops", "optim"]
+from . import checkpointing, citygsx, distributed, dynamiccity, hooks, loops, optim, rap
+
+__all__ = [
+    "checkpointing",
+    "citygsx",
+    "distributed",
+    "dynamiccity",
+    "hooks",
+    "loops",
+    "optim",
+    "rap",
+]

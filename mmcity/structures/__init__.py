@@ -1,3 +1,5 @@
+"""Tensor containers, geometry, and the files of Gaussians and meshes."""
+
 from . import geometry, multi_view
 from .cameras import CAMERA_TYPES, Cameras
 from .data_samples import (
@@ -13,18 +15,24 @@ from .gaussian_lod import (
     select_cells,
 )
 from .gaussians import Gaussians
-from .gaussians_gltf import read_gaussians_glb, write_gaussians_glb
-from .gaussians_io import GAUSSIAN_SUFFIXES, read_gaussians, write_gaussians
-from .gaussians_ply import (
+from .io import (
+    GAUSSIAN_SUFFIXES,
     GaussianFileError,
+    PlyFormatError,
+    read_gaussians,
+    read_gaussians_glb,
     read_gaussians_ply,
+    read_ply_vertices,
     read_splat,
+    read_spz,
+    write_gaussians,
+    write_gaussians_glb,
     write_gaussians_ply,
+    write_ply_vertices,
     write_splat,
+    write_spz,
 )
-from .gaussians_spz import read_spz, write_spz
 from .occupancy_data_sample import OccupancyDataSample
-from .ply import PlyFormatError, read_ply_vertices, write_ply_vertices
 from .sim3 import Sim3
 from .spherical_harmonics import SH_C0, rotate_sh, sh_degree_of
 from .trajectory import Trajectory, TrajectoryFormatError

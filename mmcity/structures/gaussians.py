@@ -140,26 +140,26 @@ class Gaussians(TensorContainer):
     def read_ply(cls, path: str | os.PathLike) -> "Gaussians":
         """Read a PLY in the attribute layout of 3D Gaussian Splatting.
 
-        See :func:`mmcity.structures.gaussians_ply.read_gaussians_ply`.
+        See :func:`mmcity.structures.io.gaussians_ply.read_gaussians_ply`.
         """
-        from .gaussians_ply import read_gaussians_ply
+        from .io.gaussians_ply import read_gaussians_ply
 
         return read_gaussians_ply(path)
 
     def write_ply(self, path: str | os.PathLike) -> None:
         """Write a PLY in the attribute layout of 3D Gaussian Splatting.
 
-        See :func:`mmcity.structures.gaussians_ply.write_gaussians_ply`.
+        See :func:`mmcity.structures.io.gaussians_ply.write_gaussians_ply`.
         """
-        from .gaussians_ply import write_gaussians_ply
+        from .io.gaussians_ply import write_gaussians_ply
 
         write_gaussians_ply(self, path)
 
     def write_splat(self, path: str | os.PathLike) -> None:
         """Write a ``.splat`` file for web viewers.
 
-        See :func:`mmcity.structures.gaussians_ply.write_splat`.
+        See :func:`mmcity.structures.io.gaussians_ply.write_splat`.
         """
-        from .gaussians_ply import write_splat
+        from .io.gaussians_ply import write_splat
 
         write_splat(self, path)

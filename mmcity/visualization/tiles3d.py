@@ -20,7 +20,7 @@ from mmcity.structures import (
     read_gaussians_glb,
     write_gaussians_glb,
 )
-from mmcity.structures.gaussians_gltf import y_up
+from mmcity.structures.io.gaussians_gltf import y_up
 from mmcity.utils.fileio import atomic_path
 
 __all__ = ["east_north_up_frame", "read_tileset", "write_tileset"]

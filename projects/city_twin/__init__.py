@@ -1,7 +1,6 @@
 """From images of a place to its digital twin."""
 
-from mmcity.engine.chain import Chain, Finding, Manifest, Stage, StageContext
-
-from . import stages
+from mmcity.workflow import Chain, Finding, Manifest, Stage, StageContext
+from mmcity.workflow import city_twin as stages
 
 __all__ = ["Chain", "Finding", "Manifest", "Stage", "StageContext", "stages"]

@@ -28,10 +28,10 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     sys.path[:0] = [path for path in (str(REPO),) if path not in sys.path]
 
-    from mmcity.engine.chain import handover_table, write_report
     from mmcity.engine.config_options import parse_options
     from mmcity.engine.launch import load_config
     from mmcity.utils.setup_env import register_all_modules
+    from mmcity.workflow import handover_table, write_report
     from projects.city_twin import Chain
 
     register_all_modules()

@@ -12,7 +12,7 @@ from mmcity.utils.cli import UserError
 from mmcity.visualization.tiles3d import read_tileset
 from tests.cli.conftest import load_tool
 from tests.datasets.scenes import write_scene
-from tests.structures.test_gaussian_formats import scene
+from tests.structures.io.test_gaussian_formats import scene
 
 
 @pytest.fixture

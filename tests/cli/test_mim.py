@@ -124,8 +124,8 @@ def test_mim_train_mmdet3d(mim, run_command, command_env, tmp_path):
 def test_mim_trains_gausstr_in_mmdet3d(mim, run_command, command_env, tmp_path):
     if importlib.util.find_spec("mmdet3d") is None or importlib.util.find_spec("mmcv") is None:
         pytest.skip("mmcv, mmdet and mmdet3d are not installed: docs/faq.md says how to get mmcv")
-    from mmcity.datasets.toytown import ToytownConfig
-    from mmcity.datasets.toytown.writers import write_nuscenes
+    from mmcity.toytown import ToytownConfig
+    from mmcity.toytown.writers import write_nuscenes
 
     data = tmp_path / "data" / "toytown" / "nuscenes"
     write_nuscenes(

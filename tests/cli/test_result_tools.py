@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import trimesh
 
-from tests.apis.test_localization_report import run as run_of
+from tests.apis.localization.test_report import run as run_of
 from tests.models.dynamiccity.test_sampling import build_model
 
 from .conftest import REPO

@@ -23,7 +23,7 @@ from mmcity.datasets.transforms.occupancy import (
     planar_command,
     planar_trajectory,
 )
-from mmcity.engine.rollout_export import export_rollouts
+from mmcity.engine.dynamiccity.rollout_export import export_rollouts
 from mmcity.models.dynamiccity import HexPlaneVAE
 from mmcity.models.dynamiccity.hexplane import to_rollout
 from tests.conftest import real_data_dir

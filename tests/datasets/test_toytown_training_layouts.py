@@ -7,13 +7,13 @@ import torch
 from mmcity.datasets.sequences import TRAIN_LAYOUTS, ClipDataset, MixtureDataset, MixtureSampler
 from mmcity.datasets.sequences.frames import read_depth
 from mmcity.datasets.sequences.sequence_dataset import list_sequences
-from mmcity.datasets.toytown import ToytownConfig
-from mmcity.datasets.toytown.writers import write_video
-from mmcity.datasets.toytown.writers.training_layouts import (
+from mmcity.registry import DATASETS
+from mmcity.toytown import ToytownConfig
+from mmcity.toytown.writers import write_video
+from mmcity.toytown.writers.training_layouts import (
     TRAINING_LAYOUTS,
     write_training_layout,
 )
-from mmcity.registry import DATASETS
 from mmcity.utils import register_all_modules
 
 #: Largest rounding of depths below the value given, metres.

@@ -2,8 +2,8 @@
 
 import pytest
 
-from mmcity.datasets.toytown import ToytownConfig
-from mmcity.datasets.toytown.writers import write_citygsx
+from mmcity.toytown import ToytownConfig
+from mmcity.toytown.writers import write_citygsx
 
 
 @pytest.fixture(scope="session")

@@ -32,8 +32,8 @@ def distance_to_town(renderer, points):
 
 @pytest.mark.slow
 def test_mesh_of_a_city_block_lies_within_a_voxel_of_it():
-    from mmcity.datasets.toytown import Renderer, ToytownConfig, build_world
-    from mmcity.datasets.toytown.flight import survey_flight
+    from mmcity.toytown import Renderer, ToytownConfig, build_world
+    from mmcity.toytown.motion.flight import survey_flight
 
     world = build_world(ToytownConfig(seed=3, size="tiny", traffic=0.0))
     renderer = Renderer(world)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmcity.engine.distributed import (
+from mmcity.engine.citygsx import (
     divide_rows,
     snap_to_images,
     tasks_of_division,

@@ -23,7 +23,7 @@ from mmcity.visualization.viewer import UnknownFileError, open_layers
 from mmcity.visualization.viewer.occupancy_clip import OccupancyClip
 from mmcity.visualization.viewer.shapes import free_name
 from tests.datasets.scenes import write_scene, write_transforms
-from tests.structures.test_gaussian_formats import scene
+from tests.structures.io.test_gaussian_formats import scene
 
 
 def kinds(path) -> list[str]:

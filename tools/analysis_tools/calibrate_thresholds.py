@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
     from rich.progress import track
 
     from mmcity.apis import OccupancyPredictor
-    from mmcity.apis.threshold_calibration import ThresholdCalibrator
+    from mmcity.apis.occupancy.threshold_calibration import ThresholdCalibrator
     from mmcity.engine import launch
     from mmcity.models.gausstr import save_vocabulary
 

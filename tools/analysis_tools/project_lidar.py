@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> None:
 
     import numpy as np
 
-    from mmcity.apis.targets import collect_images
+    from mmcity.apis.occupancy.foundation_maps import collect_images
     from mmcity.datasets.transforms.posed_images import read_image
     from mmcity.visualization import contact_sheet, write_image
     from mmcity.visualization.occupancy_scene import overlay_points

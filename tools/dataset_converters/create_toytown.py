@@ -7,9 +7,9 @@ import argparse
 import time
 from pathlib import Path
 
-from mmcity.datasets.toytown.config import LIGHTINGS, SIZES, ToytownConfig
-from mmcity.datasets.toytown.writers import WRITERS
-from mmcity.datasets.toytown.writers.common import default_workers
+from mmcity.toytown.world.config import LIGHTINGS, SIZES, ToytownConfig
+from mmcity.toytown.writers import WRITERS
+from mmcity.toytown.writers.common import default_workers
 
 
 def parse_args() -> argparse.Namespace:

@@ -136,7 +136,7 @@ def convert(root: Path, iteration: int | None) -> tuple[dict, dict]:
     import numpy as np
     import torch
 
-    from mmcity.structures.ply import read_ply_vertices
+    from mmcity.structures.io.ply import read_ply_vertices
 
     folder = find_iteration(root, iteration)
     options = read_cfg_args(root / "cfg_args")
@@ -174,7 +174,7 @@ def restore(state: dict, folder: Path) -> None:
     """Write the files of one iteration."""
     import torch
 
-    from mmcity.structures.ply import write_ply_vertices
+    from mmcity.structures.io.ply import write_ply_vertices
 
     folder.mkdir(parents=True, exist_ok=True)
     means = state["splats.means"]

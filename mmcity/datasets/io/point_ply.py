@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from mmcity.structures.ply import PlyFormatError, read_ply_vertices, write_ply_vertices
+from mmcity.structures.io.ply import PlyFormatError, read_ply_vertices, write_ply_vertices
 
 from .colmap_types import ColmapPoints
 

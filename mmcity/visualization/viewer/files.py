@@ -20,7 +20,7 @@ from mmcity.structures import (
     TrajectoryFormatError,
     read_gaussians,
 )
-from mmcity.structures.ply import read_ply_vertices
+from mmcity.structures.io.ply import read_ply_vertices
 from mmcity.utils.cli import UserError
 
 from ..tiles3d import read_tileset

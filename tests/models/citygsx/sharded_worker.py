@@ -14,7 +14,8 @@ import torch
 import torch.distributed as dist
 
 from mmcity.engine import launch
-from mmcity.engine.distributed import ShardedScene, gather_rows, init_cpu_process_group
+from mmcity.engine.citygsx import ShardedScene
+from mmcity.engine.distributed import gather_rows, init_cpu_process_group
 from mmcity.models.citygsx import AnchorGrowthStrategy
 from mmcity.registry import DATASETS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 

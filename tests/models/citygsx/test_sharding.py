@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.spatial import cKDTree
 
-from mmcity.engine.distributed import RowDivision, ShardedScene
+from mmcity.engine.citygsx import RowDivision, ShardedScene
 from mmcity.models.citygsx.shards import interleave_bits, morton_keys, voxel_owner
 
 from . import sharded_worker as worker

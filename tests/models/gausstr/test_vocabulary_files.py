@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmcity.apis.text_prototypes import embed_prompts, stored_encoder
+from mmcity.apis.occupancy.text_prototypes import embed_prompts, stored_encoder
 from mmcity.models.gausstr import OCC3D_VOCABULARY, load_prototypes, load_vocabulary
 from mmcity.models.gausstr.pca import span_basis
 from mmcity.registry import MODELS

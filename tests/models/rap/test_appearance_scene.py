@@ -9,8 +9,8 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmcity.datasets.transforms.posed_images import read_image
+from mmcity.engine.rap.view_synthesis import SynthesisSpec, build_synthesizer
 from mmcity.engine.scene_loading import load_scene
-from mmcity.engine.view_synthesis import SynthesisSpec, build_synthesizer
 from mmcity.registry import MODELS
 from mmcity.utils.cli import UserError
 from mmcity.utils.setup_env import register_all_modules

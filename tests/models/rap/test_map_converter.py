@@ -8,7 +8,7 @@ import torch
 
 from mmcity.apis import SceneRenderer
 from mmcity.models.rap import AppearanceModel
-from mmcity.structures.ply import write_ply_vertices
+from mmcity.structures.io.ply import write_ply_vertices
 from tests.conftest import golden_dir
 from tests.parity.rap_weights import base_seed, generated_weights
 from tools.model_converters import rap_map_to_mmcity

@@ -3,7 +3,7 @@
 import torch
 
 from mmcity.apis import SceneRenderer
-from mmcity.engine.view_synthesis import SynthesisSpec, ViewSynthesizer, build_synthesizer
+from mmcity.engine.rap.view_synthesis import SynthesisSpec, ViewSynthesizer, build_synthesizer
 from mmcity.models.rap import PosePerturber
 from mmcity.structures import write_gaussians_ply
 from tests.models.citygsx.test_tools import tiny_model

@@ -11,8 +11,8 @@ from mmengine.runner import Runner
 
 from mmcity.datasets.io import read_colmap_model
 from mmcity.datasets.io.colmap_model import find_colmap_model
-from mmcity.engine.hooks import ViewSynthesisHook
-from mmcity.engine.view_synthesis import (
+from mmcity.engine.rap import ViewSynthesisHook
+from mmcity.engine.rap.view_synthesis import (
     SynthesisError,
     SynthesisSpec,
     build_synthesizer,

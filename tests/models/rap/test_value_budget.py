@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmcity.engine.view_synthesis import MapObservability, ValueBudget, ViewSynthesizer
+from mmcity.engine.rap.view_synthesis import MapObservability, ValueBudget, ViewSynthesizer
 from mmcity.structures import Cameras
 
 NAN = float("nan")

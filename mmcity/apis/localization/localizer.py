@@ -1,0 +1,371 @@
+"""Where a picture was taken, in a map of Gaussians."""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from mmcity.apis.scenes.scene_renderer import SceneRenderer
+from mmcity.datasets.alignment import read_alignment
+from mmcity.datasets.transforms.posed_images import read_image
+from mmcity.engine.checkpointing import (
+    check_is_checkpoint,
+    check_matches_model,
+    load_from_local,
+)
+from mmcity.engine.launch import load_config
+from mmcity.models.rap.canonical_view import canonical_view
+from mmcity.models.rap.refinement import RenderMatchRefiner
+from mmcity.models.rap.trainer import poses_to_viewmats
+from mmcity.registry import INFERENCERS, MODELS, TASK_UTILS
+from mmcity.structures import Cameras, Sim3
+from mmcity.utils.setup_env import register_all_modules
+
+from .result import LocalizationResult
+
+__all__ = ["Localizer", "as_picture"]
+
+#: Share of the network's field of view that a picture of another camera must show.
+_WHOLE_VIEW = 0.98
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
+
+
+@INFERENCERS.register_module()
+class Localizer:
+    """Localise pictures in a scene: regress or look up a first pose, then refine it.
+
+    First poses are the pose network's (where one is given) and those of mapped images that
+    look alike or lie next to the regressed pose. Refinement renders the map there with the
+    query's own intrinsics.
+
+    Example::
+
+        localizer = Localizer(
+            SceneRenderer(weights="scene.ply"), ColmapDataset("data/scene", resize=...)
+        )
+        for result in localizer("queries/"):
+            print(result.name, result.status, result.cam_to_world)
+
+    Args:
+        scene (SceneRenderer | Callable | str, optional): The map: a renderer, a function from
+            a camera to ``rgb``, ``depth``, ``alpha``, or a ``.ply`` file. Without one, poses
+            are regressed alone.
+        mapped (Dataset, optional): Posed images of the map (``ColmapDataset`` or other
+            ``PosedImagesDataset``), for first poses and default intrinsics.
+        config (str | Config, optional): Config of a trained pose network.
+        checkpoint (str, optional): Its weights.
+        refiner (dict, optional): Arguments of :class:`RenderMatchRefiner`.
+        num_starts (int): First poses from mapped images that look like the query. Defaults
+            to 3.
+        num_near (int): First poses from mapped images nearest to the regressed pose. Defaults
+            to 1.
+        start_from_regression (bool): Refine from the regressed pose too. Defaults to True.
+        match_photographs (bool): Match a mapped image itself, with the depth of the map, where
+            a start is its pose and its intrinsics are the query's. Defaults to True.
+        retrieval (dict, optional): Config of what finds mapped images that look like a query.
+            Defaults to ``VLADRetrieval``.
+        alignment (Sim3 | str, optional): Similarity from the scene to metres or to a geographic
+            frame (or its JSON file, see :func:`~mmcity.datasets.alignment.read_alignment`), for
+            ``LocalizationResult.aligned_cam_to_world``.
+        device (str, optional): Of the pose network. Defaults to CUDA where it is.
+
+    Raises:
+        ValueError: If neither a pose network nor mapped images are given.
+    """
+
+    def __init__(
+        self,
+        scene: SceneRenderer | Callable[[Cameras], dict] | str | os.PathLike | None = None,
+        mapped: Dataset | None = None,
+        config: str | os.PathLike | Any | None = None,
+        checkpoint: str | os.PathLike | None = None,
+        refiner: dict | None = None,
+        num_starts: int = 3,
+        num_near: int = 1,
+        start_from_regression: bool = True,
+        match_photographs: bool = True,
+        retrieval: dict | None = None,
+        alignment: Sim3 | str | os.PathLike | None = None,
+        device: str | torch.device | None = None,
+    ) -> None:
+        register_all_modules()
+        if device is None:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        if (config is None) != (checkpoint is None):
+            raise ValueError("a pose network needs both config and checkpoint")
+        if config is None and (mapped is None or scene is None):
+            raise ValueError(
+                "expected a pose network (config, checkpoint), or a scene and its mapped images"
+            )
+        if isinstance(scene, (str, os.PathLike)):
+            scene = SceneRenderer(weights=scene)
+        #: Maps whose colours follow a photograph are shown as the query shows them.
+        self._set_appearance = getattr(getattr(scene, "model", None), "set_appearance", None)
+        self.render = _render_one(scene) if isinstance(scene, SceneRenderer) else scene
+        self.refiner = None
+        if self.render is not None:
+            self.refiner = RenderMatchRefiner(self.render, **(refiner or {}))
+        self.network = None if config is None else _load_network(config, checkpoint, device)
+        self.device, self.num_starts = torch.device(device), num_starts
+        self.num_near, self.start_from_regression = num_near, start_from_regression
+        self.match_photographs = match_photographs
+        self.mapped = mapped
+        if isinstance(alignment, (str, os.PathLike)):
+            alignment = read_alignment(alignment)
+        self.alignment = alignment
+        self.retrieval = TASK_UTILS.build(retrieval or dict(type="VLADRetrieval"))
+        self._is_fitted = False
+
+    # ---- use
+
+    def __call__(
+        self, source: str | os.PathLike | np.ndarray | Iterable, K: np.ndarray | None = None
+    ) -> Iterator[LocalizationResult]:
+        """Localise an image file, a folder, an array, or several of them.
+
+        Args:
+            source: Path of an image or folder, array ``(H, W, 3)`` uint8, or an iterable of
+                paths and arrays.
+            K (np.ndarray, optional): ``(3, 3)`` of all of them. Defaults to that of the mapped
+                images, at the query's size.
+
+        Yields:
+            One result per image; a file that does not decode gives a ``failed`` one.
+        """
+        for row, item in enumerate(_items(source)):
+            if isinstance(item, np.ndarray):
+                yield self.localize(item, K, name=f"image_{row}")
+                continue
+            try:
+                image = read_image(item)
+            except (OSError, ValueError) as error:
+                yield LocalizationResult(str(item), reason=str(error))
+                continue
+            yield self.localize(image, K, name=Path(item).name)
+
+    def localize(
+        self,
+        image: np.ndarray | Tensor,
+        K: np.ndarray | None = None,
+        distortion: np.ndarray | None = None,
+        name: str = "image",
+        exclude: str | None = None,
+        start: np.ndarray | None = None,
+    ) -> LocalizationResult:
+        """Localise one image.
+
+        Args:
+            image: ``(H, W, 3)`` uint8 array or ``(3, H, W)`` float tensor in [0, 1].
+            K (np.ndarray, optional): See :meth:`__call__`.
+            distortion (np.ndarray, optional): OpenCV's k1, k2, p1, p2, ...
+            name (str): For the result.
+            exclude (str, optional): Name of a mapped image not to start from.
+            start (np.ndarray, optional): First pose ``(4, 4)`` world to camera from elsewhere,
+                which takes the place of all others.
+
+        Raises:
+            ValueError: If a first pose is given but there is no map to refine it in.
+        """
+        if start is not None and self.refiner is None:
+            raise ValueError(f"{name}: a first pose needs a scene to be refined in")
+        image = as_picture(image)
+        result = LocalizationResult(name, alignment=self.alignment)
+        blank = self._blank_camera(image, K, name)
+        if start is not None:
+            begin = time.perf_counter()
+            return self._refine(
+                result, begin, image, distortion, [_posed(blank, start)], ["given"], [None]
+            )
+        rows: list[int | None] = []  # mapped image of each start; None: the regressed pose
+        if self.network is not None:
+            begin = time.perf_counter()
+            viewmat, problem = self._regress(image, blank)
+            result.seconds["regression"] = time.perf_counter() - begin
+            if problem:
+                result.reason = problem
+            else:
+                result.regressed = _posed(blank, viewmat)
+                if self.start_from_regression or self.refiner is None:
+                    rows.append(None)
+        begin = time.perf_counter()
+        if self.refiner is not None and self.mapped is not None:
+            near = [] if result.regressed is None else self._near(result.regressed, exclude)
+            rows += dict.fromkeys([*near, *self._similar(image, exclude)])
+        if not rows:
+            result.reason = result.reason or "no first pose"
+            return result
+        starts = [
+            result.regressed if row is None else _posed(blank, self.mapped.cameras.viewmats[row])
+            for row in rows
+        ]
+        sources = [
+            "regression" if row is None else f"mapped:{self.mapped.img_names[row]}" for row in rows
+        ]
+        if self.refiner is None:
+            result.camera, result.source = starts[0], sources[0]
+            result.status, result.confidence = "low_confidence", 0.0
+            result.reason = "regressed only, not verified against a map"
+            return result
+        photographs = [self._photograph(row, blank) for row in rows]
+        return self._refine(result, begin, image, distortion, starts, sources, photographs)
+
+    # ---- parts
+
+    def _refine(
+        self,
+        result: LocalizationResult,
+        begin: float,
+        image: Tensor,
+        distortion: np.ndarray | None,
+        starts: list[Cameras],
+        sources: list[str],
+        photographs: list[Tensor | None],
+    ) -> LocalizationResult:
+        """Fill the result by refinement from first poses; its time counts from ``begin``."""
+        result.camera, result.source = starts[0], sources[0]
+        if self._set_appearance is not None:
+            device = _device_of(self._set_appearance.__self__)
+            self._set_appearance(image.to(device), starts[0].to(device).to(torch.float32))
+        refined = self.refiner(image, Cameras.cat(starts), distortion, photographs)
+        result.seconds["refinement"] = time.perf_counter() - begin
+        result.camera, result.source = refined.camera, sources[refined.start]
+        result.status, result.confidence = refined.status, refined.confidence
+        result.reason, result.covariance = refined.reason, refined.covariance
+        result.details = {
+            key: getattr(refined, key)
+            for key in (
+                *("num_matches", "num_inliers", "reprojection_rms", "correlation"),
+                *("iterations", "sigma_translation", "sigma_rotation"),
+            )
+        }
+        return result
+
+    def _blank_camera(self, image: Tensor, K: np.ndarray | None, name: str) -> Cameras:
+        height, width = image.shape[-2:]
+        if K is None:
+            if self.mapped is None:
+                raise ValueError(
+                    f"{name}: expected its intrinsics K, since there is no mapped image"
+                )
+            like = self.mapped.cameras[0]
+            ratio = (width / int(like.widths[0])) / (height / int(like.heights[0]))
+            if abs(ratio - 1) > 0.02:
+                raise ValueError(
+                    f"{name}: {width}x{height} has other proportions than the mapped images "
+                    f"({int(like.widths[0])}x{int(like.heights[0])}): give its intrinsics K"
+                )
+            return like.resize(width, height)
+        return Cameras(np.asarray(K, dtype=np.float32), np.eye(4), width, height)
+
+    @torch.no_grad()
+    def _regress(self, image: Tensor, camera: Cameras) -> tuple[Tensor | None, str]:
+        """Pose of a picture, or why there is none."""
+        preprocessor, trained = self.network.data_preprocessor, float(self.network.focal_ratio)
+        ratio = float(camera.Ks[0, 0, 0] / camera.widths[0])
+        try:
+            if not preprocessor.normalize_focal and trained and abs(ratio / trained - 1) > 0.01:
+                size = preprocessor.size or tuple(image.shape[-2:])
+                image, seen = canonical_view(image, camera.Ks[0], size, trained * size[1])
+                if seen < _WHOLE_VIEW:
+                    raise ValueError(
+                        f"focal length over width is {ratio:.4f}, the network knows {trained:.4f} "
+                        "and needs to see as much"
+                    )
+            view = preprocessor.view(image, camera)
+        except ValueError as error:
+            return None, f"not regressed: {error}"
+        inputs = preprocessor.normalize(view.to(self.device))[None]
+        return poses_to_viewmats(self.network(inputs).double())[0].cpu(), ""
+
+    def _near(self, camera: Cameras, exclude: str | None) -> list[int]:
+        """Rows of mapped images whose poses are nearest to a camera's."""
+        if not self.num_near:
+            return []
+        like = self.mapped.cameras
+        apart = (like.centers - camera.centers.to(like.centers)).norm(dim=-1)
+        forward = like.viewmats[:, 2, :3] @ camera.viewmats[0, 2, :3].to(like.viewmats)
+        # A view turned by 90 degrees is about as useless as one half the scene away.
+        cost = apart / apart.median().clamp_min(1e-9) + (1 - forward)
+        order = cost.argsort().tolist()
+        return [r for r in order if self.mapped.img_names[r] != exclude][: self.num_near]
+
+    def _photograph(self, row: int | None, like: Cameras) -> Tensor | None:
+        """The mapped image of a start, if it was taken as the query was."""
+        if row is None or not self.match_photographs:
+            return None
+        camera = self.mapped.cameras[row]
+        size = like.one_size()
+        if camera.one_size() != size or not torch.allclose(
+            camera.Ks.double(), like.Ks.double().cpu(), rtol=0.01, atol=1.0
+        ):
+            return None
+        return self.mapped_image(row)
+
+    def mapped_image(self, row: int) -> Tensor:
+        """Picture ``(3, H, W)`` in [0, 1] of a mapped image."""
+        return as_picture(self.mapped.load(row)["img"])
+
+    def _similar(self, image: Tensor, exclude: str | None) -> list[int]:
+        """Rows of mapped images that look most like the query."""
+        if not self.num_starts:
+            return []
+        if not self._is_fitted:
+            self.retrieval.fit(self.mapped_image(row) for row in range(len(self.mapped)))
+            self._is_fitted = True
+        order = self.retrieval.likeness(image).argsort(descending=True, stable=True).tolist()
+        return [r for r in order if self.mapped.img_names[r] != exclude][: self.num_starts]
+
+
+def as_picture(image: np.ndarray | Tensor) -> Tensor:
+    """``(3, H, W)`` in [0, 1] of an array ``(H, W, 3)`` uint8; tensors are left as they are."""
+    if isinstance(image, Tensor):
+        return image
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
+
+
+def _device_of(scene: nn.Module) -> torch.device:
+    """Where a scene's parameters lie."""
+    return next(scene.parameters()).device
+
+
+def _posed(camera: Cameras, viewmat: Tensor) -> Cameras:
+    viewmat = torch.as_tensor(viewmat).to(camera.viewmats)
+    return Cameras(camera.Ks, viewmat, camera.widths, camera.heights, validate=False)
+
+
+def _render_one(renderer: SceneRenderer) -> Callable[[Cameras], dict]:
+    return lambda camera: next(renderer.iterate(camera.to(torch.float32)))
+
+
+def _items(source) -> Iterable:
+    if isinstance(source, np.ndarray):
+        return [source]
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        if path.is_dir():
+            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in _IMAGE_SUFFIXES)
+            if not found:
+                raise FileNotFoundError(f"{path}: expected images, found none")
+            return found
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: expected an image or a folder, found none")
+        return [path]
+    return source
+
+
+def _load_network(config, checkpoint, device):
+    cfg = load_config(config) if isinstance(config, (str, os.PathLike)) else config
+    model = MODELS.build(cfg.get("model", cfg))
+    weights = check_is_checkpoint(load_from_local(checkpoint, map_location="cpu"), str(checkpoint))
+    if model.discriminator is not None:
+        model.discriminator = None  # takes part in training only
+        weights = {k: v for k, v in weights.items() if not k.startswith("discriminator.")}
+    check_matches_model(model, weights, str(checkpoint))
+    model.load_state_dict(weights)
+    return model.to(device).eval()

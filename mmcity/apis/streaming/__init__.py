@@ -1,0 +1,27 @@
+"""Poses, depth and points of a video, and depth priors made from them."""
+
+from .depth_estimators import (
+    DepthAnythingEstimator,
+    DepthEstimator,
+    StreamingDepthEstimator,
+    ToytownDepthEstimator,
+)
+from .frame_sources import Frame, SourceError, open_source
+from .geometry_prior import GeometryPrior, PriorFiles
+from .stream_writer import StreamWriter
+from .streaming_reconstructor import FrameResult, StreamingReconstructor
+
+__all__ = [
+    "DepthAnythingEstimator",
+    "DepthEstimator",
+    "Frame",
+    "FrameResult",
+    "GeometryPrior",
+    "PriorFiles",
+    "SourceError",
+    "StreamWriter",
+    "StreamingDepthEstimator",
+    "StreamingReconstructor",
+    "ToytownDepthEstimator",
+    "open_source",
+]

@@ -1,0 +1,175 @@
+"""Sources of inverse depth for the priors of per-scene reconstruction."""
+
+import os
+from abc import ABCMeta, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from mmcity.toytown.writers.citygsx import make_depth_prior
+from mmcity.utils.cli import UserError
+from mmcity.utils.fileio import atomic_path
+
+from .geometry_prior import GeometryPrior
+from .streaming_reconstructor import StreamingReconstructor
+
+__all__ = [
+    "DepthAnythingEstimator",
+    "DepthEstimator",
+    "StreamingDepthEstimator",
+    "ToytownDepthEstimator",
+    "list_images",
+]
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+LEVELS = 65535
+
+
+def list_images(folder: str | os.PathLike) -> list[Path]:
+    """Pictures of a folder by name.
+
+    Raises:
+        UserError: If there are none.
+    """
+    folder = Path(folder)
+    found = sorted(p for p in folder.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    if not found:
+        raise UserError(f"{folder}: expected pictures ({', '.join(IMAGE_SUFFIXES)}), found none")
+    return found
+
+
+class DepthEstimator(metaclass=ABCMeta):
+    """Guesses inverse depth, of unknown scale and shift, from single pictures.
+
+    A subclass says how for one picture; writing, and going on after an interruption, is here.
+    """
+
+    @abstractmethod
+    def estimate(self, image: np.ndarray, path: Path) -> np.ndarray:
+        """Inverse depth ``(H, W)``, larger is nearer, of a picture ``(H, W, 3)`` uint8."""
+
+    def write(
+        self,
+        images: str | os.PathLike,
+        depth_dir: str | os.PathLike,
+        report: Callable[[int, int], None] | None = None,
+    ) -> list[Path]:
+        """Write 16-bit pictures of inverse depth, one per picture; those there are are kept.
+
+        Args:
+            images: Folder.
+            depth_dir: Folder.
+            report: Called with (done, total). Defaults to None.
+
+        Returns:
+            The files written now.
+        """
+        paths, written = list_images(images), []
+        for number, path in enumerate(paths, 1):
+            target = Path(depth_dir) / f"{path.stem}.png"
+            if not target.is_file():
+                with Image.open(path) as picture:
+                    image = np.asarray(picture.convert("RGB"))
+                inverse = np.asarray(self.estimate(image, path), dtype=np.float64)
+                if inverse.shape != image.shape[:2]:
+                    raise ValueError(
+                        f"{path}: expected inverse depth of {image.shape[:2]}, the estimator gave "
+                        f"{inverse.shape}"
+                    )
+                # Scale and shift are unknown anyway; spread what there is over the levels.
+                low, high = float(inverse.min()), float(inverse.max())
+                levels = (inverse - low) / max(high - low, 1e-12) * LEVELS
+                with atomic_path(target) as temporary:
+                    Image.fromarray(np.round(levels).astype(np.uint16)).save(temporary)
+                written.append(target)
+            if report is not None:
+                report(number, len(paths))
+        return written
+
+
+class DepthAnythingEstimator(DepthEstimator):
+    """Depth Anything V2, or another depth model, through ``transformers``.
+
+    Args:
+        weights: Folder with the model's config, preprocessor and weights; nothing is
+            downloaded.
+        device: Defaults to the CPU.
+    """
+
+    def __init__(self, weights: str | os.PathLike, device: str = "cpu") -> None:
+        if not Path(weights).is_dir():
+            raise UserError(f"{weights}: expected the folder of a depth model of transformers")
+        try:
+            from transformers import AutoImageProcessor, AutoModelForDepthEstimation
+        except ImportError as error:
+            raise UserError(
+                "this estimator needs the package transformers: pip install transformers"
+            ) from error
+        self.processor = AutoImageProcessor.from_pretrained(weights, local_files_only=True)
+        self.model = AutoModelForDepthEstimation.from_pretrained(weights, local_files_only=True)
+        self.model.to(device).eval()
+        self.device = device
+
+    @torch.no_grad()
+    def estimate(self, image: np.ndarray, path: Path) -> np.ndarray:
+        """See the base class."""
+        inputs = self.processor(images=image, return_tensors="pt").to(self.device)
+        depth = self.model(**inputs).predicted_depth[:, None]  # (1, 1, h, w), larger is nearer
+        size = image.shape[:2]
+        depth = torch.nn.functional.interpolate(depth, size, mode="bicubic", align_corners=False)
+        return depth[0, 0].cpu().numpy()
+
+
+class ToytownDepthEstimator(DepthEstimator):
+    """What a network might guess: the toy town's true depth with unknown scale, blur and noise.
+
+    Args:
+        scene: Folder of the toy town with ``gt/depths``.
+        seed: Of the disturbance. Defaults to 0.
+    """
+
+    def __init__(self, scene: str | os.PathLike, seed: int = 0) -> None:
+        self.folder = Path(scene) / "gt" / "depths"
+        if not self.folder.is_dir():
+            raise UserError(f"{self.folder}: expected the true depths of a toy town, found none")
+        self.seed = seed
+
+    def estimate(self, image: np.ndarray, path: Path) -> np.ndarray:
+        """See the base class."""
+        depth = np.load(self.folder / f"{path.stem}.npy", allow_pickle=False)
+        # Each picture has a stream of its own, whatever was done before.
+        rng = np.random.default_rng([self.seed, *path.stem.encode()])
+        return make_depth_prior(depth, rng)[0].astype(np.float64)
+
+
+class StreamingDepthEstimator:
+    """The streaming geometry model of this toolbox, over a folder in the order of its names.
+
+    Args:
+        config: Config of the model.
+        checkpoint: Its weights.
+        device: Defaults to the CPU.
+    """
+
+    def __init__(
+        self, config: str | os.PathLike, checkpoint: str | os.PathLike, device: str = "cpu"
+    ) -> None:
+        self.prior = GeometryPrior(
+            StreamingReconstructor(config, checkpoint, device, resize="eval")
+        )
+
+    def write(
+        self,
+        images: str | os.PathLike,
+        depth_dir: str | os.PathLike,
+        report: Callable[[int, int], None] | None = None,
+    ) -> list[Path]:
+        """As :meth:`DepthEstimator.write`; all pictures at once, since each builds on others."""
+        total = len(list_images(images))
+        files = self.prior.write(images, depth_dir).depths
+        if report is not None:
+            report(total, total)
+        return files

@@ -1,0 +1,24 @@
+"""One scene of anchors on several processes: sharding, exchange of splats, rows of images."""
+
+from .shard_group import ShardGroup, move_rows
+from .sharded_scene import ShardedScene
+from .work_division import (
+    RowDivision,
+    divide_rows,
+    snap_to_images,
+    tasks_of_division,
+    tile_rects,
+    touched_ranks,
+)
+
+__all__ = [
+    "RowDivision",
+    "ShardGroup",
+    "ShardedScene",
+    "divide_rows",
+    "move_rows",
+    "snap_to_images",
+    "tasks_of_division",
+    "tile_rects",
+    "touched_ranks",
+]

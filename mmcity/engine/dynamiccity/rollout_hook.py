@@ -1,0 +1,64 @@
+"""Exports the latent planes of a VAE when its training ends."""
+
+from pathlib import Path
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+
+from mmcity.engine.dynamiccity.rollout_export import export_rollouts, without_augmentation
+from mmcity.registry import DATASETS, HOOKS
+
+__all__ = ["SaveRolloutHook"]
+
+
+@HOOKS.register_module()
+class SaveRolloutHook(Hook):
+    """Write the rollouts of whole splits after training: the data of the diffusion stage.
+
+    The same as ``tools/export_rollouts.py``: shared out over the processes, files that exist
+    are kept, one folder per split.
+
+    Args:
+        out_dir: Folder; a sub-folder per split. Defaults to ``<work_dir>/rollout``.
+        splits: Data loaders of the config, out of ``train``, ``val``, ``test``.
+            Defaults to ``("train", "test")``.
+        layout_down: Reduction of the layout that is stored beside. Defaults to 4.
+        dtype: Of the stored rollouts. Defaults to ``float16``.
+        flips: See ``export_rollouts``; only the train split gets more than the clips as they
+            are. Defaults to (0,).
+    """
+
+    priority = "VERY_LOW"
+
+    def __init__(
+        self,
+        out_dir: str | None = None,
+        splits: tuple[str, ...] = ("train", "test"),
+        layout_down: int = 4,
+        dtype: str = "float16",
+        flips: tuple[int, ...] = (0,),
+    ) -> None:
+        unknown = set(splits) - {"train", "val", "test"}
+        if unknown:
+            raise ValueError(f"splits must be of train, val, test, got {sorted(unknown)}")
+        self.out_dir = out_dir
+        self.splits = tuple(splits)
+        self.layout_down = layout_down
+        self.dtype = dtype
+        self.flips = tuple(flips)
+
+    def after_train(self, runner) -> None:
+        """Export every split, without random augmentation."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        root = Path(self.out_dir or Path(runner.work_dir) / "rollout")
+        for split in self.splits:
+            dataset = without_augmentation(runner.cfg[f"{split}_dataloader"].dataset)
+            index = export_rollouts(
+                model,
+                DATASETS.build(dataset),
+                root / split,
+                self.layout_down,
+                self.dtype,
+                self.flips if split == "train" else (0,),
+            )
+            runner.logger.info(f"{root / split}: {len(index['windows'])} rollouts")

@@ -1,0 +1,3 @@
+"""What moves in a toy town, and the paths that cameras take."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Cameras, lidar and their pictures of a toy town."""
+
+__all__: list[str] = []

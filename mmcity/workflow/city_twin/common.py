@@ -1,0 +1,18 @@
+"""What several stages need."""
+
+import json
+
+from mmcity.workflow import StageContext
+
+__all__ = ["toytown_world"]
+
+
+def toytown_world(context: StageContext):
+    """Renderer of the exact static town, where there is one."""
+    file = context.find("images", "toytown")
+    if file is None:
+        return None
+    from mmcity.toytown import Renderer, ToytownConfig, build_world
+
+    settings = json.loads(file.read_text())["config"]
+    return Renderer(build_world(ToytownConfig.from_dict(settings)))

@@ -1,0 +1,196 @@
+"""Poses of the images, as a COLMAP scene that the next stages take."""
+
+import math
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mmcity.datasets.alignment import align_positions, geodetic_to_enu, read_positions
+from mmcity.datasets.io.colmap_model import find_colmap_model, read_colmap_model, write_colmap_model
+from mmcity.datasets.io.colmap_types import ColmapModel
+from mmcity.evaluation.functional.localization import localization_errors
+from mmcity.structures import Sim3
+from mmcity.structures.geometry import rotmat_to_quat, se3_inverse
+from mmcity.workflow import STAGES, Finding, Stage, StageContext, stem_to_pose, true_poses
+
+__all__ = ["GivenPoses", "StreamedPoses", "StructureFromMotion", "transform_model"]
+
+_TEST_EVERY = 8
+
+
+def transform_model(model: ColmapModel, sim3: Sim3) -> None:
+    """Carry the poses and points of a model by a similarity, in place."""
+    for image in model.images.values():
+        pose = torch.from_numpy(np.linalg.inv(image.viewmat))
+        view = se3_inverse(sim3.transform_poses(pose)).numpy()
+        image.qvec = rotmat_to_quat(torch.from_numpy(view[:3, :3])).numpy()
+        image.tvec = view[:3, 3]
+    model.points3D.xyz = sim3(torch.from_numpy(model.points3D.xyz)).numpy()
+
+
+def _lay_out(context: StageContext, images: Path, model: ColmapModel, held: set[str]) -> Path:
+    """A scene in the CityGS-X layout that links the pictures; held-out ones by stem."""
+    scene = context.folder / "scene"
+    shutil.rmtree(scene, ignore_errors=True)
+    (scene / "train").mkdir(parents=True)
+    (scene / "train" / "rgbs").symlink_to(images, target_is_directory=True)
+    names = sorted(image.name for image in model.images.values())
+    tests = [n for n in names if Path(n).stem in held] if held else names[::_TEST_EVERY]
+    (scene / "val" / "rgbs").mkdir(parents=True)
+    for name in tests:
+        (scene / "val" / "rgbs" / Path(name).name).symlink_to(images / name)
+    (scene / "list_test.txt").write_text("\n".join(tests) + "\n")
+    write_colmap_model(model, scene / "sparse" / "0")
+    return scene
+
+
+def _held_out(source: Path) -> set[str]:
+    """Stems of the pictures that a capture holds out itself."""
+    folder, listed = source / "val" / "rgbs", source / "list_test.txt"
+    if folder.is_dir():
+        return {file.stem for file in folder.iterdir()}
+    if listed.is_file():
+        return {Path(line.strip()).stem for line in listed.read_text().splitlines() if line.strip()}
+    return set()
+
+
+@STAGES.register_module()
+class GivenPoses(Stage):
+    """Poses that the capture brings: its COLMAP model."""
+
+    needs = ("images",)
+
+    def run(self, context: StageContext) -> dict[str, Path]:
+        source = context.artefact("images", "source")
+        model = read_colmap_model(find_colmap_model(source))
+        images = context.artefact("images", "images")
+        return {"scene": _lay_out(context, images, model, _held_out(source))}
+
+    def check(self, context: StageContext) -> list[Finding]:
+        return _pose_findings(context)
+
+
+class _EstimatedPoses(Stage):
+    """Poses from the pictures alone, made metric by known camera positions."""
+
+    def __init__(
+        self,
+        position_noise: float = 0.3,
+        positions: str | None = None,
+        threshold: float = math.inf,
+    ) -> None:
+        self.position_noise, self.positions = position_noise, positions
+        self.threshold = threshold
+
+    def lay_out(self, context: StageContext, images: Path, model: ColmapModel) -> dict[str, Path]:
+        """The scene of an estimated model, in the frame of the known positions."""
+        known = self._positions(context)
+        rows = [(i, known[Path(i.name).stem]) for i in model.images.values()
+                if Path(i.name).stem in known]  # fmt: skip
+        if known:
+            centers = [np.linalg.inv(image.viewmat)[:3, 3] for image, _ in rows]
+            similarity, _ = align_positions(
+                np.reshape(centers, (-1, 3)),
+                np.reshape([position for _, position in rows], (-1, 3)),
+                self.threshold,
+                context.seed,
+            )
+            transform_model(model, similarity)
+        held = _held_out(context.artefact("images", "source"))
+        return {"scene": _lay_out(context, images, model, held)}
+
+    def _positions(self, context: StageContext) -> dict[str, np.ndarray]:
+        if self.positions is not None:
+            table, kind = read_positions(os.path.expanduser(self.positions))
+            if kind == "geodetic":
+                places = np.stack(list(table.values()))
+                table = dict(zip(table, geodetic_to_enu(places, places.mean(0))))
+            return {Path(name).stem: position for name, position in table.items()}
+        truth = true_poses(context)
+        if truth is None:
+            return {}
+        rng = np.random.default_rng(context.seed)
+        return {
+            stem: pose[:3, 3].numpy() + rng.normal(0, self.position_noise, 3)
+            for stem, pose in sorted(truth.items())
+        }
+
+    def check(self, context: StageContext) -> list[Finding]:
+        return _pose_findings(context)
+
+
+@STAGES.register_module()
+class StructureFromMotion(_EstimatedPoses):
+    """Poses by structure from motion (pycolmap), made metric by known camera positions.
+
+    Args:
+        max_features: Per picture. Defaults to 4096.
+        position_noise: For toy towns: standard deviation of the positions that stand for a
+            drone's satellite navigation, in metres. Defaults to 0.3.
+        positions: CSV of real captures, with ``name,x,y,z`` or
+            ``name,latitude,longitude,height``. Defaults to none: not metric.
+        threshold: Metres above which a position counts as wrong. Defaults to infinity.
+    """
+
+    needs = ("images",)
+
+    def __init__(
+        self,
+        max_features: int = 4096,
+        position_noise: float = 0.3,
+        positions: str | None = None,
+        threshold: float = math.inf,
+    ) -> None:
+        super().__init__(position_noise, positions, threshold)
+        self.max_features = max_features
+
+    def run(self, context: StageContext) -> dict[str, Path]:
+        mapped = context.folder / "mapped"
+        context.run_tool(
+            "tools/dataset_converters/images_to_colmap.py",
+            *(context.artefact("images", "images"), mapped),
+            *("--max-features", self.max_features, "--seed", context.seed),
+        )
+        images = next(p for p in (mapped / "images", mapped / "train" / "rgbs") if p.is_dir())
+        return self.lay_out(context, images, read_colmap_model(find_colmap_model(mapped)))
+
+
+@STAGES.register_module()
+class StreamedPoses(_EstimatedPoses):
+    """Poses and points of the streaming network, made metric by known camera positions.
+
+    It asks for a network with trained weights: errors of the poses are errors of all that
+    follows.
+
+    Args:
+        position_noise: For toy towns: standard deviation of the positions that stand for a
+            drone's satellite navigation, in metres. Defaults to 0.3.
+        positions: CSV of real captures, with ``name,x,y,z`` or
+            ``name,latitude,longitude,height``. Defaults to none: not metric.
+        threshold: Metres above which a position counts as wrong. Defaults to infinity.
+    """
+
+    needs = ("images", "geometry")
+
+    def run(self, context: StageContext) -> dict[str, Path]:
+        model = read_colmap_model(context.artefact("geometry", "sparse"))
+        return self.lay_out(context, context.artefact("images", "images"), model)
+
+
+def _pose_findings(context: StageContext) -> list[Finding]:
+    found = stem_to_pose(context.artefact(context.name, "scene") / "sparse" / "0")
+    findings = [Finding("posed images", float(len(found)))]
+    truth = true_poses(context)
+    if truth is not None:
+        stems = sorted(set(found) & set(truth))
+        translation, rotation = localization_errors(
+            torch.stack([found[s] for s in stems]), torch.stack([truth[s] for s in stems])
+        )
+        findings += [
+            Finding("median position error", float(translation.median()), "m", "exact poses"),
+            Finding("median rotation error", float(rotation.median()), "deg", "exact poses"),
+        ]
+    return findings

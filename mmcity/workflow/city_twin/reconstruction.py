@@ -1,0 +1,202 @@
+"""The scene as anchors, as a mesh, and baked."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+import trimesh
+
+from mmcity.apis import SceneRenderer
+from mmcity.datasets import ColmapDataset
+from mmcity.evaluation.functional.point_clouds import f1_score
+from mmcity.workflow import STAGES, Finding, Stage, StageContext, cfg_options
+
+__all__ = ["BakeScene", "ExtractMesh", "Reconstruct"]
+
+
+@STAGES.register_module()
+class Reconstruct(Stage):
+    """Train a scene model (CityGS-X) on the posed images and the depth priors.
+
+    Args:
+        config: Training config.
+        priors: ``streaming`` (of the geometry stage), ``given`` (``train/depths`` of the
+            capture) or ``none``. Defaults to ``none``.
+        cfg_options: Further values of the config.
+    """
+
+    needs = ("poses",)
+    uses = ("images", "geometry")
+
+    def __init__(self, config: str, priors: str = "none", cfg_options: dict | None = None) -> None:
+        if priors not in ("streaming", "given", "none"):
+            raise ValueError(f"priors: expected streaming, given or none, got {priors!r}")
+        self.config, self.priors = config, priors
+        self.cfg_options = dict(cfg_options or {})
+
+    def values(self, context: StageContext) -> dict:
+        """Values of the config that this chain sets."""
+        values = {"data_root": context.artefact("poses", "scene"), **self.cfg_options}
+        if self.priors == "none":
+            values["train_dataloader.dataset.depth_dir"] = None
+        else:
+            values["train_dataloader.dataset.depth_dir"] = "train/depths"
+        return values
+
+    def run(self, context: StageContext) -> dict[str, Path]:
+        scene = context.artefact("poses", "scene")
+        if self.priors != "none":
+            priors = context.artefact("geometry", "priors") if self.priors == "streaming" else (
+                context.artefact("images", "source") / "train" / "depths")  # fmt: skip
+            link = scene / "train" / "depths"
+            link.unlink(missing_ok=True)
+            link.symlink_to(priors, target_is_directory=True)
+            context.run_tool("tools/fit_depth_scale.py", scene)
+        checkpoint = context.train(self.config, "train", self.values(context))
+        results = context.folder / "results"
+        shutil.rmtree(results, ignore_errors=True)
+        context.run_tool(
+            *("tools/test.py", self.config, checkpoint, "--work-dir", context.folder / "test"),
+            *("--dump", results, "--out", context.folder / "test.json"),
+            *cfg_options(self.values(context)),
+        )
+        context.run_tool("tools/visualize.py", results, "--out", context.folder, "--max-rows", 4)
+        kept = context.folder / "checkpoint.pth"
+        shutil.copyfile(checkpoint, kept)
+        note = context.folder / "model.json"
+        note.write_text(json.dumps({"config": self.config, "values": self.values(context)},
+                                   default=str))  # fmt: skip
+        sheets = sorted(context.folder.glob("*.png")) + sorted(context.folder.glob("*.jpg"))
+        made = {"checkpoint": kept, "model": note, "numbers": context.folder / "test.json"}
+        if sheets:
+            made["held-out views"] = sheets[0]
+        return {**made, "results": results}
+
+    def check(self, context: StageContext) -> list[Finding]:
+        numbers = json.loads(context.artefact(context.name, "numbers").read_text())
+        against = "held-out photographs"
+        findings = [
+            Finding("PSNR", numbers["test/psnr"], "dB", against),
+            Finding("SSIM", numbers["test/ssim"], "", against),
+        ]
+        truth = context.find("images", "truth")
+        errors = []
+        for file in sorted(context.artefact(context.name, "results").glob("*.npz")):
+            if truth is None:
+                break
+            with np.load(file, allow_pickle=False) as data:
+                depth, solid = data["pred_depth"], data["pred_alpha"] > 0.5
+            exact = np.load(truth / "depths" / f"{file.stem}.npy")
+            valid = (exact > 0) & solid
+            errors.append(np.abs(depth - exact)[valid])
+        if errors:
+            median = float(np.median(np.concatenate(errors)))
+            findings.append(Finding("median depth error", median, "m", "exact depth"))
+        return findings
+
+
+@STAGES.register_module()
+class ExtractMesh(Stage):
+    """Fuse rendered depth into a mesh.
+
+    Args:
+        voxel_size: World units. Defaults to 0.4.
+        max_depth: World units. Defaults to 150.
+        min_triangles: Smaller parts are dropped. Defaults to 200.
+        neighbour_distance: World units to views that have to agree with the depth of a pixel.
+            Defaults to None: every pixel counts.
+        neighbour_angle: Largest angle to such views, degrees. Defaults to 60.
+    """
+
+    needs = ("reconstruction",)
+    uses = ("images",)
+
+    def __init__(
+        self,
+        voxel_size: float = 0.4,
+        max_depth: float = 150.0,
+        min_triangles: int = 200,
+        neighbour_distance: float | None = None,
+        neighbour_angle: float = 60.0,
+    ) -> None:
+        self.voxel_size, self.max_depth = voxel_size, max_depth
+        self.min_triangles = min_triangles
+        self.neighbour_distance, self.neighbour_angle = neighbour_distance, neighbour_angle
+
+    def run(self, context: StageContext) -> dict[str, Path]:
+        model = json.loads(context.artefact("reconstruction", "model").read_text())
+        target = context.folder / "mesh.glb"
+        mesh = context.folder / "mesh.ply"
+        agreement: tuple[object, ...] = ()
+        if self.neighbour_distance is not None:
+            agreement = ("--use-depth-filter", "--max-dis", self.neighbour_distance,
+                         "--max-angle", self.neighbour_angle)  # fmt: skip
+        context.run_tool(
+            *("tools/extract_mesh.py", model["config"]),
+            context.artefact("reconstruction", "checkpoint"),
+            *("--voxel-size", self.voxel_size, "--max-depth", self.max_depth),
+            *("--min-triangles", self.min_triangles, "--out", mesh, *agreement),
+            *cfg_options({"data_root": model["values"]["data_root"]}),
+        )
+        context.run_tool("tools/export.py", mesh, target)
+        return {"mesh": mesh, "glb": target}
+
+    def check(self, context: StageContext) -> list[Finding]:
+        mesh = trimesh.load(context.artefact(context.name, "mesh"), process=False)
+        findings = [Finding("triangles", float(len(mesh.faces)))]
+        truth = context.find("images", "truth")
+        if truth is not None:
+            cloud = np.asarray(trimesh.load(truth / "visible_points.ply").vertices)
+            score = f1_score(np.asarray(mesh.vertices), cloud, 2 * self.voxel_size)
+            against = f"visible surface, {2 * self.voxel_size:g} m"
+            findings.append(Finding("mesh F1", score["f1"], "", against))
+        return findings
+
+
+@STAGES.register_module()
+class BakeScene(Stage):
+    """The scene as plain Gaussians, and in the formats that browsers take.
+
+    Args:
+        up: Axis that points up. Defaults to ``z``.
+        max_per_cell: Gaussians of a tile. Defaults to 20,000.
+    """
+
+    needs = ("reconstruction", "poses")
+
+    def __init__(self, up: str = "z", max_per_cell: int = 20_000) -> None:
+        self.up, self.max_per_cell = up, max_per_cell
+
+    def run(self, context: StageContext) -> dict[str, Path]:
+        model = json.loads(context.artefact("reconstruction", "model").read_text())
+        scene = context.folder / "scene.ply"
+        context.run_tool(
+            *("tools/bake_scene.py", model["config"]),
+            *(context.artefact("reconstruction", "checkpoint"), scene),
+        )
+        tiles = context.folder / "tiles"
+        for target in (context.folder / "scene.spz", tiles / "tileset.json"):
+            context.run_tool(
+                *("tools/export.py", scene, target, f"--up={self.up}"),
+                *("--max-per-cell", self.max_per_cell),
+            )
+        return {"scene": scene, "spz": context.folder / "scene.spz", "tiles": tiles}
+
+    def check(self, context: StageContext) -> list[Finding]:
+        size = context.artefact(context.name, "spz").stat().st_size / 1e6
+        renderer = SceneRenderer(weights=context.artefact(context.name, "scene"))
+        held = ColmapDataset(
+            context.artefact("poses", "scene"), split="test", resize=dict(long_side=480),
+            require_points=False,
+        )  # fmt: skip
+        errors = []
+        for row, view in enumerate(renderer.iterate(held.cameras)):
+            photograph = torch.from_numpy(held.load(row)["img"]).permute(2, 0, 1).float() / 255
+            errors.append(float((view["rgb"] - photograph).square().mean()))
+        psnr = float(np.mean(-10 * np.log10(errors)))
+        return [
+            Finding("PSNR of the baked scene", psnr, "dB", "held-out photographs"),
+            Finding("size as SPZ", size, "MB"),
+        ]

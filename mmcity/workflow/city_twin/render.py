@@ -1,0 +1,34 @@
+"""Films of the result."""
+
+from pathlib import Path
+
+from mmcity.workflow import STAGES, Stage, StageContext
+
+__all__ = ["RenderTour"]
+
+
+@STAGES.register_module()
+class RenderTour(Stage):
+    """A fly-through of the baked scene with depth and normals.
+
+    Args:
+        frames: Defaults to 36.
+        long_side: px. Defaults to 320.
+        format: ``gif`` (shown in the report) or ``mp4``. Defaults to ``gif``.
+    """
+
+    needs = ("poses", "baked")
+
+    def __init__(self, frames: int = 36, long_side: int = 320, format: str = "gif") -> None:
+        self.frames, self.long_side, self.format = frames, long_side, format
+
+    def run(self, context: StageContext) -> dict[str, Path]:
+        context.run_tool(
+            *("tools/visualize.py", context.artefact("baked", "scene"), "--out", context.folder),
+            *("--cameras", context.artefact("poses", "scene"), "--frames", self.frames),
+            *("--format", self.format, "--long-side", self.long_side, "--fps", 12),
+        )
+        films = sorted(context.folder.glob(f"*.{self.format}"))
+        pictures = sorted(context.folder.glob("*.png")) + sorted(context.folder.glob("*.jpg"))
+        made = {file.stem: file for file in [*films, *pictures[:2]]}
+        return made

@@ -1,0 +1,15 @@
+"""Stages of localisers: from pictures to a map, a pose network and localised queries."""
+
+from .localizer_stages import CheckScene, ScenePoses, TrainMap, WriteLocalizer
+from .stages import LocaliseQueries, PoseNetwork, stem_to_pose, true_poses
+
+__all__ = [
+    "CheckScene",
+    "LocaliseQueries",
+    "PoseNetwork",
+    "ScenePoses",
+    "TrainMap",
+    "WriteLocalizer",
+    "stem_to_pose",
+    "true_poses",
+]

@@ -1,0 +1,204 @@
+"""Stages from a folder of pictures to a localiser; see ``tools/make_localizer.py``."""
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mmcity.apis.localization.localizer_file import write_localizer_file
+from mmcity.datasets.colmap import find_image_dir
+from mmcity.datasets.io.colmap_model import find_colmap_model, read_colmap_model
+from mmcity.engine.rap.scene_checks import check_localization_scene
+from mmcity.utils.cli import UserError
+from mmcity.utils.fileio import atomic_path
+from mmcity.workflow.chain import STAGES, Stage, StageContext
+from mmcity.workflow.manifest import Finding
+
+__all__ = ["CheckScene", "ScenePoses", "TrainMap", "WriteLocalizer"]
+
+
+@STAGES.register_module()
+class ScenePoses(Stage):
+    """A COLMAP scene from a folder of pictures, or from one that has poses.
+
+    Args:
+        images: Folder of pictures, or of a COLMAP scene.
+        model: Folder of the COLMAP model, if it does not lie in the scene.
+        test_every: Hold out every n-th picture, where the scene does not say which.
+        positions: CSV of camera positions, see ``align_scene.py``.
+        mapping: Further words for ``images_to_colmap.py``.
+    """
+
+    def __init__(
+        self,
+        images: str,
+        model: str | None = None,
+        test_every: int = 10,
+        positions: str | None = None,
+        mapping: tuple[str, ...] = (),
+    ) -> None:
+        self.images, self.model = Path(images), None if model is None else Path(model)
+        self.test_every, self.positions, self.mapping = test_every, positions, tuple(mapping)
+
+    def run(self, context: StageContext) -> dict[str, Path]:
+        if not self.images.is_dir():
+            raise UserError(f"{self.images}: expected a folder of pictures, found none")
+        given = self._given_model()
+        scene = self._map(context) if given is None else self._lay_out(context, given)
+        made = {"scene": scene}
+        if self.positions is not None:
+            made["alignment"] = context.folder / "alignment.json"
+            context.run_tool(
+                *("tools/dataset_converters/align_scene.py", scene),
+                *("--positions", self.positions, "--out", made["alignment"]),
+            )
+        return made
+
+    def _given_model(self) -> Path | None:
+        if self.model is not None:
+            return find_colmap_model(self.model)
+        try:
+            return find_colmap_model(self.images)
+        except FileNotFoundError:
+            return None
+
+    def _map(self, context: StageContext) -> Path:
+        scene = context.folder / "scene"
+        if not scene.is_dir():  # else made before a kill, whole
+            context.run_tool(
+                *("tools/dataset_converters/images_to_colmap.py", self.images, scene),
+                *("--test-every", self.test_every, "--seed", context.seed, *self.mapping),
+            )
+        return scene
+
+    def _lay_out(self, context: StageContext, model: Path) -> Path:
+        """Link pictures and model, so that the folder of the user is left alone."""
+        names = sorted(
+            image.name
+            for image in read_colmap_model(
+                model, with_features=False, with_points=False
+            ).images.values()
+        )
+        try:
+            pictures = find_image_dir(self.images, names)
+        except FileNotFoundError:
+            pictures = find_image_dir(self.images, names, ".")
+        scene = context.folder / "scene"
+        (scene / "sparse").mkdir(parents=True, exist_ok=True)
+        lists = [self.images / "list_test.txt", *self.images.glob("*.tsv"), self.images / "val"]
+        links = [(scene / "images", pictures), (scene / "sparse" / "0", model)]
+        links += [(scene / path.name, path) for path in lists if path.exists()]
+        for link, target in links:
+            link.unlink(missing_ok=True)
+            link.symlink_to(target.resolve())
+        if len(links) == 2:
+            held = names[self.test_every // 2 :: self.test_every]
+            (scene / "list_test.txt").write_text("".join(f"{name}\n" for name in held))
+        return scene
+
+    def check(self, context: StageContext) -> list[Finding]:
+        model = find_colmap_model(context.artefact(context.name, "scene"))
+        count = len(read_colmap_model(model, with_features=False, with_points=False).images)
+        return [Finding("posed images", float(count))]
+
+
+@STAGES.register_module()
+class CheckScene(Stage):
+    """Checks before training; errors end the chain.
+
+    Args:
+        regression: Whether a pose network will be trained. Defaults to True.
+        metric: Scene units are metres. Defaults to False.
+    """
+
+    needs = ("poses",)
+
+    def __init__(self, regression: bool = True, metric: bool = False) -> None:
+        self.regression, self.metric = regression, metric
+
+    def run(self, context: StageContext) -> dict[str, Path]:
+        unit_scale = 1.0 if self.metric else None
+        alignment = context.find("poses", "alignment")
+        if alignment is not None:
+            unit_scale = float(json.loads(alignment.read_text())["scale"])
+        checks = check_localization_scene(
+            context.artefact("poses", "scene"), self.regression, unit_scale
+        )
+        for check in checks:
+            print(f"  {check}", flush=True)
+        content = {
+            "unit_scale": unit_scale or 1.0,
+            "metric": unit_scale is not None,
+            "checks": [asdict(check) for check in checks],
+        }
+        path = context.folder / "checks.json"
+        with atomic_path(path) as temporary:
+            Path(temporary).write_text(json.dumps(content, indent=1) + "\n")
+        errors = [f"{check.what}: {check.message}" for check in checks if check.level == "error"]
+        if errors:
+            raise UserError("the scene cannot be trained on\n" + "\n".join(errors))
+        return {"scale": path}
+
+    def check(self, context: StageContext) -> list[Finding]:
+        content = json.loads(context.artefact(context.name, "scale").read_text())
+        doubts = sum(row["level"] == "warning" for row in content["checks"])
+        return [Finding("warnings", float(doubts)), Finding("scale", content["unit_scale"], "m")][
+            : 1 + content["metric"]
+        ]
+
+
+@STAGES.register_module()
+class TrainMap(Stage):
+    """Train the Gaussian map.
+
+    Args:
+        config: Training config.
+        cfg_options: Further values of the config.
+    """
+
+    needs = ("poses", "checks")
+
+    def __init__(self, config: str, cfg_options: dict[str, Any] | None = None) -> None:
+        self.config, self.cfg_options = config, dict(cfg_options or {})
+
+    def run(self, context: StageContext) -> dict[str, Path]:
+        values = {"data_root": context.artefact("poses", "scene"), **self.cfg_options}
+        checkpoint = context.train(self.config, values=values)
+        # The run leaves a copy of its config with all options.
+        return {"scene": checkpoint, "config": checkpoint.parent / Path(self.config).name}
+
+
+@STAGES.register_module()
+class WriteLocalizer(Stage):
+    """Name all parts in ``localizer.json`` of the work folder.
+
+    Args:
+        long_side: px to which larger pictures are reduced. Defaults to 480.
+    """
+
+    needs = ("poses", "checks", "map")
+    uses = ("pose_network",)
+
+    def __init__(self, long_side: int = 480) -> None:
+        self.long_side = long_side
+
+    def run(self, context: StageContext) -> dict[str, Path]:
+        scale = json.loads(context.artefact("checks", "scale").read_text())
+        network: dict[str, str] = {}
+        model = context.find("pose_network", "model")
+        if model is not None:
+            network = json.loads(model.read_text())
+        path = context.manifest.work_dir / "localizer.json"
+        write_localizer_file(
+            path,
+            scene=os.path.abspath(context.artefact("poses", "scene")),
+            map=context.artefact("map", "scene"),
+            map_config=context.artefact("map", "config"),
+            alignment=context.find("poses", "alignment"),
+            long_side=self.long_side,
+            unit_scale=scale["unit_scale"],
+            not_metric=not scale["metric"],
+            **network,
+        )
+        return {"localizer": path}

@@ -1,0 +1,157 @@
+"""Where new pictures were taken."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mmcity.datasets.io.colmap_model import find_colmap_model, read_colmap_model
+from mmcity.evaluation.functional.localization import localization_errors
+from mmcity.utils.fileio import atomic_path
+from mmcity.workflow.chain import STAGES, Stage, StageContext
+from mmcity.workflow.manifest import Finding
+
+__all__ = ["LocaliseQueries", "PoseNetwork", "stem_to_pose", "true_poses"]
+
+
+def stem_to_pose(model_dir: Path) -> dict[str, torch.Tensor]:
+    """``(4, 4)`` float64 camera poses of a COLMAP model by file name without suffix."""
+    model = read_colmap_model(model_dir, with_features=False, with_points=False)
+    return {
+        Path(image.name).stem: torch.from_numpy(np.linalg.inv(image.viewmat))
+        for image in model.images.values()
+    }
+
+
+def true_poses(context: StageContext) -> dict[str, torch.Tensor] | None:
+    """Exact poses by image stem, where the images come with them."""
+    model = context.find("images", "true_model")
+    return None if model is None else stem_to_pose(model)
+
+
+def _scale(context: StageContext) -> tuple[float, str]:
+    """Metres per scene unit and ``m``, or 1 and ``units`` where that is not known."""
+    checked = context.find("checks", "scale")
+    if checked is None:  # scenes with exact poses are metric
+        return 1.0, "units" if context.find("images", "true_model") is None else "m"
+    content = json.loads(checked.read_text())
+    return content["unit_scale"], "m" if content["metric"] else "units"
+
+
+@STAGES.register_module()
+class PoseNetwork(Stage):
+    """Train a pose network (RAP) on views that are rendered from the map.
+
+    Args:
+        config: Training config.
+        map_option: Name of the config's value that takes the map.
+        cfg_options: Further values of the config.
+        map_stage: Stage that made the map. Defaults to ``baked``.
+    """
+
+    needs = ("poses", "baked")
+
+    def __init__(
+        self,
+        config: str,
+        map_option: str = "custom_hooks.1.map",
+        cfg_options: dict | None = None,
+        map_stage: str = "baked",
+    ) -> None:
+        self.config, self.map_option = config, map_option
+        self.cfg_options, self.map_stage = dict(cfg_options or {}), map_stage
+        self.needs = ("poses", map_stage)
+
+    def run(self, context: StageContext) -> dict[str, Path]:
+        values = {
+            "data_root": context.artefact("poses", "scene"),
+            self.map_option: context.artefact(self.map_stage, "scene"),
+        }
+        map_config = context.find(self.map_stage, "config")
+        if map_config is not None:
+            values[f"{self.map_option.removesuffix('_path')}_config"] = map_config
+        checkpoint = context.train(self.config, values={**values, **self.cfg_options})
+        # The run leaves a copy of its config with all options.
+        config = checkpoint.parent / Path(self.config).name
+        note = context.folder / "model.json"
+        with atomic_path(note) as temporary:
+            temporary.write_text(json.dumps({"config": str(config), "checkpoint": str(checkpoint)}))
+        return {"model": note}
+
+
+@STAGES.register_module()
+class LocaliseQueries(Stage):
+    """Localise the held-out pictures in the map.
+
+    Args:
+        long_side: px to which larger pictures are reduced. Defaults to 480.
+        starts: First poses from mapped images that look alike. Defaults to 3.
+        map_stage: Stage that made the map. Defaults to ``baked``.
+    """
+
+    needs = ("poses", "baked")
+    uses = ("images", "pose_network", "checks")
+
+    def __init__(self, long_side: int = 480, starts: int = 3, map_stage: str = "baked") -> None:
+        self.long_side, self.starts, self.map_stage = long_side, starts, map_stage
+        self.needs = ("poses", map_stage)
+
+    def run(self, context: StageContext) -> dict[str, Path]:
+        queries = context.folder / "queries"
+        words: list[object] = []
+        model = context.find("pose_network", "model")
+        if model is not None:
+            content = json.loads(model.read_text())
+            words += ["--config", content["config"], "--checkpoint", content["checkpoint"]]
+        for option, found in (
+            ("--map-config", context.find(self.map_stage, "config")),
+            ("--alignment", context.find("poses", "alignment")),
+        ):
+            words += [] if found is None else [option, found]
+        if context.find("checks", "scale") is not None:
+            unit_scale, unit = _scale(context)
+            words += ["--unit-scale", unit_scale] if unit == "m" else ["--not-metric"]
+        context.run_tool(
+            *("tools/localize.py", context.artefact("poses", "scene")),
+            *("--map", context.artefact(self.map_stage, "scene"), "--out", queries),
+            *("--long-side", self.long_side, "--starts", self.starts, *words),
+        )
+        made = {"results": queries / "results.json"}
+        pictures = sorted((queries / "pictures").rglob("*.png"))
+        if pictures:
+            made["query beside render"] = pictures[0]
+        return made
+
+    def check(self, context: StageContext) -> list[Finding]:
+        rows = json.loads(context.artefact(context.name, "results").read_text())["queries"]
+        found = {
+            Path(row["name"]).stem: np.array(row["cam_to_world"])
+            for row in rows
+            if row["status"] != "failed" and row.get("cam_to_world") is not None
+        }
+        findings = [
+            Finding(
+                "localised queries",
+                100 * len(found) / max(len(rows), 1),
+                "%",
+                f"{len(rows)} queries",
+            )
+        ]
+        truth, against = true_poses(context), "exact poses"
+        if truth is None:
+            truth = stem_to_pose(find_colmap_model(context.artefact("poses", "scene")))
+            against = "mapped poses"
+        stems = sorted(set(found) & set(truth))
+        if stems:
+            translation, rotation = localization_errors(
+                torch.from_numpy(np.stack([found[s] for s in stems])),
+                torch.stack([truth[s] for s in stems]),
+            )
+            unit_scale, unit = _scale(context)
+            position = unit_scale * float(translation.median())
+            findings += [
+                Finding("median position error", position, unit, against),
+                Finding("median rotation error", float(rotation.median()), "deg", against),
+            ]
+        return findings

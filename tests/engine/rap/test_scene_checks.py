@@ -1,0 +1,132 @@
+"""Scenes with one thing wrong each, and what is said about it before training."""
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmcity.datasets.io.colmap_model import ColmapCamera, read_colmap_model, write_colmap_model
+from mmcity.engine.rap.scene_checks import check_localization_scene
+from tests.datasets.scenes import write_scene
+
+
+@pytest.fixture
+def scene(tmp_path):
+    """24 photographs, all different, three of them held out; one camera, 200 points."""
+    camera = ColmapCamera(3, "PINHOLE", 40, 30, [50.0, 50.0, 20.0, 15.0])
+    write_scene(tmp_path, count=24, points=200, camera=camera)
+    (tmp_path / "list_test.txt").write_text("003.png\n011.png\n019.png\n")
+    return tmp_path
+
+
+def findings(scene, **options):
+    checks = check_localization_scene(scene, **{"unit_scale": 1.0, **options})
+    return {check.what: check for check in checks}
+
+
+def change(scene, edit):
+    """Edit the model on disk."""
+    model = read_colmap_model(scene / "sparse" / "0")
+    edit(model)
+    write_colmap_model(model, scene / "sparse" / "0")
+
+
+def test_a_good_scene_passes(scene):
+    found = findings(scene)
+    assert {check.level for check in found.values()} == {"ok"}
+    assert list(found) == ["images", "intrinsics", "split", "extent", "points", "scale"]
+    assert found["split"].message == "21 mapped images, 3 queries"
+    # Cameras stand on a circle of radius 5 and look at its middle.
+    assert "5.5 scene units" in found["extent"].message
+    assert "median distance of what is seen 5" in found["scale"].message
+
+
+def test_a_broken_picture_is_named(scene):
+    whole = (scene / "images" / "004.png").read_bytes()
+    (scene / "images" / "004.png").write_bytes(whole[: len(whole) // 2])
+    found = findings(scene)["images"]
+    assert found.level == "error" and "004.png" in found.message
+
+
+def test_mixed_focal_lengths(scene):
+    def zoom(model):
+        model.cameras[4] = ColmapCamera(4, "PINHOLE", 40, 30, [60.0, 60.0, 20.0, 15.0])
+        model.images[15].camera_id = 4
+
+    change(scene, zoom)
+    found = findings(scene)["intrinsics"]
+    assert found.level == "error" and "1.2500" in found.message and "005.png" in found.message
+    assert findings(scene, regression=False)["intrinsics"].level == "ok"
+
+
+def test_a_principal_point_off_the_centre(scene):
+    def crop(model):
+        model.cameras[3].params = np.array([50.0, 50.0, 30.0, 15.0])
+
+    change(scene, crop)
+    assert findings(scene)["intrinsics"].level == "warning"
+
+
+def test_splits_that_measure_nothing(scene):
+    shutil.copyfile(scene / "images" / "000.png", scene / "images" / "003.png")
+    found = findings(scene)["split"]
+    assert found.level == "error" and "003.png" in found.message
+    names = [f"{row:03d}.png" for row in range(24)]
+    (scene / "list_test.txt").write_text("\n".join(names[2:]) + "\n")
+    found = findings(scene)["split"]
+    assert found.level == "error" and "needs 3" in found.message
+
+
+def test_cameras_in_one_place_and_lost_ones(scene):
+    def move(row, center):
+        def edit(model):
+            image = model.images[10 + row]
+            image.tvec = -image.viewmat[:3, :3] @ np.array(center)
+
+        return edit
+
+    change(scene, move(7, [900.0, 0, 0]))
+    found = findings(scene)["extent"]
+    assert found.level == "warning" and "007.png" in found.message
+
+    def together(model):
+        for row in range(24):
+            move(row, [1.0, 2.0, 3.0])(model)
+
+    change(scene, together)
+    found = findings(scene)["extent"]
+    assert found.level == "error" and "one place" in found.message
+
+
+def test_a_query_far_outside_of_the_map(scene):
+    def leave(model):
+        image = model.images[13]
+        image.tvec = -image.viewmat[:3, :3] @ np.array([40.0, 0, 0])
+
+    change(scene, leave)
+    found = findings(scene)["extent"]
+    assert found.level == "warning" and "003.png" in found.message and "localised" in found.message
+
+
+def test_inverted_poses_are_seen_at_the_points(scene):
+    def invert(model):
+        for image in model.images.values():
+            image.tvec = -image.tvec
+
+    change(scene, invert)
+    found = findings(scene)["points"]
+    assert found.level == "error" and "world to camera" in found.message
+
+
+def test_scale(scene):
+    assert findings(scene, unit_scale=None)["scale"].level == "warning"
+    tiny = findings(scene, unit_scale=0.001)["scale"]
+    assert tiny.level == "warning" and "are those metres" in tiny.message
+
+
+def test_levels_are_shown(scene):
+    Image.new("RGB", (40, 30)).save(scene / "images" / "000.png")
+    lines = [str(check) for check in check_localization_scene(scene)]
+    assert lines[0] == "ok      images: 24 of 40x30 px"
+    assert lines[-1].startswith("warning scale: metres per scene unit are not known")
