@@ -1,15 +1,19 @@
-"""From the choices on a command line to a Runner that is ready to go."""
+"""Training and testing: from a config and the choices of a user to mmengine's Runner."""
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.dist import is_main_process
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmcity.engine.config_check import ConfigError, check_config_keys
 from mmcity.engine.config_options import merge_options, parse_options
+from mmcity.engine.distributed import setup_distributed
+from mmcity.utils.fileio import atomic_path
 from mmcity.utils.setup_env import register_all_modules
 
 __all__ = [
@@ -24,6 +28,8 @@ __all__ = [
     "load_config",
     "parse_options",
     "set_work_dir",
+    "test",
+    "train",
 ]
 
 
@@ -179,3 +185,91 @@ def apply_prediction_file(cfg: Config, path: str) -> None:
 def build_runner(cfg: Config) -> Runner:
     """Build the Runner that a config describes (``runner_type`` chooses another class)."""
     return RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
+
+
+def train(
+    config: str | os.PathLike,
+    *,
+    work_dir: str | os.PathLike | None = None,
+    resume: str | None = None,
+    amp: bool = False,
+    auto_scale_lr: bool = False,
+    cfg_options: Mapping[str, object] | None = None,
+    launcher: str = "none",
+) -> Path:
+    """Train the model of a config.
+
+    Args:
+        config: Config file.
+        work_dir: Folder for logs and checkpoints. Defaults to the config's, then to
+            ``work_dirs/<config name>``.
+        resume: See :func:`apply_resume`. Defaults to None (start anew).
+        amp: Train in mixed precision. Defaults to False.
+        auto_scale_lr: Scale the learning rate with the batch size. Defaults to False.
+        cfg_options: Dotted keys of the config and their values. Defaults to None.
+        launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``: how the processes were started.
+            Defaults to ``none``.
+
+    Returns:
+        The checkpoint that the run names as its last; the work directory if it wrote none.
+    """
+    cfg = load_config(config, cfg_options)
+    set_work_dir(cfg, None if work_dir is None else str(work_dir))
+    if amp:
+        apply_amp(cfg)
+    if auto_scale_lr:
+        apply_auto_scale_lr(cfg)
+    apply_resume(cfg, resume)
+    setup_distributed(cfg, launcher)
+    build_runner(cfg).train()
+    note = Path(cfg.work_dir) / "last_checkpoint"
+    return Path(note.read_text().strip()) if note.is_file() else Path(cfg.work_dir)
+
+
+def test(
+    config: str | os.PathLike,
+    checkpoint: str | os.PathLike | None = None,
+    *,
+    work_dir: str | os.PathLike | None = None,
+    out: str | os.PathLike | None = None,
+    dump: str | os.PathLike | None = None,
+    show_dir: str | os.PathLike | None = None,
+    amp: bool = False,
+    cfg_options: Mapping[str, object] | None = None,
+    launcher: str = "none",
+) -> dict[str, float]:
+    """Test the model of a config.
+
+    Args:
+        config: Config file.
+        checkpoint: File or URL. Defaults to the config's ``load_from``; a model that needs no
+            weights is tested without.
+        work_dir: Folder for logs. Defaults to the config's, then to ``work_dirs/<config name>``.
+        out: ``.json`` for the metrics or ``.pkl`` for all predictions. Defaults to None.
+        dump: Folder for what each sample gives. Defaults to None.
+        show_dir: Folder for pictures of the results. Defaults to None.
+        amp: Test in mixed precision. Defaults to False.
+        cfg_options: Dotted keys of the config and their values. Defaults to None.
+        launcher: See :func:`train`. Defaults to ``none``.
+
+    Returns:
+        The metrics by name.
+    """
+    cfg = load_config(config, cfg_options)
+    set_work_dir(cfg, None if work_dir is None else str(work_dir))
+    apply_checkpoint(cfg, None if checkpoint is None else str(checkpoint))
+    if amp:
+        cfg.test_cfg.fp16 = True
+    if dump is not None:
+        apply_dump(cfg, str(dump))
+    if show_dir is not None:
+        apply_show(cfg, str(show_dir))
+    writes_metrics = out is not None and str(out).endswith(".json")
+    if out is not None and not writes_metrics:
+        apply_prediction_file(cfg, str(out))
+    setup_distributed(cfg, launcher)
+    metrics = build_runner(cfg).test()
+    if writes_metrics and is_main_process():
+        with atomic_path(out) as path:
+            path.write_text(json.dumps(metrics, indent=2, default=float) + "\n")
+    return metrics

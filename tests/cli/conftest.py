@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,9 +11,25 @@ from pathlib import Path
 
 import pytest
 
+from mmcity.cli.main import run_command_line
+
 REPO = Path(__file__).resolve().parents[2]
 TOY = Path(__file__).resolve().parent / "toy"
 TOY_CONFIG = TOY / "toy_cpu.py"
+
+
+def command_of(script: str | Path) -> tuple[str, str]:
+    """Place and name of the command whose shell a script of ``tools/`` is."""
+    text = (REPO / script).read_text(encoding="utf-8")
+    found = re.search(r'shell\("([\w-]+)"(?:, (?:place=)?"([\w.]+)")?\)', text)
+    assert found, f"{script} is not a shell of a command"
+    return found[2] or "verbs", found[1]
+
+
+def call_tool(script: str | Path, *args: object) -> None:
+    """Run a script of ``tools/`` in this process: quick, and exceptions arrive here."""
+    place, name = command_of(script)
+    run_command_line(place, name, [str(arg) for arg in args], str(script))
 
 
 def load_tool(name: str):
@@ -25,14 +42,14 @@ def load_tool(name: str):
 
 @pytest.fixture
 def run_tool(monkeypatch):
-    """Call the main function of a tool in this process: quick, and exceptions arrive here."""
+    """Call ``tools/<name>.py`` with options of its config."""
     monkeypatch.syspath_prepend(str(TOY))
 
     def run(name: str, *args, **options) -> None:
         # Loggers and message hubs are found by the name of the experiment.
         options.setdefault("experiment_name", f"test_{uuid.uuid4().hex}")
         pairs = [f"{key}={value}" for key, value in options.items()]
-        load_tool(name).main([*map(str, args), "--cfg-options", *pairs])
+        call_tool(f"tools/{name}.py", *args, "--cfg-options", *pairs)
 
     return run
 

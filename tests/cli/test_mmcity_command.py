@@ -1,11 +1,39 @@
-"""``mmcity info``, ``mmcity list`` and ``mmcity demo``."""
+"""The command ``mmcity``: its help, ``info``, ``list`` and ``demo``."""
 
 import pytest
 import yaml
 
-from mmcity.cli import dispatch
+from mmcity.cli.main import command_names, dispatch
 from mmcity.utils.cli import UserError
 from tests.cli.conftest import REPO
+
+
+def verbs() -> list[str]:
+    """Every verb as it is typed, those of groups included."""
+    names = [name for name in command_names("verbs") if name != "data"]
+    return names + [f"data {name}" for name in command_names("verbs.data")]
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_help_of_a_verb_shows_an_example_of_it(verb, capsys):
+    with pytest.raises(SystemExit) as stop:
+        dispatch([*verb.split(), "--help"])
+    assert stop.value.code == 0
+    assert f"example: mmcity {verb} " in capsys.readouterr().out.replace("\n", " ") + " "
+
+
+def test_help_lists_the_verbs(capsys):
+    dispatch(["--help"])
+    shown = capsys.readouterr().out
+    assert all(f"\n  {name} " in shown for name in command_names("verbs"))
+
+
+def test_unknown_verb_is_named_with_the_known_ones(capsys):
+    with pytest.raises(SystemExit) as stop:
+        dispatch(["trian"])
+    assert stop.value.code == 2
+    shown = capsys.readouterr().err
+    assert "'trian'" in shown and "train" in shown
 
 
 def test_info_names_versions_and_operators(capsys):

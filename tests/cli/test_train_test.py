@@ -10,7 +10,7 @@ import torch
 from mmcity.engine.checkpointing import CheckpointError
 from mmcity.engine.config_check import ConfigError
 
-from .conftest import REPO, TOY_CONFIG, load_tool
+from .conftest import REPO, TOY_CONFIG, call_tool
 
 
 @pytest.fixture
@@ -157,4 +157,4 @@ def test_help_suits_mim(name, run_command):
 
 def test_test_refuses_two_checkpoints():
     with pytest.raises(SystemExit):
-        load_tool("test").parse_args(["config.py", "a.pth", "-C", "b.pth"])
+        call_tool("tools/test.py", "config.py", "a.pth", "-C", "b.pth")

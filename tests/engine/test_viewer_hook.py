@@ -7,7 +7,7 @@ from mmengine.hooks import Hook
 from mmcity.engine.hooks import ViewerHook
 from mmcity.registry import HOOKS
 from mmcity.utils.cli import UserError
-from tests.cli.conftest import REPO, load_tool
+from tests.cli.conftest import REPO, call_tool
 
 pytest.importorskip("viser", reason="viser is not installed (requirements/viewer.txt)")
 
@@ -37,7 +37,7 @@ def test_training_is_shown_while_it_runs(tmp_path, toytown_citygsx):
         "    dict(type='ViewerHook', interval=3, port=18070)]\n"
     )
     options = ("--cfg-options", f"data_root={toytown_citygsx}", "train_cfg.max_iters=6")
-    load_tool("train").main([str(config), "--work-dir", str(tmp_path / "work"), *options])
+    call_tool("tools/train.py", config, "--work-dir", tmp_path / "work", *options)
     texts = [text for text, _, _ in WatchViewer.seen]
     assert "iteration 3" in texts[3] and "iteration 6" in texts[5]
     assert "loss" in texts[5]

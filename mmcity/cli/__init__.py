@@ -1,0 +1,14 @@
+"""The command ``mmcity VERB``, and the scripts of ``tools/``, which are shells of it.
+
+Every command is a module of its own: ``verbs/`` holds the verbs, ``verbs/data/`` those of
+``mmcity data``, ``scripts/`` what only a script of ``tools/`` starts. A module has
+
+- a docstring, whose first line is the help,
+- ``EXAMPLE``, one command line that works,
+- ``add_arguments(parser)``, which imports nothing heavy: mim asks for the help first,
+- ``run(args)``, which calls a function of the package and shows what it returns.
+"""
+
+from .main import main, shell
+
+__all__ = ["main", "shell"]

@@ -1,0 +1,5 @@
+"""``python -m mmcity.cli``."""
+
+from . import main
+
+main()

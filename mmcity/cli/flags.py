@@ -1,0 +1,75 @@
+"""Options that several commands share, each defined once."""
+
+import argparse
+import os
+
+__all__ = [
+    "add_amp",
+    "add_cfg_options",
+    "add_checkpoint",
+    "add_device",
+    "add_launcher",
+    "add_unsafe_load",
+    "add_work_dir",
+    "apply_shared_flags",
+]
+
+
+def add_cfg_options(parser: argparse.ArgumentParser, example: str = "data_root=PATH") -> None:
+    """``--cfg-options KEY=VALUE ...``."""
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        metavar="KEY=VALUE",
+        help=f"change values of the config, e.g. {example}",
+    )
+
+
+def add_work_dir(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    """``--work-dir DIR``."""
+    parser.add_argument("--work-dir", default=default, help="folder for logs and checkpoints")
+
+
+def add_device(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    """``--device DEVICE``."""
+    shown = default or "cuda where there is one, else cpu"
+    parser.add_argument("--device", default=default, help=f"cpu or cuda[:N]; default: {shown}")
+
+
+def add_amp(parser: argparse.ArgumentParser) -> None:
+    """``--amp``."""
+    parser.add_argument("--amp", action="store_true", help="run in mixed precision")
+
+
+def add_checkpoint(parser: argparse.ArgumentParser, text: str, required: bool = False) -> None:
+    """``--checkpoint FILE``."""
+    parser.add_argument("--checkpoint", required=required, help=text)
+
+
+def add_launcher(parser: argparse.ArgumentParser) -> None:
+    """``--launcher`` and the rank within a machine that some launchers pass on."""
+    parser.add_argument(
+        "--launcher",
+        choices=["none", "pytorch", "slurm", "mpi"],
+        default="none",
+        help="how the processes of a distributed run were started",
+    )
+    # torch.distributed.launch passes --local-rank; torchrun sets the variable itself
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
+
+
+def add_unsafe_load(parser: argparse.ArgumentParser) -> None:
+    """``--unsafe-load``."""
+    parser.add_argument(
+        "--unsafe-load",
+        action="store_true",
+        help="also read checkpoints that may run code; only for files you trust",
+    )
+
+
+def apply_shared_flags(args: argparse.Namespace) -> None:
+    """Set what the libraries read from the environment, before they are imported."""
+    if hasattr(args, "local_rank"):
+        os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    if getattr(args, "unsafe_load", False):
+        os.environ["MMCITY_UNSAFE_LOAD"] = "1"

@@ -1,0 +1,3 @@
+"""Commands that only a script of ``tools/`` starts."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Verbs of the command ``mmcity``."""
+
+__all__: list[str] = []

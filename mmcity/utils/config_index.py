@@ -1,0 +1,42 @@
+"""Configs by the names that the metafiles give them."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .cli import find_root
+
+__all__ = ["ConfigSystem", "read_config_index"]
+
+
+@dataclass
+class ConfigSystem:
+    """Configs of one system.
+
+    Attributes:
+        name: Folder below ``configs``.
+        paper: Title of the paper; empty where there is none.
+        configs: Path of each config relative to the root, by the name of its model.
+    """
+
+    name: str
+    paper: str
+    configs: dict[str, str] = field(default_factory=dict)
+
+
+def read_config_index(root: Path | None = None) -> list[ConfigSystem]:
+    """Systems and their configs, in the order of ``model-index.yml``.
+
+    Args:
+        root: Folder with ``model-index.yml``. Defaults to :func:`~mmcity.utils.cli.find_root`.
+    """
+    import yaml
+
+    root = root or find_root()
+    systems = []
+    for file in yaml.safe_load((root / "model-index.yml").read_text(encoding="utf-8"))["Import"]:
+        content = yaml.safe_load((root / file).read_text(encoding="utf-8"))
+        paper = content["Collections"][0].get("Paper", {}).get("Title", "")
+        system = ConfigSystem(Path(file).parent.name, paper)
+        system.configs = {model["Name"]: model["Config"] for model in content["Models"]}
+        systems.append(system)
+    return systems
