@@ -1,0 +1,3 @@
+"""Making, converting and checking data sets."""
+
+__all__: list[str] = []
