@@ -17,10 +17,8 @@ from mmcity.apis.occupancy.foundation_maps import (
 )
 from mmcity.datasets.io.map_store import MapStore
 from mmcity.engine.checkpointing import load_checkpoint_weights
-from mmcity.models.gausstr import GaussianVoxelizer, GaussTR, Vocabulary
+from mmcity.models.gausstr import GaussTR, Vocabulary
 from mmcity.models.gausstr.gaussian_set import GaussianSet
-from mmcity.models.gausstr.geometry import covariances
-from mmcity.models.gausstr.labelling import label_voxels, prompt_probabilities
 from mmcity.registry import DATASETS, MODELS
 from mmcity.utils import register_all_modules
 from mmcity.utils.fileio import atomic_path
@@ -106,26 +104,7 @@ class OccupancyPredictor:
             voxel_size: Metres. Defaults to the model's.
         """
         head = self.model.gauss_heads[-1]
-        own = head.voxelizer
-        voxelizer = GaussianVoxelizer(
-            vol_range or own.vol_range,
-            voxel_size or own.voxel_size,
-            own.filter_gaussians,
-            own.opacity_thresh,
-            own.covariance_thresh,
-            own.cutoff_sigma,
-        )
-        fields = {name: getattr(gaussians, name).to(self.device) for name in _FIELDS}
-        probabilities = prompt_probabilities(
-            fields["features"], head.text_proto_embeds, head.vocabulary.temperature
-        )
-        density, prompts = voxelizer(
-            fields["means"],
-            fields["opacities"],
-            covariances(fields["scales"], fields["rotmats"]),
-            probabilities,
-        )
-        return label_voxels(density, prompts, head.vocabulary)
+        return head.predict(gaussians.to(self.device), vol_range, voxel_size)["labels"]
 
     def __call__(self, index: int, dataset: str = "test") -> Tensor:
         """Labels ``(X, Y, Z)`` of one key frame of a data loader of the config.

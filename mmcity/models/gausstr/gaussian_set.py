@@ -1,7 +1,8 @@
 """What a GaussTR head predicts: one Gaussian per query, in the ego frame."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
+import torch
 from torch import Tensor
 
 __all__ = ["GaussianSet"]
@@ -24,3 +25,7 @@ class GaussianSet:
     rotmats: Tensor
     opacities: Tensor
     features: Tensor
+
+    def to(self, device: torch.device | str) -> "GaussianSet":
+        """The same Gaussians on another device."""
+        return GaussianSet(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})

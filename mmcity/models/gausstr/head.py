@@ -359,8 +359,18 @@ class GaussTRHead(nn.Module):
         ]
 
     @torch.no_grad()
-    def predict(self, gaussians: GaussianSet) -> dict[str, Tensor]:
+    def predict(
+        self,
+        gaussians: GaussianSet,
+        vol_range: Sequence[float] | None = None,
+        voxel_size: float | None = None,
+    ) -> dict[str, Tensor]:
         """Label the volume.
+
+        Args:
+            gaussians: Predicted set.
+            vol_range: Corners of the volume in metres. Defaults to the voxelizer's.
+            voxel_size: Metres. Defaults to the voxelizer's.
 
         Returns:
             ``labels`` int64 ``(B, X, Y, Z)``, ``density`` ``(B, X, Y, Z, 1)`` and
@@ -370,8 +380,11 @@ class GaussTRHead(nn.Module):
             gaussians.features, self.text_proto_embeds, self.vocabulary.temperature
         )
         covars = covariances(gaussians.scales, gaussians.rotmats)
+        voxelizer = self.voxelizer
+        if vol_range is not None or voxel_size is not None:
+            voxelizer = voxelizer.regridded(vol_range, voxel_size)
         with stage("voxelizer"):
-            density, prompts = self.voxelizer(
+            density, prompts = voxelizer(
                 gaussians.means, gaussians.opacities, covars, probabilities
             )
         if self.occupancy == "probability":

@@ -46,6 +46,24 @@ class GaussianVoxelizer(nn.Module):
         self.covariance_thresh = covariance_thresh
         self.cutoff_sigma = cutoff_sigma
 
+    def regridded(
+        self, vol_range: Sequence[float] | None = None, voxel_size: float | None = None
+    ) -> "GaussianVoxelizer":
+        """The same filters on another grid.
+
+        Args:
+            vol_range: Lower and upper corner in metres. Defaults to the present one.
+            voxel_size: Edge of a voxel in metres. Defaults to the present one.
+        """
+        return GaussianVoxelizer(
+            vol_range or self.vol_range,
+            voxel_size or self.voxel_size,
+            self.filter_gaussians,
+            self.opacity_thresh,
+            self.covariance_thresh,
+            self.cutoff_sigma,
+        )
+
     @property
     def grid_shape(self) -> tuple[int, int, int]:
         """Voxels along x, y, z."""

@@ -17,6 +17,7 @@ from mmcity.datasets.transforms import LoadFeatMaps
 from mmcity.datasets.transforms.posed_images import read_image
 from mmcity.engine.launch import load_config
 from mmcity.models.gausstr import MLP, GaussianVoxelizer, Vocabulary
+from mmcity.models.gausstr.gaussian_set import GaussianSet
 from mmcity.registry import MODELS
 from mmcity.structures import OccupancyDataSample
 from tests.conftest import REPO, real_data_dir
@@ -175,6 +176,28 @@ def test_new_vocabulary_and_grid_without_the_network(tmp_path):
     assert both > 0.5
     with pytest.raises(ValueError, match="groups sum to 2"):
         Vocabulary(prompts=("a",), groups=(2,), labels=(1,))
+
+
+def test_labels_follow_the_occupancy_that_the_config_names():
+    """n opaque Gaussians in the middle of a voxel: density n, probability 1 - exp(-n)."""
+    cfg = model_config(head={"occupancy": "probability", "vocabulary": {"density_threshold": 0.9}})
+    predictor = OccupancyPredictor(Config({"model": cfg}), device="cpu")
+    head = predictor.model.gauss_heads[-1]
+    centres = torch.tensor([[-7.6, -7.6, -0.6], [7.6, 7.6, 2.6]])
+    means = centres.repeat_interleave(torch.tensor([1, 3]), dim=0)[None]  # 0.63 and 0.95
+    gaussians = GaussianSet(
+        means=means,
+        scales=torch.full_like(means, 0.05),
+        rotmats=torch.eye(3).expand(1, 4, 3, 3),
+        opacities=torch.ones(1, 4, 1),
+        features=torch.randn(1, 4, 12),
+    )
+    labels = predictor.label(gaussians)
+    assert torch.equal(labels, head.predict(gaussians)["labels"])
+    assert (labels[0] != 17).nonzero().tolist() == [[19, 19, 4]]
+    head.occupancy = "density"
+    labels = predictor.label(gaussians)
+    assert (labels[0] != 17).nonzero().tolist() == [[0, 0, 0], [19, 19, 4]]
 
 
 def test_voxelizer_filter():
