@@ -12,6 +12,9 @@ from .transformer_block import TransformerBlock
 
 __all__ = ["DinoVisionTransformer", "PatchEmbed"]
 
+#: Standard deviations of the start values of weights and of single tokens.
+_WEIGHT_STD, _TOKEN_STD = 0.02, 1e-6
+
 
 class PatchEmbed(nn.Module):
     """Cut an image into square patches and project each of them linearly.
@@ -102,14 +105,15 @@ class DinoVisionTransformer(BaseModule):
             self.eval()
 
     def _reset_parameters(self) -> None:
-        nn.init.trunc_normal_(self.pos_embed, std=0.02)
-        nn.init.normal_(self.cls_token, std=1e-6)
-        if self.register_tokens is not None:
-            nn.init.normal_(self.register_tokens, std=1e-6)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
+        """Start values: truncated normal weights and positions, tokens near 0, no biases."""
+        linears = [layer for layer in self.modules() if isinstance(layer, nn.Linear)]
+        tokens = [token for token in (self.cls_token, self.register_tokens) if token is not None]
+        nn.init.trunc_normal_(self.pos_embed, std=_WEIGHT_STD)
+        for token in tokens:
+            token.data.normal_(std=_TOKEN_STD)
+        for linear in linears:
+            nn.init.trunc_normal_(linear.weight, std=_WEIGHT_STD)
+            linear.bias.data.zero_()
 
     def train(self, mode: bool = True) -> "DinoVisionTransformer":
         """Set training mode, unless the network is frozen."""
