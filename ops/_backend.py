@@ -1,4 +1,4 @@
-"""Which backend answers a call, argument checks, and what python adds to native operators.
+"""Choice of the backend, argument checks, and the Python side of native operators.
 
 Backends: a CUDA tensor goes to the CUDA library, a CPU tensor to the native CPU library, and to
 the torch reference where there is no compiler (with one warning). ``MMCITY_OPS_BACKEND`` =

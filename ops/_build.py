@@ -261,7 +261,7 @@ def unit_count(n_files: int) -> int:
 
 
 def write_cpu_units(folder: Path) -> list[Path]:
-    """What is compiled for the CPU library.
+    """Writes the translation units of the CPU library.
 
     Most of the time of a small file goes into torch's headers, so files are put together, about
     equally long, into as many units as there are processors. Tile kernels stay alone: they need

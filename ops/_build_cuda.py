@@ -25,7 +25,7 @@ DEFAULT_ARCHS = ("80", "90", "120")
 
 @dataclass
 class KernelUsage:
-    """What ptxas said of one kernel: registers per thread, spilled and shared bytes."""
+    """Resources of one kernel by ptxas: registers per thread, spilled and shared bytes."""
 
     kernel: str
     registers: int

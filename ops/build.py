@@ -9,6 +9,7 @@ from mmcity_ops import _build, _build_cuda
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m mmcity_ops.build", description=__doc__)
     parser.add_argument("--cuda", action="store_true", help="also build the CUDA library")
     parser.add_argument(
@@ -48,6 +49,7 @@ def print_check(archs: tuple[str, ...]) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Build or check the libraries; the exit status."""
     args = parse_args(argv)
     archs = tuple(args.arch.replace(",", ";").split(";")) if args.arch else None
     try:

@@ -1,1 +1,3 @@
+"""Compositions of several systems, which use public API only."""
+
 __all__ = []

@@ -1,1 +1,3 @@
+"""Bridges to host frameworks, and import paths of earlier versions."""
+
 __all__ = []

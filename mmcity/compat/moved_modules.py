@@ -86,6 +86,7 @@ MOVED = {
     "mmcity.structures.gaussians_ply": "mmcity.structures.io.gaussians_ply",
     "mmcity.structures.gaussians_spz": "mmcity.structures.io.gaussians_spz",
     "mmcity.structures.glb": "mmcity.structures.io.glb",
+    "mmcity.structures.occupancy_data_sample": "mmcity.structures.data_samples",
     "mmcity.structures.ply": "mmcity.structures.io.ply",
 }
 

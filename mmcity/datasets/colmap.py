@@ -309,7 +309,7 @@ def find_image_dir(root: Path, names: Sequence[str], image_dir: str = "auto") ->
 
 
 def resolve_image(folder: Path, name: str) -> Path:
-    """Where the image lies: under its name, else under the last part of its name."""
+    """Path of an image: under its name, else under the last part of its name."""
     path = folder / name
     if not path.is_file():
         short = folder / PurePosixPath(name.replace("\\", "/")).name

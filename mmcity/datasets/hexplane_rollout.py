@@ -10,7 +10,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
 from mmcity.registry import DATASETS
-from mmcity.structures.occupancy_data_sample import OccupancyDataSample
+from mmcity.structures import OccupancyDataSample
 
 from .io.rollout_files import read_rollout, read_rollout_index
 from .transforms.occupancy import planar_command, planar_trajectory

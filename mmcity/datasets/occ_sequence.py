@@ -187,7 +187,7 @@ class OccSequenceDataset(BaseDataset):
         return info
 
     def _crop_window(self, voxels: np.ndarray) -> tuple[slice, ...]:
-        """Where to cut a clip ``(T, X, Y, Z)`` along x, y and z."""
+        """Window that cuts a clip ``(T, X, Y, Z)`` along x, y and z."""
         if self.crop is None:
             return ()
         spare = [n - c for n, c in zip(voxels.shape[1:3], self.crop)]
@@ -223,6 +223,7 @@ class CarlaSCOccSequence(OccSequenceDataset):
     LABEL_TABLE = CARLASC_TO_UNIFIED
 
     def load_scenes(self) -> list[dict]:
+        """Towns of the split; see :meth:`OccSequenceDataset.load_scenes`."""
         scenes = []
         for town in _folders(Path(self.data_root) / self.split):
             folder = town / "cartesian" / "evaluation"
@@ -254,6 +255,7 @@ class CarlaSCOccSequence(OccSequenceDataset):
         )
 
     def read_frame(self, path: str, scene: dict) -> tuple[np.ndarray, np.ndarray]:
+        """One frame; see :meth:`OccSequenceDataset.read_frame`."""
         return read_carlasc_frame(path, scene["grid"])
 
 
@@ -268,6 +270,7 @@ class Occ3DWaymoOccSequence(OccSequenceDataset):
     LABEL_TABLE = OCC3D_WAYMO_TO_UNIFIED
 
     def load_scenes(self) -> list[dict]:
+        """Drives of the split; see :meth:`OccSequenceDataset.load_scenes`."""
         scenes = []
         for folder in _folders(Path(self.data_root) / self.split):
             poses = folder / "poses.txt"
@@ -281,6 +284,7 @@ class Occ3DWaymoOccSequence(OccSequenceDataset):
         return scenes
 
     def read_frame(self, path: str, scene: dict) -> tuple[np.ndarray, np.ndarray]:
+        """One frame; see :meth:`OccSequenceDataset.read_frame`."""
         labels, lidar, _ = read_occ3d_waymo_frame(path)
         return labels, ~lidar
 
@@ -302,6 +306,7 @@ class Occ3DNuScenesOccSequence(OccSequenceDataset):
         super().__init__(data_root=data_root, split=split, **kwargs)
 
     def load_scenes(self) -> list[dict]:
+        """Scenes of the order file; see :meth:`OccSequenceDataset.load_scenes`."""
         root = Path(self.data_root)
         path = Path(self.order_file)
         path = path if path.is_absolute() else root / path
@@ -316,6 +321,7 @@ class Occ3DNuScenesOccSequence(OccSequenceDataset):
         return scenes
 
     def read_frame(self, path: str, scene: dict) -> tuple[np.ndarray, np.ndarray]:
+        """One key frame; see :meth:`OccSequenceDataset.read_frame`."""
         labels, lidar, _ = read_occ3d_nuscenes_frame(path)
         return labels, ~lidar
 
@@ -345,6 +351,7 @@ class SemanticKITTIOccSequence(OccSequenceDataset):
         super().__init__(data_root=data_root, split=split, **kwargs)
 
     def load_scenes(self) -> list[dict]:
+        """Sequences of the split; see :meth:`OccSequenceDataset.load_scenes`."""
         scenes = []
         for folder in _folders(Path(self.data_root) / self.split):
             path = folder / "occ4d.npz"
@@ -366,6 +373,7 @@ class SemanticKITTIOccSequence(OccSequenceDataset):
         return scenes
 
     def read_frame(self, path: str, scene: dict) -> tuple[np.ndarray, np.ndarray]:
+        """One frame of a clip file; see :meth:`OccSequenceDataset.read_frame`."""
         file, index = path.rsplit("#", 1)
         if file not in self._clips:
             with np.load(file) as data:

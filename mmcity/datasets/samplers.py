@@ -1,4 +1,4 @@
-"""Which views come next."""
+"""Samplers of the next training views."""
 
 from collections.abc import Iterator, Sized
 

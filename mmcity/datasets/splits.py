@@ -1,4 +1,4 @@
-"""Which images of a scene are held out for testing."""
+"""Splits of a scene's images into training and test images."""
 
 import csv
 from collections.abc import Sequence

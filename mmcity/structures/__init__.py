@@ -4,6 +4,7 @@ from . import geometry, multi_view
 from .cameras import CAMERA_TYPES, Cameras
 from .data_samples import (
     LocalizationDataSample,
+    OccupancyDataSample,
     SceneDataSample,
     SequenceDataSample,
 )
@@ -32,7 +33,6 @@ from .io import (
     write_splat,
     write_spz,
 )
-from .occupancy_data_sample import OccupancyDataSample
 from .sim3 import Sim3
 from .spherical_harmonics import SH_C0, rotate_sh, sh_degree_of
 from .trajectory import Trajectory, TrajectoryFormatError

@@ -1,4 +1,4 @@
-"""What all tensor containers share: device, dtype, indexing, concatenation."""
+"""Base class of tensor containers: device, dtype, indexing, concatenation."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, TypeVar

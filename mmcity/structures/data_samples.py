@@ -16,6 +16,7 @@ from .trajectory import Trajectory
 
 __all__ = [
     "LocalizationDataSample",
+    "OccupancyDataSample",
     "SceneDataSample",
     "SequenceDataSample",
 ]
@@ -72,3 +73,11 @@ class SequenceDataSample(BaseDataElement):
     pred_trajectory = _field("pred_trajectory", Trajectory, "Trajectory: Estimated path.")
     pred_depths = _field("pred_depths", Tensor, "Tensor: ``(T, H, W)``.")
     pred_points = _field("pred_points", Tensor, "Tensor: ``(T, H, W, 3)`` in the world.")
+
+
+class OccupancyDataSample(BaseDataElement):
+    """Labels of one frame ``(X, Y, Z)`` or clip ``(T, X, Y, Z)`` of occupancy."""
+
+    gt_occupancy = _field("gt_occupancy", Tensor, "Tensor: True labels, integers.")
+    invalid_mask = _field("invalid_mask", Tensor, "Tensor: True where metrics do not count.")
+    pred_occupancy = _field("pred_occupancy", Tensor, "Tensor: Predicted labels.")

@@ -1,3 +1,5 @@
+"""Helpers that stand below everything: errors of commands, files, environment."""
+
 from .cli import UserError, run_command
 from .collect_env import collect_env
 from .dependencies import DependencyError, check_dependencies

@@ -1,4 +1,4 @@
-"""How commands report errors that their user can mend."""
+"""Errors that the user of a command can mend, and their report."""
 
 import os
 import sys
@@ -52,7 +52,7 @@ def run_command(main: Callable[[], object]) -> None:
 
 
 def _user_message(error: Exception) -> str | None:
-    """What to tell the user, or None where the error is a defect of the program."""
+    """Message for the user, or None where the error is a defect of the program."""
     if isinstance(error, (UserError, OSError)):
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)

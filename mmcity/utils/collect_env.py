@@ -1,4 +1,4 @@
-"""What a bug report has to say about the machine."""
+"""Facts about the machine for a bug report."""
 
 from importlib import metadata, util
 

@@ -1,3 +1,5 @@
+"""Pictures, films, pages and the viewer."""
+
 from .camera_paths import fly_through
 from .color_maps import colorize_depth, colorize_error, colorize_normals, to_uint8
 from .contact_sheet import contact_sheet

@@ -23,7 +23,7 @@ def select_points(
     drop_white: bool = False,
     is_sky: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Which points are worth showing.
+    """Mask of the points that are worth showing.
 
     Args:
         confidence: ``(N,)``.

@@ -1,1 +1,3 @@
+"""Public functions of the operators."""
+
 __all__ = []

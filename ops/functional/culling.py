@@ -1,4 +1,4 @@
-"""Which points a camera may see, and which levels of detail it needs."""
+"""Culling of points outside a camera's view, and selection of levels of detail."""
 
 import torch
 from torch import Tensor

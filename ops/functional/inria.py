@@ -1,4 +1,4 @@
-"""What ``semantics="inria"`` changes: conventions of the original 3D Gaussian rasterizer."""
+"""Conventions of the original 3D Gaussian rasterizer (``semantics="inria"``)."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Which projected Gaussian touches which tile: lists in depth order per tile."""
+"""Intersection of projected Gaussians with tiles: lists in depth order per tile."""
 
 import math
 from typing import NamedTuple
@@ -38,6 +38,7 @@ def force_wide_ids(enabled: bool) -> None:
 
 
 def check_key_width(n_images: int, n_tiles: int) -> None:
+    """Raise ``ValueError`` where the sort keys of so many images and tiles exceed 64 bits."""
     bits = 32 + math.ceil(math.log2(max(n_tiles, 1))) + math.ceil(math.log2(max(n_images, 1)))
     if bits > 64:
         raise ValueError(

@@ -27,7 +27,7 @@ HALF = (torch.float16, torch.bfloat16)
 
 @dataclass(frozen=True)
 class RenderMode:
-    """Which channels are rendered, in the order colour, depth, normals, plane depth."""
+    """Rendered channels, in the order colour, depth, normals, plane depth."""
 
     color: bool
     depth: bool
@@ -69,6 +69,7 @@ class Rows:
 
     @property
     def packed(self) -> bool:
+        """Whether only visible pairs are stored."""
         return self.gaussian_ids is not None
 
 

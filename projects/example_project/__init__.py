@@ -1,1 +1,3 @@
+"""A loss that the toolbox does not know, and a config that uses it."""
+
 __all__ = []

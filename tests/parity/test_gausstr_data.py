@@ -6,7 +6,7 @@ import torch
 from mmcity.datasets.transforms import ImageAug3D, LoadFeatMaps
 from mmcity.datasets.transforms.image_maps import splat_depth
 from mmcity.evaluation.metrics import OccMetric
-from mmcity.structures.occupancy_data_sample import OccupancyDataSample
+from mmcity.structures import OccupancyDataSample
 from tests.conftest import golden_dir
 
 

@@ -1,3 +1,5 @@
+"""Readers and writers of file formats that several datasets share."""
+
 from .colmap_model import (
     CAMERA_MODELS,
     ColmapCamera,

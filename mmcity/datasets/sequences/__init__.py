@@ -1,3 +1,5 @@
+"""Videos with depth and poses: layouts on disk, sampling of clips, datasets."""
+
 from .eval_layouts import EVAL_LAYOUTS
 from .frames import DepthFormat, SequenceFileError, SequenceFrame, VideoSequence, read_depth
 from .overlap import ImageGroups, OverlapGraph

@@ -1,4 +1,4 @@
-"""Where the streaming benchmarks keep their files.
+"""File layouts of the streaming benchmarks.
 
 Each function lists the sequences below a data root; frames are paired by name, and a frame
 without its counterpart is an error.

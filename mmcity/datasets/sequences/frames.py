@@ -1,4 +1,4 @@
-"""What a video with depth and poses is, before its files are read."""
+"""Index of a video with depth and poses, before its files are read."""
 
 import struct
 from dataclasses import dataclass, field
@@ -36,7 +36,7 @@ class SequenceFileError(ValueError):
 
 @dataclass(frozen=True)
 class DepthFormat:
-    """How a depth file becomes metres.
+    """Conversion of a depth file to metres.
 
     Attributes:
         scale: Stored number per unit of depth.

@@ -16,7 +16,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ClipSampling:
-    """How frames of a clip are spaced.
+    """Spacing of the frames of a clip.
 
     Attributes:
         max_interval: Largest step between neighbouring frames.

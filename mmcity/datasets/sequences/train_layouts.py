@@ -1,4 +1,4 @@
-"""Where the training sets of the streaming geometry models keep their files.
+"""File layouts of the training sets of the streaming geometry models.
 
 All are the processed form that CUT3R-style training uses: per frame a picture, a depth map
 and a camera file with intrinsics and a camera-to-world pose.

@@ -1,3 +1,5 @@
+"""Transforms of samples, from files to model inputs."""
+
 from .base import BaseTransform
 from .image_augmentation import ImageAug3D
 from .image_maps import LoadFeatMaps, PointToMultiViewDepth

@@ -1,4 +1,4 @@
-"""What a data transform is."""
+"""Base class of data transforms."""
 
 from abc import ABCMeta, abstractmethod
 
@@ -14,6 +14,7 @@ class BaseTransform(metaclass=ABCMeta):
     """
 
     def __call__(self, results: dict) -> dict:
+        """Apply :meth:`transform`."""
         return self.transform(results)
 
     @abstractmethod

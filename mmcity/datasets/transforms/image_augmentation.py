@@ -100,6 +100,7 @@ class ImageAug3D(BaseTransform):
         return np.asarray(picture, dtype=np.float32), matrix
 
     def transform(self, results: dict) -> dict:
+        """Augment ``img`` and add the matrices to ``img_aug_mat`` (N, 4, 4)."""
         images, matrices = [], []
         for image in results["img"]:
             new, matrix = self.apply(image, *self.sample(image.shape))

@@ -74,6 +74,7 @@ class LoadFeatMaps(BaseTransform):
         self.final_dim = None if final_dim is None else tuple(final_dim)
 
     def transform(self, results: dict) -> dict:
+        """Add the map of each image under ``key``."""
         folder = Path(self.data_root)
         scale = _map_scale(folder)
         maps = []
@@ -159,6 +160,7 @@ class PointToMultiViewDepth(BaseTransform):
         self.downsample = downsample
 
     def transform(self, results: dict) -> dict:
+        """Add ``depth`` (N, H, W), float32 metres, 0 where no point falls."""
         points = np.asarray(results["points"])[:, :3].astype(np.float64)
         maps = []
         for i, image in enumerate(results["img"]):

@@ -8,7 +8,7 @@ import torch
 
 from mmcity.datasets.io.occupancy_files import read_occ3d_nuscenes_frame
 from mmcity.registry import TRANSFORMS
-from mmcity.structures.occupancy_data_sample import OccupancyDataSample
+from mmcity.structures import OccupancyDataSample
 
 from .base import BaseTransform
 from .posed_images import read_image
@@ -58,6 +58,7 @@ class BEVLoadMultiViewImageFromFiles(BaseTransform):
         self.ego_at = ego_at
 
     def transform(self, results: dict) -> dict:
+        """Add ``img`` and the matrices of all views."""
         images, names = [], []
         matrices: dict[str, list] = {"cam2img": [], "cam2ego": [], "lidar2cam": []}
         for camera, info in results["images"].items():
@@ -113,6 +114,7 @@ class AlignAdjacentCameras(BaseTransform):
     """
 
     def transform(self, results: dict) -> dict:
+        """Take the cameras of adjacent frames to the ego frame of the first."""
         poses = np.asarray(results["ego2global"], dtype=np.float64)
         if poses.ndim != 3:
             raise ValueError(
@@ -133,6 +135,7 @@ class LoadOccFromFile(BaseTransform):
     """Read ``<occ_path>/labels.npz``: ``gt_semantic_seg``, ``mask_lidar``, ``mask_camera``."""
 
     def transform(self, results: dict) -> dict:
+        """Add the labels and masks of ``occ_path``."""
         labels, lidar, camera = read_occ3d_nuscenes_frame(Path(results["occ_path"]) / "labels.npz")
         results["gt_semantic_seg"] = labels
         results["mask_lidar"] = lidar
@@ -153,6 +156,7 @@ class BEVDataAug(BaseTransform):
         self.flip_y = flip_y
 
     def transform(self, results: dict) -> dict:
+        """Add the matrix of a random flip."""
         matrix = np.eye(3, dtype=np.float32)
         for axis, prob in ((0, self.flip_x), (1, self.flip_y)):
             if np.random.rand() < prob:  # noqa: NPY002 - seeded by mmengine
@@ -194,6 +198,7 @@ class PackMultiViewInputs(BaseTransform):
         self.meta_keys = tuple(meta_keys)
 
     def transform(self, results: dict) -> dict:
+        """Pack ``inputs`` of tensors and a data sample."""
         images = np.stack(results["img"]).transpose(0, 3, 1, 2)
         inputs = {"img": torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))}
         for key in self.keys:

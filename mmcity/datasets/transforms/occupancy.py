@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from mmcity.registry import TRANSFORMS
-from mmcity.structures.occupancy_data_sample import OccupancyDataSample
+from mmcity.structures import OccupancyDataSample
 
 from .base import BaseTransform
 
@@ -137,6 +137,7 @@ class FlipXYT(BaseTransform):
         self.prob = prob
 
     def transform(self, results: dict) -> dict:
+        """Flip ``voxels`` and poses at random."""
         # numpy's global generator is the one that mmengine seeds in every worker.
         if np.random.rand() >= self.prob:  # noqa: NPY002
             return results
@@ -159,6 +160,7 @@ class MakeTrajectory(BaseTransform):
         self.frame = frame
 
     def transform(self, results: dict) -> dict:
+        """Add ``trajectory`` (T, 3)."""
         poses = _need_poses(results, "MakeTrajectory")
         results["trajectory"] = planar_trajectory(poses, self.frame).astype(np.float32)
         return results
@@ -179,6 +181,7 @@ class MakeCommand(BaseTransform):
         self.scale_thresholds = scale_thresholds
 
     def transform(self, results: dict) -> dict:
+        """Add ``command``."""
         results["command"] = planar_command(
             _need_poses(results, "MakeCommand"),
             self.angle_threshold,
@@ -197,6 +200,7 @@ class MakeLayout(BaseTransform):
         self.vehicle_class = vehicle_class
 
     def transform(self, results: dict) -> dict:
+        """Add ``layout`` (T, h, w)."""
         results["layout"] = vehicle_layout(results["voxels"], self.down, self.vehicle_class)
         return results
 
@@ -217,6 +221,7 @@ class PackOccInputs(BaseTransform):
         self.with_target = with_target
 
     def transform(self, results: dict) -> dict:
+        """Pack ``inputs`` of tensors and a data sample."""
         voxels = torch.from_numpy(np.ascontiguousarray(results["voxels"]))
         inputs = {"voxels": voxels}
         for key in self.conditions:

@@ -1,3 +1,5 @@
+"""Checkpoints: safe reading, atomic writing, exact resume, shards."""
+
 from .codec import CheckpointContentError, decode_checkpoint, encode_checkpoint
 from .loader import (
     CheckpointError,

@@ -52,7 +52,7 @@ class ShardGroup:
         return gather_rows(rows)
 
     def first_row(self, count: int) -> int:
-        """Where the ``count`` rows of this process begin among the gathered ones."""
+        """Index of the first of this process's ``count`` rows among the gathered ones."""
         counts = gather_rows(torch.tensor([count]))
         return int(counts[: self.rank].sum())
 

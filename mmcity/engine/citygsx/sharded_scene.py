@@ -221,7 +221,7 @@ class ShardedScene(nn.Module):
         return dict(loss=sum(shown.values()), **shown)
 
     def loss(self, inputs, data_samples) -> tuple[Tensor, dict[str, Tensor]]:
-        """What this process contributes to the loss, and the losses of all, for the log."""
+        """This process's part of the loss, and the losses of all processes for the log."""
         model, objective = self.module, self.module.objective
         model._records = []
         iteration = int(model.iteration)

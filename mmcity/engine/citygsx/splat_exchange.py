@@ -1,4 +1,4 @@
-"""What processes that share a scene send one another for a batch of views."""
+"""Exchange of projected Gaussians between the processes that share a scene."""
 
 import torch
 import torch.distributed as dist

@@ -111,7 +111,7 @@ def touched_ranks(
     tile_size: int = 16,
     pixel_offset: float = 0.5,
 ) -> Tensor:
-    """Which strips of rows of one view a Gaussian may touch.
+    """Strips of rows of one view that a Gaussian may touch.
 
     Args:
         means2d: ``(N, 2)`` px.
@@ -136,7 +136,7 @@ def touched_ranks(
 
 
 class RowDivision:
-    """Which process renders which rows of tiles of which view.
+    """Assignment of the rows of tiles of each view to processes.
 
     Args:
         world_size: Number of processes M.

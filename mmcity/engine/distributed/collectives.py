@@ -101,7 +101,7 @@ def exchange_strips(
     channels = like[0].shape[2]
 
     def pieces(source: int, target: int) -> list[tuple[int, int, int, int]]:
-        """What ``source`` sends to ``target``, in an order that both know."""
+        """Slices that ``source`` sends to ``target``, in an order that both know."""
         found = []
         for w, want in enumerate(wanted[target]):
             for s, strip in enumerate(owned[source]):

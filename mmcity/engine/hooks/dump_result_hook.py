@@ -185,7 +185,7 @@ def _cast(array: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def _numbers_per_sample(runner, count: int) -> list[dict[str, Any]]:
-    """What the metrics noted for the last ``count`` samples, where they note numbers."""
+    """Numbers that the metrics noted for the last ``count`` samples."""
     merged: list[dict[str, Any]] = [{} for _ in range(count)]
     for metric in runner.test_evaluator.metrics:
         rows = metric.results[-count:] if count else []

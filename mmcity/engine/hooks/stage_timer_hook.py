@@ -1,4 +1,4 @@
-"""Where the time of a training step or of a test frame goes, and the memory."""
+"""Time per stage of a training step or test frame, and peak memory."""
 
 import json
 import resource

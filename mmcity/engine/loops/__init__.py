@@ -1,3 +1,5 @@
+"""Training loop with exact resume, and tests that compare models."""
+
 from .comparison_loop import ComparisonTestLoop, ComparisonValLoop, comparison_table
 from .iter_based_train_loop import ResumableIterBasedTrainLoop
 from .resumable_stream import BatchStream

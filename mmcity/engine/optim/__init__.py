@@ -1,3 +1,5 @@
+"""Optimiser constructors and wrappers, learning-rate schedules."""
+
 from .batch_rule import scale_optimizer_for_batch
 from .decay_schedulers import ExponentialDecayLR
 from .gaussian_constructor import GaussianOptimWrapperConstructor

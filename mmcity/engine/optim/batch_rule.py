@@ -1,4 +1,4 @@
-"""How an optimiser's settings follow the number of views per step."""
+"""Scaling of an optimiser's settings with the number of views per step."""
 
 import math
 

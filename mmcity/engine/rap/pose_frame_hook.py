@@ -1,4 +1,4 @@
-"""Tells a pose network where its scene lies and what its camera sees."""
+"""Sets the scene's bounds and the camera's field of view of a pose network."""
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper

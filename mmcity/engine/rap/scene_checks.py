@@ -1,4 +1,4 @@
-"""What can be known to go wrong in a scene before anything is trained on it."""
+"""Checks of a localisation scene before anything is trained on it."""
 
 import hashlib
 import os

@@ -1,3 +1,5 @@
+"""Pure functions behind the metrics."""
+
 from mmcity.models.losses import LPIPS
 
 from .image import colour_correct, mean_squared_error, psnr, ssim

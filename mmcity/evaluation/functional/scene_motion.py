@@ -1,4 +1,4 @@
-"""What moves in a clip of occupancy: the ego vehicle, by registration, and other vehicles."""
+"""Motion in a clip of occupancy: of the ego vehicle, by registration, and of other vehicles."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

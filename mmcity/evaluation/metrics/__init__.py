@@ -1,3 +1,5 @@
+"""Metrics of mmengine's evaluator."""
+
 from .camera_pose import RelativePoseMetric, TrajectoryMetric
 from .image_quality import ImageQualityMetric
 from .localization import PoseMetric

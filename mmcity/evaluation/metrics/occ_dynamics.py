@@ -1,4 +1,4 @@
-"""How generated clips move, and whether they do what they were asked to."""
+"""Motion of generated clips, and its agreement with their conditions."""
 
 from collections.abc import Sequence
 

@@ -89,7 +89,7 @@ class SequenceDepthMetric(BaseMetric):
                 self._save_maps(sample, pred)
 
     def folder(self, dataset: str) -> Path:
-        """Where the files of a data set go."""
+        """Folder for the files of a data set."""
         suite = "monodepth" if self.suite == "mono" else "video_depth"
         return self.out_dir / suite / f"{dataset}_{self.model_name}"
 

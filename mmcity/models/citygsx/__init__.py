@@ -1,3 +1,5 @@
+"""CityGS-X: an octree of anchors that small networks decode into Gaussians."""
+
 from .anchors import OctreeAnchors
 from .citygsx import CityGSX
 from .decoder import AnchorDecoder, AppearanceTable, NeuralGaussians

@@ -99,7 +99,7 @@ class CityGSX(AnchorScene):
         self._records.append({**{n: view[n] for n in names}, "size": size, "n_views": n_views})
 
     def neighbour_maps(self, sample: SceneDataSample, depth: Tensor) -> dict[str, Tensor]:
-        """What the losses need of the second view with rendered depth (H, W)."""
+        """Maps of the second view that the losses need, with rendered depth (H, W)."""
         camera, image = sample.neighbour_camera, sample.neighbour_image
         image = image.float() / 255 if image.dtype == torch.uint8 else image
         return dict(depth=depth, K=camera.Ks[0], viewmat=camera.viewmats[0], grey=_grey(image))

@@ -37,7 +37,7 @@ class _New:
 
 @STRATEGIES.register_module()
 class AnchorGrowthStrategy:
-    """When and how anchors are added and removed.
+    """Schedule and thresholds by which anchors are added and removed.
 
     Args:
         interval: Iterations between two adjustments. Defaults to 100.

@@ -1,4 +1,4 @@
-"""When which loss counts, and how much."""
+"""Losses of CityGS-X with their weights and schedules."""
 
 import math
 from collections.abc import Callable

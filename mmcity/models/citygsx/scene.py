@@ -103,7 +103,7 @@ class AnchorScene(SceneModel):
 
     @property
     def summary(self) -> str:
-        """What the scene consists of, for the log."""
+        """One line about the scene for the log."""
         return f"{len(self.anchors)} anchors on {int(self.anchors.n_levels)} levels"
 
     # ---- rendering

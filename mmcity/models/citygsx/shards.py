@@ -1,4 +1,4 @@
-"""How growth sees the anchors of other processes."""
+"""Access of growth to the anchors of other processes."""
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ class OneShard:
         return rows
 
     def first_row(self, count: int) -> int:
-        """Where the ``count`` rows of this process begin among the gathered ones."""
+        """Index of the first of this process's ``count`` rows among the gathered ones."""
         return 0
 
 

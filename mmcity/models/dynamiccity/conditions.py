@@ -45,6 +45,7 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(in_channels, dim, patch_size, stride=patch_size)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, C, S, S)`` to tokens ``(B, N, D)``."""
         return self.proj(x).flatten(2).transpose(1, 2)
 
 

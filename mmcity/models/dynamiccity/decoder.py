@@ -126,6 +126,7 @@ class PlaneUpsampler(nn.Module):
         )
 
     def forward(self, plane: Tensor) -> Tensor:
+        """Map ``(B, C, a, b)`` to ``(B, C', ra, rb)``."""
         return self.upsample(plane)
 
 

@@ -57,7 +57,7 @@ def respace_steps(num_steps: int, spacing: str | int) -> list[int]:
 
 @dataclass
 class DiffusionStep:
-    """What the denoiser implies at one step.
+    """Predictions of the denoiser at one step.
 
     Attributes:
         mean: Mean of x_{t-1}, ``(B, C, ...)``.

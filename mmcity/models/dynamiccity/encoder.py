@@ -200,6 +200,7 @@ class PlaneDownsampler(nn.Module):
         self.down = nn.Sequential(*stages)
 
     def forward(self, plane: Tensor) -> Tensor:
+        """Map ``(B, C, a, b)`` to ``(B, C', a/r, b/r)``."""
         return self.down(plane)
 
 

@@ -107,7 +107,7 @@ def from_rollout(rollout: Tensor, txyz: Sequence[int]) -> list[Tensor]:
 
 
 def rollout_mask(txyz: Sequence[int], patch_size: int = 1) -> Tensor:
-    """Where the map holds planes: float ``(1, 1, S, S)``, or per patch ``(1, 1, S/p, S/p)``."""
+    """Mask of the cells with planes: float ``(1, 1, S, S)``, or per patch ``(1, 1, S/p, S/p)``."""
     check_rollout_sizes(txyz, patch_size)
     sizes = [size // patch_size for size in txyz]
     return to_rollout([torch.ones(1, 1, a, b) for a, b in plane_sizes(sizes)])

@@ -1,4 +1,4 @@
-"""Which latent cells a region of voxels touches, and the resampling schedule."""
+"""Latent cells that a region of voxels touches, and the resampling schedule."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -7,7 +7,7 @@ from mmengine.model import BaseModel
 from torch import Tensor
 
 from mmcity.registry import MODELS, TASK_UTILS
-from mmcity.structures.occupancy_data_sample import OccupancyDataSample
+from mmcity.structures import OccupancyDataSample
 
 from .diffusion import GaussianDiffusion
 from .hexplane import from_rollout, rollout_mask, rollout_size, rollout_slices
@@ -90,6 +90,7 @@ class HexPlaneDiffusion(BaseModel):
         return self.denoiser.txyz
 
     def train(self, mode: bool = True) -> "HexPlaneDiffusion":
+        """Set training mode; the autoencoder stays in evaluation mode."""
         super().train(mode)
         if self.vae is not None:
             self.vae.eval()

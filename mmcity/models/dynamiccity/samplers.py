@@ -72,6 +72,7 @@ class AncestralSampler(_Sampler):
     """
 
     def step(self, output: Tensor, x: Tensor, index: int, noise: Tensor) -> Tensor:
+        """One step of the reverse chain."""
         t = torch.full((len(x),), index, device=x.device, dtype=torch.long)
         return self.diffusion.ancestral_step(output, x, t, noise)
 
@@ -93,6 +94,7 @@ class DDIMSampler(_Sampler):
         self.eta = eta
 
     def step(self, output: Tensor, x: Tensor, index: int, noise: Tensor) -> Tensor:
+        """One DDIM step."""
         t = torch.full((len(x),), index, device=x.device, dtype=torch.long)
         return self.diffusion.ddim_step(output, x, t, noise, self.eta)
 
@@ -153,9 +155,11 @@ class DPMSolverSampler(_Sampler):
         self._history: list[tuple[int, Tensor]] = []
 
     def reset(self) -> None:
+        """Forget the predictions of earlier steps."""
         self._history = []
 
     def step(self, output: Tensor, x: Tensor, index: int, noise: Tensor) -> Tensor:
+        """One step of the solver, from this prediction and the last ones."""
         t = torch.full((len(x),), index, device=x.device, dtype=torch.long)
         x_start = self.diffusion.step_from_output(output, x, t).x_start
         self._history = [*self._history[-2:], (index, x_start)]

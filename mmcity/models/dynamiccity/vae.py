@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmcity.models.losses.occupancy import LovaszSoftmaxLoss, WeightedCrossEntropyLoss
 from mmcity.registry import MODELS
-from mmcity.structures.occupancy_data_sample import OccupancyDataSample
+from mmcity.structures import OccupancyDataSample
 
 from .decoder import ExpansionSqueezeDecoder, QueryDecoder
 from .encoder import HexPlaneEncoder

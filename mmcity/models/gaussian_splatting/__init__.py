@@ -1,3 +1,5 @@
+"""3D Gaussian Splatting: one Gaussian per row, grown by a strategy."""
+
 from .exposure import AffineExposure, BilateralGridExposure
 from .gaussian_splatting import GaussianSplatting
 from .initialization import random_points, splats_from_points

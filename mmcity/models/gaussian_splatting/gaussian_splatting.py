@@ -111,7 +111,7 @@ class GaussianSplatting(SplatSceneModel):
 
     @property
     def summary(self) -> str:
-        """What the scene consists of, for the log."""
+        """One line about the scene for the log."""
         return f"{len(self.splats)} Gaussians"
 
     def to_gaussians(self) -> Gaussians:

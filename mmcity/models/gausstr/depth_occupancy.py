@@ -1,4 +1,4 @@
-"""What depth maps say about the volume: hit voxels are occupied, those before them free."""
+"""Occupancy from depth maps: hit voxels are occupied, those before them free."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What a GaussTR head predicts: one Gaussian per query, in the ego frame."""
+"""Prediction of a GaussTR head: one Gaussian per query, in the ego frame."""
 
 from dataclasses import dataclass, fields
 

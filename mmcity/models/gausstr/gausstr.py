@@ -8,7 +8,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from mmcity.registry import MODELS
-from mmcity.structures.occupancy_data_sample import OccupancyDataSample
+from mmcity.structures import OccupancyDataSample
 from mmcity.utils.timing import stage
 
 from .gaussian_set import GaussianSet
@@ -99,6 +99,7 @@ class GaussTR(BaseModel):
                 state_dict[f"{prefix}gauss_heads.{i}.text_proto_embeds"] = head.text_proto_embeds
 
     def train(self, mode: bool = True) -> "GaussTR":
+        """Set training mode; a frozen backbone stays in evaluation mode."""
         super().train(mode)
         if self.backbone is not None:
             self.backbone.eval()

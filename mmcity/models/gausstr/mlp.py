@@ -63,6 +63,7 @@ class MLP(nn.Module):
         last.bias.copy_(output)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map ``(..., input_dim)`` to ``(..., output_dim)``."""
         x = self.layers[1](self.layers[0](x).relu())
         if self.mode == "sigmoid":
             x = x.sigmoid()

@@ -1,3 +1,5 @@
+"""Layers that several systems share."""
+
 from .attention import Attend, Attention, frame_causal_attention
 from .conv_stem import ConvStem
 from .flex_frame_causal import flex_frame_causal_attention

@@ -1,4 +1,4 @@
-"""What models that are a scene have in common."""
+"""Base class of models that are a scene."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -197,5 +197,5 @@ def image_ids(
 
 
 def _applies_to(loss: nn.Module) -> str:
-    """What a loss wants to be called with; losses of other packages judge the picture."""
+    """Argument that a loss is called with; losses of other packages take the picture."""
     return getattr(loss, "applies_to", "picture")

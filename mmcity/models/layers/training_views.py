@@ -1,4 +1,4 @@
-"""What a scene remembers of the capture it was made from."""
+"""Cameras of the capture that a scene was trained on."""
 
 import torch
 from torch import Tensor

@@ -1,3 +1,5 @@
+"""Losses that several systems share."""
+
 from .lpips import LPIPS, LPIPSLoss
 from .occupancy import LovaszSoftmaxLoss, WeightedCrossEntropyLoss
 from .photometric import L1Loss, SSIMLoss

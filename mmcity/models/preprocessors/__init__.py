@@ -1,3 +1,5 @@
+"""Data preprocessors: batches to the device, normalised."""
+
 from .multi_view import MultiViewPreprocessor
 from .posed_image import PosedImagePreprocessor
 

@@ -1,3 +1,5 @@
+"""RAP: pose regression on synthesised views, and refinement by matching renders."""
+
 from .appearance import (
     AppearanceColorNet,
     AppearanceGaussians,

@@ -79,7 +79,7 @@ class NTXentLoss(nn.Module):
 
 
 def hardest_case(anchor: Tensor, positive: Tensor) -> int:
-    """Which shifted stream comes closest: 0 (a, roll p), 1 (p, roll a), 2 (a, roll a), 3 (p,
+    """Shifted stream that comes closest: 0 (a, roll p), 1 (p, roll a), 2 (a, roll a), 3 (p,
     roll p), where ``roll`` moves by one along the batch."""
     other_a, other_p = anchor.roll(1, dims=1), positive.roll(1, dims=1)
     pairs = ((anchor, other_p), (positive, other_a), (anchor, other_a), (positive, other_p))

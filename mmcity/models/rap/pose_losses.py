@@ -54,6 +54,7 @@ class GeometricPoseLoss(nn.Module):
         return self.s_x * translation + self.s_q * rotation
 
     def extra_repr(self) -> str:
+        """Weights of translation and rotation, as printed with the module."""
         weights = [
             math.exp(-float(s)) if self.learnable else float(s) for s in (self.s_x, self.s_q)
         ]

@@ -93,7 +93,7 @@ class LocalizationPreprocessor(BaseDataPreprocessor):
         return float(self.focal)
 
     def view(self, image: Tensor, camera: Cameras | None = None, name: str = "an image") -> Tensor:
-        """What the network sees of a picture ``(3, H, W)``, ``(3, h, w)``.
+        """The network's view of a picture ``(3, H, W)``, ``(3, h, w)``.
 
         Raises:
             ValueError: With ``normalize_focal``, if the picture shows too little of it.

@@ -80,7 +80,7 @@ class SyntheticViews:
         self.errors[slots[is_new]] = torch.stack([distance, angle], 1)[is_new]
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What is there."""
+        """Names of the renders that are there."""
         return {name: getattr(self, name) for name in _STATE if getattr(self, name) is not None}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:

@@ -1,3 +1,5 @@
+"""Renderers of Gaussians and of what lies behind them."""
+
 from .backgrounds import (
     ConstantBackground,
     EnvironmentMapBackground,

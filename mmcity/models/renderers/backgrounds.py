@@ -1,4 +1,4 @@
-"""What is seen where no Gaussian is: a colour, or a sky."""
+"""Backgrounds behind the Gaussians: a colour, or a sky."""
 
 import math
 

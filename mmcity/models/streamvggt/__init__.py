@@ -1,3 +1,5 @@
+"""StreamVGGT and VGGT: poses, depth, points and tracks of image sequences."""
+
 from .aggregator import Aggregator
 from .cache import StreamCache, build_policy
 from .camera_head import CameraHead

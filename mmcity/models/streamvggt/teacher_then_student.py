@@ -93,7 +93,7 @@ class TeacherThenStudent(BaseModel):
         return self
 
     def contenders(self) -> dict[str, Callable]:
-        """What a comparison measures: ``untrained``, ``constant``, ``teacher``, ``student``.
+        """Models that a comparison measures: ``untrained``, ``constant``, ``teacher``, ``student``.
 
         Each is a function ``(inputs, data_samples) -> data_samples``. ``constant`` is there
         with ``averages``, ``student`` once it has begun to learn.

@@ -1,3 +1,3 @@
-"""What moves in a toy town, and the paths that cameras take."""
+"""Moving agents of a toy town, and the paths of its cameras."""
 
 __all__: list[str] = []

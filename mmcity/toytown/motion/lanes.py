@@ -23,6 +23,7 @@ class Path2D:
 
     @property
     def length(self) -> float:
+        """Length in metres."""
         return float(self.arc[-1])
 
     def at(self, s: np.ndarray | float) -> np.ndarray:

@@ -36,6 +36,7 @@ class View:
 
     @property
     def center(self) -> np.ndarray:
+        """(3,) centre in the world."""
         return self.cam_to_world[:3, 3]
 
     @property

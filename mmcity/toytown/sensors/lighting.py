@@ -37,6 +37,7 @@ class Lighting:
 
     @classmethod
     def from_config(cls, config: ToytownConfig) -> "Lighting":
+        """Light of the weather and hour that a config names."""
         presets = {
             "day": (42.0, (1.75, 1.62, 1.38), (0.46, 0.53, 0.64), (0.2, 0.19, 0.16),
                     (0.13, 0.28, 0.62), (0.62, 0.72, 0.84), 0.45),
@@ -85,7 +86,7 @@ class Lighting:
 
 
 class Canyon:
-    """How much sky a point sees, from the mean height of what stands around it."""
+    """Share of sky that a point sees, from the mean height of what stands around it."""
 
     CELL = 1.0
 

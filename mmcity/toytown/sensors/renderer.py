@@ -32,7 +32,7 @@ class Body:
 
 @dataclass
 class Frame:
-    """What a camera sees.
+    """Rendered maps of one camera.
 
     Attributes:
         rgb: (H, W, 3) uint8 sRGB.

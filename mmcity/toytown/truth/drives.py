@@ -92,7 +92,7 @@ def lidar_directions(beams: int = 40, columns: int = 720) -> np.ndarray:
 
 
 def count_observations(rays: TownRays, grid: Grid, sensor: np.ndarray) -> np.ndarray:
-    """How many lidar rays from a sensor end in or pass through each voxel.
+    """Counts of the lidar rays from a sensor that end in or pass through each voxel.
 
     Rays are sampled every half voxel up to their hit, which is counted in its own voxel.
 

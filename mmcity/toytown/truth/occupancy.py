@@ -202,7 +202,7 @@ def voxelize(renderer: Renderer, grid: Grid, bodies: list[Body] | None = None) -
 def solid_points(
     cast: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]], points: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which points lie inside a solid thing: above and around them is the same instance.
+    """Mask of the points inside a solid thing: above and around them is the same instance.
 
     Args:
         cast: Class and instance (N,) that rays of origins and directions (N, 3) meet first,

@@ -1,4 +1,4 @@
-"""Which voxels around a vehicle its sensors see, by exact rays."""
+"""Voxels around a vehicle that its sensors see, by exact rays."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

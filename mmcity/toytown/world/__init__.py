@@ -1,4 +1,4 @@
-"""What stands in a toy town: streets, buildings, plants, vehicles, materials, classes."""
+"""Static parts of a toy town: streets, buildings, plants, vehicles, materials, classes."""
 
 from .town import Instance, World, build_world, stream
 

@@ -1,4 +1,4 @@
-"""What the parts of one building share: its lot, its frame, its materials."""
+"""Style shared by the parts of one building: its lot, its frame, its materials."""
 
 from dataclasses import dataclass
 
@@ -75,4 +75,5 @@ class LotFrame:
         self.origin = np.array([lot.center[0], lot.center[1], KERB_HEIGHT])
 
     def __call__(self, x: float, y: float, z: float) -> np.ndarray:
+        """(3,) world position of a point of the lot."""
         return self.origin + x * self.x + y * self.y + np.array([0, 0, z])

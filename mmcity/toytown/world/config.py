@@ -1,4 +1,4 @@
-"""What a toy town looks like: every number a user may turn, in one frozen dataclass."""
+"""Settings of a toy town: every number a user may turn, in one frozen dataclass."""
 
 from dataclasses import asdict, dataclass, fields
 

@@ -40,10 +40,12 @@ class Road:
 
     @property
     def direction(self) -> np.ndarray:
+        """(2,) unit vector from start to end."""
         return unit2(self.end - self.start)
 
     @property
     def length(self) -> float:
+        """Length in metres."""
         return float(np.hypot(*(self.end - self.start)))
 
 

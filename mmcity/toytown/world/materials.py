@@ -16,7 +16,7 @@ __all__ = ["Material", "Patch", "albedo"]
 
 
 class Material(IntEnum):
-    """What a surface is made of."""
+    """Material of a surface."""
 
     PLAIN = 0
     ASPHALT = 1

@@ -1,4 +1,4 @@
-"""What all writers share: resuming, parallel rendering, checksums, small image files."""
+"""Shared parts of all writers: resuming, parallel rendering, checksums, small image files."""
 
 import hashlib
 import io

@@ -257,7 +257,7 @@ def _save_map(root: Path, version: str, scenes: list[SceneRecord]) -> dict:
 
 
 def _save_map_settings(root: Path, image_size: tuple[int, int], patch: int) -> None:
-    """What readers of the stored maps need, and the prompts."""
+    """Writes the settings that readers of the stored maps need, and the prompts."""
     width, height = image_size
     for folder, dtype, size in (
         ("depth", "float16", (height, width)),

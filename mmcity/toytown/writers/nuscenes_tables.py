@@ -47,7 +47,7 @@ def token(*parts: object) -> str:
 
 
 class SceneRecord:
-    """What a scene's tables need.
+    """Record of a scene for its tables.
 
     Args:
         name: Scene name.

@@ -1,4 +1,4 @@
-"""What a path holds, as layers to show."""
+"""Layers of the viewer from files and folders."""
 
 import json
 import os

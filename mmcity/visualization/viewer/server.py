@@ -343,13 +343,13 @@ class Viewer:
         return np.stack([boxes[:, 0].min(0), boxes[:, 1].max(0)])
 
     def _frame_scene(self) -> None:
-        """Where a browser starts: at the first camera, else aslant from above."""
+        """First view of a browser: that of the first camera, else aslant from above."""
         start = self.server.initial_camera
         start.up = self._up
         start.position, start.look_at = first_look(self.bounds, self._up, self._first_view)
 
     def look_from(self, position: Sequence[float], target: Sequence[float]) -> None:
-        """Where browsers that open from now on start."""
+        """Sets the first view of browsers that open from now on."""
         self._first_view = None
         self.server.initial_camera.position = np.asarray(position, np.float64)
         self.server.initial_camera.look_at = np.asarray(target, np.float64)
@@ -388,7 +388,7 @@ class Viewer:
 
     @property
     def url(self) -> str:
-        """Where to look."""
+        """Address of the viewer."""
         return f"http://{self.server.get_host()}:{self.server.get_port()}"
 
     def wait(self) -> None:

@@ -1,3 +1,5 @@
+"""Synthesis of training views from a Gaussian map."""
+
 from .budget import SetPlan, UniformBudget, ValueBudget
 from .executors import EXECUTORS, SynthesisError, make_executor
 from .observability import MapObservability

@@ -1,4 +1,4 @@
-"""Which photographs get how many synthesised views."""
+"""Distribution of synthesised views over the photographs."""
 
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ __all__ = ["SetPlan", "UniformBudget", "ValueBudget"]
 
 
 class SetPlan(NamedTuple):
-    """What a set of synthesised views consists of, as plain values.
+    """Plan of a set of synthesised views, as plain values.
 
     Attributes:
         number (int): Of the set; with the seed it decides all random draws.
@@ -53,7 +53,7 @@ class UniformBudget:
         """Hear the watched metric; a line for the log if that changed something."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What has to survive a restart."""
+        """State that has to survive a restart."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

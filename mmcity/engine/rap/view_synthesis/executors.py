@@ -1,4 +1,4 @@
-"""Where views are rendered: at once, in a thread, or in another process."""
+"""Executors that render views at once, in a thread, or in another process."""
 
 import queue
 import time
@@ -43,7 +43,7 @@ class InlineExecutor:
         self._job = job
 
     def result(self):
-        """What the job gives."""
+        """Result of the job."""
         return _work(self.synthesizer, self._job)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""How well the photographs of a map have seen what a new view shows."""
+"""Coverage of a new view by the photographs of a map."""
 
 from typing import Any
 

@@ -1,3 +1,5 @@
+"""Strategies that add, move and remove Gaussians."""
+
 from .base import Strategy
 from .default import DefaultStrategy
 from .mcmc import MCMCStrategy

@@ -1,4 +1,4 @@
-"""What a densification strategy is."""
+"""Interface of densification strategies."""
 
 from abc import ABC, abstractmethod
 from typing import Any

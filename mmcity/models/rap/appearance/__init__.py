@@ -1,3 +1,5 @@
+"""Gaussian maps whose colours follow a photograph."""
+
 from .color_net import AppearanceColorNet, encode_positions
 from .features import box_coordinate_loss, init_box_coords, project_features, sample_features
 from .map_generator import AppearanceMapGenerator

@@ -68,5 +68,5 @@ def project_features(
 
 
 def box_coordinate_loss(box_coords: Tensor, coord_scale: float = 1.0) -> Tensor:
-    """How far the sampled coordinates leave [-1, 1], on average."""
+    """Mean distance by which the sampled coordinates leave [-1, 1]."""
     return F.relu((box_coords[:, :-1] / coord_scale).abs() - 1).mean()

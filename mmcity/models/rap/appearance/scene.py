@@ -154,7 +154,7 @@ class AppearanceGaussians(SplatSceneModel):
 
     @property
     def summary(self) -> str:
-        """What the scene consists of, for the log."""
+        """One line about the scene for the log."""
         return f"{len(self.splats)} Gaussians with appearance"
 
     def to_gaussians(self):

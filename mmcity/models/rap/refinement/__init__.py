@@ -1,3 +1,5 @@
+"""Refinement of poses: retrieval, matching, PnP."""
+
 from .learned_matchers import LightGlueMatcher, MASt3RMatcher, RoMaMatcher
 from .matching import Matches, SIFTMatcher
 from .pnp import PnPError, PnPSolution, solve_pnp

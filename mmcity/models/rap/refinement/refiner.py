@@ -24,7 +24,7 @@ _MIN_CORRELATION_PIXELS = 100
 
 @dataclass
 class Refinement:
-    """What is known of a query's pose.
+    """Refined pose of a query, with its quality.
 
     Attributes:
         camera (Cameras): One camera at the estimate (at the best start if ``failed``).

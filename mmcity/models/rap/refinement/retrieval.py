@@ -1,4 +1,4 @@
-"""Which mapped images look like a query."""
+"""Retrieval of mapped images that look like a query."""
 
 from collections.abc import Iterable
 

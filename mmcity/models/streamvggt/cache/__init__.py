@@ -1,3 +1,5 @@
+"""Key-value cache of the streaming transformer."""
+
 from .kv_store import KVStore
 from .policies import (
     CachePolicy,

@@ -1,4 +1,4 @@
-"""Which frames or tokens a bounded cache keeps; none of these needs training.
+"""Policies by which a bounded cache keeps frames or tokens; none needs training.
 
 All policies keep the first step, because it defines the world frame.
 """
@@ -49,7 +49,7 @@ class CachePolicy:
         return step_ids.new_empty(step_ids.shape[0], 0)
 
     def state_dict(self) -> dict:
-        """What the policy remembers between steps."""
+        """State of the policy between steps."""
         return {}
 
     def load_state_dict(self, state: dict) -> None:
@@ -100,6 +100,7 @@ class WindowPolicy(_RankedPolicy):
         super().__init__(num_frames)
 
     def rank(self, step_ids: Tensor, stored: Tensor, new: Tensor) -> Tensor:
+        """Steps by age: the oldest goes first."""
         return step_ids
 
 
@@ -117,6 +118,7 @@ class KnnPolicy(_RankedPolicy):
         super().__init__(num_frames)
 
     def rank(self, step_ids: Tensor, stored: Tensor, new: Tensor) -> Tensor:
+        """Cosine similarity of stored steps to the new one."""
         return F.cosine_similarity(stored.float(), new.float().unsqueeze(1), dim=-1)
 
 
@@ -157,6 +159,7 @@ class ChunkPolicy(CachePolicy):
         self.max_keyframes = max_keyframes
 
     def max_steps(self) -> int:
+        """Steps that are kept."""
         return self.num_frames
 
 

@@ -85,12 +85,15 @@ class DiversityPolicy(TokenPolicy):
         self.reset()
 
     def reset(self) -> None:
+        """Forget the budgets of the layers."""
         self.layer_budgets: list[int] | None = None
 
     def state_dict(self) -> dict:
+        """Budgets of the layers."""
         return {"layer_budgets": self.layer_budgets}
 
     def load_state_dict(self, state: dict) -> None:
+        """Restore what :meth:`state_dict` returned."""
         self.layer_budgets = state["layer_budgets"]
 
     @staticmethod
@@ -100,6 +103,7 @@ class DiversityPolicy(TokenPolicy):
         return (unit * unit.mean(dim=2, keepdim=True)).sum(-1)
 
     def evict(self, stores: Sequence[KVStore], first_tokens: int, new_tokens: int) -> None:
+        """Share the budget among the layers once, then keep each layer to its part."""
         if self.layer_budgets is None:
             if sum(store.length for store in stores) <= self.budget:
                 return
@@ -181,9 +185,11 @@ class QueryPolicy(_MiddlePolicy):
         self.reset()
 
     def reset(self) -> None:
+        """Forget the mean queries."""
         self._queries: dict[int, Tensor] = {}
 
     def observe(self, layer: int, q: Tensor, keys: Tensor, num_special: int, frames: int) -> None:
+        """Keep the mean query of the newest frame."""
         queries = q.float().mean(dim=1).unflatten(1, (frames, -1))  # (B, V, P, D)
         special, patches = queries[:, :, :num_special], queries[:, :, num_special:]
         pooled = [part.mean(dim=2, keepdim=True) for part in patches.split(self.pool, dim=2)]
@@ -191,6 +197,7 @@ class QueryPolicy(_MiddlePolicy):
         self._queries[layer] = torch.cat([special, *pooled], dim=2).flatten(1, 2).mean(dim=1)
 
     def worth(self, layer: int, keys: Tensor) -> Tensor:
+        """Similarity of keys to the mean query, ``(B, L)``."""
         return torch.einsum("bd,bld->bl", self._queries[layer], keys.float().mean(dim=1))
 
 
@@ -219,16 +226,20 @@ class AttentionPolicy(_MiddlePolicy):
         self.reset()
 
     def reset(self) -> None:
+        """Forget the attention that tokens received."""
         self._mass: dict[int, Tensor] = {}
         self._exposure: dict[int, Tensor] = {}
 
     def state_dict(self) -> dict:
+        """Attention received by each token, and over how many steps."""
         return {"mass": dict(self._mass), "exposure": dict(self._exposure)}
 
     def load_state_dict(self, state: dict) -> None:
+        """Restore what :meth:`state_dict` returned."""
         self._mass, self._exposure = dict(state["mass"]), dict(state["exposure"])
 
     def observe(self, layer: int, q: Tensor, keys: Tensor, num_special: int, frames: int) -> None:
+        """Add the attention of the newest frame to what each token received."""
         length = keys.shape[2]
         mass = keys.new_zeros(len(keys), length, dtype=torch.float32)
         for part in q.split(self.query_chunk, dim=2):
@@ -243,8 +254,10 @@ class AttentionPolicy(_MiddlePolicy):
             table[layer] = amount
 
     def worth(self, layer: int, keys: Tensor) -> Tensor:
+        """Mean attention received, ``(B, L)``."""
         return self._mass[layer] / self._exposure[layer]
 
     def after_keep(self, layer: int, index: Tensor) -> None:
+        """Keep the sums of the tokens that stay."""
         for table in (self._mass, self._exposure):
             table[layer] = table[layer].gather(1, index)
