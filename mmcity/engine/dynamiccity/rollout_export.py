@@ -1,11 +1,13 @@
 """Export of HexPlane rollouts: sharded over ranks, resumable, deterministic."""
 
+import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from mmengine.config import Config
 from mmengine.dist import barrier, get_rank, get_world_size
 from rich.progress import track
 
@@ -21,20 +23,99 @@ from mmcity.datasets.transforms.occupancy import (
     flip_planar_poses,
     vehicle_layout,
 )
+from mmcity.engine.checkpointing import load_checkpoint_weights
+from mmcity.engine.launch import load_config
 from mmcity.models.dynamiccity.hexplane import rollout_slices, to_rollout
 from mmcity.models.dynamiccity.vae import HexPlaneVAE
+from mmcity.registry import DATASETS, MODELS
 
-__all__ = ["export_rollouts", "rollout_statistics", "without_augmentation"]
+__all__ = [
+    "export_checkpoint_rollouts",
+    "export_rollouts",
+    "export_splits",
+    "rollout_statistics",
+]
 
 
 #: Least standard deviation of a channel that is stored, a few steps of float16 around 1.
 _LEAST_STD = 1e-2
 
 
-def without_augmentation(dataset: dict) -> dict:
-    """Config of a data set of clips, without all that is random in it."""
-    plain = {k: v for k, v in dataset.items() if k not in ("random_crop", "class_balance")}
-    return {**plain, "pipeline": []}
+def export_checkpoint_rollouts(
+    config: str | os.PathLike,
+    checkpoint: str | os.PathLike,
+    out_dir: str | os.PathLike,
+    *,
+    splits: Sequence[str] = ("train", "test"),
+    layout_down: int = 4,
+    dtype: str = "float16",
+    flips: Sequence[int] = (0,),
+    device: str | None = None,
+    cfg_options: Mapping[str, object] | None = None,
+) -> dict[Path, dict]:
+    """Export the rollouts of a trained VAE.
+
+    Processes that torchrun started share the clips; files that exist are kept.
+
+    Args:
+        config: Config of a ``HexPlaneVAE``.
+        checkpoint: Its weights.
+        out_dir, splits, layout_down, dtype, flips: See :func:`export_splits`.
+        device: Defaults to ``cuda`` where there is one, else ``cpu``.
+        cfg_options: Dotted keys of the config and their values. Defaults to None.
+
+    Returns:
+        See :func:`export_splits`.
+    """
+    cfg = load_config(config, cfg_options)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("nccl" if device == "cuda" else "gloo")
+        if device == "cuda":
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    model = MODELS.build(cfg.model)
+    model.load_state_dict(load_checkpoint_weights(checkpoint), strict=True)
+    return export_splits(model.to(device), cfg, out_dir, splits, layout_down, dtype, flips)
+
+
+def export_splits(
+    model: HexPlaneVAE,
+    cfg: Config,
+    out_dir: str | os.PathLike,
+    splits: Sequence[str] = ("train", "test"),
+    layout_down: int = 4,
+    dtype: str = "float16",
+    flips: Sequence[int] = (0,),
+) -> dict[Path, dict]:
+    """Export the rollouts of whole splits, without random augmentation.
+
+    Args:
+        model: VAE; it is set to eval mode.
+        cfg: Config with the data loaders.
+        out_dir: Target folder; a sub-folder per split.
+        splits: Data loaders, out of ``train``, ``val``, ``test``. Defaults to train and test.
+        layout_down, dtype: See :func:`export_rollouts`.
+        flips: See :func:`export_rollouts`; only the train split gets more than the clips as
+            they are.
+
+    Returns:
+        The index of each sub-folder.
+    """
+    indices = {}
+    for split in splits:
+        dataset = {**cfg[f"{split}_dataloader"].dataset, "pipeline": []}
+        for random in ("random_crop", "class_balance"):
+            dataset.pop(random, None)
+        folder = Path(out_dir) / split
+        indices[folder] = export_rollouts(
+            model,
+            DATASETS.build(dataset),
+            folder,
+            layout_down,
+            dtype,
+            flips if split == "train" else (0,),
+        )
+    return indices
 
 
 def rollout_statistics(
@@ -73,7 +154,7 @@ def export_rollouts(
     Files that exist are kept, so that a killed export goes on where it stopped.
 
     Args:
-        model: VAE in eval mode.
+        model: VAE; it is set to eval mode.
         dataset: Clips, without random augmentation.
         out_dir: Target folder; see ``rollout_path`` for the names below it.
         layout_down: Reduction of the layout that is stored beside. Defaults to 4.
@@ -85,7 +166,12 @@ def export_rollouts(
 
     Returns:
         The index that was written.
+
+    Raises:
+        ValueError: If flips are unknown or repeated, or windows of the data set coincide.
     """
+    if not set(flips) <= set(range(8)) or len(set(flips)) < len(flips):
+        raise ValueError(f"flips: expected different numbers from 0 to 7, got {list(flips)}")
     out_dir = Path(out_dir)
     device = next(model.parameters()).device
     rank, world = get_rank(), get_world_size()

@@ -5,8 +5,8 @@ from pathlib import Path
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
-from mmcity.engine.dynamiccity.rollout_export import export_rollouts, without_augmentation
-from mmcity.registry import DATASETS, HOOKS
+from mmcity.engine.dynamiccity.rollout_export import export_splits
+from mmcity.registry import HOOKS
 
 __all__ = ["SaveRolloutHook"]
 
@@ -50,15 +50,9 @@ class SaveRolloutHook(Hook):
     def after_train(self, runner) -> None:
         """Export every split, without random augmentation."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        root = Path(self.out_dir or Path(runner.work_dir) / "rollout")
-        for split in self.splits:
-            dataset = without_augmentation(runner.cfg[f"{split}_dataloader"].dataset)
-            index = export_rollouts(
-                model,
-                DATASETS.build(dataset),
-                root / split,
-                self.layout_down,
-                self.dtype,
-                self.flips if split == "train" else (0,),
-            )
-            runner.logger.info(f"{root / split}: {len(index['windows'])} rollouts")
+        root = self.out_dir or Path(runner.work_dir) / "rollout"
+        indices = export_splits(
+            model, runner.cfg, root, self.splits, self.layout_down, self.dtype, self.flips
+        )
+        for folder, index in indices.items():
+            runner.logger.info(f"{folder}: {len(index['windows'])} rollouts")

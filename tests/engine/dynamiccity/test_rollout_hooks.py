@@ -14,6 +14,7 @@ from mmcity.datasets.io.rollout_files import read_rollout
 from mmcity.engine.dynamiccity import LatentStatisticsHook, SaveRolloutHook
 from mmcity.models.dynamiccity import HexPlaneDiffusion, HexPlaneVAE
 from mmcity.models.dynamiccity.hexplane import to_rollout
+from tests.cli.conftest import call_tool
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def run(tmp_path):
     pose = np.tile(np.eye(4), (6, 1, 1))
     np.savez(folder / "occ4d.npz", occ_128x128x8=clip, lidar2world=pose, times=np.arange(6) / 10)
     torch.manual_seed(0)
-    model = HexPlaneVAE(
+    network = dict(
         spatial_size=(8, 8, 4),
         sequence_length=4,
         latent_channels=4,
@@ -35,6 +36,7 @@ def run(tmp_path):
         conv_hidden_low_res=8,
         conv_hidden_high_res=8,
     )
+    model = HexPlaneVAE(**network)
     dataset = dict(
         type="SemanticKITTIOccSequence",
         data_root=str(tmp_path),
@@ -43,7 +45,9 @@ def run(tmp_path):
     )
     cfg = Config(dict(train_dataloader=dict(dataset=dataset)))
     logger = MMLogger.get_instance("rollout-hooks")
-    return SimpleNamespace(model=model, cfg=cfg, work_dir=str(tmp_path / "work"), logger=logger)
+    return SimpleNamespace(
+        model=model, network=network, cfg=cfg, work_dir=str(tmp_path / "work"), logger=logger
+    )
 
 
 def test_planes_are_exported_without_augmentation(run, tmp_path):
@@ -63,6 +67,25 @@ def test_planes_are_exported_without_augmentation(run, tmp_path):
     )
     # The config's own pipeline stays as it was.
     assert len(run.cfg.train_dataloader.dataset.pipeline) == 2
+
+
+def test_export_of_a_checkpoint_is_that_of_the_hook(run, tmp_path, capsys):
+    SaveRolloutHook(splits=("train",), flips=(0, 2)).after_train(run)
+    network = dict(run.network, type="HexPlaneVAE")
+    config, weights = tmp_path / "config.py", tmp_path / "weights.pth"
+    config.write_text(Config(dict(run.cfg, default_scope="mmcity", model=network)).pretty_text)
+    torch.save({"state_dict": run.model.state_dict(), "meta": {}}, weights)
+    words = (config, weights, "--out", tmp_path / "out", "--splits", "train", "--device", "cpu")
+    call_tool("tools/export_rollouts.py", *words, "--flips", 0, 2)
+    assert f"{tmp_path / 'out' / 'train'}: 6 rollouts" in capsys.readouterr().out
+    files = sorted((tmp_path / "work" / "rollout").rglob("*.npz"))
+    assert len(files) == 6
+    for file in files:
+        again = tmp_path / "out" / file.relative_to(tmp_path / "work" / "rollout")
+        assert again.read_bytes() == file.read_bytes()
+    for flips in ((8,), (2, 2)):
+        with pytest.raises(ValueError, match="flips: expected different numbers from 0 to 7"):
+            call_tool("tools/export_rollouts.py", *words, "--flips", *flips)
 
 
 @pytest.mark.parametrize("overlap, known", [(2, 1), (3, 2)])
