@@ -100,8 +100,7 @@ class GeometryPrior:
                 self._write_inverse_depth(target, result.depth, (width, height))
                 files.depths.append(target)
             scale = np.array([width / result.depth.shape[1], height / result.depth.shape[0]])
-            focal = result.K[[0, 1], [0, 1]] * scale
-            centre = (result.K[:2, 2] + 0.5) * scale  # COLMAP counts from pixel corners
+            focal, centre = result.K[[0, 1], [0, 1]] * scale, result.K[:2, 2] * scale
             cameras[number] = ColmapCamera(number, "PINHOLE", width, height, [*focal, *centre])
             viewmat = np.asarray(se3_inverse(result.cam_to_world))
             quat = np.asarray(rotmat_to_quat(viewmat[:3, :3]))

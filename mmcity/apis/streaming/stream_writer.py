@@ -22,10 +22,10 @@ class StreamWriter:
     """Writes trajectory, depth maps and a point cloud; memory stays bounded.
 
     ``depth/NAME.npy`` and ``depth/NAME.png`` are written per frame; ``trajectory.txt`` (TUM
-    lines, camera to world), ``intrinsics.txt`` (fx fy cx cy per frame) and ``points.ply`` or
-    ``.glb`` when the writer is closed. Frames of the further cameras of a rig go to files and
-    folders with the camera's number, ``trajectory_1.txt``, ``depth_1``. Use it as a context
-    manager.
+    lines, camera to world), ``intrinsics.txt`` (fx fy cx cy per frame, px, pixel centres at
+    half-integers) and ``points.ply`` or ``.glb`` when the writer is closed. Frames of the
+    further cameras of a rig go to files and folders with the camera's number,
+    ``trajectory_1.txt``, ``depth_1``. Use it as a context manager.
 
     Args:
         folder: Target.
@@ -111,7 +111,7 @@ class StreamWriter:
             lines = [K[[0, 1, 0, 1], [0, 1, 2, 2]] for _, _, K in rows]
             lenses = self.folder / f"intrinsics{_suffix(camera)}.txt"
             with atomic_path(lenses) as path:
-                np.savetxt(path, lines, header="fx fy cx cy")
+                np.savetxt(path, lines, header="fx fy cx cy, pixel centres at half-integers")
             written += [target, lenses]
         confidence, points = self._points[:, 1], self._points[:, 2:5]
         colors = self._points[:, 5:].astype(np.uint8)

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from mmcity.datasets.transforms.network_images import load_eval_image, load_network_image
 from mmcity.engine.checkpointing.loader import load_from_local
 from mmcity.engine.launch import load_config
-from mmcity.models.streamvggt import StreamSession, decode_pose, unproject_depth
+from mmcity.models.streamvggt import StreamSession
 from mmcity.registry import INFERENCERS, MODELS
-from mmcity.structures.geometry import se3_inverse
+from mmcity.structures import SequenceDataSample
 from mmcity.utils.cli import UserError
 
 from .frame_sources import Frame, SourceError, open_source
@@ -30,7 +30,7 @@ class FrameResult:
     """What is known about one frame, as numpy arrays.
 
     The world is the camera frame of the first image (OpenCV axes); its scale is the
-    network's, not metres. Pixel centres lie at whole numbers in ``K``.
+    network's, not metres.
 
     Attributes:
         index: Number of the frame in the stream.
@@ -42,8 +42,10 @@ class FrameResult:
         points: World points ``(H, W, 3)``.
         points_conf: Their confidence, above 1, ``(H, W)``.
         cam_to_world: ``(4, 4)``.
-        K: ``(3, 3)``.
-        track: Tracked points in this frame ``(N, 2)`` in pixels, or None.
+        K: ``(3, 3)`` with pixel centres at half-integers, as everywhere outside the networks:
+            ``points[v, u]`` projects to ``(u + 0.5, v + 0.5)``.
+        track: Tracked points in this frame ``(N, 2)``, or None; in pixels as the query points
+            are given, with centres at whole numbers.
         visibility: Of these points ``(N,)`` in [0, 1], or None.
         camera: Number of the camera, for rigs; frames of one time step share ``index``.
     """
@@ -181,8 +183,8 @@ class StreamingReconstructor:
             source: See :func:`open_source`.
             stride: Take every n-th frame. Defaults to 1.
             max_frames: Stop after so many. Defaults to None.
-            query_points: Points ``(N, 2)`` in the network's first image to track.
-                Defaults to None.
+            query_points: Points ``(N, 2)`` in the network's first image to track, in pixels
+                with centres at whole numbers. Defaults to None.
             track_window: Frames the tracker sees at once. Defaults to 8.
 
         Yields:
@@ -255,29 +257,33 @@ class StreamingReconstructor:
         camera: int = 0,
     ) -> FrameResult:
         """Numpy results of one camera of a step."""
-        viewmats, Ks = decode_pose(outputs["pose_enc"].float(), image.shape[-2:])
-        depth = outputs["depth"][..., 0]
-        if self.use_proj or "world_points" not in outputs:
-            points, points_conf = unproject_depth(depth, viewmats, Ks), outputs["depth_conf"]
-        else:
-            points, points_conf = outputs["world_points"], outputs["world_points_conf"]
+        sample = SequenceDataSample()
+        found = {k: v.float() for k, v in outputs.items() if isinstance(v, Tensor)}
+        self.model.fill_sample(sample, found, 0, image.shape[-2:])
+        cameras, points = sample.pred_cameras, sample.get("_pred_points")
+        points_conf = sample.get("pred_point_confs")
+        if self.use_proj or points is None:
+            pixels = cameras.pixel_grid().flatten(0, 1)
+            points = cameras.unproject(pixels, sample.pred_depths.flatten(1))
+            points = points.view(*sample.pred_depths.shape, 3)
+            points_conf = sample.pred_depth_confs
 
-        def array(value: Tensor) -> np.ndarray:
-            return value[0, camera].float().cpu().numpy()
+        def array(value: Tensor | None) -> np.ndarray | None:
+            return None if value is None else value[camera].cpu().numpy()
 
         return FrameResult(
             index=index,
             name=frame.name,
             timestamp=frame.timestamp,
             image=(image.permute(1, 2, 0) * 255).round().byte().numpy(),
-            depth=array(depth),
-            depth_conf=array(outputs["depth_conf"]),
+            depth=array(sample.pred_depths),
+            depth_conf=array(sample.pred_depth_confs),
             points=array(points),
             points_conf=array(points_conf),
-            cam_to_world=se3_inverse(viewmats)[0, camera].double().cpu().numpy(),
-            K=array(Ks),
-            track=array(outputs["track"]) if "track" in outputs else None,
-            visibility=array(outputs["vis"]) if "vis" in outputs else None,
+            cam_to_world=array(sample.pred_trajectory.poses),
+            K=array(cameras.Ks),
+            track=array(sample.get("pred_tracks")),
+            visibility=array(sample.get("pred_visibilities")),
             camera=camera,
         )
 

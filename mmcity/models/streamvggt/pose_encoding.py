@@ -32,7 +32,9 @@ def decode_pose(
             infinite focal length for a field of view of 0. Defaults to 1e-3.
 
     Returns:
-        ``viewmats`` ``(..., 4, 4)`` and ``Ks`` ``(..., 3, 3)``, principal point at W/2, H/2.
+        ``viewmats`` ``(..., 4, 4)`` and ``Ks`` ``(..., 3, 3)``, principal point at W/2, H/2
+        with pixel centres at whole numbers, as the networks count them. Cameras that leave a
+        model count from corners: see :func:`shift_centres`.
     """
     height, width = image_size
     quats = encoding[..., [6, 3, 4, 5]]  # wxyz

@@ -210,8 +210,10 @@ class VGGT(BaseModel):
         """Set the predictions of a sample from entry ``index`` of a batch.
 
         Fields: ``pred_depths`` (S, H, W), ``pred_points`` (S, H, W, 3), ``pred_depth_confs``,
-        ``pred_point_confs`` (S, H, W), ``pred_cameras``, ``pred_trajectory`` and with query
-        points ``pred_tracks`` (S, N, 2), ``pred_visibilities`` (S, N).
+        ``pred_point_confs`` (S, H, W), ``pred_cameras`` (K with pixel centres at
+        half-integers: a point of pixel (u, v) projects to (u + 0.5, v + 0.5)),
+        ``pred_trajectory`` and with query points ``pred_tracks`` (S, N, 2; as the query points,
+        with pixel centres at whole numbers), ``pred_visibilities`` (S, N).
         """
         outputs = {
             name: value[index].detach()

@@ -98,15 +98,41 @@ def test_results_are_those_of_the_model():
         assert result.cam_to_world.shape == (4, 4)
 
 
-def test_projected_points_lie_on_the_rays():
-    result = list(reconstructor(use_proj=True)(pictures()))[-1]
-    world_to_cam = np.linalg.inv(result.cam_to_world)
-    in_camera = result.points @ world_to_cam[:3, :3].T + world_to_cam[:3, 3]
-    np.testing.assert_allclose(in_camera[..., 2], result.depth, rtol=1e-4, atol=1e-5)
-    pixels = in_camera @ result.K.T
+def test_points_land_on_their_pixels_with_the_cameras_of_predict():
+    """Both ways out of the model give one K, whose pixel centres lie at half-integers."""
+    run = reconstructor(use_proj=True)
+    results = list(run(pictures()))
+    images = torch.stack([run.preprocess(picture) for picture in pictures()])[None]
+    with torch.no_grad():
+        (sample,) = run.model.predict(images)
     v, u = np.mgrid[:28, :42]
-    np.testing.assert_allclose(pixels[..., 0] / pixels[..., 2], u, atol=1e-2)
-    np.testing.assert_allclose(pixels[..., 1] / pixels[..., 2], v, atol=1e-2)
+    for result, camera in zip(results, sample.pred_cameras):
+        np.testing.assert_allclose(result.K, camera.Ks[0], rtol=1e-5)
+        np.testing.assert_array_equal(result.K[:2, 2], [21.5, 14.5])  # of 42 x 28 pixels
+        pixels, depth = camera.project(torch.from_numpy(result.points).flatten(0, 1))
+        pixels = pixels.view(28, 42, 2)
+        np.testing.assert_allclose(depth.view(28, 42), result.depth, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(pixels[..., 0], u + 0.5, atol=1e-2)
+        np.testing.assert_allclose(pixels[..., 1], v + 0.5, atol=1e-2)
+
+
+def test_a_rendered_point_lands_on_its_pixel():
+    """The splat of an unprojected point is brightest in the pixel that it came from."""
+    from mmcity_ops import rasterization
+
+    result = next(reconstructor()(pictures(1)))
+    means = torch.from_numpy(result.points[10, 30])[None]
+    scales = torch.full((1, 3), 0.3 * float(result.depth[10, 30]) / float(result.K[0, 0]))
+    viewmat = torch.from_numpy(np.linalg.inv(result.cam_to_world)).float()[None]
+    shown, _, _ = rasterization(
+        means, torch.tensor([[1.0, 0, 0, 0]]), scales, torch.ones(1), torch.ones(1, 3), viewmat,
+        torch.from_numpy(result.K)[None], 42, 28,
+    )  # fmt: skip
+    brightness = shown[0, ..., 0]
+    assert divmod(int(brightness.argmax()), 42) == (10, 30)
+    # Centred in the pixel: the light is the same on both sides.
+    assert float(brightness[10, 29]) == pytest.approx(float(brightness[10, 31]), rel=1e-2)
+    assert float(brightness[9, 30]) == pytest.approx(float(brightness[11, 30]), rel=1e-2)
 
 
 def test_yielded_results_are_released():
@@ -126,6 +152,9 @@ def test_writer(tmp_path):
             results.append(result)
     path = Trajectory.read_tum(tmp_path / "trajectory.txt")
     np.testing.assert_allclose(path.poses, [r.cam_to_world for r in results], atol=1e-5)
+    lenses = np.loadtxt(tmp_path / "intrinsics.txt")
+    np.testing.assert_array_equal(lenses[:, 2:], [[21.5, 14.5]] * 4)
+    assert "half-integers" in (tmp_path / "intrinsics.txt").read_text()
     np.testing.assert_array_equal(np.load(tmp_path / "depth" / "000002.npy"), results[2].depth)
     assert Image.open(tmp_path / "depth" / "000002.png").size == (42, 28)
     cloud = trimesh.load(tmp_path / "points.ply")
