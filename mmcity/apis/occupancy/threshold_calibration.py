@@ -1,15 +1,26 @@
 """Choosing the density above which a voxel is occupied, on frames with ground truth."""
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from rich.progress import track
 from torch import Tensor
 
-from mmcity.models.gausstr import Vocabulary
+from mmcity.engine.launch import load_config
+from mmcity.models.gausstr import Vocabulary, save_vocabulary
 from mmcity.models.gausstr.labelling import label_voxels
 
-__all__ = ["CalibrationResult", "ThresholdCalibrator", "default_candidates"]
+from .occupancy_predictor import OccupancyPredictor
+
+__all__ = [
+    "CalibrationResult",
+    "ThresholdCalibrator",
+    "calibrate_thresholds",
+    "default_candidates",
+]
 
 
 def default_candidates() -> list[float]:
@@ -26,6 +37,7 @@ class CalibrationResult:
         class_thresholds: By label, where a higher one is better for the class.
         iou_before, iou_after: Occupied against free, percent.
         miou_before, miou_after: Mean over the classes that occur, percent.
+        frames: Calibration frames.
     """
 
     density_threshold: float
@@ -34,6 +46,7 @@ class CalibrationResult:
     iou_after: float
     miou_before: float
     miou_after: float
+    frames: int
 
 
 class ThresholdCalibrator:
@@ -57,7 +70,7 @@ class ThresholdCalibrator:
         self.vocabulary = vocabulary
         own = [vocabulary.density_threshold, *vocabulary.class_thresholds.values()]
         self.candidates = torch.tensor(sorted({*own, *(candidates or default_candidates())}))
-        self.num_classes = num_classes
+        self.num_classes, self.frames = num_classes, 0
         # Voxels by winning label, ground truth and the number of candidates that they exceed.
         levels = len(self.candidates) + 1
         self.counts = torch.zeros(num_classes, num_classes, levels, dtype=torch.long)
@@ -71,6 +84,7 @@ class ThresholdCalibrator:
             target: Labels ``(X, Y, Z)``.
             valid: Bool ``(X, Y, Z)``, voxels that count.
         """
+        self.frames += 1
         everything = replace(self.vocabulary, density_threshold=-1.0, class_thresholds={})
         winners = label_voxels(density[None], prompts[None], everything)[0]
         valid = valid & (target < self.num_classes)
@@ -134,9 +148,53 @@ class ThresholdCalibrator:
             iou_after,
             miou_before,
             miou_after,
+            self.frames,
         )
 
     def add_frames(self, frames: Iterable[tuple[Tensor, Tensor, Tensor, Tensor]]) -> None:
         """Count several frames; see :meth:`add`."""
         for frame in frames:
             self.add(*frame)
+
+
+def calibrate_thresholds(
+    config: str | os.PathLike,
+    checkpoint: str | os.PathLike,
+    out: str | os.PathLike,
+    split: str = "train",
+    frames: int = 20,
+    cfg_options: Mapping[str, object] | None = None,
+) -> CalibrationResult:
+    """Best density thresholds of a GaussTR model, written as a vocabulary.
+
+    Args:
+        config, checkpoint: Of the model.
+        out: Vocabulary (YAML) to write.
+        split: ``train``, ``val`` or ``test``: frames with ground truth, best of a split that
+            results are not reported on. Defaults to ``train``.
+        frames: Key frames, evenly chosen. Defaults to 20.
+        cfg_options: Dotted keys of the config and their values. Defaults to None.
+    """
+    cfg = load_config(config, cfg_options)
+    # The training pipeline has no ground truth; the test pipeline reads any split.
+    cfg.test_dataloader.dataset.ann_file = cfg[f"{split}_dataloader"].dataset.ann_file
+    predictor = OccupancyPredictor(cfg, checkpoint)
+    vocabulary = predictor.model.gauss_heads[-1].vocabulary
+    count = predictor.count_frames("test")
+    chosen = np.unique(np.linspace(0, count - 1, min(frames, count)).astype(int))
+
+    def volumes_of_frames() -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        for index in track(chosen, description="frames"):
+            volumes, sample = predictor.predict_volumes(int(index), "test")
+            yield (
+                volumes["density"][0],
+                volumes["prompts"][0],
+                sample.gt_occupancy,
+                sample.mask_camera.bool(),
+            )
+
+    calibrator = ThresholdCalibrator(vocabulary)
+    calibrator.add_frames(volumes_of_frames())
+    result = calibrator.result()
+    save_vocabulary(out, vocabulary, result.density_threshold, result.class_thresholds)
+    return result
