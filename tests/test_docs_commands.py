@@ -27,6 +27,7 @@ INLINE = re.compile(
     r"(?<!`)`((?:python |make |mim |mmcity |torchrun |(?:[A-Z_]+=\S+ )+)?[^`\n]*?"
     r"(?<![\w/])(?:(?:tools|projects)/\S+\.(?:py|sh)|^make |^mim |^mmcity )[^`\n]*)`(?!`)"
 )
+OPTION = re.compile(r"(?<=\s)(--[a-z][a-z-]*|-[a-zA-Z])(?=[\s=]|$)")
 TABLE = REPO / "docs" / "user_guides" / "commands.md"
 
 
@@ -121,6 +122,15 @@ def test_no_command_is_left_out():
     assert not names - set(ROWS)
 
 
+@pytest.mark.parametrize("command", [c for c in sorted(COMMANDS) if c.startswith("mmcity ")])
+def test_verb_and_options_exist(command):
+    words = command.split()
+    place, name = ("verbs.data", words[2]) if words[1] == "data" else ("verbs", words[1])
+    known = build_parser(place, name, prog="mmcity")._option_string_actions
+    for option in re.findall(OPTION, command):
+        assert option in known, f"`{command}` in {sorted(COMMANDS[command])}: no {option}"
+
+
 @pytest.mark.parametrize(
     "command", [c for c in sorted(COMMANDS) if (script_of(c) or "").endswith((".py", ".sh"))]
 )
@@ -135,5 +145,5 @@ def test_script_and_options_exist(command):
         text = "".join(f'"{option}"' for option in parser._option_string_actions)
     if script.name == "benchmark.py":  # sub-commands live beside it
         text += "".join(f.read_text() for f in (REPO / "tools" / "analysis_tools").glob("*.py"))
-    for option in re.findall(r"(?<=\s)(--[a-z][a-z-]*|-[a-zA-Z])(?=[\s=]|$)", command):
+    for option in re.findall(OPTION, command):
         assert f'"{option}"' in text, f"`{command}` in {sorted(COMMANDS[command])}: no {option}"

@@ -3,7 +3,7 @@
 #       --mapping-images 150 --queries 40 --spacing 0.8 --image-size 400x300
 #   python tools/train.py configs/rap/rap_map_toytown_cpu.py
 #   python tools/train.py configs/rap/rap_toytown_cpu.py
-#   python tools/localize.py data/toytown/colmap_loc \
+#   mmcity localize data/toytown/colmap_loc \
 #       --map work_dirs/rap_map_toytown_cpu/iter_5000.pth \
 #       --map-config configs/rap/rap_map_toytown_cpu.py \
 #       --config configs/rap/rap_toytown_cpu.py \

@@ -5,9 +5,10 @@ import json
 import pytest
 import torch
 
+from mmcity.apis import localize_queries
 from mmcity.datasets import ColmapDataset
 from mmcity.structures import Gaussians, write_gaussians_ply
-from tests.cli.conftest import REPO, load_tool
+from tests.cli.conftest import REPO, call_tool, load_tool
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def rough_scene(tmp_path_factory, toytown_citygsx):
 
 
 def test_viewer_lists_layers(rough_scene, toytown_citygsx, capsys):
-    load_tool("viewer").main([str(rough_scene), str(toytown_citygsx), "--check"])
+    call_tool("tools/viewer.py", rough_scene, toytown_citygsx, "--check")
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines if line and not line.startswith("11")][-3:] == [
         "gaussians", "cameras", "points",
@@ -44,9 +45,9 @@ def test_visualize_draws_a_scene(rough_scene, toytown_citygsx, tmp_path):
 
 
 def test_localize_writes_poses(rough_scene, toytown_citygsx, tmp_path):
-    load_tool("localize").main(
-        [str(toytown_citygsx), "--map", str(rough_scene), "--out", str(tmp_path)]
-        + ["--limit", "1", "--starts", "1"]
+    call_tool(
+        *("tools/localize.py", toytown_citygsx, "--map", rough_scene, "--out", tmp_path),
+        *("--limit", "1", "--starts", "1"),
     )
     content = json.loads((tmp_path / "results.json").read_text())
     assert len(content["queries"]) == 1
@@ -55,13 +56,12 @@ def test_localize_writes_poses(rough_scene, toytown_citygsx, tmp_path):
     # Poses of one run are first poses of another; queries without one fail with a reason.
     for name, source in ((first["name"], "given"), ("other.png", "")):
         (tmp_path / "first.txt").write_text(f"{name} 1 0 0 0 0 0 0\n")
-        load_tool("localize").main(
-            [str(toytown_citygsx), "--map", str(rough_scene), "--out", str(tmp_path / "again")]
-            + ["--poses", str(tmp_path / "first.txt"), "--pnp", "pycolmap", "--no-pictures"]
-            + ["--limit", "1"]
-        )
+        report = localize_queries(
+            toytown_citygsx, tmp_path / "again", map=rough_scene, pnp="pycolmap", pictures=False,
+            poses=tmp_path / "first.txt", limit=1,
+        )  # fmt: skip
         (again,) = json.loads((tmp_path / "again" / "results.json").read_text())["queries"]
-        assert again["source"] == source
+        assert again["source"] == report.rows[0]["source"] == source
         assert ("no pose in" in again["reason"]) == (source == "")
 
 

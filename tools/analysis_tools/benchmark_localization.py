@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeats", type=int, default=5, help="the best counts")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--width", type=float, default=1.0, help="of the backbone")
-    parser.add_argument("--results", nargs="*", default=(), help="results of tools/localize.py")
+    parser.add_argument("--results", nargs="*", default=(), help="results of mmcity localize")
 
 
 class _PlainBlock(nn.Module):

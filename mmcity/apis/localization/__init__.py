@@ -2,6 +2,7 @@
 
 from .localizer import Localizer
 from .localizer_file import load_localizer, read_localizer_file, write_localizer_file
+from .queries import localize_queries
 from .report import LocalizationReport, localization_table, read_pose_file, read_report
 from .result import LocalizationResult
 from .tiled_localizer import TiledLocalizer
@@ -13,6 +14,7 @@ __all__ = [
     "TiledLocalizer",
     "load_localizer",
     "localization_table",
+    "localize_queries",
     "read_localizer_file",
     "read_pose_file",
     "read_report",

@@ -11,7 +11,7 @@ from mmcity.utils.fileio import atomic_path
 
 from .localizer import Localizer
 
-__all__ = ["load_localizer", "read_localizer_file", "write_localizer_file"]
+__all__ = ["build_localizer", "load_localizer", "read_localizer_file", "write_localizer_file"]
 
 _PATHS = ("scene", "map", "map_config", "config", "checkpoint", "alignment")
 _VALUES = ("long_side", "unit_scale", "not_metric")
@@ -48,7 +48,7 @@ def read_localizer_file(path: str | os.PathLike) -> dict[str, Any]:
         content["scene"], content["map"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{path}: expected a localiser file with scene and map (tools/make_localizer.py writes "
+            f"{path}: expected a localiser file with scene and map (mmcity make-localizer writes "
             f"one), got {error!r}"
         ) from error
     for name in _PATHS:
@@ -68,17 +68,26 @@ def load_localizer(path: str | os.PathLike, device: str | None = None, **options
         **options: Further arguments of :class:`Localizer`.
     """
     parts = read_localizer_file(path)
-    side = parts.get("long_side")
-    mapped = ColmapDataset(
-        parts["scene"], resize=side and dict(long_side=side), require_points=False
-    )
-    renderer = SceneRenderer(parts.get("map_config"), parts["map"], device=device)
+    parts = {name: parts.get(name) for name in (*_PATHS, "long_side")}
+    return build_localizer(**parts, device=device, **options)
+
+
+def build_localizer(
+    scene: str | os.PathLike,
+    map: str | os.PathLike,
+    map_config: str | os.PathLike | None = None,
+    config: str | os.PathLike | None = None,
+    checkpoint: str | os.PathLike | None = None,
+    alignment: str | os.PathLike | None = None,
+    long_side: int | None = None,
+    depth_mode: str | None = None,
+    device: str | None = None,
+    **options,
+) -> Localizer:
+    """A localiser of its parts: see :func:`write_localizer_file` and :class:`Localizer`."""
+    resize = None if long_side is None else dict(long_side=long_side)
+    mapped = ColmapDataset(scene, split="train", resize=resize, require_points=False)
+    renderer = SceneRenderer(map_config, map, device=device, depth_mode=depth_mode)
     return Localizer(
-        renderer,
-        mapped,
-        parts.get("config"),
-        parts.get("checkpoint"),
-        alignment=parts.get("alignment"),
-        device=device,
-        **options,
+        renderer, mapped, config, checkpoint, alignment=alignment, device=device, **options
     )

@@ -263,10 +263,10 @@ def read_report(path: str | os.PathLike) -> dict[str, Any]:
     path = Path(path)
     path = path / "results.json" if path.is_dir() else path
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: expected a results.json of tools/localize.py")
+        raise FileNotFoundError(f"{path}: expected a results.json of mmcity localize")
     content = json.loads(path.read_text())
     if not isinstance(content, dict) or {"scene", "summary", "queries"} - set(content):
-        raise ValueError(f"{path}: expected the results of tools/localize.py")
+        raise ValueError(f"{path}: expected the results of mmcity localize")
     return content
 
 
@@ -302,7 +302,7 @@ def localization_table(
             raise ValueError(
                 f"{scene}, {label or 'no label'}: expected runs of {min_seeds} seeds, got "
                 f"{sorted(map(str, seeds))}. What to do: train with others, and give --seed to "
-                "tools/localize.py"
+                "mmcity localize"
             )
         unit = members[0].get("unit", "m")
         keys = ["median_trans", "median_rot", "mean_trans", "mean_rot"]

@@ -29,7 +29,7 @@ class TiledLocalizer:
     only the likeliest maps are rendered; a tile that answers ``ok`` ends the search.
 
     Args:
-        tiles: Localisers by name, or files of ``tools/make_localizer.py``.
+        tiles: Localisers by name, or files of ``mmcity make-localizer``.
         max_tiles: Tiles that are tried. Defaults to 2.
         votes: Mapped images over all tiles that vote. Defaults to 10.
         retrieval: Config of what finds mapped images that look alike. Defaults to

@@ -287,7 +287,7 @@ class Viewer:
 
         Args:
             name: Of the layer.
-            rows: ``queries`` of the ``results.json`` that ``tools/localize.py`` writes.
+            rows: ``queries`` of the ``results.json`` that ``mmcity localize`` writes.
         """
         cameras, colors, texts = localization_cameras(rows)
         if cameras is None:

@@ -1,0 +1,240 @@
+"""Localisation of a set of queries, with files, pictures and errors."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mmcity.datasets import ColmapDataset
+from mmcity.datasets.io.colmap_types import ColmapCamera
+from mmcity.datasets.transforms.posed_images import read_image
+from mmcity.structures import Cameras
+from mmcity.utils.cli import UserError
+from mmcity.visualization import overlay_halves, to_uint8, write_image
+
+from .localizer import Localizer
+from .localizer_file import build_localizer, read_localizer_file
+from .report import LocalizationReport, read_pose_file
+from .result import LocalizationResult
+
+__all__ = ["localize_queries", "read_intrinsics"]
+
+#: First poses by the name of the choice, as arguments of :class:`Localizer`.
+_START_OPTIONS = {
+    "all": {},
+    "regression": {"num_starts": 0, "num_near": 0},
+    "mapped": {"start_from_regression": False, "num_near": 0},
+}
+
+
+def localize_queries(
+    scene: str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    queries: str | os.PathLike | None = None,
+    map: str | os.PathLike | None = None,
+    map_config: str | os.PathLike | None = None,
+    config: str | os.PathLike | None = None,
+    checkpoint: str | os.PathLike | None = None,
+    alignment: str | os.PathLike | None = None,
+    long_side: int | None = None,
+    unit_scale: float | None = None,
+    not_metric: bool = False,
+    start: str = "all",
+    starts: int = 3,
+    poses: str | os.PathLike | None = None,
+    matcher: str = "SIFTMatcher",
+    matcher_weights: str | os.PathLike | None = None,
+    pnp: str = "opencv",
+    depth_mode: str | None = None,
+    sigma_scale: float = 1.0,
+    intrinsics: str | os.PathLike | None = None,
+    focal: float | None = None,
+    limit: int | None = None,
+    good: tuple[float, float] = (0.25, 2.0),
+    label: str = "",
+    seed: int | None = None,
+    up: Sequence[float] | None = None,
+    pictures: bool = True,
+    device: str | None = None,
+) -> LocalizationReport:
+    """Poses, covariances and confidences of pictures in a Gaussian map.
+
+    Args:
+        scene: COLMAP scene folder of the mapped images, or a localiser file, whose parts stand
+            for those arguments that are left out.
+        out: Folder for ``poses.txt``, ``results.json`` and pictures.
+        queries: Image or folder. Defaults to None: the test split of the scene, with errors.
+        map, map_config: 3DGS ``.ply`` file, or checkpoint with its config.
+        config, checkpoint: Of a pose network. Default to None: none.
+        alignment: JSON of a similarity to metres or a geographic frame. Defaults to None.
+        long_side: px to which larger pictures are reduced. Defaults to None: as they are.
+        unit_scale: Metres per scene unit. Defaults to None: 1.
+        not_metric: Scene units are not metres. Defaults to False.
+        start: First poses: ``regression``, ``mapped`` images that look alike, or ``all``.
+            Defaults to ``all``.
+        starts: Mapped images to start from. Defaults to 3.
+        poses: File of first poses that take the place of all others, see
+            :func:`read_pose_file`. Defaults to None.
+        matcher, matcher_weights: Registered matcher and the weights of a learned one. Default
+            to ``SIFTMatcher`` and None.
+        pnp: RANSAC backend: ``opencv``, ``poselib`` or ``pycolmap``. Defaults to ``opencv``.
+        depth_mode: Depth of the map that lifts matches. Defaults to None: the scene's own.
+        sigma_scale: Factor on predicted deviations. Defaults to 1.
+        intrinsics: Text file of the queries' cameras, see :func:`read_intrinsics`.
+        focal: px, of all queries. Defaults to None: as mapped.
+        limit: Localise only the first so many. Defaults to None: all.
+        good: Metres and degrees below which a pose is good. Defaults to (0.25, 2).
+        label, seed: Name of this run and seed of the training, for tables.
+        up: Direction to look down from in plots. Defaults to None.
+        pictures: Whether to draw each query beside its render, and plots. Defaults to True.
+        device: Defaults to CUDA where it is.
+
+    Returns:
+        The report of all queries, as it was written.
+
+    Raises:
+        UserError: If there is no map, or no pose network for ``start="regression"``.
+    """
+    parts = dict(scene=scene, map=map, map_config=map_config, config=config, checkpoint=checkpoint,
+                 alignment=alignment, long_side=long_side)  # fmt: skip
+    if str(scene).endswith(".json"):
+        file = read_localizer_file(scene)
+        parts = {name: file.get(name) if part is None else part for name, part in parts.items()}
+        scene = parts["scene"] = file["scene"]
+        unit_scale = file.get("unit_scale") if unit_scale is None else unit_scale
+        not_metric = not_metric or file.get("not_metric", False)
+    if parts["map"] is None:
+        raise UserError("map: expected a .ply file or checkpoint, got none: give --map, or a "
+                        "localizer.json that names it")  # fmt: skip
+    if start == "regression" and parts["config"] is None:
+        raise UserError("start: regression expects a pose network: give --config and --checkpoint")
+    refiner = dict(matcher=dict(type=matcher), pnp=dict(backend=pnp), sigma_scale=sigma_scale)
+    if matcher_weights is not None:
+        refiner["matcher"]["weights"] = matcher_weights
+    localizer = build_localizer(
+        **parts,
+        depth_mode=depth_mode,
+        device=device,
+        refiner=refiner,
+        **{"num_starts": starts, **_START_OPTIONS[start]},
+    )
+    unmapped = Path(scene) / "queries_unmapped.txt"
+    report = LocalizationReport(
+        scene=Path(scene).resolve().name,
+        label=label or f"start: {poses or start}",
+        scene_extent=float(localizer.mapped.scene_extent),
+        unit_scale=unit_scale or 1.0,
+        metric=not not_metric,
+        mapped_centers=localizer.mapped.cameras.centers.numpy(),
+        unmapped=unmapped.read_text().split() if unmapped.is_file() else (),
+        seed=seed,
+    )
+    cameras = {} if intrinsics is None else read_intrinsics(intrinsics)
+    first = None if poses is None else read_pose_file(poses)
+    for name, image, truth in _read_queries(scene, queries, parts["long_side"], limit):
+        if isinstance(image, Exception):
+            result = LocalizationResult(name, reason=str(image))
+        elif first is not None and name not in first:
+            result = LocalizationResult(name, reason=f"no pose in {poses}")
+        else:
+            K, distortion = _query_camera(image, name, truth, focal, cameras)
+            pose = None if first is None else first[name]
+            result = localizer.localize(image, K, distortion, name=name, exclude=name, start=pose)
+        row = report.add(result, truth)
+        errors = "" if truth is None else (
+            f" {row['error_translation']:.3g} {report.unit} {row['error_rotation']:.3g} deg"
+        )  # fmt: skip
+        print(
+            f"{name}: {result.status} {result.confidence:.2f}{errors} {result.reason}", flush=True
+        )
+        if pictures and result.status != "failed":
+            _draw(localizer, image, result, (Path(out) / "pictures" / name).with_suffix(".png"))
+    report.write(out, good)
+    if pictures:
+        report.plot(out, up)
+    return report
+
+
+def _read_queries(
+    scene: str | os.PathLike,
+    queries: str | os.PathLike | None,
+    long_side: int | None,
+    limit: int | None,
+) -> Iterator[tuple[str, np.ndarray | Exception, Cameras | None]]:
+    """Triples of name, image (or what went wrong) and true camera (None if unknown)."""
+    if queries is None:
+        resize = None if long_side is None else dict(long_side=long_side)
+        test = ColmapDataset(scene, split="test", resize=resize, require_points=False)
+        for row in range(len(test))[:limit]:
+            try:
+                image = test.load(row)["img"]
+            except (OSError, ValueError) as error:
+                image = error
+            yield test.img_names[row], image, test.cameras[row]
+        return
+    path = Path(queries)
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    for file in files[:limit]:
+        try:
+            yield file.name, read_image(file), None
+        except (OSError, ValueError) as error:
+            yield file.name, error, None
+
+
+def read_intrinsics(path: str | os.PathLike) -> dict[str, ColmapCamera]:
+    """Cameras by name, from lines ``name MODEL width height params`` as COLMAP writes them.
+
+    Raises:
+        ValueError: If a line is something else, or a camera's distortion cannot be taken.
+    """
+    cameras = {}
+    for number, line in enumerate(Path(path).read_text().splitlines(), 1):
+        parts = line.split()
+        if not parts or line.startswith("#"):
+            continue
+        try:
+            width, height, *params = parts[2:]
+            camera = ColmapCamera(0, parts[1], int(width), int(height), [float(p) for p in params])
+        except ValueError as error:
+            raise ValueError(
+                f"{path}, line {number}: expected name MODEL width height params, got {line!r} "
+                f"({error})"
+            ) from error
+        if "FISHEYE" in camera.model and camera.distortion.any():
+            raise ValueError(f"{path}, line {number}: undistort fisheye pictures first")
+        cameras[parts[0]] = camera
+    return cameras
+
+
+def _query_camera(
+    image: np.ndarray,
+    name: str,
+    truth: Cameras | None,
+    focal: float | None,
+    cameras: Mapping[str, ColmapCamera],
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Intrinsics at the picture's size (None: as mapped), and OpenCV's distortion."""
+    height, width = image.shape[:2]
+    if name in cameras:
+        camera = cameras[name]
+        ratio = np.array([width / camera.width, height / camera.height])
+        if abs(ratio[0] / ratio[1] - 1) > 0.02:
+            raise ValueError(
+                f"{name}: {width}x{height}, but its intrinsics are for "
+                f"{camera.width}x{camera.height}"
+            )
+        return np.diag([*ratio, 1.0]) @ camera.K, camera.distortion
+    if truth is not None:
+        return truth.Ks[0].numpy(), None
+    if focal is not None:
+        return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]), None
+    return None, None
+
+
+def _draw(localizer: Localizer, image: np.ndarray, result: LocalizationResult, path: Path) -> None:
+    """The query, the render at its pose, and half of each."""
+    shown = to_uint8(localizer.render(result.camera)["rgb"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_image(path, np.concatenate([image, shown, overlay_halves(image, shown)], axis=1))
