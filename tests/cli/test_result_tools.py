@@ -4,13 +4,14 @@ import json
 import sys
 
 import numpy as np
+import pytest
 import torch
 import trimesh
 
 from tests.apis.localization.test_report import run as run_of
 from tests.models.dynamiccity.test_sampling import build_model
 
-from .conftest import REPO
+from .conftest import REPO, call_tool
 
 
 def test_score_of_a_mesh(run_command, tmp_path):
@@ -36,7 +37,7 @@ def test_table_of_localisation_runs(run_command, tmp_path):
     assert "| average of 2 " in out.read_text() and "0.2 m" in out.read_text()
 
 
-def test_clips_are_generated_and_judged(run_command, tmp_path):
+def test_clips_are_generated_and_judged(tmp_path, capsys):
     from mmcity.registry import MODELS
 
     cfg = build_model(conditions=("command",))
@@ -45,15 +46,17 @@ def test_clips_are_generated_and_judged(run_command, tmp_path):
     torch.save({"state_dict": MODELS.build(cfg).state_dict(), "meta": {}}, checkpoint)
     clips = tmp_path / "clips"
     words = ("--out", clips, "-n", "2", "--command", "1", "--seed", "3", "--device", "cpu")
-    run_command(sys.executable, REPO / "tools" / "generate.py", config, checkpoint, *words)
+    call_tool("tools/generate.py", config, checkpoint, *words)
     files = sorted(clips.glob("*.npz"))
     assert len(files) == 2
     for file in files:
         with np.load(file) as data:
             assert data["voxels"].shape == (4, 16, 16, 8)
-    tool = REPO / "tools" / "analysis_tools" / "clip_consistency.py"
-    done = run_command(sys.executable, tool, clips, "--voxel-size", "0.4")
-    assert len([line for line in done.stdout.splitlines() if ": " in line]) >= 3
+    capsys.readouterr()
+    call_tool("tools/analysis_tools/clip_consistency.py", clips, "--voxel-size", "0.4")
+    assert len([line for line in capsys.readouterr().out.splitlines() if ": " in line]) >= 3
+    with pytest.raises(FileNotFoundError, match=r"expected \.npz clips, got none"):
+        call_tool("tools/analysis_tools/clip_consistency.py", tmp_path / "no_clips")
 
 
 def test_benchmark_of_a_stream(run_command, tmp_path):

@@ -8,7 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["clip_encoder", "embed_prompts", "stored_encoder", "talk2dino_encoder"]
+from mmcity.models.gausstr import load_vocabulary, save_prototypes
+
+__all__ = [
+    "build_text_prototypes",
+    "clip_encoder",
+    "embed_prompts",
+    "stored_encoder",
+    "talk2dino_encoder",
+]
 
 #: Maps texts to embeddings ``(P, C)``.
 TextEncoder = Callable[[Sequence[str]], Tensor]
@@ -121,3 +129,41 @@ def embed_prompts(
         embedded.append(F.normalize(rows, dim=-1) if normalize == "l2" else rows)
     mean = torch.stack(embedded).mean(0)
     return (F.normalize(mean, dim=-1) if normalize == "l2" else mean).T.contiguous()
+
+
+def build_text_prototypes(
+    prompts: str | Path,
+    encoder: str,
+    weights: str | Path,
+    out: str | Path,
+    *,
+    clip_weights: str | Path | None = None,
+    templates: Sequence[str] = ("{}",),
+    normalize: str = "none",
+) -> Tensor:
+    """Embed the prompts of a vocabulary file and write the prototypes.
+
+    Args:
+        prompts: Vocabulary (YAML).
+        encoder: ``clip``, ``talk2dino``, or ``npy`` for :func:`stored_encoder`.
+        weights: File of the encoder, or of embeddings.
+        out: ``.pth`` file to write.
+        clip_weights: File of CLIP, which ``talk2dino`` needs. Defaults to None.
+        templates, normalize: See :func:`embed_prompts`.
+
+    Returns:
+        float32 ``(C, P)``.
+
+    Raises:
+        ValueError: If ``talk2dino`` comes without ``clip_weights``.
+    """
+    vocabulary = load_vocabulary(prompts)
+    if encoder == "talk2dino":
+        if clip_weights is None:
+            raise ValueError("clip_weights: expected a file with encoder talk2dino, got none")
+        encode = talk2dino_encoder(weights, clip_weights)
+    else:
+        encode = {"clip": clip_encoder, "npy": stored_encoder}[encoder](weights)
+    embeds = embed_prompts(encode, vocabulary.prompts, templates, normalize)
+    save_prototypes(out, embeds, vocabulary)
+    return embeds

@@ -10,7 +10,7 @@ from mmcity.apis.occupancy.foundation_maps import ImageTask, generate_targets, m
 from mmcity.datasets.io.info_pickle import save_info_pickle
 from mmcity.datasets.io.map_store import MapStore, MapStoreError
 from mmcity.models.foundation import SEGMENTATION_WORDS, FeatUpMaskCLIP, paint_detections
-from tools import generate_targets as tool
+from tests.cli.conftest import call_tool
 
 K = np.array([[50.0, 0, 20], [0, 50, 10], [0, 0, 1]])
 
@@ -100,11 +100,16 @@ def test_tool_makes_and_checks_lidar_depth(tmp_path, capsys):
     save_info_pickle({"metainfo": {}, "data_list": [info]}, tmp_path / "infos.pkl")
     command = ["--kind", "depth", "--model", "lidar", "--infos", str(tmp_path / "infos.pkl"),
                "--root", str(tmp_path), "--out", str(tmp_path / "maps")]  # fmt: skip
-    tool.main(command)
-    tool.main([*command, "--check"])
-    assert "1 maps are sound" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="known"):
-        tool.main([*command[:3], "nothing", *command[4:]])
+    call_tool("tools/generate_targets.py", *command)
+    call_tool("tools/generate_targets.py", *command, "--check")
+    out = capsys.readouterr().out
+    assert "1 maps written, 1 images in all" in out and "1 maps are sound" in out
+    with pytest.raises(ValueError, match="no model 'nothing' .*, known"):
+        call_tool("tools/generate_targets.py", *command[:3], "nothing", *command[4:])
+    for words in (("--shard", "1"), ("--size", "3x"), ("--options", "weights")):
+        with pytest.raises(SystemExit):
+            call_tool("tools/generate_targets.py", *command, *words)
+        assert f"argument {words[0]}: expected" in capsys.readouterr().err
 
 
 def test_featup_averages_over_patches():

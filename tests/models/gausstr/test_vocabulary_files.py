@@ -8,8 +8,8 @@ from mmcity.apis.occupancy.text_prototypes import embed_prompts, stored_encoder
 from mmcity.models.gausstr import OCC3D_VOCABULARY, load_prototypes, load_vocabulary
 from mmcity.models.gausstr.pca import span_basis
 from mmcity.registry import MODELS
+from tests.cli.conftest import call_tool
 from tests.conftest import REPO
-from tools import build_text_protos
 
 from .test_gausstr import inputs, model_config, samples
 
@@ -47,9 +47,9 @@ def test_tool_embeds_prompts_for_a_model(tmp_path):
     vectors = {prompt: rng.standard_normal(12).astype(np.float32) for prompt in vocabulary.prompts}
     np.savez(tmp_path / "vectors.npz", **vectors)
     out = tmp_path / "protos.pth"
-    build_text_protos.main(
-        ["--prompts", str(PUBLISHED), "--encoder", "npy", "--weights",
-         str(tmp_path / "vectors.npz"), "--normalize", "l2", "--out", str(out)]
+    call_tool(
+        "tools/build_text_protos.py", "--prompts", PUBLISHED, "--encoder", "npy", "--weights",
+        tmp_path / "vectors.npz", "--normalize", "l2", "--out", out,
     )  # fmt: skip
     embeds, words = load_prototypes(out)
     first = vectors["barrier"] / np.linalg.norm(vectors["barrier"])
@@ -65,6 +65,15 @@ def test_tool_embeds_prompts_for_a_model(tmp_path):
     model.load_state_dict(other)
     torch.testing.assert_close(model.gauss_heads[-1].text_proto_embeds, embeds)
     model(inputs(), samples(), mode="predict")
+
+
+def test_talk2dino_asks_for_the_weights_of_clip(tmp_path):
+    words = ("--weights", tmp_path / "w.pth", "--out", tmp_path / "protos.pth")
+    with pytest.raises(ValueError, match="clip_weights: expected a file"):
+        call_tool(
+            *("tools/build_text_protos.py", "--prompts", PUBLISHED, "--encoder", "talk2dino"),
+            *words,
+        )
 
 
 def test_templates_are_averaged():

@@ -1,16 +1,17 @@
 """Maps of foundation models for training GaussTR: providers by kind and model."""
 
-from .generate import generate_targets
-from .providers import STORED_DTYPES, TargetProvider, make_provider, provider_names
+from .generate import check_maps, generate_maps, generate_targets
+from .providers import STORED_DTYPES, TargetProvider, make_provider
 from .tasks import ImageTask, collect_images, images_of_frame
 
 __all__ = [
     "STORED_DTYPES",
     "ImageTask",
     "TargetProvider",
+    "check_maps",
     "collect_images",
+    "generate_maps",
     "generate_targets",
     "images_of_frame",
     "make_provider",
-    "provider_names",
 ]

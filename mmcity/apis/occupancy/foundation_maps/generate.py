@@ -1,6 +1,7 @@
 """Making the maps of all images of info files: resumable, in shards."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -9,10 +10,10 @@ from rich.progress import track
 from mmcity.datasets.io.map_store import MapStore
 from mmcity.datasets.transforms.posed_images import read_image
 
-from .providers import TargetProvider
-from .tasks import ImageTask
+from .providers import STORED_DTYPES, TargetProvider, find_provider, make_provider
+from .tasks import ImageTask, collect_images
 
-__all__ = ["generate_targets"]
+__all__ = ["check_maps", "generate_maps", "generate_targets"]
 
 
 def _resize(array: np.ndarray, size: tuple[int, int], is_labels: bool) -> np.ndarray:
@@ -54,3 +55,74 @@ def generate_targets(
             array = _resize(array, size, store.dtype.kind == "u")
         store.write(task.name, array)
     return len(todo)
+
+
+def _open(
+    kind: str,
+    model: str,
+    info_files: Sequence[str | Path],
+    root: str | Path,
+    out_dir: str | Path,
+    compress: bool,
+) -> tuple[list[ImageTask], MapStore]:
+    find_provider(kind, model)
+    meta = {"kind": kind, "model": model}
+    store = MapStore(Path(out_dir), STORED_DTYPES[kind], compress, meta)
+    return collect_images(info_files, root), store
+
+
+def generate_maps(
+    kind: str,
+    model: str,
+    info_files: Sequence[str | Path],
+    root: str | Path,
+    out_dir: str | Path,
+    *,
+    options: dict | None = None,
+    size: tuple[int, int] | None = None,
+    compress: bool = False,
+    device: str = "cpu",
+    shard: tuple[int, int] = (0, 1),
+) -> tuple[int, int]:
+    """Write the maps of the images of info files that are not there yet.
+
+    Args:
+        kind, model, options, device: See :func:`make_provider`.
+        info_files, root: See :func:`collect_images`.
+        out_dir: Folder of the maps.
+        size, shard: See :func:`generate_targets`.
+        compress: Write ``.npz`` instead of ``.npy``. Defaults to False.
+
+    Returns:
+        Numbers of maps written and of images.
+    """
+    tasks, store = _open(kind, model, info_files, root, out_dir, compress)
+
+    def provider() -> TargetProvider:
+        return make_provider(kind, model, options, device)
+
+    return generate_targets(tasks, provider, store, shard, size), len(tasks)
+
+
+def check_maps(
+    kind: str,
+    model: str,
+    info_files: Sequence[str | Path],
+    root: str | Path,
+    out_dir: str | Path,
+    *,
+    compress: bool = False,
+) -> int:
+    """Check that every image of info files has a sound map.
+
+    Args:
+        kind, model, info_files, root, out_dir, compress: As in :func:`generate_maps`.
+
+    Returns:
+        Number of maps.
+
+    Raises:
+        MapStoreError: If one is missing or broken.
+    """
+    tasks, store = _open(kind, model, info_files, root, out_dir, compress)
+    return store.check(task.name for task in tasks)

@@ -15,7 +15,7 @@ from mmcity.toytown.truth.feature_maps import feature_map, segmentation_map
 
 from .tasks import ImageTask
 
-__all__ = ["STORED_DTYPES", "TargetProvider", "make_provider", "provider_names"]
+__all__ = ["STORED_DTYPES", "TargetProvider", "find_provider", "make_provider"]
 
 #: How maps of each kind are stored.
 STORED_DTYPES = {"depth": "float16", "features": "float16", "segmentation": "uint8"}
@@ -141,9 +141,16 @@ _FACTORIES: dict[tuple[str, str], Callable[[dict, str], TargetProvider]] = {
 }
 
 
-def provider_names(kind: str) -> list[str]:
-    """Models that make maps of a kind."""
-    return sorted(name for of_kind, name in _FACTORIES if of_kind == kind)
+def find_provider(kind: str, model: str) -> Callable[[dict, str], TargetProvider]:
+    """Factory of a provider, which takes its options and the device.
+
+    Raises:
+        ValueError: If there is no such model.
+    """
+    if (kind, model) not in _FACTORIES:
+        known = sorted(name for of_kind, name in _FACTORIES if of_kind == kind)
+        raise ValueError(f"no model {model!r} for {kind!r}, known: {known}")
+    return _FACTORIES[kind, model]
 
 
 def make_provider(
@@ -153,17 +160,16 @@ def make_provider(
 
     Args:
         kind: ``depth``, ``features`` or ``segmentation``.
-        model: One of :func:`provider_names`.
+        model: ``metric3d`` or ``lidar`` (depth), ``featup`` (features), ``grounded_sam2``
+            (segmentation), or ``toytown`` (any).
         options: Arguments of the model, such as paths of weights. Defaults to none.
         device: Where it runs. Defaults to ``cpu``.
 
     Raises:
         ValueError: If there is no such model, or options are missing.
     """
-    if (kind, model) not in _FACTORIES:
-        raise ValueError(f"no model {model!r} for {kind!r}, known: {provider_names(kind)}")
-    options = dict(options or {})
+    factory, options = find_provider(kind, model), dict(options or {})
     try:
-        return _FACTORIES[kind, model](options, device)
+        return factory(options, device)
     except TypeError as error:
         raise ValueError(f"{model}: options {json.dumps(options)} do not fit ({error})") from error

@@ -1,0 +1,47 @@
+"""Temporal numbers of clips in files."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mmcity.evaluation.metrics import TemporalConsistency
+
+__all__ = ["measure_clip_consistency"]
+
+
+def measure_clip_consistency(
+    folder: str | os.PathLike,
+    *,
+    window: int | None = None,
+    overlap: int = 0,
+    voxel_size: float = 0.4,
+    frame_time: float = 0.1,
+) -> dict[str, float]:
+    """Measure consistency, speeds and vehicle counts of the clips of a folder.
+
+    Args:
+        folder: ``.npz`` files with an array ``voxels`` ``(T, X, Y, Z)``, as ``mmcity generate``
+            writes them.
+        window: Frames of the windows that were joined, to measure the seams too. Defaults to
+            None.
+        overlap: Frames that windows share. Defaults to 0.
+        voxel_size: Metres. Defaults to 0.4.
+        frame_time: Seconds between frames. Defaults to 0.1.
+
+    Returns:
+        Numbers by name; see :class:`~mmcity.evaluation.metrics.TemporalConsistency`.
+
+    Raises:
+        FileNotFoundError: If the folder holds no clips.
+    """
+    files = sorted(Path(folder).glob("*.npz"))
+    if not files:
+        raise FileNotFoundError(f"{folder}: expected .npz clips, got none")
+    seams = None if window is None else (window, window - overlap)
+    metric = TemporalConsistency(voxel_size, frame_time, seams=seams)
+    for file in files:
+        with np.load(file) as data:
+            metric.process({}, [{"pred_occupancy": torch.from_numpy(data["voxels"])}])
+    return metric.compute_metrics(metric.results)
