@@ -78,9 +78,8 @@ SHELL = ("cd", "export", "for", "do", "done", "git", "source", "python -m venv",
 
 
 def is_command(file: Path) -> bool:
-    """Parts of the benchmark are reached by its own command."""
-    runs = file.suffix == ".sh" or "__main__" in file.read_text(encoding="utf-8")
-    return runs and not file.stem.startswith("benchmark_")
+    """Whether a file is run rather than imported."""
+    return file.suffix == ".sh" or "__main__" in file.read_text(encoding="utf-8")
 
 
 def script_of(command: str) -> str | None:
@@ -143,7 +142,7 @@ def test_script_and_options_exist(command):
     if 'shell("' in text:
         parser = build_parser(*command_of(script), prog=script.name)
         text = "".join(f'"{option}"' for option in parser._option_string_actions)
-    if script.name == "benchmark.py":  # sub-commands live beside it
-        text += "".join(f.read_text() for f in (REPO / "tools" / "analysis_tools").glob("*.py"))
+    if script.name == "benchmark.py":  # the options are those of its parts
+        text += (REPO / "mmcity" / "cli" / "scripts" / "benchmark.py").read_text(encoding="utf-8")
     for option in re.findall(OPTION, command):
         assert f'"{option}"' in text, f"`{command}` in {sorted(COMMANDS[command])}: no {option}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from mmcity.utils.fileio import atomic_path
+from mmcity.utils.markdown import markdown_table
 
 from .manifest import Manifest, StageRecord
 
@@ -49,14 +50,7 @@ def _number(value: float) -> str:
 
 def handover_table(manifest: Manifest) -> str:
     """All findings as a Markdown table."""
-    rows = [("stage", "what", "value", "against"), *_rows(manifest)]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    lines = []
-    for number, row in enumerate(rows):
-        lines.append("| " + " | ".join(c.ljust(w) for c, w in zip(row, widths)) + " |")
-        if number == 0:
-            lines.append("| " + " | ".join("-" * w for w in widths) + " |")
-    return "\n".join(lines)
+    return markdown_table(("stage", "what", "value", "against"), _rows(manifest))
 
 
 def write_report(manifest: Manifest, title: str) -> Path:

@@ -1,6 +1,5 @@
 """Tools that make or judge results, each as a command on something small."""
 
-import json
 import sys
 
 import numpy as np
@@ -57,13 +56,3 @@ def test_clips_are_generated_and_judged(tmp_path, capsys):
     assert len([line for line in capsys.readouterr().out.splitlines() if ": " in line]) >= 3
     with pytest.raises(FileNotFoundError, match=r"expected \.npz clips, got none"):
         call_tool("tools/analysis_tools/clip_consistency.py", tmp_path / "no_clips")
-
-
-def test_benchmark_of_a_stream(run_command, tmp_path):
-    out = tmp_path / "numbers.json"
-    run_command(
-        sys.executable, REPO / "tools" / "benchmark.py", "streaming", "--frames", "3",
-        "--policies", "full", "window(2)", "--out", out,
-    )  # fmt: skip
-    text = json.dumps(json.loads(out.read_text()))
-    assert "full" in text and "window(2)" in text

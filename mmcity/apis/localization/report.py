@@ -20,6 +20,7 @@ from mmcity.evaluation.functional.localization import (
 from mmcity.structures import Cameras
 from mmcity.structures.geometry import quat_to_rotmat, rotmat_to_quat, se3_from_rt
 from mmcity.utils.fileio import atomic_path
+from mmcity.utils.markdown import markdown_table
 
 from .result import LocalizationResult
 
@@ -287,7 +288,7 @@ def localization_table(
     head = ["scene", "run", "stage", "queries", "seeds", "median t", "median r [deg]"]
     head += ["mean t", "mean r [deg]"]
     head += [f"within {t:g}, {r:g} deg" for t, r in recalls] + ["ms per query"]
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    table: list[list[str]] = []
     groups: dict[tuple[str, str, str], list[dict]] = {}
     for report in reports:
         for stage in ("regression", "refined", "regression_mapped", "refined_mapped"):
@@ -316,7 +317,7 @@ def localization_table(
         cells.append(_spread(times) if times else "")
         count = str(members[0]["summary"]["queries"])
         row = [scene, label, stage.replace("_", ", "), count, str(len(members)), *cells]
-        lines.append("| " + " | ".join(row) + " |")
+        table.append(row)
         means = [statistics.fmean(values[key]) for key in keys]
         averages.setdefault((label, stage), []).append((means, unit))
     for (label, stage), rows in averages.items():
@@ -328,8 +329,8 @@ def localization_table(
         cells = [_number(mean[0], unit), _number(mean[1]), _number(mean[2], unit), _number(mean[3])]
         cells += [_number(100 * v, "%", 3) for v in mean[4:]]
         row = [f"average of {len(rows)}", label, stage.replace("_", ", "), "", "", *cells, ""]
-        lines.append("| " + " | ".join(row) + " |")
-    return "\n".join(lines)
+        table.append(row)
+    return markdown_table(head, table)
 
 
 def _number(value: float, unit: str = "", digits: int = 3) -> str:

@@ -1,11 +1,9 @@
 """A thousand frames: time and memory per frame stay what they were."""
 
-import argparse
-
 import pytest
 import torch
 
-from tools.analysis_tools import benchmark_streaming
+from mmcity.workflow.benchmarks.streaming import NaiveStream, build_model, measure_policy
 
 POLICIES = [
     "window(8)",
@@ -15,14 +13,13 @@ POLICIES = [
     "query(128)",
     "attention(128)",
 ]
-ARGS = argparse.Namespace(dtype="fp32", device="cpu", cache_dtype=None)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", POLICIES)
 def test_bounded_policies_are_flat(policy):
-    model, image = benchmark_streaming.build_model("tiny")
-    rows = benchmark_streaming.measure(model, image, policy, 1000, ARGS)
+    model, image = build_model("tiny")
+    rows = measure_policy(model, image, policy, 1000)
     # Other programs only make a frame slower, so the least of many is what it takes.
     assert min(rows["ms"][900:]) <= 1.1 * min(rows["ms"][60:160])
     held = rows["cache"][100:]
@@ -36,8 +33,8 @@ def test_bounded_policies_are_flat(policy):
 
 def test_full_policy_grows_by_the_formula():
     """Two tensors per pair of blocks and frame, and two per camera block and pass."""
-    model, image = benchmark_streaming.build_model("tiny")
-    rows = benchmark_streaming.measure(model, image, "full", 4, ARGS)
+    model, image = build_model("tiny")
+    rows = measure_policy(model, image, "full", 4)
     tokens = model.aggregator.num_special + image[0] // 14 * (image[1] // 14)
     pairs, channels = model.aggregator.depth, model.camera_head.token_norm.normalized_shape[0]
     per_frame = 2 * 4 * pairs * tokens * channels // 2
@@ -47,8 +44,8 @@ def test_full_policy_grows_by_the_formula():
 
 def test_naive_form_gives_the_same_numbers():
     """What the benchmark compares with is the same network."""
-    model, image = benchmark_streaming.build_model("tiny")
-    naive, session = benchmark_streaming.NaiveStream(model), model.stream()
+    model, image = build_model("tiny")
+    naive, session = NaiveStream(model), model.stream()
     frames = torch.rand(4, 1, 3, *image, generator=torch.Generator().manual_seed(0))
     for frame in frames:
         with torch.no_grad():

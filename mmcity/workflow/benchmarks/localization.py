@@ -1,20 +1,14 @@
-"""Pose network against its plain form; milliseconds per query of regression and refinement."""
-
-import argparse
-import time
+"""The pose network against its plain form."""
 
 import torch
 from torch import Tensor, nn
 
+from mmcity.models.rap import RAPNet
+from mmcity.structures.geometry import rotation_6d_to_rotmat
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of this part."""
-    parser.add_argument("--size", type=int, nargs=2, default=(240, 427), metavar=("H", "W"))
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=5, help="the best counts")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--width", type=float, default=1.0, help="of the backbone")
-    parser.add_argument("--results", nargs="*", default=(), help="results of mmcity localize")
+from .clocks import best_ms
+
+__all__ = ["PlainRAPNet", "measure_localization"]
 
 
 class _PlainBlock(nn.Module):
@@ -102,8 +96,6 @@ class PlainRAPNet(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        from mmcity.structures.geometry import rotation_6d_to_rotmat
-
         x, levels = self.stem(images), {}
         for block, stride in zip(self.blocks, self.strides):
             x = block(x)
@@ -159,49 +151,37 @@ def _plain_encoder(encoder) -> _PlainEncoder:
     return plain
 
 
-def _best(function, repeats: int) -> float:
-    function()
-    times = []
-    for _ in range(repeats):
-        begin = time.process_time()
-        function()
-        times.append(time.process_time() - begin)
-    return 1000 * min(times)
-
-
 @torch.no_grad()
-def compare(size, batch: int, repeats: int, width: float = 1.0) -> dict[str, float]:
-    """CPU milliseconds per image of both forms, and the largest difference of their poses."""
-    from mmcity.models.rap import RAPNet
+def measure_localization(
+    size: tuple[int, int] = (240, 427),
+    batch: int = 1,
+    repeats: int = 5,
+    threads: int = 1,
+    width: float = 1.0,
+) -> dict[str, float]:
+    """Time both forms of the network.
 
+    Args:
+        size: Height and width of the images. Defaults to (240, 427).
+        batch: Images at once. Defaults to 1.
+        repeats: Repetitions, of which the least counts. Defaults to 5.
+        threads: CPU threads. Defaults to 1.
+        width: Of the backbone. Defaults to 1.0.
+
+    Returns:
+        CPU milliseconds per image (``ms_net``, ``ms_plain``), and the largest ``difference`` of
+        their poses.
+    """
+    torch.set_num_threads(threads)
     torch.manual_seed(0)
     net = RAPNet(backbone=dict(width=width)).eval()
     plain = PlainRAPNet(net).eval()
     images = torch.randn(batch, 3, *size)
-    ours, theirs = net(images), plain(images)
-    # In turns, so that other load on the machine meets both.
-    times: dict[str, list[float]] = {"net": [], "plain": []}
-    for _ in range(repeats):
-        times["net"].append(_best(lambda: net(images), 1) / batch)
-        times["plain"].append(_best(lambda: plain(images), 1) / batch)
-    return {
-        "ms_net": min(times["net"]),
-        "ms_plain": min(times["plain"]),
-        "difference": float((ours - theirs).abs().max()),
-    }
-
-
-def run(args: argparse.Namespace) -> None:
-    """Print the tables."""
-    torch.set_num_threads(args.threads)
-    height, width = args.size
-    found = compare((height, width), args.batch, args.repeats, args.width)
-    print(f"RAPNet forward, {height}x{width}, batch {args.batch}, {args.threads} thread(s)")
-    print("| form | CPU ms per image |\n| --- | --- |")
-    print(f"| RAPNet | {found['ms_net']:.1f} |")
-    print(f"| plain modules, same weights | {found['ms_plain']:.1f} |")
-    print(f"largest difference of poses: {found['difference']:.2g}")
-    if args.results:
-        from mmcity.apis import localization_table, read_report
-
-        print(localization_table([read_report(path) for path in args.results]))
+    difference = float((net(images) - plain(images)).abs().max())
+    # In turns, so that other load on the machine meets both; a first call of each warms up.
+    pairs = [
+        [best_ms(lambda form=form: form(images), 2) / batch for form in (net, plain)]
+        for _ in range(repeats)
+    ]
+    ms_net, ms_plain = map(min, zip(*pairs))
+    return {"ms_net": ms_net, "ms_plain": ms_plain, "difference": difference}

@@ -6,12 +6,12 @@ peak of resident memory above that before the pass. Beside the VAE's step stands
 relative difference of loss and gradient between the two forms.
 """
 
-import argparse
 import contextlib
 import gc
 import multiprocessing
 import resource
 import time
+from collections.abc import Iterator, Sequence
 from unittest import mock
 
 import torch
@@ -21,6 +21,8 @@ from mmcity.models.dynamiccity import HexPlaneDiT, HexPlaneVAE
 from mmcity.models.dynamiccity import decoder as decoder_module
 from mmcity.models.dynamiccity import encoder as encoder_module
 from mmcity.models.losses import occupancy as losses_module
+
+__all__ = ["measure_generation"]
 
 #: VAE: grid, frames and widths; DiT: latent sizes and widths.
 SIZES = {
@@ -38,15 +40,6 @@ SIZES = {
     ),
     "paper": (dict(dropout=0.0), dict()),
 }
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``tools/benchmark.py generation``."""
-    parser.add_argument("--size", choices=sorted(SIZES), default="small", help="model and grid")
-    parser.add_argument("--batch", type=int, default=2, help="samples of the DiT's pass")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
-    parser.add_argument("--repeat", type=int, default=3, help="repetitions, the minimum counts")
-    parser.add_argument("--parts", nargs="+", choices=["vae", "dit"], default=["vae", "dit"])
 
 
 def plain_attention(q, k, v, dropout_p: float = 0.0, **_):
@@ -155,26 +148,45 @@ def _measure(job: tuple, results) -> None:
     results.put((min(seconds), _peak_mib() - before, answer.numpy()))
 
 
-def run(args: argparse.Namespace) -> None:
-    """Measure each form in a process of its own, so that peaks do not mix."""
+def measure_generation(
+    size: str = "small",
+    batch: int = 2,
+    threads: int = 1,
+    repeat: int = 3,
+    parts: Sequence[str] = ("vae", "dit"),
+) -> Iterator[dict]:
+    """Measure each form in a process of its own, so that peaks do not mix.
+
+    Args:
+        size: ``small`` or ``paper``. Defaults to ``small``.
+        batch: Samples of the DiT's pass. Defaults to 2.
+        threads: CPU threads. Defaults to 1.
+        repeat: Repetitions, of which the least counts. Defaults to 3.
+        parts: Of ``vae`` (a training step) and ``dit`` (a forward pass). Defaults to both.
+
+    Yields:
+        ``part``, ``is_plain``, CPU ``seconds``, ``peak`` of memory in MiB, and of the plain VAE
+        the largest relative ``difference`` from the economical one (else None).
+    """
     context = multiprocessing.get_context("spawn")
-    print(f"size {args.size}, {args.threads} thread(s), minimum of {args.repeat}")
-    print(f"{'part':<22}{'form':<18}{'CPU s':>9}{'peak MiB':>10}{'difference':>12}")
-    for part in args.parts:
-        rows = {}
+    for part in parts:
+        ours = None
         for is_plain in (False, True):
-            job = (part, args.size, args.batch, args.threads, args.repeat, is_plain)
+            job = (part, size, batch, threads, repeat, is_plain)
             results = context.Queue()
             process = context.Process(target=_measure, args=(job, results))
             process.start()
-            rows[is_plain] = results.get()
+            seconds, peak, answer = results.get()
             process.join()
-        error = None
-        if part == "vae":  # attention to padding changes what the tokens of the DiT see
-            ours, plain = rows[False][2], rows[True][2]
-            error = float((abs(ours - plain) / abs(plain).clip(min=1e-3)).max())
-        name = "VAE training step" if part == "vae" else f"DiT forward, batch {args.batch}"
-        for is_plain, form in ((False, "this repository"), (True, "straightforward")):
-            seconds, peak, _ = rows[is_plain]
-            shown = f"{error:.1e}" if is_plain and error is not None else ""
-            print(f"{name:<22}{form:<18}{seconds:>9.3f}{peak:>10.0f}{shown:>12}")
+            difference = None
+            # Of the DiT, attention to padding changes what the tokens see.
+            if is_plain and part == "vae":
+                difference = float((abs(ours - answer) / abs(answer).clip(min=1e-3)).max())
+            ours = answer
+            yield {
+                "part": part,
+                "is_plain": is_plain,
+                "seconds": seconds,
+                "peak": peak,
+                "difference": difference,
+            }

@@ -10,6 +10,16 @@ import torch
 from torch import Tensor
 
 import mmcity_ops
+from mmcity.utils.cli import find_root
+
+__all__ = [
+    "RANDOM",
+    "TILE",
+    "Workload",
+    "garden_folder",
+    "garden_workload",
+    "random_workload",
+]
 
 TILE = 16
 # Name: (seed, Gaussians, width, height, smallest and largest standard deviation in pixels, and
@@ -43,6 +53,7 @@ class Workload:
     published: tuple[float, float, float, float] | None = None
 
     def to(self, device: str) -> "Workload":
+        """The rows on a device."""
         values = {
             key: value.to(device) if isinstance(value, Tensor) else value
             for key, value in vars(self).items()
@@ -51,6 +62,7 @@ class Workload:
 
     @property
     def tiles(self) -> tuple[int, int]:
+        """Tiles across and down."""
         return -(-self.width // TILE), -(-self.height // TILE)
 
 
@@ -77,7 +89,7 @@ def random_workload(name: str) -> Workload:
 
 def garden_folder() -> Path | None:
     """The garden capture below ``MMCITY_DATA``, or None."""
-    default = Path(__file__).resolve().parents[3] / "shared" / "data"
+    default = find_root().parent / "shared" / "data"
     folder = Path(os.environ.get("MMCITY_DATA", default)) / "garden"
     return folder if (folder / "garden.npz").exists() else None
 

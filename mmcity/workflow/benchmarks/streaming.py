@@ -1,17 +1,29 @@
 """Time and memory per frame of StreamVGGT for every cache policy.
 
-    python tools/benchmark.py streaming --frames 60 --policies full "window(8)" naive
-    python tools/benchmark.py streaming --frames 1000 --policies "window(8)" --plot growth.png
-
 ``naive`` is the plain way to write such a network: keys and values before norm and rotation
 are concatenated to the history, the whole history is normalised and rotated again in every
 frame, attention takes a dense mask, and the outputs of all layers are kept.
 """
 
-import argparse
-import json
+import resource
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from mmcity.models.layers import apply_rope
+from mmcity.models.streamvggt import StreamVGGT
+from mmcity.utils.fileio import atomic_path
+
+__all__ = [
+    "NaiveStream",
+    "build_model",
+    "measure_policy",
+    "measure_streaming",
+    "plot_streaming",
+]
 
 SIZES = {
     # name: embed_dim, depth, heads, image (H, W), patch transformer's depth (0: convolution)
@@ -21,28 +33,11 @@ SIZES = {
     "large2": (1024, 2, 16, (154, 518), 1),
     "1b": (1024, 24, 16, (392, 518), 24),
 }
-DTYPES = ("fp32", "bf16", "fp16")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the part."""
-    parser.add_argument("--size", default="tiny", choices=list(SIZES))
-    parser.add_argument("--frames", type=int, default=60)
-    parser.add_argument("--policies", nargs="+", default=["full", "window(8)", "naive"])
-    parser.add_argument("--cache-dtype", choices=["fp32", "bf16", "fp16", "fp8", "int8"])
-    parser.add_argument("--dtype", default="fp32", choices=DTYPES, help="of the computation")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", help="JSON file for all numbers")
-    parser.add_argument("--plot", help="picture of time and memory over frames")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def build_model(size: str, device: str = "cpu"):
     """A model with random weights and heads in proportion."""
-    import torch
-
-    from mmcity.models.streamvggt import StreamVGGT
-
     dim, depth, heads, image, dino_depth = SIZES[size]
     torch.manual_seed(0)
     if size == "1b":
@@ -81,11 +76,6 @@ class NaiveStream:
 
     def attention(self, key, attn, x, rope):
         """Attention of ``x`` to all tokens so far, everything recomputed."""
-        import torch
-        import torch.nn.functional as F
-
-        from mmcity.models.layers import apply_rope
-
         qkv = attn.qkv(x).unflatten(-1, (3, attn.num_heads, -1))
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         if key in self.history:
@@ -101,9 +91,6 @@ class NaiveStream:
 
     def step(self, images) -> dict:
         """One frame ``(B, 3, H, W)``."""
-        import torch
-        import torch.nn.functional as F
-
         model, aggregator = self.model, self.model.aggregator
         images = images[:, None]
         is_first = not self.history
@@ -136,30 +123,39 @@ class NaiveStream:
         return {**outputs, "pose_enc": poses[-1]}
 
 
-def measure(model, image, policy, frames: int, args: argparse.Namespace) -> dict:
-    """Milliseconds, cache bytes and resident bytes of every frame."""
-    import torch
+def measure_policy(
+    model: StreamVGGT,
+    image: tuple[int, int],
+    policy: str,
+    frames: int,
+    *,
+    cache_dtype: str | None = None,
+    dtype: str = "fp32",
+    device: str = "cpu",
+) -> dict[str, list[float]]:
+    """Measure one cache policy; see :func:`measure_streaming`.
 
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[args.dtype]
-    is_cuda = args.device.startswith("cuda")
+    Returns:
+        Per frame milliseconds (``ms``) and bytes of the cache and of the process (``cache``,
+        ``memory``).
+    """
+    is_cuda = device.startswith("cuda")
     if policy == "naive":
         session = NaiveStream(model)
         cache = session
     else:
-        session = model.stream(policy=policy, cache_dtype=args.cache_dtype)
+        session = model.stream(policy=policy, cache_dtype=cache_dtype)
         cache = session.cache
     generator = torch.Generator().manual_seed(0)
-    rows = {"ms": [], "cache": [], "memory": []}
+    rows: dict[str, list[float]] = {"ms": [], "cache": [], "memory": []}
     # CPU time where the CPU computes: it does not count what other programs take.
     clock = time.perf_counter if is_cuda else time.process_time
     for _ in range(frames):
-        frame = torch.rand(1, 3, *image, generator=generator).to(args.device)
+        frame = torch.rand(1, 3, *image, generator=generator).to(device)
         start = clock()
         with (
             torch.no_grad(),
-            torch.autocast(
-                torch.device(args.device).type, dtype=dtype, enabled=args.dtype != "fp32"
-            ),
+            torch.autocast(torch.device(device).type, dtype=DTYPES[dtype], enabled=dtype != "fp32"),
         ):
             session.step(frame)
         if is_cuda:
@@ -172,59 +168,49 @@ def measure(model, image, policy, frames: int, args: argparse.Namespace) -> dict
 
 def resident_bytes() -> int:
     """Resident memory of this process."""
-    import resource
-
     status = Path("/proc/self/statm")
     if status.is_file():
         return int(status.read_text().split()[1]) * resource.getpagesize()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def around(values: list, frame: int, width: int = 5) -> float:
-    """Least value of the last ``width`` frames up to ``frame`` (the machine may be shared)."""
-    return min(values[max(0, frame - width) : frame])
+def measure_streaming(
+    size: str = "tiny",
+    frames: int = 60,
+    policies: Sequence[str] = ("full", "window(8)", "naive"),
+    *,
+    cache_dtype: str | None = None,
+    dtype: str = "fp32",
+    device: str = "cpu",
+    threads: int = 1,
+) -> Iterator[tuple[str, dict[str, list[float]]]]:
+    """Measure cache policies on one model with random weights.
+
+    Args:
+        size: A key of ``SIZES``. Defaults to ``tiny``.
+        frames: Length of the stream. Defaults to 60.
+        policies: Cache policies, and ``naive``. Defaults to full, a window of 8, and naive.
+        cache_dtype: How the cache is kept. Defaults to None (as it is computed).
+        dtype: Of the computation. Defaults to ``fp32``.
+        device: Defaults to ``cpu``.
+        threads: CPU threads. Defaults to 1.
+
+    Yields:
+        A policy and its :func:`measure_policy`.
+    """
+    torch.set_num_threads(threads)
+    model, image = build_model(size, device)
+    options = {"cache_dtype": cache_dtype, "dtype": dtype, "device": device}
+    for policy in policies:
+        yield policy, measure_policy(model, image, policy, frames, **options)
 
 
-def run(args: argparse.Namespace) -> None:
-    """Measure and print."""
-    import torch
-
-    torch.set_num_threads(args.threads)
-    model, image = build_model(args.size, args.device)
-    marks = sorted({1, min(60, args.frames), min(300, args.frames), args.frames})
-    results = {}
-    columns = " ".join(f"{f'ms @{m}':>10} {f'MiB @{m}':>10}" for m in marks)
-    print(f"size {args.size}, images {image[0]} x {image[1]}, {args.dtype}, {args.device}")
-    print(f"{'policy':24} {columns}")
-    for policy in args.policies:
-        rows = measure(model, image, policy, args.frames, args)
-        results[policy] = rows
-        cells = " ".join(
-            f"{around(rows['ms'], m):10.1f} {rows['cache'][m - 1] / 2**20:10.2f}" for m in marks
-        )
-        print(f"{policy:24} {cells}", flush=True)
-    if "naive" in results:
-        base = around(results["naive"]["ms"], args.frames)
-        for policy in args.policies:
-            ratio = base / around(results[policy]["ms"], args.frames)
-            print(f"{policy}: {ratio:.2f} times as fast as naive at frame {args.frames}")
-    if args.out:
-        from mmcity.utils import atomic_path
-
-        with atomic_path(args.out) as path:
-            path.write_text(json.dumps(results))
-    if args.plot:
-        plot(results, args.plot)
-
-
-def plot(results: dict, target: str) -> None:
-    """Curves of time, cache and resident memory over frames."""
+def plot_streaming(results: dict[str, dict[str, list[float]]], target: str | Path) -> None:
+    """Plot curves of time, cache and resident memory over frames, one per policy."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
-
-    from mmcity.utils import atomic_path
 
     figure, axes = plt.subplots(1, 3, figsize=(13, 3.6), layout="constrained")
     titles = (("ms", "CPU ms per frame", 1), ("cache", "cache, MiB", 2**20))

@@ -3,14 +3,14 @@
 Figures are milliseconds of process CPU time, the minimum over repetitions.
 """
 
-import argparse
-import time
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 import mmcity_ops
+
+from .clocks import best_ms
+
+__all__ = ["loop_over_gaussians", "measure_volumes", "random_gaussians"]
 
 LOW, HIGH, VOXEL = (-40.0, -40.0, -1.0), (40.0, 40.0, 5.4), 0.4
 GRID = {"vol_range": [*LOW, *HIGH], "voxel_size": VOXEL}
@@ -21,22 +21,6 @@ SCENES = (
     (1800, 21, 0.2, 1.6),
     (1800, 21, 0.3, 3.0),
 )
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``tools/benchmark.py volumes``."""
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
-    parser.add_argument("--repeat", type=int, default=7, help="repetitions, the minimum counts")
-    parser.add_argument("--no-loop", action="store_true", help="leave the loop out")
-
-
-def best_ms(function: Callable[[], object], repeat: int) -> float:
-    times = []
-    for _ in range(repeat):
-        start = time.process_time()
-        function()
-        times.append(time.process_time() - start)
-    return min(times) * 1e3
 
 
 def random_gaussians(n: int, channels: int, small: float, large: float) -> dict[str, Tensor]:
@@ -79,38 +63,48 @@ def loop_over_gaussians(
     return density, total / density.clamp(min=1e-6)
 
 
-def time_voxelizer(args: argparse.Namespace) -> None:
-    print("| Gaussians | channels | sigma (m) | forward | forward + backward | loop | ratio |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+def measure_volumes(
+    threads: int = 1, repeat: int = 7, with_loop: bool = True
+) -> tuple[list[dict], dict[str, float]]:
+    """Time the voxelizer, forward and backward, and the operators on a million points.
+
+    Args:
+        threads: CPU threads. Defaults to 1.
+        repeat: Repetitions, of which the least counts. Defaults to 7.
+        with_loop: Time the loop over Gaussians too. Defaults to True.
+
+    Returns:
+        A row per scene of Gaussians, with ``forward``, ``both`` and (with the loop) ``loop`` in
+        milliseconds, and milliseconds by operator on points.
+    """
+    torch.set_num_threads(threads)
+    rows = []
     for n, channels, small, large in SCENES:
         scene = random_gaussians(n, channels, small, large)
-        forward = best_ms(lambda s=scene: mmcity_ops.gaussians_to_voxels(**s, **GRID), args.repeat)
         leaves = {key: value.clone().requires_grad_() for key, value in scene.items()}
 
-        def step(leaves=leaves):
+        def forward(scene=scene):
+            return mmcity_ops.gaussians_to_voxels(**scene, **GRID)
+
+        def both(leaves=leaves):
             sum(x.sum() for x in mmcity_ops.gaussians_to_voxels(**leaves, **GRID)).backward()
 
-        both = best_ms(step, args.repeat)
-        loop, ratio = "", ""
-        if not args.no_loop:
-            elapsed = best_ms(lambda s=scene: loop_over_gaussians(**s), 1)
-            loop, ratio = f"{elapsed:.0f}", f"{elapsed / forward:.0f}x"
-        cells = (n, channels, f"{small}-{large}", f"{forward:.1f}", f"{both:.1f}", loop, ratio)
-        print("| " + " | ".join(map(str, cells)) + " |")
-
-
-def run(args: argparse.Namespace) -> None:
-    """Measure and print."""
-    torch.set_num_threads(args.threads)
-    time_voxelizer(args)
+        row = {"Gaussians": n, "channels": channels, "sigma": f"{small}-{large}"}
+        row |= {"forward": best_ms(forward, repeat), "both": best_ms(both, repeat)}
+        if with_loop:
+            row["loop"] = best_ms(lambda s=scene: loop_over_gaussians(**s), 1)
+        rows.append(row)
     cloud = torch.rand(1_000_000, 3, generator=torch.Generator().manual_seed(0))
-    print(f"knn_mean_dist2, 1 M points: {best_ms(lambda: mmcity_ops.knn_mean_dist2(cloud), 3):.0f}")
-    bounds = [0.0, 0, 0, 1, 1, 1]
-    coors = mmcity_ops.voxelize_dynamic(cloud, [0.01] * 3, bounds)
-    jobs = {
-        "voxelize_dynamic": lambda: mmcity_ops.voxelize_dynamic(cloud, [0.01] * 3, bounds),
-        "voxelize_hard": lambda: mmcity_ops.voxelize_hard(cloud, [0.01] * 3, bounds, 8, 200_000),
-        "scatter_reduce_voxels": lambda: mmcity_ops.scatter_reduce_voxels(cloud, coors),
+    grid = ([0.01] * 3, [0.0, 0, 0, 1, 1, 1])
+    coors = mmcity_ops.voxelize_dynamic(cloud, *grid)
+    points = {
+        "knn_mean_dist2": best_ms(lambda: mmcity_ops.knn_mean_dist2(cloud), 3),
+        "voxelize_dynamic": best_ms(lambda: mmcity_ops.voxelize_dynamic(cloud, *grid), repeat),
+        "voxelize_hard": best_ms(
+            lambda: mmcity_ops.voxelize_hard(cloud, *grid, 8, 200_000), repeat
+        ),
+        "scatter_reduce_voxels": best_ms(
+            lambda: mmcity_ops.scatter_reduce_voxels(cloud, coors), repeat
+        ),
     }
-    for name, job in jobs.items():
-        print(f"{name}, 1 M points: {best_ms(job, args.repeat):.0f}")
+    return rows, points
