@@ -10,16 +10,18 @@ import sys
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from mmengine.registry import Registry
 
-from mmcity.engine.launch import load_config
+from mmcity.engine.launch import load_config, parse_options, train
 from mmcity.utils.cli import UserError, find_root
 
+from .child_process import Result, call_in_child, describe_call
 from .manifest import Finding, Manifest, StageRecord
+from .report import handover_table, write_report
 
 __all__ = ["STAGES", "Chain", "Stage", "StageContext", "cfg_options"]
 
@@ -70,6 +72,17 @@ class StageContext:
         except KeyError:
             return None
 
+    def call(self, function: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
+        """Call a function of a module in a child process; ``log.txt`` of the stage has its output.
+
+        Raises:
+            UserError: If it fails, with the end of its output.
+        """
+        line = describe_call(function, args, kwargs)
+        print(f"  > {line}", flush=True)
+        self.manifest.stages[self.name].commands.append(line)
+        return call_in_child(function, args, kwargs, self.folder)
+
     def run_tool(self, *words: object) -> None:
         """Run a command of the toolbox; its output goes to ``log.txt`` of the stage.
 
@@ -106,18 +119,20 @@ class StageContext:
         Returns:
             The checkpoint that the run names as its last.
         """
-        work_dir = self.folder / name
-        self.run_tool(
-            *("tools/train.py", config, "--work-dir", work_dir, "--resume", "auto"),
-            *cfg_options(values or {}),
+        return self.call(
+            train,
+            config,
+            work_dir=self.folder / name,
+            resume="auto",
+            cfg_options=cfg_options(values or {}),
         )
-        return Path((work_dir / "last_checkpoint").read_text().strip())
 
 
-def cfg_options(values: Mapping[str, Any]) -> list[str]:
-    """``--cfg-options`` with its words; nothing for no values."""
-    words = [f"{key}={value}" for key, value in values.items()]
-    return ["--cfg-options", *words] if words else []
+def cfg_options(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of a config, of which text is read as on the command line, and paths become text."""
+    texts = [f"{key}={value}" for key, value in values.items() if isinstance(value, str)]
+    paths = {key: str(value) for key, value in values.items() if isinstance(value, Path)}
+    return {**values, **paths, **parse_options(texts)}
 
 
 class Chain:
@@ -174,6 +189,25 @@ class Chain:
             self._bring_up_to_date(name, name in force, name in skip)
             if name == until:
                 break
+
+    def run_and_report(
+        self,
+        title: str,
+        force: Iterable[str] = (),
+        skip: Iterable[str] = (),
+        until: str | None = None,
+    ) -> Path:
+        """:meth:`run`, then write and show the report, also that of a chain that broke off.
+
+        Returns:
+            The page of the report.
+        """
+        try:
+            self.run(force, skip, until)
+        finally:
+            page = write_report(self.manifest, title)
+            print(f"\n{handover_table(self.manifest)}\n\n{page}", flush=True)
+        return page
 
     def _bring_up_to_date(self, name: str, forced: bool, skipped: bool) -> None:
         stage, records = self.stages[name], self.manifest.stages

@@ -40,7 +40,7 @@ class StageRecord:
         run_id: Changes with every new run of the stage.
         artefacts: Path relative to the work folder and size in bytes (-1: a folder), by name.
         findings: Rows of the table.
-        commands: Command lines that ran.
+        commands: Calls that ran, as lines of Python.
         seconds: Wall time of all its starts together.
         cpu_seconds: CPU time of all its starts, child processes included.
         message: Why it was skipped or failed.

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mmcity.datasets.occupancy_labels import UNIFIED_CLASSES
+from mmcity.engine.dynamiccity import export_checkpoint_rollouts
 from mmcity.evaluation.functional.occupancy import count_occupancy
 from mmcity.structures import Gaussians, Sim3, VoxelGrid, read_gaussians
 from mmcity.structures.geometry import se3_inverse
@@ -54,7 +55,6 @@ class FutureModel(Stage):
         self.vae_options, self.cfg_options = dict(vae_options or {}), dict(cfg_options or {})
 
     def run(self, context: StageContext) -> dict[str, Path]:
-
         vae, model = self.vae_checkpoint, self.checkpoint
         if vae is None or model is None:
             data = context.folder / "drives"
@@ -66,10 +66,14 @@ class FutureModel(Stage):
             vae_values = {"data_root": data / "carlasc" / "Cartesian", **self.vae_options}
             vae = str(context.train(self.vae_config, "vae", vae_values))
             rollouts = context.folder / "rollouts"
-            context.run_tool(
-                *("tools/export_rollouts.py", self.vae_config, vae, "--out", rollouts),
-                *("--splits", "train", "--flips", 0, 2, 5, 7),
-                *cfg_options(vae_values),
+            context.call(
+                export_checkpoint_rollouts,
+                self.vae_config,
+                vae,
+                rollouts,
+                splits=["train"],
+                flips=[0, 2, 5, 7],
+                cfg_options=cfg_options(vae_values),
             )
             values = {
                 "data_root": rollouts,

@@ -10,6 +10,7 @@ import trimesh
 
 from mmcity.apis import SceneRenderer
 from mmcity.datasets import ColmapDataset
+from mmcity.engine.launch import test
 from mmcity.evaluation.functional.point_clouds import f1_score
 from mmcity.workflow import STAGES, Finding, Stage, StageContext, cfg_options
 
@@ -57,10 +58,14 @@ class Reconstruct(Stage):
         checkpoint = context.train(self.config, "train", self.values(context))
         results = context.folder / "results"
         shutil.rmtree(results, ignore_errors=True)
-        context.run_tool(
-            *("tools/test.py", self.config, checkpoint, "--work-dir", context.folder / "test"),
-            *("--dump", results, "--out", context.folder / "test.json"),
-            *cfg_options(self.values(context)),
+        context.call(
+            test,
+            self.config,
+            checkpoint,
+            work_dir=context.folder / "test",
+            dump=results,
+            out=context.folder / "test.json",
+            cfg_options=cfg_options(self.values(context)),
         )
         context.run_tool("tools/visualize.py", results, "--out", context.folder, "--max-rows", 4)
         kept = context.folder / "checkpoint.pth"
@@ -138,7 +143,7 @@ class ExtractMesh(Stage):
             context.artefact("reconstruction", "checkpoint"),
             *("--voxel-size", self.voxel_size, "--max-depth", self.max_depth),
             *("--min-triangles", self.min_triangles, "--out", mesh, *agreement),
-            *cfg_options({"data_root": model["values"]["data_root"]}),
+            *("--cfg-options", f"data_root={model['values']['data_root']}"),
         )
         context.run_tool("tools/export.py", mesh, target)
         return {"mesh": mesh, "glb": target}

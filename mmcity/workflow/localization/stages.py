@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from mmcity.apis import localize_queries
 from mmcity.datasets.io.colmap_model import find_colmap_model, read_colmap_model
 from mmcity.evaluation.functional.localization import localization_errors
 from mmcity.utils.fileio import atomic_path
@@ -99,23 +101,24 @@ class LocaliseQueries(Stage):
 
     def run(self, context: StageContext) -> dict[str, Path]:
         queries = context.folder / "queries"
-        words: list[object] = []
+        options: dict[str, Any] = {}
         model = context.find("pose_network", "model")
         if model is not None:
             content = json.loads(model.read_text())
-            words += ["--config", content["config"], "--checkpoint", content["checkpoint"]]
-        for option, found in (
-            ("--map-config", context.find(self.map_stage, "config")),
-            ("--alignment", context.find("poses", "alignment")),
-        ):
-            words += [] if found is None else [option, found]
+            options = {name: content[name] for name in ("config", "checkpoint")}
         if context.find("checks", "scale") is not None:
             unit_scale, unit = _scale(context)
-            words += ["--unit-scale", unit_scale] if unit == "m" else ["--not-metric"]
-        context.run_tool(
-            *("tools/localize.py", context.artefact("poses", "scene")),
-            *("--map", context.artefact(self.map_stage, "scene"), "--out", queries),
-            *("--long-side", self.long_side, "--starts", self.starts, *words),
+            options |= {"unit_scale": unit_scale} if unit == "m" else {"not_metric": True}
+        context.call(
+            localize_queries,
+            context.artefact("poses", "scene"),
+            queries,
+            map=context.artefact(self.map_stage, "scene"),
+            map_config=context.find(self.map_stage, "config"),
+            alignment=context.find("poses", "alignment"),
+            long_side=self.long_side,
+            starts=self.starts,
+            **options,
         )
         made = {"results": queries / "results.json"}
         pictures = sorted((queries / "pictures").rglob("*.png"))
