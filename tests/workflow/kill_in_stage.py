@@ -15,7 +15,8 @@ import time
 from pathlib import Path
 
 from mmcity.engine.launch import load_config
-from projects.city_twin import Chain, run
+from mmcity.workflow import Chain
+from mmcity.workflow.city_twin import run_city_twin
 
 TRAINS = ("stream_model", "reconstruction", "pose_network", "future_model")
 
@@ -46,7 +47,7 @@ def run_until_killed(victim: str, config: str, work_dir: str, log: Path) -> None
         run_stage(chain, stage, context, record)
 
     Chain._run = run_and_die
-    run.main([config, "--work-dir", work_dir, "--until", victim])
+    run_city_twin(config, work_dir, until=victim)
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from mmcity.workflow.city_twin.future import find_street
 from mmcity.workflow.city_twin.occupancy import vote_labels, voxelize_gaussians
 from mmcity.workflow.city_twin.poses import transform_model
 from projects.city_twin import Chain, Finding, Stage
-from tests.cli.conftest import REPO
+from tests.cli.conftest import REPO, call_tool
 from tests.datasets.scenes import write_scene
 
 RUNS: list[str] = []
@@ -183,10 +183,9 @@ def test_a_killed_process_goes_on(tmp_path):
 
 
 def test_list_of_the_toytown_config(tmp_path, capsys, monkeypatch):
-    from projects.city_twin import run
-
     monkeypatch.chdir(REPO)
-    run.main(["projects/city_twin/configs/toytown_cpu.py", "--list", "--work-dir", str(tmp_path)])
+    config = "projects/city_twin/configs/toytown_cpu.py"
+    call_tool("projects/city_twin/run.py", config, "--list", "--work-dir", tmp_path)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.endswith(" -")]
     assert [line.split()[0] for line in lines] == [
         "images", "stream_model", "geometry", "poses", "reconstruction", "mesh", "baked",

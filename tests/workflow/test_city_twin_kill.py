@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from projects.city_twin import Chain, run
+from mmcity.workflow import Chain
+from mmcity.workflow.city_twin import run_city_twin
 from tests.cli.conftest import REPO
 from tests.workflow.kill_in_stage import TRAINS
 
@@ -46,15 +47,16 @@ def test_killed_in_every_stage_the_chain_goes_on(tmp_path, monkeypatch, capsys):
         for name in stages[: max(number - 1, 0)]:
             assert f"== {name}: done before" in output
         runs[stage] = left[stage]["run_id"]
-    run.main([str(CONFIG), "--work-dir", str(work)])
+    assert run_city_twin(CONFIG, work) == work / "report.html"
     assert f"== {stages[-1]}: going on" in capsys.readouterr().out
     chain = Chain(load_config(CONFIG).stages.to_dict(), work)
     finished = chain.manifest.stages
     assert {name: row.run_id for name, row in finished.items()} == runs
     for name, row in finished.items():
         assert row.status == "done" and row.artefacts and chain.manifest.is_intact(name), name
-    scripts = [command.split()[1] for row in finished.values() for command in row.commands]
-    assert {"tools/bake_scene.py", "tools/export_rollouts.py", "tools/localize.py"} <= set(scripts)
+    calls = [command.partition("(")[0] for row in finished.values() for command in row.commands]
+    functions = {call.rpartition(".")[2] for call in calls}
+    assert {"train", "export_checkpoint_rollouts", "localize_queries"} <= functions
     for name in TRAINS:  # from the checkpoint, not from the first step
         assert "resumed epoch" in (work / name / "log.txt").read_text(), name
     page = (work / "report.html").read_text()

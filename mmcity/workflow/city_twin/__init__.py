@@ -1,5 +1,6 @@
-"""The stages of the chain, by what they make."""
+"""The chain of a city twin, and its stages by what they make."""
 
+from .city_twin import build_city_twin, run_city_twin
 from .future import FutureModel, OccupancyFuture
 from .geometry import StreamingGeometry, StreamModel
 from .images import FolderImages, ToytownImages
@@ -23,4 +24,6 @@ __all__ = [
     "StreamingGeometry",
     "StructureFromMotion",
     "ToytownImages",
+    "build_city_twin",
+    "run_city_twin",
 ]

@@ -1,0 +1,50 @@
+"""The chain of a city twin: from images of a place to its digital twin."""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from mmcity.engine.launch import load_config, set_work_dir
+from mmcity.utils.setup_env import register_all_modules
+from mmcity.workflow.chain import Chain
+
+__all__ = ["build_city_twin", "run_city_twin"]
+
+
+def build_city_twin(
+    config: str | os.PathLike,
+    work_dir: str | os.PathLike | None = None,
+    cfg_options: Mapping[str, object] | None = None,
+) -> Chain:
+    """The chain of a config, with the state in which its work folder is.
+
+    Args:
+        config: Of a city twin.
+        work_dir: Folder for everything. Defaults to the config's.
+        cfg_options: Dotted keys of the config and their values. Defaults to None.
+    """
+    register_all_modules()
+    cfg = load_config(config, cfg_options)
+    set_work_dir(cfg, None if work_dir is None else str(work_dir))
+    return Chain(cfg.stages.to_dict(), cfg.work_dir, cfg.get("seed", 0))
+
+
+def run_city_twin(
+    config: str | os.PathLike,
+    work_dir: str | os.PathLike | None = None,
+    force: Iterable[str] = (),
+    skip: Iterable[str] = (),
+    until: str | None = None,
+    cfg_options: Mapping[str, object] | None = None,
+) -> Path:
+    """Bring a city twin up to date, and write its report, also where a stage fails.
+
+    Args:
+        config, work_dir, cfg_options: See :func:`build_city_twin`.
+        force, skip, until: See :meth:`~mmcity.workflow.Chain.run`.
+
+    Returns:
+        The page of the report; ``manifest.json`` lies beside it.
+    """
+    chain = build_city_twin(config, work_dir, cfg_options)
+    return chain.run_and_report(f"City twin: {Path(config).stem}", force, skip, until)
