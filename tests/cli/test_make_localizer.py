@@ -8,7 +8,7 @@ import pytest
 from mmcity.apis import load_localizer, read_localizer_file, write_localizer_file
 from tests.cli.conftest import REPO
 
-TOOL = REPO / "tools" / "make_localizer.py"
+VERB = (sys.executable, "-m", "mmcity.cli", "make-localizer")
 #: As small as can be: what is tested is that the steps fit together.
 SHORT = (
     "--long-side", "96", "--starts", "1",
@@ -22,7 +22,7 @@ SHORT = (
 @pytest.mark.slow
 @pytest.mark.ci_slow
 def test_pictures_become_a_localiser(toytown_citygsx, run_command, tmp_path):
-    command = (sys.executable, TOOL, toytown_citygsx, tmp_path / "out", "--metric", *SHORT)
+    command = (*VERB, toytown_citygsx, tmp_path / "out", "--metric", *SHORT)
     done = run_command(*command, "--until", "map")
     assert "ok      intrinsics: one camera" in done.stdout and "== pose_network" not in done.stdout
     done = run_command(*command)
@@ -61,11 +61,11 @@ def test_errors_of_the_checks_come_before_training(toytown_citygsx, run_command,
         (model / name).symlink_to(toytown_citygsx / name)
     pictures = sorted((toytown_citygsx / "train" / "rgbs").iterdir())
     (model / "list_test.txt").write_text("".join(f"{path.name}\n" for path in pictures[2:]))
-    done = run_command(sys.executable, TOOL, model, tmp_path / "out", check=False)
+    done = run_command(*VERB, model, tmp_path / "out", check=False)
     assert done.returncode == 1 and "a map needs 3 at least" in done.stderr
     assert not (tmp_path / "out" / "map").exists()
     empty = tmp_path / "nothing"
-    done = run_command(sys.executable, TOOL, empty, tmp_path / "other", check=False)
+    done = run_command(*VERB, empty, tmp_path / "other", check=False)
     assert done.returncode == 1 and "expected a folder of pictures" in done.stderr
 
 
@@ -83,7 +83,7 @@ def test_localizer_file_names_what_is_gone(tmp_path):
     with pytest.raises(FileNotFoundError, match="map.ply is gone"):
         read_localizer_file(file)
     file.write_text("[]")
-    with pytest.raises(ValueError, match="make_localizer"):
+    with pytest.raises(ValueError, match="mmcity make-localizer"):
         read_localizer_file(file)
     with pytest.raises(ValueError, match="weights_file"):
         write_localizer_file(file, **parts, weights_file="x")

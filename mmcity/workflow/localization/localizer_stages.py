@@ -1,4 +1,4 @@
-"""Stages from a folder of pictures to a localiser; see ``tools/make_localizer.py``."""
+"""Stages from a folder of pictures to a localiser; see :func:`make_localizer`."""
 
 import json
 import os
