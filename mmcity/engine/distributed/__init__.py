@@ -4,6 +4,7 @@ from .collectives import all_to_all_rows, exchange_strips, gather_rows
 from .fully_shard_strategy import FullyShardStrategy
 from .process_group import LAUNCHERS, adapt_config_to_cpu, init_cpu_process_group, setup_distributed
 from .replicated_scene import ReplicatedScene, average_gradients, follow_first_rank
+from .unwrap import unwrap
 
 __all__ = [
     "FullyShardStrategy",
@@ -17,4 +18,5 @@ __all__ = [
     "adapt_config_to_cpu",
     "init_cpu_process_group",
     "setup_distributed",
+    "unwrap",
 ]

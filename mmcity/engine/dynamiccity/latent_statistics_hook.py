@@ -1,8 +1,8 @@
 """Gives a diffusion model the statistics of the rollouts that it trains on."""
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
+from mmcity.engine.distributed import unwrap
 from mmcity.registry import HOOKS
 
 __all__ = ["LatentStatisticsHook"]
@@ -19,7 +19,7 @@ class LatentStatisticsHook(Hook):
     def before_train(self, runner) -> None:
         """Copy the statistics of the training set."""
         dataloader = runner.train_dataloader
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         dataset = dataloader.dataset
         while not hasattr(dataset, "statistics") and hasattr(dataset, "dataset"):
             dataset = dataset.dataset

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
+from mmcity.engine.distributed import unwrap
 from mmcity.engine.dynamiccity.rollout_export import export_splits
 from mmcity.registry import HOOKS
 
@@ -49,7 +49,7 @@ class SaveRolloutHook(Hook):
 
     def after_train(self, runner) -> None:
         """Export every split, without random augmentation."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         root = self.out_dir or Path(runner.work_dir) / "rollout"
         indices = export_splits(
             model, runner.cfg, root, self.splits, self.layout_down, self.dtype, self.flips

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
+from mmcity.engine.distributed import unwrap
 from mmcity.engine.optim import scale_optimizer_for_batch
 from mmcity.registry import HOOKS, STRATEGIES
 
@@ -52,7 +52,7 @@ class AnchorGrowthHook(Hook):
 
     def before_train_iter(self, runner, batch_idx: int, data_batch: Any = None) -> None:
         """Tell the model the iteration, on which levels and losses depend."""
-        model = _scene(runner)
+        model = unwrap(runner.model)
         iteration = 1 + runner.iter * self._batch(runner)
         model.iteration.fill_(iteration)
         model.keeps_statistics = self.strategy is not None and self.strategy.keeps_statistics(
@@ -63,7 +63,7 @@ class AnchorGrowthHook(Hook):
         self, runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Record the views of this step and edit the scene."""
-        model, wrapper = _scene(runner), runner.model
+        model, wrapper = unwrap(runner.model), runner.model
         is_sharded = getattr(wrapper, "shares_views", False)
         if model.keeps_statistics:
             optimizer = runner.optim_wrapper.optimizer
@@ -118,7 +118,3 @@ def _record(model) -> None:
         added = buffer - old
         all_reduce(added)
         torch.add(old, added, out=buffer)
-
-
-def _scene(runner):
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model

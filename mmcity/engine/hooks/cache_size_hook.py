@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from mmcity.engine.distributed import unwrap
 from mmcity.registry import HOOKS
 
 __all__ = ["CacheSizeHook"]
@@ -32,7 +32,7 @@ class CacheSizeHook(Hook):
         outputs: Sequence | None = None,
     ) -> None:
         """Read the model's number."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         if not hasattr(model, "last_cache_nbytes"):
             raise TypeError(
                 f"CacheSizeHook: {type(model).__name__} has no cache; take it out of the config"

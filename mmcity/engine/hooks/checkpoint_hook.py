@@ -5,7 +5,6 @@ from pathlib import Path
 
 from mmengine.dist import get_rank, get_world_size, is_main_process
 from mmengine.hooks import CheckpointHook
-from mmengine.model import is_model_wrapper
 from mmengine.runner.loops import BaseLoop
 
 from mmcity.engine.checkpointing import (
@@ -20,6 +19,7 @@ from mmcity.engine.checkpointing import (
     replace_rows,
     set_random_state,
 )
+from mmcity.engine.distributed import unwrap
 from mmcity.registry import HOOKS
 
 __all__ = ["CityCheckpointHook"]
@@ -138,7 +138,7 @@ class CityCheckpointHook(CheckpointHook):
         is_training = isinstance(runner._train_loop, BaseLoop)
         state_dict = check_is_checkpoint(checkpoint, source)
         if runner._resume or not is_training:
-            model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+            model = unwrap(runner.model)
             check_matches_model(model, state_dict, source)
         if runner._resume and is_training:
             check_is_resumable(checkpoint, source)

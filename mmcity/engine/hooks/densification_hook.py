@@ -5,9 +5,8 @@ from typing import Any
 import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
-from mmcity.engine.distributed import follow_first_rank
+from mmcity.engine.distributed import follow_first_rank, unwrap
 from mmcity.registry import HOOKS, STRATEGIES
 
 __all__ = ["DensificationHook"]
@@ -43,20 +42,20 @@ class DensificationHook(Hook):
 
     def before_train(self, runner) -> None:
         """Tell the model which gradients to keep."""
-        model = _scene(runner)
+        model = unwrap(runner.model)
         if self.strategy is not None:
             model.keeps_meta = self.strategy.uses_gradients
             model.absgrad = self.strategy.absgrad
 
     def before_train_iter(self, runner, batch_idx: int, data_batch: Any = None) -> None:
         """Tell the model the iteration, on which its schedules depend."""
-        _scene(runner).iteration.fill_(runner.iter)
+        unwrap(runner.model).iteration.fill_(runner.iter)
 
     def after_train_iter(
         self, runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Edit the scene."""
-        model = _scene(runner)
+        model = unwrap(runner.model)
         optimizer = runner.optim_wrapper.optimizer
         iteration = runner.iter + 1
         if self.strategy is not None:
@@ -112,7 +111,3 @@ class DensificationHook(Hook):
                 "cannot resume: the checkpoint holds no state of the densification strategy"
             )
         self.strategy.load_state_dict(checkpoint["densification"])
-
-
-def _scene(runner):
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model

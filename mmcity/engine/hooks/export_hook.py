@@ -4,8 +4,8 @@ from pathlib import Path
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
+from mmcity.engine.distributed import unwrap
 from mmcity.registry import HOOKS
 from mmcity.structures import write_gaussians_ply, write_splat
 
@@ -48,10 +48,8 @@ class SceneExportHook(Hook):
         self._export(runner, "scene")
 
     def _export(self, runner, stem: str) -> None:
-        model = runner.model
-        if is_model_wrapper(model) and not hasattr(model, "to_gaussians"):
-            model = model.module
-        gaussians = model.to_gaussians()  # of a sharded scene all processes give their part
+        whole = hasattr(runner.model, "to_gaussians")  # of a shared scene all processes give theirs
+        gaussians = (runner.model if whole else unwrap(runner.model)).to_gaussians()
         if not is_main_process():
             return
         writers = dict(ply=write_gaussians_ply, splat=write_splat)

@@ -2,9 +2,9 @@
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner.loops import BaseLoop
 
+from mmcity.engine.distributed import unwrap
 from mmcity.registry import HOOKS
 
 __all__ = ["SceneInitHook"]
@@ -40,7 +40,7 @@ class SceneInitHook(Hook):
                 f"{type(dataset).__name__} has no {', '.join(missing)}: a scene is initialised "
                 "from a dataset of posed images, such as ColmapDataset"
             )
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         points = dataset.points3D
         model.initialize(
             dataset.all_cameras[dataset.is_train],

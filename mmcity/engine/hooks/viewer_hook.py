@@ -5,8 +5,8 @@ import time
 import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
+from mmcity.engine.distributed import unwrap
 from mmcity.registry import HOOKS
 from mmcity.utils.cli import UserError
 from mmcity.visualization.viewer import Viewer
@@ -51,10 +51,10 @@ class ViewerHook(Hook):
     @master_only
     def before_train(self, runner) -> None:
         """Start serving, with the training cameras where the dataset has some."""
-        if not hasattr(_model_of(runner), "to_gaussians"):
+        if not hasattr(unwrap(runner.model), "to_gaussians"):
             raise UserError(
                 f"ViewerHook: expected a scene model with to_gaussians(), got "
-                f"{type(_model_of(runner)).__name__}; take the hook out of custom_hooks"
+                f"{type(unwrap(runner.model)).__name__}; take the hook out of custom_hooks"
             )
         self.viewer = Viewer(**self.options)
         self._hold = self.viewer.server.gui.add_checkbox("Hold training", False)
@@ -88,14 +88,10 @@ class ViewerHook(Hook):
 
     @torch.no_grad()
     def _show(self, runner, outputs=None) -> None:
-        gaussians = _model_of(runner).to_gaussians()
+        gaussians = unwrap(runner.model).to_gaussians()
         self.viewer.update_gaussians("scene", gaussians)
         lines = [f"iteration {runner.iter + 1}, {len(gaussians):,} Gaussians"]
         for name, value in (outputs or {}).items():
             if "loss" in name:
                 lines.append(f"- {name}: {float(value):.4g}")
         self.viewer.set_status("\n".join(lines))
-
-
-def _model_of(runner):
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model

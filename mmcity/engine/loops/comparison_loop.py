@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 import torch
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, TestLoop, ValLoop
 
+from mmcity.engine.distributed import unwrap
 from mmcity.registry import LOOPS
 
 __all__ = ["ComparisonTestLoop", "ComparisonValLoop", "comparison_table"]
@@ -30,7 +30,7 @@ def _measure_all(loop: BaseLoop) -> dict[str, float]:
     """Run every contender of the model over the data."""
     model = loop.runner.model
     model.eval()
-    inner = model.module if is_model_wrapper(model) else model
+    inner = unwrap(model)
     contenders: Mapping[str, Callable] = inner.contenders()
     rows = {}
     for name, predict in contenders.items():

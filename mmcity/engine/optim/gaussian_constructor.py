@@ -4,6 +4,7 @@ import torch
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import nn
 
+from mmcity.engine.distributed import unwrap
 from mmcity.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 
 __all__ = ["GaussianOptimWrapperConstructor"]
@@ -37,7 +38,7 @@ class GaussianOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the wrapper for ``model`` (or a model wrapper around it)."""
-        module = getattr(model, "module", model)
+        module = unwrap(model)
         groups = [dict(group) for group in self.paramwise_cfg.get("groups", [])]
         for group in groups:
             group["params"] = []

@@ -3,6 +3,7 @@
 from mmengine.optim import OptimWrapperDict, build_optim_wrapper
 from torch import nn
 
+from mmcity.engine.distributed import unwrap
 from mmcity.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 __all__ = ["MultiOptimWrapperConstructor"]
@@ -36,7 +37,7 @@ class MultiOptimWrapperConstructor:
 
     def __call__(self, model: nn.Module) -> OptimWrapperDict:
         """Build the wrappers for ``model`` (or a model wrapper around it)."""
-        module = getattr(model, "module", model)
+        module = unwrap(model)
         owner: dict[int, str] = {}
         wrappers = {}
         for name, cfg in self.cfg.items():

@@ -1,8 +1,8 @@
 """Sets the scene's bounds and the camera's field of view of a pose network."""
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
+from mmcity.engine.distributed import unwrap
 from mmcity.registry import HOOKS
 
 __all__ = ["PoseFrameHook"]
@@ -20,7 +20,7 @@ class PoseFrameHook(Hook):
 
     def before_train(self, runner) -> None:
         """Measure, unless a checkpoint has brought them."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         cameras = runner.train_dataloader.dataset.cameras
         model.fit_frame(cameras.centers)
         model.data_preprocessor.fit_focal(cameras)

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from torch import Tensor
 
+from mmcity.engine.distributed import unwrap
 from mmcity.engine.rap.view_synthesis import EXECUTORS, SetPlan, SynthesisSpec, make_executor
 from mmcity.registry import HOOKS, TASK_UTILS
 
@@ -116,7 +116,7 @@ class ViewSynthesisHook(Hook):
 
     def before_train(self, runner) -> None:
         """Start the renderer and render the training poses."""
-        model = _unwrap(runner.model)
+        model = unwrap(runner.model)
         self._start_budget(runner)
         self.executor = make_executor(self.executor_kind, self.spec(runner))
         model.views.views_per_image = self.views_per_image
@@ -130,7 +130,7 @@ class ViewSynthesisHook(Hook):
 
     def before_train_epoch(self, runner) -> None:
         """Take a new set where one is due."""
-        views = _unwrap(runner.model).views
+        views = unwrap(runner.model).views
         if runner.epoch % self.refresh_every and views.has("perturbed"):
             return
         if self._taken is not None and views.errors is not None:
@@ -186,7 +186,7 @@ class ViewSynthesisHook(Hook):
         """Put the sets and their number into the checkpoint."""
         # A set that is on its way is rendered again after resuming, from the same plan.
         checkpoint["view_synthesis"] = {
-            "views": _unwrap(runner.model).views.state_dict(),
+            "views": unwrap(runner.model).views.state_dict(),
             "sets_taken": self.sets_taken,
             "plans": [None if p is None else list(p) for p in (self._taken, self._pending)],
             "budget": self.budget.state_dict(),
@@ -199,7 +199,7 @@ class ViewSynthesisHook(Hook):
         if "view_synthesis" not in checkpoint:
             raise ValueError("cannot resume: the checkpoint holds no synthesised views")
         state = checkpoint["view_synthesis"]
-        _unwrap(runner.model).views.load_state_dict(state["views"])
+        unwrap(runner.model).views.load_state_dict(state["views"])
         self.sets_taken = int(state["sets_taken"])
         plans = [None if p is None else SetPlan(*p) for p in state.get("plans", (None, None))]
         self._taken, self._pending = plans
@@ -224,7 +224,7 @@ class ViewSynthesisHook(Hook):
 
     def spec(self, runner) -> SynthesisSpec:
         """The job of the renderer as plain values."""
-        model = _unwrap(runner.model)
+        model = unwrap(runner.model)
         dataset = runner.train_dataloader.dataset
         cameras = model.data_preprocessor.view_cameras(dataset.cameras)
         perturber = dict(self.perturber)
@@ -266,7 +266,3 @@ class ViewSynthesisHook(Hook):
         config = load_config(config) if isinstance(config, str) else config
         kind = MODELS.get(config.get("model", config)["type"])
         return kind is not None and hasattr(kind, "set_appearance")
-
-
-def _unwrap(model):
-    return model.module if is_model_wrapper(model) else model
