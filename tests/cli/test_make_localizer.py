@@ -6,6 +6,8 @@ import sys
 import pytest
 
 from mmcity.apis import load_localizer, read_localizer_file, write_localizer_file
+from mmcity.utils.cli import UserError
+from mmcity.workflow import make_localizer
 from tests.cli.conftest import REPO
 
 VERB = (sys.executable, "-m", "mmcity.cli", "make-localizer")
@@ -61,11 +63,12 @@ def test_errors_of_the_checks_come_before_training(toytown_citygsx, run_command,
         (model / name).symlink_to(toytown_citygsx / name)
     pictures = sorted((toytown_citygsx / "train" / "rgbs").iterdir())
     (model / "list_test.txt").write_text("".join(f"{path.name}\n" for path in pictures[2:]))
-    done = run_command(*VERB, model, tmp_path / "out", check=False)
-    assert done.returncode == 1 and "a map needs 3 at least" in done.stderr
+    with pytest.raises(UserError, match="a map needs 3 at least"):
+        make_localizer(model, tmp_path / "out")
     assert not (tmp_path / "out" / "map").exists()
-    empty = tmp_path / "nothing"
-    done = run_command(*VERB, empty, tmp_path / "other", check=False)
+    with pytest.raises(UserError, match="test_every: expected at least 2"):
+        make_localizer(model, tmp_path / "out", test_every=1)
+    done = run_command(*VERB, tmp_path / "nothing", tmp_path / "other", check=False)
     assert done.returncode == 1 and "expected a folder of pictures" in done.stderr
 
 
