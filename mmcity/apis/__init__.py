@@ -1,5 +1,6 @@
 """Inferencers: one class per task, in rooms by what they are for."""
 
+from .inferencer import Inferencer
 from .localization import (
     LocalizationReport,
     LocalizationResult,
@@ -20,6 +21,7 @@ from .occupancy import (
     save_gaussian_set,
 )
 from .scenes import (
+    RenderedViews,
     SceneRenderer,
 )
 from .streaming import (
@@ -43,12 +45,14 @@ __all__ = [
     "Frame",
     "FrameResult",
     "GeometryPrior",
+    "Inferencer",
     "LocalizationReport",
     "LocalizationResult",
     "Localizer",
     "OccupancyGenerator",
     "OccupancyPredictor",
     "PriorFiles",
+    "RenderedViews",
     "SceneRenderer",
     "SourceError",
     "StreamWriter",

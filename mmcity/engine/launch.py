@@ -8,11 +8,13 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
+from mmcity.engine.checkpointing import find_checkpoint
 from mmcity.engine.config_check import ConfigError, check_config_keys
 from mmcity.engine.config_options import merge_options, parse_options
 from mmcity.engine.distributed import setup_distributed
+from mmcity.utils.config_index import find_config
 from mmcity.utils.fileio import atomic_path
 from mmcity.utils.setup_env import register_all_modules
 
@@ -24,6 +26,7 @@ __all__ = [
     "apply_prediction_file",
     "apply_resume",
     "apply_show",
+    "as_config",
     "build_runner",
     "load_config",
     "parse_options",
@@ -37,22 +40,35 @@ def load_config(path: str | os.PathLike, options: Mapping[str, object] | None = 
     """Read a config file, check its names and merge the options of the command line.
 
     Args:
-        path: A python, json or yaml config.
+        path: A python, json or yaml config, or a name that ``mmcity list`` prints.
         options: Dotted keys and their values (``--cfg-options``). Defaults to None.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        FileNotFoundError: If there is no such file and no such name.
         ConfigError: If a top-level name is misspelt, or an option changes nothing.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"config {path} does not exist or is not a file")
+    if not Path(path).is_file():
+        path = find_config(str(path))
     register_all_modules(init_default_scope=False)
     cfg = Config.fromfile(path)
     check_config_keys(cfg)
     merge_options(cfg, options)
     cfg.setdefault("default_scope", "mmcity")
     return cfg
+
+
+def as_config(config: str | os.PathLike | Mapping | Config) -> Config:
+    """A whole config, with ``model``, of all that a user may name one by.
+
+    Args:
+        config: See :func:`load_config`; or what it gives; or a dict of the same, or of
+            ``model`` alone.
+    """
+    if isinstance(config, (str, os.PathLike)):
+        return load_config(config)
+    if "model" not in config:
+        config = {"model": dict(config)}
+    return config if isinstance(config, Config) else Config(dict(config))
 
 
 def set_work_dir(cfg: Config, work_dir: str | None) -> None:
@@ -120,10 +136,7 @@ def apply_resume(cfg: Config, resume: str | None) -> None:
         if not (Path(cfg.work_dir) / "last_checkpoint").is_file():
             cfg.resume, cfg.load_from = False, cfg.get("load_from")
             return
-        pointed = Path(find_latest_checkpoint(cfg.work_dir))
-        # A work directory may have been moved as a whole.
-        moved = Path(cfg.work_dir) / pointed.name
-        resume = str(pointed if pointed.is_file() else moved)
+        resume = str(find_checkpoint(cfg.work_dir))
     if "://" not in resume and not Path(resume).expanduser().is_file():
         raise FileNotFoundError(f"cannot resume: checkpoint {resume} does not exist")
     cfg.resume, cfg.load_from = True, resume

@@ -1,11 +1,12 @@
 """Configs by the names that the metafiles give them."""
 
+import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .cli import find_root
 
-__all__ = ["ConfigSystem", "read_config_index"]
+__all__ = ["ConfigSystem", "find_config", "read_config_index"]
 
 
 @dataclass
@@ -40,3 +41,18 @@ def read_config_index(root: Path | None = None) -> list[ConfigSystem]:
         system.configs = {model["Name"]: model["Config"] for model in content["Models"]}
         systems.append(system)
     return systems
+
+
+def find_config(name: str) -> Path:
+    """Config of a name that ``mmcity list`` prints; upper and lower case are the same.
+
+    Raises:
+        FileNotFoundError: If there is none of this name.
+    """
+    root = find_root()
+    configs = {n.lower(): c for s in read_config_index(root) for n, c in s.configs.items()}
+    if name.lower() not in configs:
+        alike = difflib.get_close_matches(name.lower(), configs, n=3)
+        hint = f": did you mean {' or '.join(alike)}? (`mmcity list` prints all)" if alike else ""
+        raise FileNotFoundError(f"config {name} does not exist or is not a file{hint}")
+    return root / configs[name.lower()]

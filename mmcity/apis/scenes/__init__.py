@@ -1,6 +1,6 @@
 """Pictures of reconstructed scenes."""
 
 from .layers import read_layers
-from .scene_renderer import SceneRenderer
+from .scene_renderer import RenderedViews, SceneRenderer
 
-__all__ = ["SceneRenderer", "read_layers"]
+__all__ = ["RenderedViews", "SceneRenderer", "read_layers"]

@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
+
+from mmcity.structures import Cameras
 
 __all__ = [
     "CAMERA_MODELS",
@@ -347,6 +350,17 @@ class ColmapModel:
                 f"{int(bad.sum())} points are not finite, first id {self.points3D.ids[first]}: "
                 f"{self.points3D.xyz[first].tolist()}"
             )
+
+    def pinhole_cameras(self) -> Cameras:
+        """Cameras of all images, by image id; distortion is left out."""
+        images = [self.images[key] for key in sorted(self.images)]
+        lenses = [self.cameras[image.camera_id] for image in images]
+        return Cameras(
+            torch.from_numpy(np.stack([lens.K for lens in lenses])),
+            torch.from_numpy(np.stack([image.viewmat for image in images])),
+            torch.tensor([lens.width for lens in lenses]),
+            torch.tensor([lens.height for lens in lenses]),
+        )
 
     def reprojection_errors(self) -> np.ndarray:
         """Distance in px between each observation and its projected point.

@@ -25,7 +25,7 @@ from .shards import (
 )
 from .storage import AtomicLocalBackend, DeferredRemoval
 from .verify import check_is_checkpoint, check_is_resumable, check_matches_model
-from .weights import load_checkpoint_weights
+from .weights import find_checkpoint, load_checkpoint_weights, load_weights
 
 __all__ = [
     "AtomicLocalBackend",
@@ -40,12 +40,14 @@ __all__ = [
     "decode_checkpoint",
     "encode_checkpoint",
     "fill_rows",
+    "find_checkpoint",
     "gather_random_states",
     "get_random_state",
     "is_unsafe_load_allowed",
     "load_checkpoint_weights",
     "load_from_http",
     "load_from_local",
+    "load_weights",
     "merge_shards",
     "preserved_random_state",
     "read_rows",

@@ -1,29 +1,82 @@
-"""Model weights out of a checkpoint file, for inference."""
+"""Model weights out of a checkpoint, for inference."""
 
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from mmengine.runner import CheckpointLoader
-from torch import Tensor
+from torch import Tensor, nn
 
+from .loader import CheckpointError
 from .shards import merge_shards
-from .verify import check_is_checkpoint
+from .verify import check_is_checkpoint, check_matches_model
 
-__all__ = ["load_checkpoint_weights"]
+__all__ = ["find_checkpoint", "load_checkpoint_weights", "load_weights"]
+
+
+def find_checkpoint(folder: str | os.PathLike) -> Path:
+    """Checkpoint of a folder: the one that ``last_checkpoint`` names, else the only one there.
+
+    Files of shards do not count: they belong to the checkpoint beside them.
+
+    Raises:
+        CheckpointError: If there is none, or a choice.
+    """
+    folder = Path(folder)
+    note = folder / "last_checkpoint"
+    if note.is_file():
+        named = Path(note.read_text(encoding="utf-8").strip())
+        # A work directory may have been moved as a whole.
+        inside = folder / named.name
+        return inside if inside.is_file() else named
+    found = [p for p in sorted(folder.glob("*.pth")) if not re.search(r"\.shard\d+of\d+$", p.stem)]
+    if len(found) != 1:
+        raise CheckpointError(
+            f"{folder}: expected a file last_checkpoint or one checkpoint, got "
+            f"{[p.name for p in found]}: name the file"
+        )
+    return found[0]
 
 
 def load_checkpoint_weights(path: str | os.PathLike) -> dict[str, Tensor]:
     """State dict of a checkpoint, on the CPU.
 
-    Where an ``EMAHook`` ran, these are the averaged weights: it swaps them in at saving.
+    Which weights are taken is decided here alone: those under ``state_dict``, which are the
+    averaged ones where an ``EMAHook`` ran (it swaps them in at saving and leaves the others
+    under ``ema_state_dict``); else those under ``model``, as in published files of VGGT; else
+    the file is the state dict.
 
     Args:
-        path: File or URL.
+        path: File, URL, or folder with one checkpoint, such as that of a scene in shards (see
+            :func:`find_checkpoint`).
 
     Raises:
+        FileNotFoundError: If there is no such file.
         CheckpointError: If the file is not a checkpoint of weights.
     """
-    checkpoint = CheckpointLoader.load_checkpoint(str(path), map_location="cpu")
-    checkpoint = merge_shards(checkpoint, Path(str(path)).parent)
-    state_dict = check_is_checkpoint(checkpoint, str(path))
+    path = str(find_checkpoint(path) if Path(path).is_dir() else path)
+    checkpoint = CheckpointLoader.load_checkpoint(path, map_location="cpu", logger="silent")
+    checkpoint = merge_shards(checkpoint, Path(path).parent)
+    if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get("model"), Mapping):
+        checkpoint = {"state_dict": checkpoint["model"], **checkpoint}
+    state_dict = check_is_checkpoint(checkpoint, path)
     return {key: value for key, value in state_dict.items() if isinstance(value, Tensor)}
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Fill a model with weights that fit it exactly.
+
+    Args:
+        model: Changed in place.
+        weights: State dict.
+        source: Name of its file, for the message.
+
+    Raises:
+        CheckpointError: Naming missing, unexpected and differently shaped entries.
+    """
+    try:
+        model.load_state_dict(weights)
+    except (RuntimeError, ValueError):  # torch's, and those of tables that resize themselves
+        check_matches_model(model, weights, source)
+        raise

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import trimesh
 
 from mmcity.datasets.io.colmap_model import find_colmap_model, read_colmap_model
 from mmcity.datasets.io.point_ply import read_point_ply
 from mmcity.structures import (
-    Cameras,
     GaussianFileError,
     Trajectory,
     TrajectoryFormatError,
@@ -204,15 +202,7 @@ def _colmap(path: Path) -> Iterator[Layer]:
         yield from _open_scene(ColmapDataset)(path)
     except FileNotFoundError:  # a model without its pictures
         model = read_colmap_model(find_colmap_model(path))
-        images = [model.images[key] for key in sorted(model.images)]
-        cameras = [model.cameras[image.camera_id] for image in images]
-        all_cameras = Cameras(
-            torch.tensor(np.stack([camera.K for camera in cameras])),
-            torch.tensor(np.stack([image.viewmat for image in images])),
-            torch.tensor([camera.width for camera in cameras]),
-            torch.tensor([camera.height for camera in cameras]),
-        )
-        yield Layer(f"{path.name}/cameras", "cameras", (all_cameras, None))
+        yield Layer(f"{path.name}/cameras", "cameras", (model.pinhole_cameras(), None))
         if len(model.points3D):
             xyz = model.points3D.xyz.astype(np.float32)
             yield Layer(f"{path.name}/points", "points", (xyz, model.points3D.rgb))
