@@ -94,6 +94,8 @@ def script_of(command: str) -> str | None:
             return word if not file.is_file() or is_command(file) else None
     if words[:2] == ["python", "-m"]:
         return words[2]
+    if words[0] == "mmcity":
+        return " ".join(words[: 3 if words[1:2] == ["data"] else 2])
     return " ".join(words[:2]) if words[0] in ("make", "pip") else words[0]
 
 

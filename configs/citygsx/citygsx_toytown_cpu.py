@@ -1,5 +1,5 @@
 # The toy town, which the toolbox makes itself, on two CPU cores:
-#   python tools/dataset_converters/create_toytown.py --out data/toytown --formats citygsx \
+#   mmcity data toytown --out data/toytown --formats citygsx \
 #       --num-images 80
 #   python tools/train.py configs/citygsx/citygsx_toytown_cpu.py
 _base_ = ["./citygsx_colmap_cpu.py"]

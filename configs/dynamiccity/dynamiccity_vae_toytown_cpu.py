@@ -1,5 +1,5 @@
 # A small VAE on toy towns written as CarlaSC, for two CPU cores:
-#   python tools/dataset_converters/create_toytown.py --out data/toytown --formats carlasc \
+#   mmcity data toytown --out data/toytown --formats carlasc \
 #       --scenes 48 --frames 16 --traffic 1.5
 _base_ = [
     "../_base_/models/hexplane_vae_toytown.py",

@@ -1,5 +1,5 @@
 # The toy town, which the toolbox makes itself:
-#   python tools/dataset_converters/create_toytown.py --out data/toytown --formats citygsx
+#   mmcity data toytown --out data/toytown --formats citygsx
 #   python tools/train.py configs/gaussian_splatting/3dgs_toytown_cpu.py
 _base_ = ["./3dgs_colmap_cpu.py"]
 

@@ -1,8 +1,8 @@
 # GaussTR on a toy town in minutes on two CPU cores: stored feature maps, six small images.
 #
-#   python tools/dataset_converters/create_toytown.py --out data/toytown --formats nuscenes \
+#   mmcity data toytown --out data/toytown --formats nuscenes \
 #       --size small --scenes 8 --frames 5 --image-size 200x112 --feature-patch 4 --no-sweeps
-#   python tools/dataset_converters/nuscenes_converter.py data/toytown/nuscenes \
+#   mmcity data nuscenes data/toytown/nuscenes \
 #       --version v1.0-mini
 #   python tools/train.py configs/gausstr/gausstr_toytown_cpu.py
 _base_ = [

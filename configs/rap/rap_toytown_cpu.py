@@ -1,5 +1,5 @@
 # The toy town, which the toolbox makes itself: map, pose network, refinement on a CPU.
-#   python tools/dataset_converters/create_toytown.py --out data/toytown --formats colmap_loc \
+#   mmcity data toytown --out data/toytown --formats colmap_loc \
 #       --mapping-images 150 --queries 40 --spacing 0.8 --image-size 400x300
 #   python tools/train.py configs/rap/rap_map_toytown_cpu.py
 #   python tools/train.py configs/rap/rap_toytown_cpu.py

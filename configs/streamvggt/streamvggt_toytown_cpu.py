@@ -2,7 +2,7 @@
 # teacher from ground truth, then the causal student from the teacher. Both are measured on
 # streets of another town, beside an untrained network and the averages of the training clips.
 #   for town in 1 2 3 4 5 6 7 8 11 12 15; do
-#     python tools/dataset_converters/create_toytown.py --out data/toytown_drives/town$town \
+#     mmcity data toytown --out data/toytown_drives/town$town \
 #         --formats video --size small --seed $town --image-size 112x84 \
 #         --sequences 60 --frames 10 --paths surround --traffic 0.05 --supersampling 1
 #   done

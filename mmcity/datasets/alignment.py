@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,12 @@ import torch
 from mmcity.structures import Sim3
 from mmcity.utils.fileio import atomic_path
 
+from .io.colmap_model import find_colmap_model, read_colmap_model
+
 __all__ = [
+    "SceneAlignment",
     "align_positions",
+    "align_scene",
     "geodetic_to_enu",
     "read_alignment",
     "read_positions",
@@ -112,6 +117,98 @@ def align_positions(
             )
     similarity = Sim3.from_points(torch.from_numpy(source[keep]), torch.from_numpy(target[keep]))
     return similarity, residuals(similarity)
+
+
+@dataclass
+class SceneAlignment:
+    """A scene in metres.
+
+    Attributes:
+        path: File that :func:`read_alignment` takes.
+        similarity: From the scene to metres.
+        residuals: ``(N,)`` metres of the known positions.
+        threshold: Metres above which a position counts as wrong.
+    """
+
+    path: Path
+    similarity: Sim3
+    residuals: np.ndarray
+    threshold: float
+
+    @property
+    def agreeing(self) -> int:
+        """Number of positions that do not count as wrong."""
+        return int((self.residuals < self.threshold).sum())
+
+    @property
+    def rms(self) -> float:
+        """Root mean square of their residuals in metres."""
+        return float(np.sqrt((self.residuals[self.residuals < self.threshold] ** 2).mean()))
+
+    def __str__(self) -> str:
+        return (
+            f"{self.agreeing} of {len(self.residuals)} positions agree within "
+            f"{self.threshold:g} m, rms {self.rms:.3f} m; one scene unit is "
+            f"{float(self.similarity.scale):.6g} m\nwrote {self.path}"
+        )
+
+
+def align_scene(
+    scene: str | os.PathLike,
+    positions: str | os.PathLike,
+    *,
+    points: str | os.PathLike | None = None,
+    threshold: float = 10.0,
+    out: str | os.PathLike | None = None,
+) -> SceneAlignment:
+    """Find the metric or geographic frame of a COLMAP scene from known positions.
+
+    Args:
+        scene: Scene folder.
+        positions: CSV for :func:`read_positions`; names are those of images or of ``points``.
+        points: CSV of control points in scene units (``name,x,y,z``). Defaults to the centres
+            of the cameras.
+        threshold: Metres above which a position is wrong. Defaults to 10.
+        out: Defaults to ``alignment.json`` in the scene.
+
+    Raises:
+        ValueError: If fewer than three positions have a name of the scene, or agree.
+    """
+    known, kind = read_positions(positions)
+    if points is not None:
+        have, points_kind = read_positions(points)
+        if points_kind != "metric":
+            raise ValueError(f"{points}: expected columns name,x,y,z in scene units")
+    else:
+        model = read_colmap_model(
+            find_colmap_model(Path(scene)), with_features=False, with_points=False
+        )
+        have = {image.name: np.linalg.inv(image.viewmat)[:3, 3] for image in model.images.values()}
+    names = sorted(set(known) & set(have))
+    if len(names) < 3:
+        raise ValueError(
+            f"{positions}: expected at least 3 names of the scene such as "
+            f"{sorted(have)[:3]}, got {len(names)} of {len(known)}"
+        )
+    source = np.stack([have[name] for name in names])
+    target, origin = np.stack([known[name] for name in names]), None
+    if kind == "geodetic":
+        origin = target.mean(0)
+        target = geodetic_to_enu(target, origin)
+    similarity, residuals = align_positions(source, target, threshold)
+    result = SceneAlignment(
+        Path(out or Path(scene) / "alignment.json"), similarity, residuals, threshold
+    )
+    write_alignment(
+        result.path,
+        similarity,
+        origin,
+        frame="east, north, up of the origin" if origin is not None else "as given",
+        positions=len(names),
+        agreeing=result.agreeing,
+        rms_metres=result.rms,
+    )
+    return result
 
 
 def read_positions(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], str]:

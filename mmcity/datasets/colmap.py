@@ -256,7 +256,7 @@ class ColmapDataset(PosedImagesDataset):
         if not path.is_file():
             raise FileNotFoundError(
                 f"{path}: expected scale and offset of the depth priors, found none. What to "
-                "do: fit them first (tools/fit_depth_scale.py), or set depth_kind='metric'"
+                "do: fit them first (mmcity data fit-depth-scale), or set depth_kind='metric'"
             )
         return read_depth_params(path)
 

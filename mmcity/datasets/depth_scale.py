@@ -1,6 +1,7 @@
 """Scale and offset that take a monocular inverse depth to the units of a COLMAP model."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
@@ -9,9 +10,9 @@ from scipy.ndimage import map_coordinates
 
 from mmcity.utils.fileio import atomic_path
 
-from .io.colmap_model import read_colmap_model
+from .io.colmap_model import find_colmap_model, read_colmap_model
 
-__all__ = ["FIT_METHODS", "fit_depth_params", "fit_depth_scale", "write_depth_params"]
+__all__ = ["FIT_METHODS", "fit_depth_params", "fit_depth_scale", "fit_scene_depths"]
 
 FIT_METHODS = ("median", "lsq", "ransac")
 MIN_POINTS = 10
@@ -136,8 +137,37 @@ def fit_depth_params(
     return out
 
 
-def write_depth_params(params: dict[str, dict[str, float]], path: Path) -> None:
-    """Write ``depth_params.json``, whole or not at all."""
-    with atomic_path(path) as temporary:
+def fit_scene_depths(
+    scene: str | os.PathLike,
+    *,
+    sparse_dir: str | None = None,
+    depth_dir: str = "train/depths",
+    method: str = "median",
+    out: str | os.PathLike | None = None,
+) -> tuple[Path, dict[str, dict[str, float]]]:
+    """Fit the inverse depths of a scene to its sparse points and write ``depth_params.json``.
+
+    Images whose fit fails get a scale of 0 and are left out by the datasets.
+
+    Args:
+        scene: Scene folder.
+        sparse_dir: Folder of the model below it. Defaults to where models usually lie.
+        depth_dir: Folder of inverse depth maps (``*.png``) below it. Defaults to
+            ``train/depths``.
+        method: See :func:`fit_depth_scale`. Defaults to ``median``.
+        out: Defaults to ``depth_params.json`` beside the model.
+
+    Returns:
+        The file, and what :func:`fit_depth_params` gives.
+
+    Raises:
+        FileNotFoundError: If there is no model, or no image has a map.
+    """
+    scene = Path(scene)
+    model = scene / sparse_dir if sparse_dir else find_colmap_model(scene)
+    params = fit_depth_params(model, scene / depth_dir, method)
+    out = Path(out or model / "depth_params.json")
+    with atomic_path(out) as temporary:
         text = json.dumps(params, indent=1, sort_keys=True, allow_nan=False)
-        Path(temporary).write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
+    return out, params

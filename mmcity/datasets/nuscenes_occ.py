@@ -110,7 +110,7 @@ class NuScenesOccDataset(BaseDataset):
         info = super().get_data_info(idx)
         if "occ_path" not in info:
             raise InfoFileError(
-                f"{self.ann_file}: '{info['token']}' has no 'scene_idx'; run tools/update_data.py"
+                f"{self.ann_file}: '{info['token']}' has no 'scene_idx'; run mmcity data update"
             )
         if self.ray_origins:
             info["ray_origins"] = self._origins_around(info)

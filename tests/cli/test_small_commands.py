@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mmcity.apis import localize_queries
+from mmcity.cli.main import dispatch
 from mmcity.datasets import ColmapDataset
 from mmcity.structures import Gaussians, write_gaussians_ply
 from tests.cli.conftest import REPO, call_tool, load_tool
@@ -65,22 +66,21 @@ def test_localize_writes_poses(rough_scene, toytown_citygsx, tmp_path):
         assert ("no pose in" in again["reason"]) == (source == "")
 
 
-def test_create_toytown(run_command, tmp_path):
-    run_command(
-        "python", REPO / "tools" / "dataset_converters" / "create_toytown.py",
-        *("--out", tmp_path / "town", "--formats", "video", "--size", "tiny"),
-        *("--image-size", "48x36", "--workers", "1"),
-        env={"PYTHONPATH": f"{REPO}:{REPO}/.dev"},
-    )  # fmt: skip
-    assert (tmp_path / "town" / "video" / "train.txt").is_file()
+def test_create_toytown(tmp_path, capsys):
+    words = f"--out {tmp_path} --formats video --size tiny --image-size 48x36 --workers 1".split()
+    call_tool("tools/dataset_converters/create_toytown.py", *words)
+    assert (tmp_path / "video" / "train.txt").is_file()
+    assert f"video: {tmp_path / 'video'} (" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        dispatch(["data", "toytown", "--out", str(tmp_path), "--image-size", "48"])
+    assert "expected WIDTHxHEIGHT, got '48'" in capsys.readouterr().err
 
 
-def test_print_config_and_collect_env(run_command):
-    tools = REPO / "tools" / "analysis_tools"
+def test_print_config_and_collect_env(tmp_path, capsys):
+    tools, saved = "tools/analysis_tools", tmp_path / "saved.py"
     config = REPO / "configs" / "gaussian_splatting" / "3dgs_colmap_cpu.py"
-    env = {"PYTHONPATH": f"{REPO}:{REPO}/.dev"}
-    done = run_command(
-        *("python", tools / "print_config.py", config, "--cfg-options", "data_root=/x/y"), env=env
-    )
-    assert "/x/y" in done.stdout
-    assert "mmcity" in run_command("python", tools / "collect_env.py", env=env).stdout
+    words = [config, "--cfg-options", "data_root=/x/y", "--save", saved]
+    call_tool(f"{tools}/print_config.py", *words)
+    assert "/x/y" in capsys.readouterr().out and "/x/y" in saved.read_text()
+    call_tool(f"{tools}/collect_env.py")
+    assert "\nmmcity " in capsys.readouterr().out

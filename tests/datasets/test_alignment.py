@@ -1,14 +1,12 @@
 """Scenes in metres, from positions that are known otherwise."""
 
 import math
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from mmcity.cli.main import dispatch
 from mmcity.datasets.alignment import (
     align_positions,
     geodetic_to_enu,
@@ -20,8 +18,7 @@ from mmcity.datasets.io import read_colmap_model
 from mmcity.datasets.io.colmap_model import find_colmap_model
 from mmcity.structures import Sim3
 from mmcity.structures.geometry import axis_angle_to_rotmat
-
-TOOL = Path(__file__).resolve().parents[2] / "tools/dataset_converters/align_scene.py"
+from tests.cli.conftest import call_tool
 
 
 def similarity() -> Sim3:
@@ -78,17 +75,20 @@ def test_positions_file_must_say_what_it_holds(tmp_path):
         read_positions(path)
 
 
-def test_command_aligns_a_scene(toytown_citygsx, tmp_path):
+def test_command_aligns_a_scene(toytown_citygsx, tmp_path, capsys):
     model = read_colmap_model(find_colmap_model(toytown_citygsx))
     lines = ["name,x,y,z"]
     for image in model.images.values():
         center = -image.viewmat[:3, :3].T @ image.viewmat[:3, 3]
         lines.append(",".join([image.name, *(f"{v:.9f}" for v in moved(center[None])[0])]))
     (tmp_path / "known.csv").write_text("\n".join(lines) + "\n")
-    command = [sys.executable, TOOL, toytown_citygsx, "--positions", tmp_path / "known.csv"]
-    done = subprocess.run(
-        [*map(str, command), "--out", str(tmp_path / "out.json")], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert "8 of 8 positions agree" in done.stdout
+    words = [toytown_citygsx, "--positions", tmp_path / "known.csv"]
+    call_tool("tools/dataset_converters/align_scene.py", *words, "--out", tmp_path / "out.json")
+    assert "8 of 8 positions agree within 10 m, rms 0.000 m" in capsys.readouterr().out
     assert torch.allclose(read_alignment(tmp_path / "out.json").matrix, similarity().matrix)
+    # Names that the scene does not have are told, with some that it has.
+    (tmp_path / "odd.csv").write_text("name,x,y,z\nodd.jpg,1,2,3\n")
+    with pytest.raises(ValueError, match=r"odd\.csv: expected at least 3 names .*, got 0 of 1"):
+        dispatch(
+            ["data", "align-scene", str(toytown_citygsx), "--positions", str(tmp_path / "odd.csv")]
+        )

@@ -6,8 +6,10 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mmcity.datasets import NuScenesOccDataset
+from mmcity.datasets.converters import convert_nuscenes
 from mmcity.datasets.io.info_pickle import load_info_pickle
 from mmcity.datasets.io.occupancy_files import read_occ3d_nuscenes_frame
 from mmcity.models.gausstr import load_prototypes
@@ -16,7 +18,7 @@ from mmcity.toytown import ToytownConfig
 from mmcity.toytown.truth.feature_maps import TOYTOWN_VOCABULARY
 from mmcity.toytown.world.taxonomy import label_map
 from mmcity.toytown.writers import write_nuscenes
-from tools.dataset_converters import nuscenes_converter
+from tests.cli.conftest import call_tool
 
 SIZE = (96, 56)
 LOW, VOXEL = np.array([-40.0, -40.0, -1.0]), 0.4
@@ -26,7 +28,7 @@ LOW, VOXEL = np.array([-40.0, -40.0, -1.0]), 0.4
 def town(tmp_path_factory):
     folder = tmp_path_factory.mktemp("nuscenes") / "nuscenes"
     write_nuscenes(folder, ToytownConfig(seed=3, blocks=(1, 2)), SIZE, num_scenes=2, num_frames=2)
-    nuscenes_converter.main([str(folder), "--version", "v1.0-mini", "--check-files"])
+    convert_nuscenes(folder, version="v1.0-mini", check_files=True)
     return folder
 
 
@@ -157,3 +159,10 @@ def test_nuscenes_devkit_opens_the_tables(town):
         file, _, _ = devkit.get_sample_data(sample["data"][camera])
         assert file.endswith(ours["images"][camera]["img_path"])
     devkit.render_sample_data(sample["data"]["LIDAR_TOP"], underlay_map=False, verbose=False)
+
+
+def test_lidar_is_drawn_over_the_images(town, tmp_path):
+    words = [town / "nuscenes_infos_val.pkl", "--root", town, "--out", tmp_path]
+    call_tool("tools/analysis_tools/project_lidar.py", *words, "--frames", 1, "--width", 48)
+    (path,) = tmp_path.glob("*.png")
+    assert Image.open(path).width >= 3 * 48

@@ -1,7 +1,6 @@
-"""Print what a bug report has to say: ``python tools/analysis_tools/collect_env.py``."""
+"""Print what a bug report has to say: the shell of ``mmcity info``."""
 
-from mmcity.utils.collect_env import collect_env
+from mmcity.cli import shell
 
 if __name__ == "__main__":
-    for name, value in collect_env().items():
-        print(f"{name}: {value}")
+    shell("info")

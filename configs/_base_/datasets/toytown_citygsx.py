@@ -1,5 +1,5 @@
 # The toy town in the CityGS-X layout, with its inverse depth priors. Made by
-#   python tools/dataset_converters/create_toytown.py --out data/toytown --formats citygsx
+#   mmcity data toytown --out data/toytown --formats citygsx
 # Any capture in that layout fits: Mill-19, UrbanScene3D, by data_root.
 data_root = "data/toytown/citygsx"
 

@@ -39,8 +39,8 @@ def toytown_video(
         names = (root / f"{split}.txt").read_text(encoding="utf-8").split()
     if not names:
         raise FileNotFoundError(
-            f"{root}: no videos of the toy town; make them with "
-            "tools/dataset_converters/create_toytown.py"
+            f"{root}: expected videos of the toy town, found none: make them with "
+            "mmcity data toytown"
         )
     sequences = []
     for name in names:

@@ -40,7 +40,7 @@ TEST_EVERY = 8
 _README = """# Toytown, CityGS-X layout
 
 A procedural street block seen by a survey drone. Made by
-`tools/dataset_converters/create_toytown.py`; `toytown.json` holds the settings and checksums.
+`mmcity data toytown`; `toytown.json` holds the settings and checksums.
 
 | path | content |
 | --- | --- |

@@ -41,7 +41,7 @@ _SPACING = 2.0
 _README = """# Toytown, street-level localisation scene
 
 A walk along the sidewalks (the map) and a second walk on another day (the queries). Made by
-`tools/dataset_converters/create_toytown.py`; `toytown.json` holds the settings and checksums.
+`mmcity data toytown`; `toytown.json` holds the settings and checksums.
 
 | path | content |
 | --- | --- |

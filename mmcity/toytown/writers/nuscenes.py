@@ -67,7 +67,7 @@ _README = """# Toytown, nuScenes {version}
 
 {scenes} scenes (every one a town of its own) of {frames} key frames at 2 Hz; images {width} x
 {height} of a six-camera rig with nuScenes' geometry; lidar key frames and sweeps at 10 Hz. Made
-by `tools/dataset_converters/create_toytown.py`; `toytown.json` holds settings and checksums.
+by `mmcity data toytown`; `toytown.json` holds settings and checksums.
 
 | folder | content |
 | --- | --- |
@@ -82,7 +82,7 @@ by `tools/dataset_converters/create_toytown.py`; `toytown.json` holds settings a
 
 A voxel is occupied if a surface passes through it or its centre lies inside a solid thing. It
 is in `mask_camera` (`mask_lidar`) if a ray from a camera (the lidar) enters it. Info files:
-`python tools/dataset_converters/nuscenes_converter.py FOLDER --version {version}`.
+`mmcity data nuscenes FOLDER --version {version}`.
 """
 #: Depth that stands for the sky, metres: beyond any limit a model may have.
 SKY_DEPTH = 200.0

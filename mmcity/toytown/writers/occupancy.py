@@ -28,7 +28,7 @@ PRESETS = {"tiny": (3, 24), "small": (6, 120), "medium": (18, 600)}
 _README = """# Toytown, 4D semantic occupancy ({format})
 
 {scenes} drives of {frames} frames at 10 Hz, each through a town of its own. Made by
-`tools/dataset_converters/create_toytown.py`; `toytown.json` holds the settings and checksums.
+`mmcity data toytown`; `toytown.json` holds the settings and checksums.
 Grid {shape}, voxels of {voxel} m, lower corner {low} in the frame of the {frame}. A voxel is
 occupied if a surface passes through it or its centre lies inside a solid thing.
 """

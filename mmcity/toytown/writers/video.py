@@ -42,7 +42,7 @@ _MOUNTS = (0.0, 55.0, -110.0, 180.0, -55.0, 110.0)
 _README = """# Toytown, RGB-D videos with poses
 
 {sequences} sequences of {frames} frames at 10 Hz, {width}x{height}. Made by
-`tools/dataset_converters/create_toytown.py`; `toytown.json` holds the settings and checksums.
+`mmcity data toytown`; `toytown.json` holds the settings and checksums.
 
 | path | content |
 | --- | --- |

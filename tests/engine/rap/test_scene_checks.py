@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmcity.cli.main import dispatch
 from mmcity.datasets.io.colmap_model import ColmapCamera, read_colmap_model, write_colmap_model
 from mmcity.engine.rap.scene_checks import check_localization_scene
+from mmcity.utils import UserError
 from tests.datasets.scenes import write_scene
 
 
@@ -130,3 +132,13 @@ def test_levels_are_shown(scene):
     lines = [str(check) for check in check_localization_scene(scene)]
     assert lines[0] == "ok      images: 24 of 40x30 px"
     assert lines[-1].startswith("warning scale: metres per scene unit are not known")
+
+
+def test_command_fails_where_training_would(scene, capsys):
+    dispatch(["data", "check-scene", str(scene), "--metric"])
+    assert "ok      scale: 1 m per scene unit" in capsys.readouterr().out
+    picture = scene / "images" / "004.png"
+    picture.write_bytes(picture.read_bytes()[: picture.stat().st_size // 2])
+    with pytest.raises(UserError, match="cannot be trained on: images"):
+        dispatch(["data", "check-scene", str(scene)])
+    assert "004.png" in capsys.readouterr().out

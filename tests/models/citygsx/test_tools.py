@@ -11,6 +11,7 @@ import torch
 import trimesh
 from PIL import Image
 
+from mmcity.cli.main import dispatch
 from mmcity.models.citygsx import CityGSX
 from mmcity.structures import Cameras, read_gaussians_ply
 
@@ -27,7 +28,8 @@ def run(*arguments):
 
 def test_fitted_scales_are_those_that_made_the_priors(tiny_town, tmp_path):
     out = tmp_path / "params.json"
-    run("tools/fit_depth_scale.py", tiny_town, "--out", out, "--method", "ransac")
+    words = [str(tiny_town), "--out", str(out), "--method", "ransac"]
+    dispatch(["data", "fit-depth-scale", *words])
     fitted = json.loads(out.read_text())
     truth = json.loads((tiny_town / "gt" / "depth_priors.json").read_text())
     ratios = []
@@ -38,7 +40,7 @@ def test_fitted_scales_are_those_that_made_the_priors(tiny_town, tmp_path):
     assert abs(np.median(ratios) - 1) < 0.2
 
 
-def test_depth_filter_writes_masks_and_resumes(tiny_town, tmp_path):
+def test_depth_filter_writes_masks_and_resumes(tiny_town, tmp_path, capsys):
     scene = tmp_path / "scene"
     scene.mkdir()
     for part in ("train", "val", "sparse"):
@@ -56,7 +58,8 @@ def test_depth_filter_writes_masks_and_resumes(tiny_town, tmp_path):
     assert set(np.unique(values)) == {0, 255}
     assert 0.05 < (values > 0).mean() < 1
     masks[0].unlink()
-    assert "1 masks written" in run("tools/filter_depth.py", scene, *options)
+    dispatch(["data", "filter-depth", str(scene), *options])
+    assert "1 masks written" in capsys.readouterr().out
 
 
 def tiny_model(n_offsets=3, feat_dim=8):

@@ -244,23 +244,6 @@ def test_info_files_run_no_code(tmp_path):
         load_info_pickle(tmp_path / "other.pkl")
 
 
-def test_update_data_adds_scene_names(tmp_path):
-    from tools.update_data import main
-
-    tables = tmp_path / "v1.0-mini"
-    tables.mkdir()
-    (tables / "scene.json").write_text(json.dumps([{"token": "s", "name": "scene-0001"}]))
-    (tables / "sample.json").write_text(json.dumps([{"token": "t", "scene_token": "s"}]))
-    path = tmp_path / "nuscenes_infos_val.pkl"
-    save_info_pickle({"metainfo": {}, "data_list": [{"token": "t"}]}, path)
-    command = ["nuscenes", "--root-path", str(tmp_path), "--version", "v1.0-mini"]
-    main(command)
-    first = path.read_bytes()
-    assert load_info_pickle(path)["data_list"][0]["scene_idx"] == "scene-0001"
-    main(command)
-    assert path.read_bytes() == first
-
-
 def test_maps_must_exist_and_be_whole(tmp_path):
     load = LoadFeatMaps(str(tmp_path), "depth")
     results = {"filename": ["x/cam__1.jpg"]}

@@ -1,8 +1,6 @@
 """Scenes from the archives of Cambridge Landmarks and from folders of pictures."""
 
 import importlib.util
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
+from mmcity.cli.main import dispatch
 from mmcity.datasets import CambridgeLandmarks, ColmapDataset
+from mmcity.datasets.converters import map_pictures
 from mmcity.datasets.io.nvm import read_nvm
 from mmcity.structures.geometry import axis_angle_to_rotmat, rotmat_to_quat
-
-CONVERTERS = Path(__file__).resolve().parents[2] / "tools/dataset_converters"
-
-
-def run(name, *arguments):
-    command = [sys.executable, CONVERTERS / name, *arguments]
-    return subprocess.run([*map(str, command)], capture_output=True, text=True)
+from mmcity.utils import DependencyError
+from tests.cli.conftest import call_tool
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +54,16 @@ def test_nvm_points(archive):
 
 
 @pytest.mark.parametrize("layout", ["poses", "colmap"])
-def test_cambridge_poses_survive(archive, tmp_path, layout):
+def test_cambridge_poses_survive(archive, tmp_path, capsys, layout):
     root, poses = archive
     out = tmp_path / layout
-    done = run("cambridge_landmarks.py", root, out, "--layout", layout, "--short-side", "54")
-    assert done.returncode == 0, done.stderr
-    assert "train: 3 photos, 1 left out" in done.stdout and "test: 3 photos" in done.stdout
+    words = f"{root} {out} --layout {layout} --short-side 54".split()
+    if layout == "poses":
+        dispatch(["data", "cambridge-landmarks", *words])
+    else:
+        call_tool("tools/dataset_converters/cambridge_landmarks.py", *words)
+    shown = capsys.readouterr().out
+    assert "train: 3 photos, 1 left out" in shown and "test: 3 photos, 1 left out" in shown
     for split, count in (("train", 3), ("test", 3)):
         if layout == "poses":
             dataset = CambridgeLandmarks(out, focal=85.0, split=split)
@@ -82,18 +81,20 @@ def test_cambridge_poses_survive(archive, tmp_path, layout):
 
 def test_folder_checks_come_before_the_work(tmp_path):
     if importlib.util.find_spec("pycolmap") is None:
-        done = run("images_to_colmap.py", tmp_path, tmp_path / "out")
-        assert done.returncode != 0 and "requirements/mapping.txt" in done.stderr
+        with pytest.raises(DependencyError, match=r"requirements/mapping\.txt"):
+            map_pictures(tmp_path, tmp_path / "out")
         return
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     for k, size in enumerate([(40, 30), (40, 30), (32, 30)]):
         Image.new("RGB", size).save(pictures / f"{k}.png")
-    done = run("images_to_colmap.py", pictures, tmp_path / "out")
-    assert done.returncode != 0 and "of one size" in done.stderr and "32x30: 1" in done.stderr
+    with pytest.raises(ValueError, match="of one size .* 32x30: 1"):
+        dispatch(["data", "images-to-colmap", str(pictures), str(tmp_path / "out")])
     (pictures / "2.png").unlink()
-    done = run("images_to_colmap.py", pictures, tmp_path / "out")
-    assert done.returncode != 0 and "at least 3 pictures" in done.stderr
+    with pytest.raises(FileNotFoundError, match="at least 3 pictures"):
+        map_pictures(pictures, tmp_path / "out")
+    with pytest.raises(FileExistsError, match="new or empty"):
+        map_pictures(pictures, pictures)
 
 
 @pytest.mark.slow
@@ -106,11 +107,10 @@ def test_folder_of_photographs_becomes_a_scene(tmp_path):
     folder.mkdir()
     for path in sorted(source.iterdir())[:12]:
         (folder / path.name).write_bytes(path.read_bytes())
-    done = run(
-        "images_to_colmap.py", folder, tmp_path / "scene", "--max-features", 1500,
-        "--test-every", 6, "--threads", 1,
+    call_tool(
+        "tools/dataset_converters/images_to_colmap.py", folder, tmp_path / "scene",
+        "--max-features", 1500, "--test-every", 6, "--threads", 1,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
     scene = ColmapDataset(tmp_path / "scene", split="all")
     assert len(scene) == 12 and len(scene.points3D) > 1000
     # The capture's own calibration: focal length 688 px at this size.
@@ -118,7 +118,7 @@ def test_folder_of_photographs_becomes_a_scene(tmp_path):
     assert len(ColmapDataset(tmp_path / "scene", split="test")) == 2
 
 
-def test_sfm_poses_of_seven_scenes(tmp_path):
+def test_sfm_poses_of_seven_scenes(tmp_path, capsys):
     source = tmp_path / "chess"
     lines = {"train": [], "test": []}
     for sequence, split in (("seq-01", "train"), ("seq-02", "test")):
@@ -130,13 +130,13 @@ def test_sfm_poses_of_seven_scenes(tmp_path):
     for split, rows in lines.items():
         (tmp_path / f"{split}.txt").write_text("\n".join(rows) + "\n")
     poses = ("--poses", tmp_path / "train.txt", "--test-poses", tmp_path / "test.txt")
-    done = run("seven_scenes_sfm.py", source, tmp_path / "out", *poses)
-    assert done.returncode == 0, done.stderr
+    call_tool("tools/dataset_converters/seven_scenes_sfm.py", source, tmp_path / "out", *poses)
+    assert "2 training and 2 test images" in capsys.readouterr().out
     scene = ColmapDataset(tmp_path / "out", split="test", require_points=False)
     assert scene.img_names == [row.split()[0] for row in lines["test"]]
     # Half a turn about x: the centre is -R^T t = (-t_x, t_y, t_z).
     np.testing.assert_allclose(scene.cameras.centers[1], [-1, 2, 3], atol=1e-6)
     assert float(scene.cameras.Ks[0, 0, 0]) == pytest.approx(52.5)
     (tmp_path / "train.txt").write_text("seq-01/frame-000000.color.png 1 0 0\n")
-    done = run("seven_scenes_sfm.py", source, tmp_path / "again", *poses)
-    assert done.returncode != 0 and "line 1" in done.stderr
+    with pytest.raises(ValueError, match="line 1"):
+        dispatch(["data", "seven-scenes-sfm", *map(str, (source, tmp_path / "again", *poses))])

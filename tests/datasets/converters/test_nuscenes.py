@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from mmcity.cli.main import dispatch
 from mmcity.datasets.io.info_pickle import load_info_pickle
 from mmcity.datasets.io.nuscenes_tables import (
     DETECTION_CLASSES,
@@ -13,8 +14,8 @@ from mmcity.datasets.io.nuscenes_tables import (
     scene_splits,
 )
 from mmcity.structures import geometry
+from tests.cli.conftest import call_tool
 from tests.conftest import real_data_dir
-from tools.dataset_converters import nuscenes_converter
 
 
 def pose_row(token, matrix, **more):
@@ -101,7 +102,7 @@ def test_tables_lead_to_the_published_info(tmp_path):
     published = load_info_pickle(real_data_dir("nuscenes_sample") / "nuscenes_infos_val.pkl")
     published = published["data_list"][0]
     write_tables(tmp_path / "v1.0-mini", published)
-    nuscenes_converter.main([str(tmp_path), "--version", "v1.0-mini"])
+    call_tool("tools/dataset_converters/nuscenes_converter.py", tmp_path, "--version", "v1.0-mini")
     # scene-0061 belongs to the training scenes of v1.0-mini.
     made = load_info_pickle(tmp_path / "nuscenes_infos_train.pkl")["data_list"][0]
     for key in ("token", "scene_token", "scene_idx"):
@@ -128,7 +129,7 @@ def test_tables_that_lack_something_are_named(tmp_path):
         NuScenesTables(tmp_path, "v1.0-mini")
     (tmp_path / "v1.0-mini").mkdir()
     with pytest.raises(NuScenesTableError, match=r"calibrated_sensor\.json is missing"):
-        NuScenesTables(tmp_path, "v1.0-mini")
+        dispatch(["data", "nuscenes", str(tmp_path), "--version", "v1.0-mini"])
     (tmp_path / "v1.0-mini" / "calibrated_sensor.json").write_text("{")
     with pytest.raises(NuScenesTableError, match="no table of rows"):
         NuScenesTables(tmp_path, "v1.0-mini")

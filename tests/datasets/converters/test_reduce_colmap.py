@@ -1,34 +1,22 @@
 """The reduced copy of a scene shows the same world."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
 
+from mmcity.cli.main import dispatch
 from mmcity.datasets import ColmapDataset
 from mmcity.datasets.io import read_colmap_model
+from tests.cli.conftest import call_tool
 from tests.conftest import REPO
-
-from .scenes import write_scene
-
-TOOL = REPO / "tools/dataset_converters/reduce_colmap.py"
-
-
-def reduce(*args):
-    return subprocess.run(
-        [sys.executable, str(TOOL), *map(str, args)], capture_output=True, text=True, cwd=REPO
-    )
+from tests.datasets.scenes import write_scene
 
 
 def test_points_still_fall_on_their_features(tmp_path):
     model = write_scene(tmp_path / "src", names=["a/0.png", "a/1.png", "b/2.png"], points=30)
     (tmp_path / "src/list_test.txt").write_text("a/1.png\n")
-    done = reduce(
-        tmp_path / "src", tmp_path / "dst", "--long-side", 20, "--max-points", 12, "--quality", 90
-    )
-    assert done.returncode == 0, done.stderr
+    words = f"{tmp_path}/src {tmp_path}/dst --long-side 20 --max-points 12 --quality 90"
+    dispatch(["data", "reduce-colmap", *words.split()])
     small = read_colmap_model(tmp_path / "dst")
     assert len(small.points3D) == 12 and len(small.images) == 3
     assert len(small.reprojection_errors()) == 36
@@ -48,9 +36,14 @@ def test_a_target_with_content_is_left_alone(tmp_path):
     write_scene(tmp_path / "src")
     (tmp_path / "dst").mkdir()
     (tmp_path / "dst/mine.txt").write_text("keep")
-    done = reduce(tmp_path / "src", tmp_path / "dst")
-    assert done.returncode != 0 and "empty folder" in done.stderr
+    with pytest.raises(FileExistsError, match="empty folder"):
+        call_tool("tools/dataset_converters/reduce_colmap.py", tmp_path / "src", tmp_path / "dst")
     assert [p.name for p in (tmp_path / "dst").iterdir()] == ["mine.txt"]
+
+
+def test_numbers_out_of_range_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="quality: expected .* 1 to 95, got 480 and 96"):
+        dispatch(["data", "reduce-colmap", "src", str(tmp_path), "--quality", "96"])
 
 
 def test_the_carried_demo_scene_is_whole():

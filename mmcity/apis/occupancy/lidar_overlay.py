@@ -1,0 +1,58 @@
+"""Lidar returns over the camera images of nuScenes key frames: a check of the calibration."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from mmcity.datasets.transforms.posed_images import read_image
+from mmcity.visualization import contact_sheet, write_image
+from mmcity.visualization.occupancy_scene import overlay_points
+
+from .foundation_maps import ImageTask, collect_images
+
+__all__ = ["draw_lidar_overlays"]
+
+
+def draw_lidar_overlays(
+    infos: str | os.PathLike,
+    root: str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    frames: int = 4,
+    width: int = 640,
+) -> Iterator[Path]:
+    """Write a picture of all cameras for each of some key frames.
+
+    Args:
+        infos: Info file (format v2).
+        root: Folder of nuScenes.
+        out: Folder for the pictures.
+        frames: Number of key frames, evenly chosen. Defaults to 4.
+        width: Of one camera in pixels. Defaults to 640.
+
+    Yields:
+        Each file once it is written.
+    """
+    by_frame: dict[str, list[ImageTask]] = {}
+    for task in collect_images([Path(infos)], Path(root)):
+        by_frame.setdefault(task.lidar_path, []).append(task)
+    keys = list(by_frame)
+    chosen = np.unique(np.linspace(0, len(keys) - 1, min(frames, len(keys))).astype(int))
+    for key in (keys[i] for i in chosen):
+        points = np.fromfile(key, dtype="<f4").reshape(-1, 5)[:, :3].astype(np.float64)
+        cells = []
+        for task in by_frame[key]:
+            local = points @ task.lidar2cam[:3, :3].T + task.lidar2cam[:3, 3]
+            cells.append(overlay_points(read_image(task.path), local, task.cam2img))
+        names = [Path(task.path).parent.name for task in by_frame[key]]
+        half = -(-len(cells) // 2)
+        path = Path(out) / f"{Path(key).name.split('.')[0]}.png"
+        sheet = contact_sheet(
+            [cells[:half], cells[half:]],
+            captions=["   ".join(names[:half]), "   ".join(names[half:])],
+            cell_width=width,
+        )
+        write_image(path, sheet)
+        yield path

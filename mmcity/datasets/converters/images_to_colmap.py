@@ -1,0 +1,221 @@
+"""A COLMAP scene from a folder of pictures, by structure from motion of pycolmap."""
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmcity.datasets.transforms.posed_images import image_size
+from mmcity.utils.cli import UserError
+from mmcity.utils.dependencies import DependencyError
+
+__all__ = ["MATCHING", "MappedScene", "map_pictures"]
+
+#: ``auto`` matches exhaustively up to :data:`MOST_EXHAUSTIVE` pictures.
+MATCHING = ("auto", "exhaustive", "sequential")
+#: Exhaustive matching is quadratic; above this many pictures neighbours are matched.
+MOST_EXHAUSTIVE = 250
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
+_FEW_REGISTERED = 0.8
+_LARGE_ERROR = 1.5
+
+
+@dataclass
+class MappedScene:
+    """What structure from motion made of a folder of pictures.
+
+    Attributes:
+        path: Folder of the scene.
+        placed: Number of pictures with a pose.
+        lost: Names of the others, sorted.
+        points: Number of 3D points.
+        error: Mean reprojection error in pixels.
+    """
+
+    path: Path
+    placed: int
+    lost: list[str]
+    points: int
+    error: float
+
+    def __str__(self) -> str:
+        count = self.placed + len(self.lost)
+        lines = [
+            f"{self.placed} of {count} pictures placed, {self.points} points, "
+            f"mean reprojection error {self.error:.2f} px"
+        ]
+        if self.placed / count < _FEW_REGISTERED:
+            more = " ..." if len(self.lost) > 10 else ""
+            lines.append(f"! not placed: {', '.join(self.lost[:10])}{more}")
+        if self.error > _LARGE_ERROR:
+            lines.append("! large reprojection error: blurred pictures, moving things, or zoom?")
+        lines.append("scale and orientation are arbitrary: `mmcity data align-scene` makes metres")
+        return "\n".join([*lines, f"wrote {self.path}"])
+
+
+def map_pictures(
+    images: str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    camera_model: str = "OPENCV",
+    matching: str = "auto",
+    overlap: int = 15,
+    max_features: int = 4096,
+    max_image_size: int = 1600,
+    test_every: int = 0,
+    threads: int = -1,
+    seed: int = 0,
+) -> MappedScene:
+    """Place the pictures of a folder: features, matching, mapping, undistortion.
+
+    The pictures share one camera. What comes out is a COLMAP scene that every reader of the
+    toolbox takes.
+
+    Args:
+        images: Folder of pictures, sub-folders included.
+        out: Folder of the scene; new or empty.
+        camera_model: COLMAP model that is fitted. Defaults to ``OPENCV``.
+        matching: One of :data:`MATCHING`. Defaults to ``auto``.
+        overlap: Neighbours that are matched sequentially. Defaults to 15.
+        max_features: Per picture. Defaults to 4096.
+        max_image_size: Pixels of the longer side, for features. Defaults to 1600.
+        test_every: Hold out every n-th picture (``list_test.txt``); 0 holds out none.
+            Defaults to 0.
+        threads: -1 for all cores. Defaults to -1.
+        seed: Of the mapping. Defaults to 0.
+
+    Raises:
+        DependencyError: If pycolmap is not installed.
+        FileExistsError: If ``out`` holds something.
+        FileNotFoundError: If there are fewer than three pictures.
+        ValueError: If the pictures differ in size, or an argument is unknown.
+        UserError: If no model could be made.
+    """
+    pycolmap = _pycolmap()
+    images, out = Path(images), Path(out)
+    if matching not in MATCHING:
+        raise ValueError(f"matching: expected one of {MATCHING}, got {matching!r}")
+    if out.exists() and any(out.iterdir()):
+        raise FileExistsError(f"{out}: expected a new or empty folder")
+    names = _find_pictures(images)
+    _check_sizes(images, names)
+    if matching == "auto":
+        matching = "exhaustive" if len(names) <= MOST_EXHAUSTIVE else "sequential"
+    pycolmap.set_random_seed(seed)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".mapping-") as temporary:
+        work = Path(temporary)
+        extraction = pycolmap.FeatureExtractionOptions()
+        extraction.max_image_size, extraction.num_threads = max_image_size, threads
+        extraction.sift.max_num_features = max_features
+        print(f"1/4 features of {len(names)} pictures", flush=True)
+        pycolmap.extract_features(
+            work / "database.db",
+            images,
+            image_names=names,
+            camera_mode=pycolmap.CameraMode.SINGLE,
+            reader_options=pycolmap.ImageReaderOptions(camera_model=camera_model),
+            extraction_options=extraction,
+        )
+        print(f"2/4 {matching} matching", flush=True)
+        options = pycolmap.FeatureMatchingOptions()
+        options.num_threads = threads
+        if matching == "exhaustive":
+            pycolmap.match_exhaustive(work / "database.db", matching_options=options)
+        else:
+            pycolmap.match_sequential(
+                work / "database.db",
+                matching_options=options,
+                pairing_options=pycolmap.SequentialPairingOptions(overlap=overlap),
+            )
+        print("3/4 mapping", flush=True)
+        model, folder = _largest_model(images, work, threads, seed)
+        print("4/4 undistortion", flush=True)
+        scene = work / "scene"
+        pycolmap.undistort_images(scene, folder, images, num_threads=threads)
+        _tidy(scene)
+        placed = sorted(image.name for image in model.images.values())
+        if test_every:
+            held = placed[test_every // 2 :: test_every]
+            (scene / "list_test.txt").write_text("".join(f"{name}\n" for name in held))
+        if out.exists():
+            out.rmdir()
+        scene.rename(out)
+    return MappedScene(
+        out,
+        placed=len(placed),
+        lost=sorted(set(names) - set(placed)),
+        points=model.num_points3D(),
+        error=model.compute_mean_reprojection_error(),
+    )
+
+
+def _pycolmap():
+    try:
+        import pycolmap
+    except ImportError as error:
+        raise DependencyError(
+            "pycolmap: mapping a folder of pictures needs it, found none: "
+            "pip install -r requirements/mapping.txt"
+        ) from error
+    return pycolmap
+
+
+def _find_pictures(folder: Path) -> list[str]:
+    names = sorted(
+        p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES
+    )
+    if len(names) < 3:
+        raise FileNotFoundError(f"{folder}: expected at least 3 pictures, found {len(names)}")
+    return names
+
+
+def _check_sizes(folder: Path, names: list[str]) -> None:
+    """All pictures must be readable and of one size, since they share one camera."""
+    sizes: dict[tuple[int, int], list[str]] = {}
+    for name in names:
+        sizes.setdefault(image_size(folder / name), []).append(name)
+    if len(sizes) > 1:
+        text = "; ".join(f"{w}x{h}: {len(n)}, e.g. {n[0]}" for (w, h), n in sizes.items())
+        raise ValueError(
+            f"{folder}: expected pictures of one size from one camera, got {text}. What to do: "
+            "map each camera's pictures alone, or leave the odd ones out"
+        )
+
+
+def _largest_model(images: Path, work: Path, threads: int, seed: int):
+    """The largest model, as pycolmap's reconstruction, and the folder that holds it."""
+    pycolmap = _pycolmap()
+    options = pycolmap.IncrementalPipelineOptions()
+    options.num_threads, options.random_seed = threads, seed
+    done = []
+
+    def say() -> None:
+        done.append(1)
+        if len(done) % 10 == 0:
+            print(f"    {len(done) + 2} pictures placed", flush=True)
+
+    (work / "models").mkdir()
+    models = pycolmap.incremental_mapping(
+        work / "database.db", images, work / "models", options=options, next_image_callback=say
+    )
+    if not models:
+        raise UserError(
+            f"{images}: no model could be made. What to do: take more pictures with more overlap "
+            "(two thirds of each), of a scene with texture, and move between them"
+        )
+    number, model = max(models.items(), key=lambda item: item[1].num_reg_images())
+    if len(models) > 1:
+        print(f"    {len(models)} models that do not connect; the largest is kept", flush=True)
+    return model, work / "models" / str(number)
+
+
+def _tidy(scene: Path) -> None:
+    """Leave ``images`` and ``sparse/0`` of what the undistortion wrote."""
+    sparse = scene / "sparse" / "0"
+    sparse.mkdir()
+    for file in [p for p in (scene / "sparse").iterdir() if p.is_file()]:
+        file.rename(sparse / file.name)
+    for extra in [p for p in scene.iterdir() if p.name not in ("images", "sparse")]:
+        shutil.rmtree(extra) if extra.is_dir() else extra.unlink()

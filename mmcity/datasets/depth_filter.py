@@ -1,0 +1,123 @@
+"""Masks of the depth priors that neighbouring views contradict."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import torch
+from PIL import Image
+from rich.progress import track
+from torch import Tensor
+
+from mmcity.structures.multi_view import consistent_depth, find_neighbours
+from mmcity.utils.fileio import atomic_path
+
+from .citygsx import CityGSXDataset
+
+__all__ = ["DepthMasks", "filter_depth"]
+
+#: Bounds the memory of depths; neighbours come close after one another.
+_MOST_KNOWN = 64
+
+
+@dataclass
+class DepthMasks:
+    """What the filter has written.
+
+    Attributes:
+        folder: Of the masks.
+        written: Number of masks; those that were there already do not count.
+        kept: Share of their pixels that are valid.
+        lonely: Number of views without neighbours.
+    """
+
+    folder: Path
+    written: int
+    kept: float
+    lonely: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.folder}: {self.written} masks written, {self.kept:.1%} kept, "
+            f"{self.lonely} without neighbours"
+        )
+
+
+class _Depths:
+    """Depth of each training view by row, infinite where there is no prior."""
+
+    def __init__(self, dataset: CityGSXDataset) -> None:
+        self.dataset, self.known = dataset, {}
+
+    def __getitem__(self, row: int) -> Tensor:  # (H, W)
+        if row not in self.known:
+            if len(self.known) > _MOST_KNOWN:
+                self.known.pop(next(iter(self.known)))
+            prior = self.dataset[row]["data_samples"].get("inverse_depth")
+            width, height = self.dataset.cameras[row].one_size()
+            prior = torch.zeros(height, width) if prior is None else prior
+            self.known[row] = torch.where(prior > 0, 1 / prior, torch.inf)
+        return self.known[row]
+
+
+def filter_depth(
+    scene: str | os.PathLike,
+    out: str = "train/mask",
+    *,
+    image_dir: str = "auto",
+    depth_dir: str = "auto",
+    factor: float = 1.0,
+    max_error: float = 1.0,
+    num: int = 8,
+    max_angle: float = 30.0,
+    min_dis: float = 0.01,
+    max_dis: float = 1.5,
+    keep_unfiltered: bool = False,
+) -> DepthMasks:
+    """Write one mask (0 or 255) per training image, at the training size.
+
+    Images that have one already are left as they are, so an interrupted run goes on where it
+    stopped.
+
+    Args:
+        scene: Scene folder, see :class:`CityGSXDataset`.
+        out: Folder of the masks below it. Defaults to ``train/mask``.
+        image_dir: Of the pictures. Defaults to ``auto``.
+        depth_dir: Of the inverse depths. Defaults to ``auto``.
+        factor: Divisor of the pictures' size. Defaults to 1.
+        max_error: Pixels that a point may be off. Defaults to 1.
+        num: Neighbours per view. Defaults to 8.
+        max_angle: Degrees between their axes. Defaults to 30.
+        min_dis: Least distance of the centres, world units. Defaults to 0.01.
+        max_dis: Largest one. Defaults to 1.5.
+        keep_unfiltered: Whether views without neighbours count as valid. Defaults to False.
+    """
+    dataset = CityGSXDataset(
+        scene,
+        split="train",
+        image_dir=image_dir,
+        depth_dir=depth_dir,
+        resize=dict(factor=factor),
+        use_neighbours=False,
+    )
+    neighbours = find_neighbours(dataset.cameras, num, max_angle, min_dis, max_dis)
+    depths, shares, folder = _Depths(dataset), [], Path(scene) / out
+    for row in track(range(len(dataset)), "Filtering depth priors"):
+        path = folder / f"{PurePosixPath(dataset.img_names[row]).stem}.png"
+        if path.is_file():
+            continue
+        if neighbours[row]:
+            mask = consistent_depth(
+                depths, dataset.cameras, row, neighbours[row], max_error=max_error
+            )
+        else:
+            mask = torch.full(depths[row].shape, keep_unfiltered)
+        shares.append(float(mask.float().mean()))
+        with atomic_path(path) as temporary:
+            Image.fromarray((mask * 255).to(torch.uint8).numpy()).save(temporary)
+    return DepthMasks(
+        folder,
+        written=len(shares),
+        kept=sum(shares) / max(len(shares), 1),
+        lonely=sum(not rows for rows in neighbours),
+    )
