@@ -61,7 +61,8 @@ class Inferencer(metaclass=ABCMeta):
         if checkpoint is not None:
             weights = self.choose_weights(load_checkpoint_weights(checkpoint))
             load_weights(self.model, weights, str(checkpoint))
-        self.model.to(self.device).eval()
+        if self.model is not None:
+            self.model.to(self.device).eval()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -69,8 +70,8 @@ class Inferencer(metaclass=ABCMeta):
             if inspect.isfunction(method) and (name in ("__init__", "__call__") or name[0] != "_"):
                 setattr(cls, name, _refuse_unknown(method, cls.__name__))
 
-    def build_model(self) -> nn.Module:
-        """Model of ``self.cfg``, without the checkpoint."""
+    def build_model(self) -> nn.Module | None:
+        """Model of ``self.cfg``, without the checkpoint; None where a task can do without."""
         return MODELS.build(self.cfg.model)
 
     def choose_weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -90,7 +91,7 @@ class Inferencer(metaclass=ABCMeta):
         """Make a result of the model's output."""
 
     @abstractmethod
-    def visualize(self, result: Any) -> list[np.ndarray]:
+    def visualize(self, *args: Any, **kwargs: Any) -> list[np.ndarray]:
         """Pictures ``(H, W, 3)`` uint8 of a result."""
 
     def track(

@@ -11,21 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from mmcity.apis.inferencer import Inferencer
 from mmcity.apis.scenes.scene_renderer import SceneRenderer
 from mmcity.datasets.alignment import read_alignment
 from mmcity.datasets.transforms.posed_images import read_image
-from mmcity.engine.checkpointing import (
-    check_is_checkpoint,
-    check_matches_model,
-    load_from_local,
-)
-from mmcity.engine.launch import load_config
 from mmcity.models.rap.canonical_view import canonical_view
-from mmcity.models.rap.refinement import RenderMatchRefiner
+from mmcity.models.rap.refinement import Refinement, RenderMatchRefiner
 from mmcity.models.rap.trainer import poses_to_viewmats
 from mmcity.registry import INFERENCERS, MODELS, TASK_UTILS
 from mmcity.structures import Cameras, Sim3
-from mmcity.utils.setup_env import register_all_modules
+from mmcity.visualization import overlay_halves, to_uint8
 
 from .result import LocalizationResult
 
@@ -37,7 +32,7 @@ _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
 
 
 @INFERENCERS.register_module()
-class Localizer:
+class Localizer(Inferencer):
     """Localise pictures in a scene: regress or look up a first pose, then refine it.
 
     First poses are the pose network's (where one is given) and those of mapped images that
@@ -47,7 +42,7 @@ class Localizer:
     Example::
 
         localizer = Localizer(
-            SceneRenderer(weights="scene.ply"), ColmapDataset("data/scene", resize=...)
+            SceneRenderer(checkpoint="scene.ply"), ColmapDataset("data/scene", resize=...)
         )
         for result in localizer("queries/"):
             print(result.name, result.status, result.cam_to_world)
@@ -58,7 +53,8 @@ class Localizer:
             are regressed alone.
         mapped (Dataset, optional): Posed images of the map (``ColmapDataset`` or other
             ``PosedImagesDataset``), for first poses and default intrinsics.
-        config (str | Config, optional): Config of a trained pose network.
+        config (str | Config, optional): Config of a trained pose network, see
+            :class:`~mmcity.apis.Inferencer`.
         checkpoint (str, optional): Its weights.
         refiner (dict, optional): Arguments of :class:`RenderMatchRefiner`.
         num_starts (int): First poses from mapped images that look like the query. Defaults
@@ -74,6 +70,7 @@ class Localizer:
             frame (or its JSON file, see :func:`~mmcity.datasets.alignment.read_alignment`), for
             ``LocalizationResult.aligned_cam_to_world``.
         device (str, optional): Of the pose network. Defaults to CUDA where it is.
+        show_progress (bool): See :class:`~mmcity.apis.Inferencer`. Defaults to True.
 
     Raises:
         ValueError: If neither a pose network nor mapped images are given.
@@ -93,26 +90,26 @@ class Localizer:
         retrieval: dict | None = None,
         alignment: Sim3 | str | os.PathLike | None = None,
         device: str | torch.device | None = None,
+        show_progress: bool = True,
     ) -> None:
-        register_all_modules()
-        if device is None:
-            device = "cuda" if torch.cuda.is_available() else "cpu"
         if (config is None) != (checkpoint is None):
             raise ValueError("a pose network needs both config and checkpoint")
         if config is None and (mapped is None or scene is None):
             raise ValueError(
                 "expected a pose network (config, checkpoint), or a scene and its mapped images"
             )
+        super().__init__(config, checkpoint, device, show_progress)
+        #: The pose network; None without one.
+        self.network = self.model
         if isinstance(scene, (str, os.PathLike)):
-            scene = SceneRenderer(weights=scene)
+            scene = SceneRenderer(checkpoint=scene)
         #: Maps whose colours follow a photograph are shown as the query shows them.
         self._set_appearance = getattr(getattr(scene, "model", None), "set_appearance", None)
         self.render = _render_one(scene) if isinstance(scene, SceneRenderer) else scene
         self.refiner = None
         if self.render is not None:
             self.refiner = RenderMatchRefiner(self.render, **(refiner or {}))
-        self.network = None if config is None else _load_network(config, checkpoint, device)
-        self.device, self.num_starts = torch.device(device), num_starts
+        self.num_starts = num_starts
         self.num_near, self.start_from_regression = num_near, start_from_regression
         self.match_photographs = match_photographs
         self.mapped = mapped
@@ -121,6 +118,18 @@ class Localizer:
         self.alignment = alignment
         self.retrieval = TASK_UTILS.build(retrieval or dict(type="VLADRetrieval"))
         self._is_fitted = False
+
+    def build_model(self) -> nn.Module | None:
+        """The pose network, without what takes part in training only; None without a config."""
+        if not self.cfg:
+            return None
+        model = MODELS.build(self.cfg.model)
+        model.discriminator = None
+        return model
+
+    def choose_weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """All but those of the discriminator."""
+        return {k: v for k, v in weights.items() if not k.startswith("discriminator.")}
 
     # ---- use
 
@@ -138,7 +147,7 @@ class Localizer:
         Yields:
             One result per image; a file that does not decode gives a ``failed`` one.
         """
-        for row, item in enumerate(_items(source)):
+        for row, item in enumerate(self.track(_items(source), "localising")):
             if isinstance(item, np.ndarray):
                 yield self.localize(item, K, name=f"image_{row}")
                 continue
@@ -174,14 +183,12 @@ class Localizer:
         """
         if start is not None and self.refiner is None:
             raise ValueError(f"{name}: a first pose needs a scene to be refined in")
-        image = as_picture(image)
+        image, blank = self.preprocess(image, K, name)
         result = LocalizationResult(name, alignment=self.alignment)
-        blank = self._blank_camera(image, K, name)
         if start is not None:
             begin = time.perf_counter()
-            return self._refine(
-                result, begin, image, distortion, [_posed(blank, start)], ["given"], [None]
-            )
+            refined = self.forward(image, [_posed(blank, start)], distortion)
+            return self.postprocess(refined, result, ["given"], begin)
         rows: list[int | None] = []  # mapped image of each start; None: the regressed pose
         if self.network is not None:
             begin = time.perf_counter()
@@ -213,26 +220,53 @@ class Localizer:
             result.reason = "regressed only, not verified against a map"
             return result
         photographs = [self._photograph(row, blank) for row in rows]
-        return self._refine(result, begin, image, distortion, starts, sources, photographs)
+        refined = self.forward(image, starts, distortion, photographs)
+        return self.postprocess(refined, result, sources, begin)
 
     # ---- parts
 
-    def _refine(
+    def preprocess(
+        self, image: np.ndarray | Tensor, K: np.ndarray | None = None, name: str = "image"
+    ) -> tuple[Tensor, Cameras]:
+        """Picture ``(3, H, W)`` in [0, 1], and its camera at the origin; see :meth:`localize`."""
+        picture = as_picture(image)
+        return picture, self._blank_camera(picture, K, name)
+
+    def forward(
         self,
-        result: LocalizationResult,
-        begin: float,
         image: Tensor,
-        distortion: np.ndarray | None,
         starts: list[Cameras],
-        sources: list[str],
-        photographs: list[Tensor | None],
-    ) -> LocalizationResult:
-        """Fill the result by refinement from first poses; its time counts from ``begin``."""
-        result.camera, result.source = starts[0], sources[0]
+        distortion: np.ndarray | None = None,
+        photographs: list[Tensor | None] | None = None,
+    ) -> Refinement:
+        """Refine a picture's pose in the map.
+
+        Args:
+            image: ``(3, H, W)`` in [0, 1].
+            starts: First poses, each one camera.
+            distortion: OpenCV's k1, k2, p1, p2, ...
+            photographs: Of each start a picture to match in place of the render, or None.
+        """
         if self._set_appearance is not None:
             device = _device_of(self._set_appearance.__self__)
             self._set_appearance(image.to(device), starts[0].to(device).to(torch.float32))
-        refined = self.refiner(image, Cameras.cat(starts), distortion, photographs)
+        return self.refiner(image, Cameras.cat(starts), distortion, photographs)
+
+    def postprocess(
+        self,
+        refined: Refinement,
+        result: LocalizationResult,
+        sources: list[str],
+        begin: float,
+    ) -> LocalizationResult:
+        """Fill a result.
+
+        Args:
+            refined: What :meth:`forward` gave.
+            result: Changed in place.
+            sources: Names of the first poses.
+            begin: When the refinement began, by ``time.perf_counter()``.
+        """
         result.seconds["refinement"] = time.perf_counter() - begin
         result.camera, result.source = refined.camera, sources[refined.start]
         result.status, result.confidence = refined.status, refined.confidence
@@ -245,6 +279,18 @@ class Localizer:
             )
         }
         return result
+
+    def visualize(self, result: LocalizationResult, image: np.ndarray) -> list[np.ndarray]:
+        """The query, the render at its pose, and half of each, side by side.
+
+        Args:
+            result: Of the query; one without a pose, or without a map, gives no picture.
+            image: The query ``(H, W, 3)`` uint8.
+        """
+        if result.camera is None or self.render is None:
+            return []
+        shown = to_uint8(self.render(result.camera)["rgb"])
+        return [np.concatenate([image, shown, overlay_halves(image, shown)], axis=1)]
 
     def _blank_camera(self, image: Tensor, K: np.ndarray | None, name: str) -> Cameras:
         height, width = image.shape[-2:]
@@ -357,15 +403,3 @@ def _items(source) -> Iterable:
             raise FileNotFoundError(f"{path}: expected an image or a folder, found none")
         return [path]
     return source
-
-
-def _load_network(config, checkpoint, device):
-    cfg = load_config(config) if isinstance(config, (str, os.PathLike)) else config
-    model = MODELS.build(cfg.get("model", cfg))
-    weights = check_is_checkpoint(load_from_local(checkpoint, map_location="cpu"), str(checkpoint))
-    if model.discriminator is not None:
-        model.discriminator = None  # takes part in training only
-        weights = {k: v for k, v in weights.items() if not k.startswith("discriminator.")}
-    check_matches_model(model, weights, str(checkpoint))
-    model.load_state_dict(weights)
-    return model.to(device).eval()

@@ -11,9 +11,8 @@ from mmcity.datasets.io.colmap_types import ColmapCamera
 from mmcity.datasets.transforms.posed_images import read_image
 from mmcity.structures import Cameras
 from mmcity.utils.cli import UserError
-from mmcity.visualization import overlay_halves, to_uint8, write_image
+from mmcity.visualization import write_image
 
-from .localizer import Localizer
 from .localizer_file import build_localizer, read_localizer_file
 from .report import LocalizationReport, read_pose_file
 from .result import LocalizationResult
@@ -150,7 +149,8 @@ def localize_queries(
             f"{name}: {result.status} {result.confidence:.2f}{errors} {result.reason}", flush=True
         )
         if pictures and result.status != "failed":
-            _draw(localizer, image, result, (Path(out) / "pictures" / name).with_suffix(".png"))
+            for picture in localizer.visualize(result, image):
+                write_image((Path(out) / "pictures" / name).with_suffix(".png"), picture)
     report.write(out, good)
     if pictures:
         report.plot(out, up)
@@ -231,10 +231,3 @@ def _query_camera(
     if focal is not None:
         return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]), None
     return None, None
-
-
-def _draw(localizer: Localizer, image: np.ndarray, result: LocalizationResult, path: Path) -> None:
-    """The query, the render at its pose, and half of each."""
-    shown = to_uint8(localizer.render(result.camera)["rgb"])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_image(path, np.concatenate([image, shown, overlay_halves(image, shown)], axis=1))
