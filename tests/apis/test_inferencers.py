@@ -10,7 +10,15 @@ import torch
 from mmengine.hooks import EMAHook
 from torch import nn
 
-from mmcity.apis import Inferencer, RenderedViews, SceneRenderer
+from mmcity.apis import (
+    FrameResult,
+    Inferencer,
+    LocalizationResult,
+    Localizer,
+    RenderedViews,
+    SceneRenderer,
+    StreamingReconstructor,
+)
 from mmcity.engine.checkpointing import (
     CheckpointError,
     load_checkpoint_weights,
@@ -57,7 +65,44 @@ class SceneCase:
         return views.rgb[0], inferencer.visualize(views), (height, 3 * width, 3)
 
 
-CASES = [SceneCase()]
+class LocalizerCase:
+    """A pose network alone, on a picture of noise."""
+
+    name, kind = "rap_toytown_cpu", Localizer
+
+    def checkpoint(self, folder: Path) -> Path:
+        torch.manual_seed(0)
+        model = MODELS.build(load_config(self.name).model)
+        model.pose_scale.fill_(1)  # of the frame that PoseFrameHook fits
+        return save(model, folder / "pose.pth")
+
+    def run(self, inferencer):
+        image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+        K = np.array([[60.0, 0, 40], [0, 60, 30], [0, 0, 1]])
+        (result,) = inferencer(image, K)
+        assert isinstance(result, LocalizationResult)
+        assert result.status == "low_confidence" and result.source == "regression"
+        return result.camera.viewmats, inferencer.visualize(result, image), None
+
+
+class StreamCase:
+    """A student with random weights, on three pictures of noise."""
+
+    name, kind = "streamvggt_toytown_cpu", StreamingReconstructor
+
+    def checkpoint(self, folder: Path) -> Path:
+        torch.manual_seed(0)
+        return save(MODELS.build(load_config(self.name).model.student), folder / "stream.pth")
+
+    def run(self, inferencer):
+        pictures = np.random.default_rng(0).integers(0, 256, (3, 60, 80, 3), dtype=np.uint8)
+        results = list(inferencer(pictures))
+        assert all(isinstance(result, FrameResult) for result in results)
+        assert [result.index for result in results] == [0, 1, 2]
+        return results[2].depth, inferencer.visualize(results[2]), (48, 128, 3)
+
+
+CASES = [SceneCase(), LocalizerCase(), StreamCase()]
 
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: case.name)
@@ -69,16 +114,11 @@ def case(request, folder):
 def test_by_name_by_path_and_from_the_registry_with_a_local_checkpoint(case):
     case, checkpoint = case
     path = find_config(case.name)
-    made = {
-        "name": case.kind(case.name, checkpoint, "cpu"),
-        "path": case.kind(path, checkpoint, device="cpu"),
-        "config": case.kind(load_config(path), checkpoint=checkpoint, device="cpu"),
-        "registry": INFERENCERS.build(
-            dict(type=case.kind.__name__, config=case.name, checkpoint=checkpoint, device="cpu")
-        ),
-    }
+    local = dict(checkpoint=checkpoint, device="cpu")
+    made = [case.kind(config=config, **local) for config in (case.name, path, load_config(path))]
+    made.append(INFERENCERS.build(dict(type=case.kind.__name__, config=case.name, **local)))
     first = None
-    for inferencer in made.values():
+    for inferencer in made:
         assert isinstance(inferencer, Inferencer)
         result, pictures, size = case.run(inferencer)
         first = result if first is None else first
@@ -93,19 +133,19 @@ def test_weights_that_do_not_fit_are_refused(case, tmp_path):
     short = {key: value for key, value in whole.items() if key != first}
     torch.save({"state_dict": short}, tmp_path / "short.pth")
     with pytest.raises(CheckpointError, match=rf"short.pth.*missing.*{first}"):
-        case.kind(case.name, tmp_path / "short.pth", "cpu")
+        case.kind(config=case.name, checkpoint=tmp_path / "short.pth", device="cpu")
     torch.save({"state_dict": {**whole, "surplus": torch.zeros(1)}}, tmp_path / "long.pth")
     with pytest.raises(CheckpointError, match="long.pth.*unknown.*surplus"):
-        case.kind(case.name, tmp_path / "long.pth", "cpu")
+        case.kind(config=case.name, checkpoint=tmp_path / "long.pth", device="cpu")
     with pytest.raises(FileNotFoundError, match=r"gone.pth"):
-        case.kind(case.name, tmp_path / "gone.pth", "cpu")
+        case.kind(config=case.name, checkpoint=tmp_path / "gone.pth", device="cpu")
 
 
 def test_misspelt_arguments_are_refused_with_the_known_ones(case):
     case, checkpoint = case
     with pytest.raises(TypeError, match=rf"{case.kind.__name__}: .*config, .*device.*got devcie"):
-        case.kind(case.name, checkpoint, devcie="cpu")
-    inferencer = case.kind(case.name, checkpoint, "cpu")
+        case.kind(config=case.name, checkpoint=checkpoint, devcie="cpu")
+    inferencer = case.kind(config=case.name, checkpoint=checkpoint, device="cpu")
     with pytest.raises(TypeError, match=rf"{case.kind.__name__}.__call__: expected .*got camras"):
         inferencer(camras=1)
 

@@ -7,16 +7,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.config import Config
 from torch import Tensor, nn
 
+from mmcity.apis.inferencer import Inferencer
 from mmcity.datasets.transforms.network_images import load_eval_image, load_network_image
-from mmcity.engine.checkpointing.loader import load_from_local
-from mmcity.engine.launch import load_config
 from mmcity.models.streamvggt import StreamSession
 from mmcity.registry import INFERENCERS, MODELS
 from mmcity.structures import SequenceDataSample
 from mmcity.utils.cli import UserError
+from mmcity.visualization import colorize_depth
 
 from .frame_sources import Frame, SourceError, open_source
 
@@ -66,11 +65,12 @@ class FrameResult:
 
 
 @INFERENCERS.register_module()
-class StreamingReconstructor:
+class StreamingReconstructor(Inferencer):
     """Runs a :class:`StreamVGGT` over a stream; a generator that keeps nothing it yielded.
 
     Args:
-        config: Config file, or a config with ``model``; also an already built model.
+        config: See :class:`~mmcity.apis.Inferencer`; also an already built model. Of a config
+            that trains teacher and student, the student is taken.
         checkpoint: Weights: of this toolbox or the published ``model.pt`` /
             ``checkpoints.pth``. Defaults to None (what the config's model has).
         device: Defaults to ``'cuda'`` where there is one, else ``'cpu'``.
@@ -88,6 +88,7 @@ class StreamingReconstructor:
         callbacks: Functions called with every result before it is yielded, such as a
             viewer's ``add_frame``. More can be added to ``callbacks`` at any time.
             Defaults to none.
+        show_progress: See :class:`~mmcity.apis.Inferencer`. Defaults to True.
     """
 
     def __init__(
@@ -103,27 +104,18 @@ class StreamingReconstructor:
         resize: str = "crop",
         use_proj: bool = True,
         callbacks: Sequence[Callable[[FrameResult], None]] = (),
+        show_progress: bool = True,
     ) -> None:
         if dtype not in DTYPES:
             raise UserError(f"dtype must be one of {list(DTYPES)}, got {dtype!r}")
         if resize not in ("crop", "pad", "eval"):
             raise UserError(f"resize must be 'crop', 'pad' or 'eval', got {resize!r}")
-        options: Mapping = {}
-        if isinstance(config, nn.Module):
-            self.model = config
-        else:
-            if not isinstance(config, Mapping):
-                config = load_config(config)
-            options = config.get("stream", {})
-            self.model = self._build(Config(dict(config)) if type(config) is dict else config)
+        super().__init__(config, checkpoint, device, show_progress)
         if not hasattr(self.model, "stream_step"):
             raise UserError(
                 f"{type(self.model).__name__} cannot stream; take a config of StreamVGGT"
             )
-        if checkpoint is not None:
-            self._load(checkpoint)
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.model.to(self.device).eval()
+        options = self.cfg.get("stream", {})
         self.dtype = DTYPES[dtype]
         self.session_args = {
             "policy": policy if policy is not None else options.get("policy"),
@@ -137,31 +129,19 @@ class StreamingReconstructor:
         self.callbacks = list(callbacks)
         self.session: StreamSession | None = None
 
-    @staticmethod
-    def _build(config: Mapping) -> nn.Module:
-        from mmengine.registry import DefaultScope
+    def build_model(self) -> nn.Module:
+        """The network that streams, without what is needed for training only."""
+        model = dict(self.cfg.model)
+        model = dict(model.get("student", model))
+        for name in ("teacher", "teacher_checkpoint"):
+            model.pop(name, None)
+        return MODELS.build(model)
 
-        model = dict(config["model"])
-        model = dict(model.get("student", model))  # of a config that trains both
-        model.pop("teacher", None)  # only needed for training
-        model.pop("teacher_checkpoint", None)
-        with DefaultScope.overwrite_default_scope("mmcity"):
-            return MODELS.build(model)
-
-    def _load(self, checkpoint: str | os.PathLike) -> None:
-        state = load_from_local(checkpoint, map_location="cpu")
-        for key in ("state_dict", "model"):
-            if isinstance(state.get(key), Mapping):
-                state = state[key]
-        if any(name.startswith("student.") for name in state):
-            prefix = "student."
-            state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        missing, unexpected = self.model.load_state_dict(state, strict=False)
-        if missing or unexpected:
-            raise UserError(
-                f"{checkpoint} does not fit the model: {len(missing)} missing keys "
-                f"{missing[:5]}, {len(unexpected)} unexpected keys {list(unexpected)[:5]}"
-            )
+    def choose_weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Those of the student, where a checkpoint has a teacher and a student."""
+        prefix = "student."
+        student = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+        return student or weights
 
     def preprocess(self, image: np.ndarray) -> Tensor:
         """Network input ``(3, H, W)`` in [0, 1] of an ``(H0, W0, 3)`` uint8 RGB image."""
@@ -191,7 +171,7 @@ class StreamingReconstructor:
             One result per frame.
         """
         steps = ([frame] for frame in open_source(source, stride, max_frames))
-        return self._start(steps, query_points, track_window)
+        return self._start(steps, query_points, track_window, max_frames)
 
     def run_rig(
         self, sources: Sequence, stride: int = 1, max_frames: int | None = None
@@ -214,16 +194,18 @@ class StreamingReconstructor:
             SourceError: If one source ends before the others.
         """
         streams = [open_source(source, stride, max_frames) for source in sources]
-        return self._start(_in_step(streams), None, 8)
+        return self._start(_in_step(streams), None, 8, max_frames)
 
-    def _start(self, steps: Iterable, query_points, track_window: int) -> Iterator[FrameResult]:
+    def _start(
+        self, steps: Iterable, query_points, track_window: int, total: int | None
+    ) -> Iterator[FrameResult]:
         points = None
         if query_points is not None:
             points = torch.as_tensor(query_points, dtype=torch.float32, device=self.device)[None]
         self.session = self.model.stream(
             **self.session_args, query_points=points, track_window=track_window
         )
-        return self._run(steps)
+        return self._run(self.track(steps, "streaming", total))
 
     def _run(self, steps: Iterable[list[Frame]]) -> Iterator[FrameResult]:
         for index, frames in enumerate(steps):
@@ -286,6 +268,10 @@ class StreamingReconstructor:
             visibility=array(sample.get("pred_visibilities")),
             camera=camera,
         )
+
+    def visualize(self, result: FrameResult) -> list[np.ndarray]:
+        """What the network saw beside its depth."""
+        return [np.concatenate([result.image, colorize_depth(result.depth)], axis=1)]
 
     @property
     def cache_nbytes(self) -> int:
