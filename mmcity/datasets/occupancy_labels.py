@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from mmcity.structures.palettes import OCC3D_NUSCENES_PALETTE, UNIFIED_PALETTE
+
 __all__ = [
     "CARLASC_FREQUENCIES",
     "CARLASC_TO_UNIFIED",
@@ -29,43 +31,6 @@ UNIFIED_CLASSES = (
     "vegetation",
     "vehicle",
     "bicycle",
-)
-
-UNIFIED_PALETTE = (
-    (255, 255, 255),
-    (255, 118, 72),
-    (100, 40, 40),
-    (55, 90, 80),
-    (0, 0, 255),
-    (153, 153, 153),
-    (80, 80, 80),
-    (31, 135, 23),
-    (179, 52, 255),
-    (159, 255, 84),
-    (0, 215, 255),
-    (102, 102, 156),
-)
-
-#: RGB of Occ3D-nuScenes labels 0..17.
-OCC3D_NUSCENES_PALETTE = (
-    (0, 0, 0),
-    (112, 128, 144),
-    (220, 20, 60),
-    (255, 127, 80),
-    (255, 158, 0),
-    (233, 150, 70),
-    (255, 61, 99),
-    (0, 0, 230),
-    (47, 79, 79),
-    (255, 140, 0),
-    (255, 98, 70),
-    (0, 207, 191),
-    (175, 0, 75),
-    (75, 0, 75),
-    (112, 180, 60),
-    (222, 184, 135),
-    (0, 175, 0),
-    (255, 255, 255),
 )
 
 #: Raw CarlaSC ids 0..22 (free, building, fence, other, pedestrian, pole, road line, road,

@@ -37,6 +37,8 @@ from .sim3 import Sim3
 from .spherical_harmonics import SH_C0, rotate_sh, sh_degree_of
 from .trajectory import Trajectory, TrajectoryFormatError
 from .voxel_grid import VoxelGrid
+from .voxel_rays import cast_rays
+from .voxel_views import render_birds_eye, render_oblique
 
 __all__ = [
     "CAMERA_TYPES",
@@ -57,6 +59,7 @@ __all__ = [
     "TrajectoryFormatError",
     "VoxelGrid",
     "build_lod_tree",
+    "cast_rays",
     "geometry",
     "merge_gaussians",
     "multi_view",
@@ -66,6 +69,8 @@ __all__ = [
     "read_ply_vertices",
     "read_splat",
     "read_spz",
+    "render_birds_eye",
+    "render_oblique",
     "rotate_sh",
     "select_cells",
     "sh_degree_of",

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mmcity.datasets.occupancy_labels import UNIFIED_CLASSES, UNIFIED_PALETTE
+from mmcity.datasets.occupancy_labels import UNIFIED_CLASSES
+from mmcity.structures.palettes import UNIFIED_PALETTE
 from mmcity.utils.fileio import atomic_path
 
 __all__ = ["write_occupancy_page"]

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from mmcity.datasets.io.info_pickle import InfoFileError, load_plain_pickle
+from mmcity.datasets.io.occupancy_files import occ3d_grid
 from mmcity.datasets.occupancy_labels import OCC3D_NUSCENES_CLASSES, OCC3D_NUSCENES_PALETTE
 from mmcity.datasets.transforms.posed_images import read_image
 
@@ -27,8 +28,6 @@ _NAMES = {
     "cam2ego": ("cam2ego", "meta.cam2ego"),
 }
 _FREE, _UNLABELLED = 17, 255
-#: Corner in metres and edge of Occ3D-nuScenes' grid.
-_LOW, _VOXEL = (-40.0, -40.0, -1.0), 0.4
 #: Height and width of the view from outside, in pixels.
 _SPLAT_SIZE = (400, 600)
 
@@ -50,8 +49,8 @@ def read_occupancy_result(path: str | Path) -> dict:
     """Read a dumped occupancy result (``.npz`` or ``.pkl``; pickles hold plain data only).
 
     Returns:
-        ``prediction`` ``(X, Y, Z)`` uint8, and what the file has of ``truth``, ``mask``,
-        ``images`` (paths), ``cam2img`` and ``cam2ego`` ``(N, 4, 4)``.
+        The grid ``prediction``, and what the file has of ``truth`` (a grid), ``images`` (paths),
+        ``cam2img`` and ``cam2ego`` ``(N, 4, 4)``. Grids have the mask ``camera`` of the file.
 
     Raises:
         ValueError: If it holds no predicted occupancy.
@@ -65,10 +64,11 @@ def read_occupancy_result(path: str | Path) -> dict:
             found[name] = np.asarray(content[key])
     if "prediction" not in found or found["prediction"].ndim != 3:
         raise ValueError(f"{path}: no predicted occupancy, it holds {sorted(content)}")
+    masks = {"camera": found.pop("mask")} if "mask" in found else None
     for name in ("prediction", "truth"):
         if name in found:
             labels = found[name].astype(np.uint8)
-            found[name] = np.where(labels == _UNLABELLED, _FREE, labels)
+            found[name] = occ3d_grid(np.where(labels == _UNLABELLED, _FREE, labels), masks=masks)
     return found
 
 
@@ -98,20 +98,20 @@ def draw_occupancy_result(
     """
     path, out = Path(path), Path(out)
     result = read_occupancy_result(path)
-    volumes = {"prediction": result["prediction"]}
+    grids = {"prediction": result["prediction"]}
+    volumes = {"prediction": result["prediction"].labels.numpy()}
     if "truth" in result:
-        volumes["ground truth"] = result["truth"]
-        if "mask" in result:
-            seen = result["mask"].astype(bool)
-            volumes["ground truth, seen"] = np.where(seen, result["truth"], _FREE)
+        grids["ground truth"] = truth = result["truth"]
+        volumes["ground truth"] = truth.labels.numpy()
+        if "camera" in truth.masks:
+            seen = truth.masks["camera"].numpy()
+            volumes["ground truth, seen"] = np.where(seen, volumes["ground truth"], _FREE)
     written, panels, cameras = [], [], _camera_pictures(result, height)
     for name, suffix in (("prediction", "pred"), ("ground truth", "gt")):
-        if name not in volumes:
+        if name not in grids:
             continue
-        splats = splat_occupancy(
-            volumes[name], chase_camera(_SPLAT_SIZE), OCC3D_NUSCENES_PALETTE,
-            _LOW, _VOXEL, _FREE, _SPLAT_SIZE,
-        )  # fmt: skip
+        camera = chase_camera(_SPLAT_SIZE)
+        splats = splat_occupancy(grids[name], camera, OCC3D_NUSCENES_PALETTE, _SPLAT_SIZE)
         above = render_birds_eye(volumes[name], OCC3D_NUSCENES_PALETTE, _FREE, scale=2)
         panels.append(np.concatenate([above, splats], axis=1))
         file = out / f"{path.stem}_{suffix}.png"
@@ -161,10 +161,8 @@ def _camera_pictures(result: dict, height: int) -> dict[str, np.ndarray]:
         if "cam2img" in result and "cam2ego" in result:
             K = result["cam2img"][number][:3, :3] * factor
             K[2] = (0, 0, 1)
-            image = overlay_occupancy(
-                image, result["prediction"], K, result["cam2ego"][number],
-                OCC3D_NUSCENES_PALETTE, _LOW, _VOXEL, _FREE,
-            )  # fmt: skip
+            pose = result["cam2ego"][number]
+            image = overlay_occupancy(image, result["prediction"], K, pose, OCC3D_NUSCENES_PALETTE)
         name = Path(file).parent.name
         pictures[name if name.startswith("CAM") else Path(file).stem] = image
     order = ("FRONT_LEFT", "FRONT", "FRONT_RIGHT", "BACK_RIGHT", "BACK", "BACK_LEFT")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from mmcity.evaluation.functional.ray_iou import cast_rays
+from mmcity.structures import VoxelGrid, cast_rays
 
 from .color_maps import colorize_depth
 
@@ -18,13 +18,10 @@ _PAPER = 255
 
 def overlay_occupancy(
     image: np.ndarray,
-    labels: np.ndarray,
+    grid: VoxelGrid,
     K: np.ndarray,
-    cam_to_ego: np.ndarray,
+    cam_to_grid: np.ndarray,
     palette: Sequence[Sequence[int]],
-    low: Sequence[float],
-    voxel_size: float,
-    free_class: int = 17,
     strength: float = 0.6,
     stride: int = 2,
 ) -> np.ndarray:
@@ -32,13 +29,10 @@ def overlay_occupancy(
 
     Args:
         image: RGB uint8 ``(H, W, 3)``.
-        labels: ``(X, Y, Z)``.
+        grid: A single one with labels.
         K: ``(3, 3)`` intrinsics of the image.
-        cam_to_ego: ``(4, 4)``; the camera lies inside the volume.
+        cam_to_grid: ``(4, 4)``; the camera lies inside the grid.
         palette: RGB per label.
-        low: Lower corner of the volume in metres.
-        voxel_size: Metres.
-        free_class: Label of empty voxels. Defaults to 17.
         strength: Share of the voxels' colour. Defaults to 0.6.
         stride: Pixels per ray. Defaults to 2.
 
@@ -49,24 +43,23 @@ def overlay_occupancy(
     rows, cols = np.mgrid[0:height:stride, 0:width:stride] + stride / 2
     pixels = np.stack([cols, rows, np.ones_like(rows)], axis=-1).reshape(-1, 3)
     rays = pixels @ np.linalg.inv(np.asarray(K, dtype=np.float64)[:3, :3]).T
-    rays = rays @ np.asarray(cam_to_ego)[:3, :3].T
+    pose = np.asarray(cam_to_grid)
+    rays = rays @ pose[:3, :3].T
     rays /= np.linalg.norm(rays, axis=1, keepdims=True)
-    hit, distance = cast_rays(
-        torch.from_numpy(np.ascontiguousarray(labels)),
-        torch.as_tensor(np.asarray(cam_to_ego)[None, :3, 3], dtype=torch.float32),
-        torch.from_numpy(rays),
-        torch.tensor(low, dtype=torch.float32),
-        voxel_size,
-        free_class,
+    hit, distance = (
+        found[0].numpy()
+        for found in cast_rays(
+            grid, torch.as_tensor(pose[None, :3, 3], dtype=torch.float32), torch.from_numpy(rays)
+        )
     )
-    hit, distance = hit[0].numpy(), distance[0].numpy()
     # The face that a ray enters by is the one on which the entry point lies.
-    entry = (np.asarray(cam_to_ego)[:3, 3] + rays * distance[:, None] - low) / voxel_size
+    entry = pose[:3, 3] + rays * distance[:, None] - grid.origin.numpy()
+    entry /= grid.voxel_size.numpy()
     with np.errstate(invalid="ignore"):
         face = np.abs(entry - np.round(entry)).argmin(-1)
     light = np.asarray(_FACE_LIGHT)[face]
     color = np.asarray(palette, dtype=np.float32)[hit] * light[:, None]
-    shown = (hit != free_class).reshape(rows.shape)
+    shown = (hit != grid.free_label).reshape(rows.shape)
     color = color.reshape(*rows.shape, 3).repeat(stride, 0).repeat(stride, 1)[:height, :width]
     shown = shown.repeat(stride, 0).repeat(stride, 1)[:height, :width]
     mixed = (1 - strength) * image + strength * color

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from mmcity.datasets.occupancy_labels import UNIFIED_PALETTE
+from mmcity.structures import VoxelGrid
 from mmcity.structures.geometry import look_at
+from mmcity.structures.palettes import UNIFIED_PALETTE
 from mmcity_ops import rasterization
 
 __all__ = ["chase_camera", "grid_camera", "splat_occupancy", "surface_voxels"]
@@ -54,25 +55,27 @@ def chase_camera(
     return _camera((-distance, 0.0, height), (8.0, 0.0, 0.0), (0.0, 0.0, 1.0), focal, size)
 
 
-def grid_camera(shape: Sequence[int], view: str, size: tuple[int, int]) -> Camera:
-    """A camera that sees a whole grid whose voxels have the edge 1 and whose corner is 0.
+def grid_camera(grid: VoxelGrid, view: str, size: tuple[int, int]) -> Camera:
+    """A camera that sees a whole grid; x forward, y left, z up.
 
     Args:
-        shape: Voxels ``(X, Y, Z)``; x forward, y left, z up.
+        grid: The grid.
         view: ``oblique`` (perspective from behind and above) or ``birds_eye`` (x up).
         size: Height and width in pixels.
 
     Returns:
-        ``(4, 4)`` grid to camera and ``(3, 3)`` intrinsics.
+        ``(4, 4)`` from the frame of the grid to the camera and ``(3, 3)`` intrinsics.
 
     Raises:
         ValueError: If the view is unknown.
     """
-    center, span = np.asarray(shape) / 2, float(max(shape[:2]))
+    extent = grid.extent.double().numpy()
+    center, (depth, breadth, _) = extent.mean(0), extent[1] - extent[0]
+    span = max(depth, breadth)
     height, width = size
     if view == "birds_eye":
         eye = center + np.array([0.0, 0.0, _FAR * span])
-        focal = 0.96 * _FAR * min(width / shape[1], height / shape[0]) * span
+        focal = 0.96 * _FAR * min(width / breadth, height / depth) * span
         return _camera(eye, center, (1.0, 0.0, 0.0), focal, size)
     if view == "oblique":
         eye = center + span * np.array([-1.15, 0.5, 0.95])
@@ -81,47 +84,41 @@ def grid_camera(shape: Sequence[int], view: str, size: tuple[int, int]) -> Camer
 
 
 def splat_occupancy(
-    labels: np.ndarray,
+    grid: VoxelGrid,
     camera: Camera,
     palette: Sequence[Sequence[int]] = UNIFIED_PALETTE,
-    low: Sequence[float] = (0.0, 0.0, 0.0),
-    voxel_size: float = 1.0,
-    free_class: int = 0,
     size: tuple[int, int] = (320, 480),
 ) -> np.ndarray:
     """Occupied voxels as small solid Gaussians, seen by a camera.
 
     Args:
-        labels: ``(X, Y, Z)``; x forward, y left, z up.
-        camera: Matrix and intrinsics, such as :func:`chase_camera` (metres, a grid about the
-            car) and :func:`grid_camera` (voxels, with the defaults of ``low`` and
-            ``voxel_size``) give.
+        grid: A single one with labels; x forward, y left, z up.
+        camera: Matrix from the frame of the grid and intrinsics, such as :func:`chase_camera`
+            (a grid about the car) and :func:`grid_camera` give.
         palette: RGB per label. Defaults to the unified classes'.
-        low: Lower corner of the grid. Defaults to 0.
-        voxel_size: Edge of a voxel. Defaults to 1.
-        free_class: Label of empty voxels. Defaults to 0.
         size: Height and width of the picture. Defaults to (320, 480).
 
     Returns:
         uint8 ``(H, W, 3)`` on white.
     """
-    cells = surface_voxels(labels, free_class)
+    labels = grid.labels.numpy()
+    cells = surface_voxels(labels, grid.free_label)
     if not len(cells):
         return np.full((*size, 3), 255, dtype=np.uint8)
     color = np.asarray(palette, dtype=np.float32)[labels[tuple(cells.T)]] / 255
     # Higher is brighter, what lies under something is in the shade, and every second voxel is
     # a little darker, so that shapes show.
     light = 0.68 + 0.32 * cells[:, 2] / max(labels.shape[2] - 1, 1)
-    occupied = np.pad(labels != free_class, ((0, 0), (0, 0), (0, 1)))
+    occupied = np.pad(labels != grid.free_label, ((0, 0), (0, 0), (0, 1)))
     is_covered = occupied[cells[:, 0], cells[:, 1], cells[:, 2] + 1]
     light = light * np.where(is_covered, 0.8, 1.0) * np.where(cells.sum(1) % 2, 0.94, 1.0)
-    means = torch.from_numpy((cells + 0.5) * voxel_size + np.asarray(low)).float()
+    means = grid.index_to_world(torch.from_numpy(cells)).float()
     quats = torch.tensor([1.0, 0, 0, 0]).expand(len(means), 4).contiguous()
     viewmat, K = (torch.from_numpy(matrix).float() for matrix in camera)
     image, _, _ = rasterization(
         means,
         quats,
-        torch.full((len(means), 3), _SIGMA * voxel_size),
+        (_SIGMA * grid.voxel_size).float().expand(len(means), 3).contiguous(),
         torch.full((len(means),), 0.99),
         torch.from_numpy(color * light[:, None]).float(),
         viewmat[None],

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
 from mmcity.datasets.occupancy_labels import UNIFIED_PALETTE
+from mmcity.structures import VoxelGrid
 from mmcity.visualization.occupancy import render_birds_eye, render_oblique
 from mmcity.visualization.occupancy_page import write_occupancy_page
 from mmcity.visualization.occupancy_splats import grid_camera, splat_occupancy, surface_voxels
@@ -19,6 +21,10 @@ def street():
     voxels[4:20, 22:30, 1:7] = BUILDING
     voxels[22:28, 6:10, 1:4] = VEHICLE
     return voxels
+
+
+def grid_of(voxels):
+    return VoxelGrid(torch.from_numpy(voxels), origin=torch.zeros(3), voxel_size=1.0)
 
 
 def _share(image, label):
@@ -47,7 +53,8 @@ def test_oblique_painting_hides_what_lies_behind():
 
 def test_splats_from_above_lie_where_the_columns_are(street):
     size = (320, 320)
-    image = splat_occupancy(street, grid_camera(street.shape, "birds_eye", size), size=size)
+    grid = VoxelGrid(torch.from_numpy(street), origin=[5.0, -3.0, 0.5], voxel_size=0.4)
+    image = splat_occupancy(grid, grid_camera(grid, "birds_eye", size), size=size)
     for label in (BUILDING, VEHICLE):
         rows, cols = np.nonzero(_share(image, label))
         x, y, _ = np.argwhere(street == label).mean(0) + 0.5
@@ -59,14 +66,15 @@ def test_splats_from_above_lie_where_the_columns_are(street):
 
 
 def test_the_oblique_view_keeps_left_and_right(street):
-    camera = grid_camera(street.shape, "oblique", (320, 480))
-    image = splat_occupancy(street, camera)
+    grid = grid_of(street)
+    camera = grid_camera(grid, "oblique", (320, 480))
+    image = splat_occupancy(grid, camera)
     building, car = (_share(image, label) for label in (BUILDING, VEHICLE))
     assert building.mean() > 0.02 and car.mean() > 0.003
     assert np.nonzero(building)[1].mean() < np.nonzero(car)[1].mean()
-    assert (splat_occupancy(np.zeros_like(street), camera) == 255).all()
+    assert (splat_occupancy(grid_of(np.zeros_like(street)), camera) == 255).all()
     with pytest.raises(ValueError, match="view"):
-        grid_camera(street.shape, "side", (320, 480))
+        grid_camera(grid, "side", (320, 480))
 
 
 def test_inner_voxels_are_left_out(street):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmcity.datasets.io.occupancy_files import occ3d_grid
 from mmcity.datasets.occupancy_labels import OCC3D_NUSCENES_CLASSES, OCC3D_NUSCENES_PALETTE
 from mmcity.visualization.occupancy_page import write_occupancy_page
 from mmcity.visualization.occupancy_results import draw_occupancy_result, read_occupancy_result
@@ -33,7 +34,7 @@ def test_a_voxel_lies_over_the_pixel_that_it_projects_to():
     labels[cell((8.2, 2.2, 2.0))] = 4
     image = np.full((60, 80, 3), 100, np.uint8)
     drawn = overlay_occupancy(
-        image, labels, K, FORWARD, OCC3D_NUSCENES_PALETTE, LOW, VOXEL, strength=1.0, stride=1
+        image, occ3d_grid(labels), K, FORWARD, OCC3D_NUSCENES_PALETTE, strength=1.0, stride=1
     )
     rows, cols = np.nonzero((drawn != 100).any(-1))
     # y = 2.2 m is left of the axis by 50 * 2.2 / 8 pixels, z is 0.6 m above the camera.
@@ -57,15 +58,15 @@ def test_splats_show_a_voxel_in_its_colour_where_the_camera_sees_it():
     labels[cell((10.0, 0.0, 1.0))] = 4
     size = (120, 180)
     ego_to_cam, camera = chase_camera(size)
-    options = ((ego_to_cam, camera), OCC3D_NUSCENES_PALETTE, LOW, VOXEL, FREE, size)
-    picture = splat_occupancy(labels, *options)
+    options = ((ego_to_cam, camera), OCC3D_NUSCENES_PALETTE, size)
+    picture = splat_occupancy(occ3d_grid(labels), *options)
     centre = (np.array(cell((10.0, 0.0, 1.0))) + 0.5) * VOXEL + LOW
     pixel = camera @ (ego_to_cam[:3, :3] @ centre + ego_to_cam[:3, 3])
     col, row = (pixel[:2] / pixel[2]).astype(int)
     red, green, blue = picture[row, col].astype(int)
     assert red > 150 and green < red and blue < 80  # orange
     assert (picture[:10] == 255).all()
-    assert (splat_occupancy(empty(), *options) == 255).all()
+    assert (splat_occupancy(occ3d_grid(empty()), *options) == 255).all()
 
 
 def test_page_holds_all_voxels_and_needs_nothing_else(tmp_path):

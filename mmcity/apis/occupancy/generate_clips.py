@@ -13,6 +13,7 @@ from torch import Tensor
 from mmcity.apis.occupancy.occupancy_generator import OccupancyGenerator
 from mmcity.engine.launch import load_config
 from mmcity.models.dynamiccity.inpainting import RepaintSchedule
+from mmcity.structures import VoxelGrid
 from mmcity.utils.fileio import atomic_path
 from mmcity.visualization import write_video
 from mmcity.visualization.occupancy import write_clip_pictures
@@ -155,8 +156,9 @@ def _write_clip(path: Path, voxels: np.ndarray, meta: dict, raw: bool, show: boo
     if show:
         title = f"clip {meta['index']}"
         write_occupancy_page(path.with_suffix(".html"), {"generated": voxels}, title=title)
-        camera = grid_camera(voxels.shape[1:], "oblique", _FILM_SIZE)
-        film = (splat_occupancy(frame, camera, size=_FILM_SIZE) for frame in voxels)
+        grid = VoxelGrid(torch.from_numpy(voxels), origin=torch.zeros(3), voxel_size=1.0)
+        camera = grid_camera(grid, "oblique", _FILM_SIZE)
+        film = (splat_occupancy(frame, camera, size=_FILM_SIZE) for frame in grid)
         write_video(path.with_suffix(".mp4"), film, fps=10)
     if raw:
         for number, frame in enumerate(voxels):

@@ -5,9 +5,13 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import torch
+
+from mmcity.structures import VoxelGrid
 
 __all__ = [
     "OccupancyFormatError",
+    "occ3d_grid",
     "read_carlasc_frame",
     "read_carlasc_params",
     "read_occ3d_nuscenes_frame",
@@ -91,6 +95,25 @@ def _read_npz(path: Path, keys: tuple[str, ...]) -> list[np.ndarray]:
                 f"{path}: '{key}' must be a grid like '{keys[0]}' {shape}, got {array.shape}"
             )
     return arrays
+
+
+def occ3d_grid(
+    labels: np.ndarray, free_label: int = 17, masks: dict[str, np.ndarray] | None = None
+) -> VoxelGrid:
+    """Labels of Occ3D in the place of its grid about the car.
+
+    Args:
+        labels: ``(..., 200, 200, 16)``.
+        free_label: Of empty voxels. Defaults to 17, that of Occ3D-nuScenes.
+        masks: See :class:`~mmcity.structures.VoxelGrid`. Defaults to none.
+    """
+    return VoxelGrid(
+        torch.from_numpy(labels.astype(np.int64)),
+        origin=(-40.0, -40.0, -1.0),
+        voxel_size=0.4,
+        free_label=free_label,
+        masks=masks,
+    )
 
 
 def read_occ3d_nuscenes_frame(

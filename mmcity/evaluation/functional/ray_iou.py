@@ -6,7 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["RAY_THRESHOLDS", "RayCounts", "cast_rays", "count_rays", "lidar_directions"]
+from mmcity.structures import VoxelGrid, cast_rays
+
+__all__ = ["RAY_THRESHOLDS", "RayCounts", "count_rays", "lidar_directions"]
 
 #: Distance errors in metres below which a hit of the right class counts.
 RAY_THRESHOLDS = (1.0, 2.0, 4.0)
@@ -26,61 +28,6 @@ def lidar_directions() -> Tensor:
         dim=-1,
     )
     return directions.reshape(-1, 3).float()
-
-
-def cast_rays(
-    labels: Tensor,
-    origins: Tensor,
-    directions: Tensor,
-    volume_min: Tensor,
-    voxel_size: float,
-    free_class: int,
-) -> tuple[Tensor, Tensor]:
-    """First occupied voxel along rays, by exact grid traversal (Amanatides and Woo, 1987).
-
-    Args:
-        labels: ``(X, Y, Z)``.
-        origins: ``(O, 3)`` metres, inside the volume.
-        directions: ``(R, 3)`` unit vectors.
-        volume_min: ``(3,)`` lower corner in metres.
-        voxel_size: Edge in metres.
-        free_class: Label of empty voxels.
-
-    Returns:
-        Labels ``(O, R)`` (``free_class`` where nothing is hit) and distances ``(O, R)`` to the
-        entry of the hit voxel (infinite where nothing is hit).
-    """
-    shape = torch.tensor(labels.shape, device=labels.device)
-    start = ((origins - volume_min) / voxel_size)[:, None].double()
-    start = start.expand(-1, len(directions), -1).reshape(-1, 3)
-    ray = directions.double()[None].expand(len(origins), -1, -1).reshape(-1, 3)
-    cell = start.floor().long()
-    step = torch.where(ray >= 0, 1, -1)
-    safe = torch.where(ray.abs() < 1e-12, torch.full_like(ray, 1e-12), ray)
-    border = cell + (step > 0).long()
-    next_t = ((border - start) / safe).abs()
-    delta = (1.0 / safe).abs()
-    hit_label = torch.full((len(ray),), free_class, dtype=torch.long, device=labels.device)
-    hit_t = torch.full((len(ray),), math.inf, dtype=torch.float64, device=labels.device)
-    active = torch.arange(len(ray), device=labels.device)
-    entered = torch.zeros(len(ray), dtype=torch.float64, device=labels.device)
-    while len(active):
-        current = cell[active]
-        inside = ((current >= 0) & (current < shape)).all(-1)
-        active, current = active[inside], current[inside]
-        seen = labels[current[:, 0], current[:, 1], current[:, 2]].long()
-        found = seen != free_class
-        hit_label[active[found]] = seen[found]
-        hit_t[active[found]] = entered[active[found]]
-        active = active[~found]
-        if not len(active):
-            break
-        axis = next_t[active].argmin(-1)
-        entered[active] = next_t[active, axis]
-        cell[active, axis] += step[active, axis]
-        next_t[active, axis] += delta[active, axis]
-    rays = (len(origins), len(directions))
-    return hit_label.view(rays), (hit_t * voxel_size).float().view(rays)
 
 
 class RayCounts:
@@ -113,28 +60,18 @@ class RayCounts:
         return result
 
 
-def count_rays(
-    pred: Tensor,
-    target: Tensor,
-    origins: Tensor,
-    volume_min: Tensor,
-    voxel_size: float,
-    num_classes: int,
-    free_class: int,
-) -> RayCounts:
+def count_rays(pred: VoxelGrid, target: VoxelGrid, origins: Tensor, num_classes: int) -> RayCounts:
     """Count hits of one frame along the rays that hit something in the ground truth.
 
     Args:
-        pred, target: Labels ``(X, Y, Z)``.
-        origins: Sensor positions ``(O, 3)`` in the frame of the grid, metres.
-        volume_min, voxel_size: The grid.
-        num_classes, free_class: The labels.
+        pred, target: Grids with labels.
+        origins: Sensor positions ``(O, 3)`` in the frame of the grids, metres.
+        num_classes: Labels, free included.
     """
     directions = lidar_directions().to(target.device)
-    grid = (volume_min, voxel_size, free_class)
-    want, want_distance = cast_rays(target, origins, directions, *grid)
-    got, got_distance = cast_rays(pred, origins, directions, *grid)
-    evaluated = want != free_class
+    want, want_distance = cast_rays(target, origins, directions)
+    got, got_distance = cast_rays(pred, origins, directions)
+    evaluated = want != target.free_label
     want, got = want[evaluated], got[evaluated]
     error = (want_distance[evaluated] - got_distance[evaluated]).abs()
     rows = [
@@ -143,5 +80,5 @@ def count_rays(
     ]
     rows += [torch.bincount(x, minlength=num_classes) for x in (want, got)]
     counts = torch.stack(rows).cpu()
-    counts[-1, free_class] = 0
+    counts[-1, target.free_label] = 0
     return RayCounts(num_classes, counts)

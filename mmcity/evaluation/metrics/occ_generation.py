@@ -22,7 +22,7 @@ from mmcity.evaluation.functional.generation import (
     subset_kernel_distance,
 )
 from mmcity.registry import DATASETS, METRICS, TASK_UTILS
-from mmcity.visualization.occupancy import render_birds_eye, render_oblique
+from mmcity.structures import render_birds_eye, render_oblique
 
 __all__ = ["OccGenMetric2D", "OccGenMetric3D", "noise_clip", "shuffle_columns"]
 

@@ -16,6 +16,7 @@ from mmcity.datasets.io.occupancy_files import read_occ3d_nuscenes_frame
 from mmcity.evaluation.functional.occupancy import OccupancyCounts, count_occupancy
 from mmcity.evaluation.functional.ray_iou import RayCounts, count_rays
 from mmcity.registry import METRICS
+from mmcity.structures import VoxelGrid
 
 __all__ = ["OccMetric"]
 
@@ -120,12 +121,15 @@ class OccMetric(BaseMetric):
         )
 
     def _rays(self, pred: Tensor, target: Tensor, origins: Tensor) -> Tensor:
-        low = torch.tensor(self.volume_range[:3])
-        voxel = (self.volume_range[3] - self.volume_range[0]) / target.shape[0]
+        low, high = self.volume_range[0], self.volume_range[3]
+        place = dict(
+            origin=torch.tensor(self.volume_range[:3]),
+            voxel_size=(high - low) / target.shape[0],
+            free_label=self.free_class,
+        )
         target = torch.where(target < self.num_classes, target, self.free_class)
-        return count_rays(
-            pred, target, origins.cpu(), low, voxel, self.num_classes, self.free_class
-        ).values
+        grids = (VoxelGrid(labels, **place) for labels in (pred, target))
+        return count_rays(*grids, origins.cpu(), self.num_classes).values
 
     def _bands(self, shape: Sequence[int]) -> list[Tensor]:
         low, high = self.volume_range[:3], self.volume_range[3:]

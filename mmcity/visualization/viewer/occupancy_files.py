@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from mmcity.datasets.io.occupancy_files import (
+    occ3d_grid,
     read_carlasc_frame,
     read_carlasc_params,
     read_occ3d_nuscenes_frame,
@@ -26,9 +27,6 @@ __all__ = ["is_occupancy_folder", "open_occupancy_file", "open_occupancy_folder"
 
 Palette = list[tuple[int, int, int]]
 
-#: Lower corner and edge of the published grids, in metres.
-_OCC3D_NUSCENES = ((-40.0, -40.0, -1.0), 0.4)
-_OCC3D_WAYMO = ((-40.0, -40.0, -1.0), 0.4)
 #: Arrays that hold a clip ``(T, X, Y, Z)`` or a frame ``(X, Y, Z)`` of labels, by what wrote
 #: them: the generator, dumped samples, and other dumps.
 _CLIP_KEYS = ("voxels", "pred_occupancy", "pred_occupancy.labels", "occ_pred", "labels")
@@ -125,15 +123,9 @@ def _frames(path: Path) -> tuple[str, list[Path]]:
 
 
 def _nuscenes(labels: np.ndarray) -> tuple[VoxelGrid, Palette]:
-    corner, edge = _OCC3D_NUSCENES
-    free = len(OCC3D_NUSCENES_CLASSES) - 1
-    values = torch.from_numpy(labels.astype(np.int64))
-    grid = VoxelGrid(values, origin=torch.tensor(corner), voxel_size=edge, free_label=free)
-    return grid, nuscenes_palette()
+    return occ3d_grid(labels), nuscenes_palette()
 
 
 def _waymo(labels: np.ndarray) -> tuple[VoxelGrid, Palette]:
-    corner, edge = _OCC3D_WAYMO
-    unified = remap_labels(labels, OCC3D_WAYMO_TO_UNIFIED, "Occ3D-Waymo").astype(np.int64)
-    grid = VoxelGrid(torch.from_numpy(unified), origin=torch.tensor(corner), voxel_size=edge)
-    return grid, list(UNIFIED_PALETTE)
+    unified = remap_labels(labels, OCC3D_WAYMO_TO_UNIFIED, "Occ3D-Waymo")
+    return occ3d_grid(unified, free_label=0), list(UNIFIED_PALETTE)
