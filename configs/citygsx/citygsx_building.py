@@ -1,7 +1,6 @@
 # Mill-19 Building: 100 000 views at a quarter of the pictures' size, as published for all
 # scenes of Mill-19 and UrbanScene3D.
 _base_ = [
-    "../_base_/default_runtime.py",
     "../_base_/models/citygsx.py",
     "../_base_/datasets/citygsx_scene.py",
     "../_base_/schedules/citygsx_100k.py",

@@ -2,7 +2,6 @@
 # `depths` or `depth` with inverse depth maps.
 #   python tools/train.py configs/citygsx/citygsx_colmap.py --cfg-options data_root=DIR
 _base_ = [
-    "../_base_/default_runtime.py",
     "../_base_/models/citygsx.py",
     "../_base_/datasets/citygsx_scene.py",
     "../_base_/schedules/citygsx_100k.py",

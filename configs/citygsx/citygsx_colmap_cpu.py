@@ -70,19 +70,15 @@ param_scheduler = [
         end=max_iters,
     ),
 ]
-custom_hooks = [
-    dict(type="SceneInitHook"),
-    dict(
-        type="AnchorGrowthHook",
+default_hooks = dict(
+    checkpoint=dict(interval=1000),
+    growth=dict(
         strategy=dict(
-            type="AnchorGrowthStrategy",
             start=200,
             stop=2200,
             success=0.2,  # of 100 views few look at the same place in so short a training
             max_log_scale=None,
             max_anchors=max_anchors,
-        ),
+        )
     ),
-    dict(type="SceneExportHook", formats=("ply",)),
-]
-default_hooks = dict(checkpoint=dict(interval=1000))
+)

@@ -18,21 +18,7 @@ model = dict(
         multi_view_interval=2,
     ),
 )
-custom_hooks = [
-    dict(type="SceneInitHook"),
-    dict(
-        type="AnchorGrowthHook",
-        strategy=dict(
-            type="AnchorGrowthStrategy",
-            start=200,
-            stop=2200,
-            success=0.2,
-            max_log_scale=None,
-            max_anchors=max_anchors,
-        ),
-    ),
-    dict(type="SceneExportHook", formats=("ply",)),
-]
+default_hooks = dict(growth=dict(strategy=dict(max_anchors=max_anchors)))
 train_dataloader = dict(
     dataset=dict(
         data_root=data_root,

@@ -3,7 +3,6 @@ _base_ = [
     "../_base_/models/hexplane_dit.py",
     "../_base_/datasets/hexplane_rollout.py",
     "../_base_/schedules/hexplane_dit_300k.py",
-    "../_base_/default_runtime.py",
 ]
 data_root = "data/rollout/carlasc/dynamiccity_vae_carlasc"
 txyz = (8, 64, 64, 4)

@@ -70,11 +70,12 @@ param_scheduler = [
     dict(type="LinearLR", by_epoch=False, start_factor=0.05, begin=0, end=100),
     dict(type="CosineAnnealingLR", by_epoch=False, begin=100, end=max_iters, eta_min=5e-5),
 ]
-custom_hooks = [
-    dict(type="LatentStatisticsHook"),
-    dict(type="EMAHook", ema_type="ExponentialMovingAverage", momentum=4e-3),
-]
-default_hooks = dict(logger=dict(interval=50), checkpoint=dict(interval=max_iters))
+default_hooks = dict(
+    logger=dict(interval=50),
+    checkpoint=dict(interval=max_iters),
+    latent_statistics=dict(type="LatentStatisticsHook"),
+    ema=dict(type="EMAHook", ema_type="ExponentialMovingAverage", momentum=4e-3),
+)
 
 clips = dict(type="CarlaSCOccSequence", sequence_length=sequence_length, crop=(32, 32, 8))
 test_dataloader = dict(

@@ -31,19 +31,11 @@ train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 param_scheduler = [
     dict(type="ExponentialDecayLR", groups=["splats.means"], final_ratio=0.01, end=max_iters),
 ]
-custom_hooks = [
-    dict(type="SceneInitHook"),
-    dict(
-        type="DensificationHook",
+default_hooks = dict(
+    checkpoint=dict(interval=1000),
+    growth=dict(
         strategy=dict(
-            type="MCMCStrategy",
-            max_gaussians=max_gaussians,
-            refine_start=300,
-            refine_stop=4200,
-            refine_every=50,
-            noise_lr=5e5,
-        ),
+            max_gaussians=max_gaussians, refine_start=300, refine_stop=4200, refine_every=50
+        )
     ),
-    dict(type="SceneExportHook", formats=("ply",)),
-]
-default_hooks = dict(checkpoint=dict(interval=1000))
+)

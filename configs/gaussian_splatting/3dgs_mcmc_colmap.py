@@ -9,18 +9,16 @@ model = dict(
     ),
 )
 
-custom_hooks = [
-    dict(type="SceneInitHook"),
-    dict(
-        type="DensificationHook",
+default_hooks = dict(
+    growth=dict(
         strategy=dict(
+            _delete_=True,
             type="MCMCStrategy",
             max_gaussians=1_000_000,  # decides quality, memory and time
             refine_start=500,
             refine_stop=25000,
             refine_every=100,
             noise_lr=5e5,  # strength of the exploration
-        ),
-    ),
-    dict(type="SceneExportHook", formats=("ply",)),
-]
+        )
+    )
+)

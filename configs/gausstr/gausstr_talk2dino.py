@@ -56,7 +56,7 @@ train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(batch_size=4, dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 default_hooks = dict(
-    checkpoint=dict(interval=1, by_epoch=True, save_best="miou", rule="greater", max_keep_ckpts=3)
+    checkpoint=dict(interval=1, by_epoch=True, save_best="miou", rule="greater", max_keep_ckpts=3),
+    stage_timer=dict(type="PerStageTimerHook"),
 )
 log_processor = dict(by_epoch=True)
-custom_hooks = [dict(type="PerStageTimerHook")]

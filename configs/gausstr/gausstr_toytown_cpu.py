@@ -115,5 +115,8 @@ param_scheduler = [
     dict(type="LinearLR", start_factor=1e-2, by_epoch=False, begin=0, end=50),
     dict(type="CosineAnnealingLR", by_epoch=False, begin=50, end=iterations, eta_min=2e-5),
 ]
-custom_hooks = [dict(type="PerStageTimerHook")]
-default_hooks = dict(checkpoint=dict(interval=600), logger=dict(interval=20))
+default_hooks = dict(
+    checkpoint=dict(interval=600),
+    logger=dict(interval=20),
+    stage_timer=dict(type="PerStageTimerHook"),
+)

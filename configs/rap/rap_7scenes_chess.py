@@ -38,21 +38,9 @@ val_dataloader = dict(
         train_skip=5,
     ),
 )
-custom_hooks = [
-    dict(
-        type="ViewSynthesisHook",
+default_hooks = dict(
+    view_synthesis=dict(
         map="work_dirs/maps/7scenes_chess/scene.ply",
         antialiased=True,
-        refresh_every=20,
-        perturber=dict(
-            type="PosePerturber",
-            translation=0.2,
-            rotation=10.0,
-            sampler="euler",
-            frame="world_origin",
-            d_max=0.2,
-        ),
-        quality=None,
-    ),
-    dict(type="EarlyStoppingHook", monitor="pose/median_trans", rule="less", patience=200),
-]
+    )
+)

@@ -5,5 +5,4 @@ data_root = "data/7scenes/stairs"
 train_dataloader = dict(dataset=dict(data_root=data_root))
 test_dataloader = dict(dataset=dict(data_root=data_root))
 val_dataloader = dict(dataset=dict(data_root=data_root))
-custom_hooks = _base_.custom_hooks
-custom_hooks[0].map = "work_dirs/maps/7scenes_stairs/scene.ply"
+default_hooks = dict(view_synthesis=dict(map="work_dirs/maps/7scenes_stairs/scene.ply"))

@@ -16,21 +16,10 @@ val_dataloader = dict(
 )
 test_evaluator = dict(metric=False)
 val_evaluator = test_evaluator
-custom_hooks = [
-    dict(
-        type="ViewSynthesisHook",
+default_hooks = dict(
+    view_synthesis=dict(
         map="work_dirs/maps/aachen_sub/scene.ply",
         antialiased=True,
-        refresh_every=20,
-        perturber=dict(
-            type="PosePerturber",
-            translation=1.5,
-            rotation=4.0,
-            sampler="euler",
-            frame="world_origin",
-            d_max=1.0,
-        ),
-        quality=None,
-    ),
-    dict(type="EarlyStoppingHook", monitor="pose/median_trans", rule="less", patience=200),
-]
+        perturber=dict(translation=1.5, rotation=4.0, d_max=1.0),
+    )
+)

@@ -14,21 +14,10 @@ val_dataloader = dict(
         data_root=data_root, selection_every=selection_every, split="selection", resize=resize
     ),
 )
-custom_hooks = [
-    dict(
-        type="ViewSynthesisHook",
+default_hooks = dict(
+    view_synthesis=dict(
         map="work_dirs/maps/basilica/scene.ply",
         antialiased=True,
-        refresh_every=20,
-        perturber=dict(
-            type="PosePerturber",
-            translation=3.0,
-            rotation=60.0,
-            sampler="uniform_sphere",
-            frame="world_origin",
-            d_max=1.0,
-        ),
-        quality=None,
-    ),
-    dict(type="EarlyStoppingHook", monitor="pose/median_trans", rule="less", patience=200),
-]
+        perturber=dict(translation=3.0, rotation=60.0, sampler="uniform_sphere", d_max=1.0),
+    )
+)

@@ -5,6 +5,8 @@ data_root = "data/cambridge/StMarysChurch"
 train_dataloader = dict(dataset=dict(data_root=data_root))
 test_dataloader = dict(dataset=dict(data_root=data_root))
 val_dataloader = dict(dataset=dict(data_root=data_root))
-custom_hooks = _base_.custom_hooks
-custom_hooks[0].map = "work_dirs/maps/cambridge_church/scene.ply"
-custom_hooks[0].quality = dict(type="BRISQUE")
+default_hooks = dict(
+    view_synthesis=dict(
+        map="work_dirs/maps/cambridge_church/scene.ply", quality=dict(type="BRISQUE")
+    )
+)

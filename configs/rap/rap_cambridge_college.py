@@ -38,21 +38,10 @@ val_dataloader = dict(
         train_skip=2,
     ),
 )
-custom_hooks = [
-    dict(
-        type="ViewSynthesisHook",
+default_hooks = dict(
+    view_synthesis=dict(
         map="work_dirs/maps/cambridge_college/scene.ply",
         antialiased=True,
-        refresh_every=20,
-        perturber=dict(
-            type="PosePerturber",
-            translation=1.5,
-            rotation=4.0,
-            sampler="euler",
-            frame="world_origin",
-            d_max=1.0,
-        ),
-        quality=None,
-    ),
-    dict(type="EarlyStoppingHook", monitor="pose/median_trans", rule="less", patience=200),
-]
+        perturber=dict(translation=1.5, rotation=4.0, d_max=1.0),
+    )
+)

@@ -5,5 +5,4 @@ data_root = "data/cambridge/ShopFacade"
 train_dataloader = dict(dataset=dict(data_root=data_root, exclude_train=[35, 42]))
 test_dataloader = dict(dataset=dict(data_root=data_root, exclude_train=[35, 42]))
 val_dataloader = dict(dataset=dict(data_root=data_root, exclude_train=[35, 42]))
-custom_hooks = _base_.custom_hooks
-custom_hooks[0].map = "work_dirs/maps/cambridge_shop/scene.ply"
+default_hooks = dict(view_synthesis=dict(map="work_dirs/maps/cambridge_shop/scene.ply"))

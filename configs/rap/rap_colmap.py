@@ -1,7 +1,6 @@
 # RAPNet on any COLMAP scene. First reconstruct the map, for example by
 #   python tools/train.py configs/gaussian_splatting/3dgs_colmap.py
 _base_ = [
-    "../_base_/default_runtime.py",
     "../_base_/models/rapnet.py",
     "../_base_/datasets/colmap_localization.py",
     "../_base_/schedules/rap_2000e.py",
@@ -9,13 +8,6 @@ _base_ = [
 
 log_processor = dict(type="LogProcessor", window_size=10, by_epoch=True)
 default_hooks = dict(
-    logger=dict(type="LoggerHook", interval=10),
-    checkpoint=dict(
-        type="CityCheckpointHook",
-        interval=10,
-        by_epoch=True,
-        max_keep_ckpts=2,
-        save_best="pose/median_trans",
-        rule="less",
-    ),
+    logger=dict(interval=10),
+    checkpoint=dict(interval=10, by_epoch=True, save_best="pose/median_trans", rule="less"),
 )

@@ -54,17 +54,15 @@ param_scheduler = [
     dict(type="CosineAnnealingLR", T_max=epochs, eta_min_ratio=0.01, convert_to_iter_based=True),
 ]
 train_cfg = dict(max_epochs=epochs, val_interval=epochs)
-default_hooks = dict(checkpoint=dict(interval=epochs, save_best=None))
-custom_hooks = [
-    dict(type="PoseFrameHook"),
-    dict(
-        type="ViewSynthesisHook",
+default_hooks = dict(
+    checkpoint=dict(interval=epochs, save_best=None),
+    pose_frame=dict(type="PoseFrameHook"),
+    view_synthesis=dict(
         map=map_path,
         map_config=map_config,
         refresh_every=4,
         views_per_image=6,
-        perturber=dict(
-            type="PosePerturber", translation=0.5, rotation=20.0, frame="camera", d_max=0.5
-        ),
+        perturber=dict(translation=0.5, rotation=20.0, frame="camera", d_max=0.5),
     ),
-]
+    early_stopping=None,  # the last weights are taken
+)

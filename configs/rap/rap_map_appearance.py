@@ -59,9 +59,10 @@ param_scheduler = [
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=max_iters)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
-custom_hooks = [
-    dict(type="SceneInitHook"),
-    dict(
+default_hooks = dict(
+    checkpoint=dict(interval=5000),
+    scene_init=dict(type="SceneInitHook"),
+    growth=dict(
         type="DensificationHook",
         strategy=dict(
             type="DefaultStrategy",
@@ -79,6 +80,5 @@ custom_hooks = [
             exposure_max=True,
         ),
     ),
-    dict(type="SceneExportHook", formats=("ply",)),
-]
-default_hooks = dict(checkpoint=dict(interval=5000))
+    export=dict(type="SceneExportHook", formats=("ply",)),
+)

@@ -32,19 +32,17 @@ param_scheduler = [
     ),
 ]
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
-custom_hooks = [
-    dict(type="SceneInitHook"),
-    dict(
-        type="DensificationHook",
+default_hooks = dict(
+    checkpoint=dict(interval=max_iters),
+    growth=dict(
         strategy=dict(
+            _delete_=True,
             type="MCMCStrategy",
             max_gaussians=60_000,
             refine_start=200,
             refine_stop=2500,
             refine_every=50,
             noise_lr=5e5,
-        ),
+        )
     ),
-    dict(type="SceneExportHook", formats=("ply",)),
-]
-default_hooks = dict(checkpoint=dict(interval=max_iters))
+)

@@ -9,19 +9,7 @@ train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 param_scheduler = [
     dict(type="ExponentialDecayLR", groups=["splats.means"], final_ratio=0.01, end=max_iters),
 ]
-custom_hooks = [
-    dict(type="SceneInitHook"),
-    dict(
-        type="DensificationHook",
-        strategy=dict(
-            type="MCMCStrategy",
-            max_gaussians=60_000,
-            refine_start=200,
-            refine_stop=2500,
-            refine_every=50,
-            noise_lr=5e5,
-        ),
-    ),
-    dict(type="SceneExportHook", formats=("ply",)),
-]
-default_hooks = dict(checkpoint=dict(interval=max_iters))
+default_hooks = dict(
+    checkpoint=dict(interval=max_iters),
+    growth=dict(strategy=dict(refine_start=200, refine_stop=2500)),
+)

@@ -17,21 +17,11 @@ val_dataloader = dict(
 unit_scale = 7.2162  # metres per scene unit
 test_evaluator = dict(unit_scale=unit_scale)
 val_evaluator = test_evaluator
-custom_hooks = [
-    dict(
-        type="ViewSynthesisHook",
+default_hooks = dict(
+    view_synthesis=dict(
         map="work_dirs/maps/mars_11/scene.ply",
         antialiased=True,
-        refresh_every=20,
-        perturber=dict(
-            type="PosePerturber",
-            translation=0.1,
-            rotation=1.0,
-            sampler="xz",
-            frame="world_origin",
-            d_max=1.0,
-        ),
+        perturber=dict(translation=0.1, rotation=1.0, sampler="xz", d_max=1.0),
         quality=dict(type="BRISQUE"),
-    ),
-    dict(type="EarlyStoppingHook", monitor="pose/median_trans", rule="less", patience=200),
-]
+    )
+)

@@ -8,5 +8,4 @@ val_dataloader = dict(dataset=dict(data_root=data_root))
 unit_scale = 6.6005  # metres per scene unit
 test_evaluator = dict(unit_scale=unit_scale)
 val_evaluator = test_evaluator
-custom_hooks = _base_.custom_hooks
-custom_hooks[0].map = "work_dirs/maps/mars_15/scene.ply"
+default_hooks = dict(view_synthesis=dict(map="work_dirs/maps/mars_15/scene.ply"))

@@ -9,5 +9,4 @@ val_dataloader = dict(dataset=dict(data_root=data_root, resize=resize))
 unit_scale = 7.67  # metres per scene unit
 test_evaluator = dict(unit_scale=unit_scale)
 val_evaluator = test_evaluator
-custom_hooks = _base_.custom_hooks
-custom_hooks[0].map = "work_dirs/maps/mars_41/scene.ply"
+default_hooks = dict(view_synthesis=dict(map="work_dirs/maps/mars_41/scene.ply"))

@@ -33,22 +33,12 @@ param_scheduler = [
     ),
 ]
 train_cfg = dict(max_epochs=epochs, val_interval=epochs)
-default_hooks = dict(checkpoint=dict(interval=epochs))
-custom_hooks = [
-    dict(type="PoseFrameHook"),
-    dict(
-        type="ViewSynthesisHook",
+default_hooks = dict(
+    checkpoint=dict(interval=epochs),
+    view_synthesis=dict(
         map="work_dirs/rap_map_toytown_cpu/iter_5000.pth",
         map_config="configs/rap/rap_map_toytown_cpu.py",
-        refresh_every=4,
-        views_per_image=6,
         # The town's z axis points up: people turn about it and walk on the ground.
-        perturber=dict(
-            type="PosePerturber",
-            translation=(1.5, 1.5, 0.1),
-            rotation=(4.0, 4.0, 30.0),
-            frame="camera",
-            d_max=1.0,
-        ),
+        perturber=dict(translation=(1.5, 1.5, 0.1), rotation=(4.0, 4.0, 30.0), d_max=1.0),
     ),
-]
+)

@@ -9,4 +9,4 @@ model_name = "streamvggt"  # part of the names of result files
 # camera_cache_mode="upstream" repeats the published streaming loop to the bit.
 model = dict(predict_stream=dict(policy="full", camera_cache_mode="per_iteration"))
 test_cfg = dict(type="TestLoop")  # tools/test.py --amp: half precision
-custom_hooks = [dict(type="CacheSizeHook")]  # logs how large the cache gets
+default_hooks = dict(cache_size=dict(type="CacheSizeHook"))  # logs how large the cache gets

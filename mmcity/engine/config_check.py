@@ -91,6 +91,11 @@ def check_option_keys(cfg: Config, options: Mapping[str, object] | None) -> None
             if part in names:
                 node = node[int(part)] if isinstance(node, (list, tuple)) else node[part]
                 continue
+            if part == "custom_hooks" and not is_last:
+                raise ConfigError(
+                    f"--cfg-options {option}: expected default_hooks.NAME, got a position: NAME is "
+                    f"one of {', '.join(cfg.get('default_hooks') or ())}"
+                )
             if depth == 0 and part not in KNOWN_KEYS:
                 raise _unknown_option(option, part, (*names, *KNOWN_KEYS), "is not in the config")
             if depth > 0 and not is_last:

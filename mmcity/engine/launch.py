@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -50,9 +51,19 @@ def load_config(path: str | os.PathLike, options: Mapping[str, object] | None = 
     if not Path(path).is_file():
         path = find_config(str(path))
     register_all_modules(init_default_scope=False)
-    cfg = Config.fromfile(path)
+    try:
+        cfg = Config.fromfile(path)
+    except KeyError as error:
+        if "Duplicate key" in str(error) and "'default_hooks'" in str(error):
+            raise ConfigError(
+                f"{path}: expected one of the _base_ files to bring the hooks, got several: take "
+                "default_runtime.py out of the list, the schedule brings it"
+            ) from error
+        raise
     check_config_keys(cfg)
+    _settle_hooks(cfg)
     merge_options(cfg, options)
+    _settle_hooks(cfg)
     cfg.setdefault("default_scope", "mmcity")
     return cfg
 
@@ -69,6 +80,37 @@ def as_config(config: str | os.PathLike | Mapping | Config) -> Config:
     if "model" not in config:
         config = {"model": dict(config)}
     return config if isinstance(config, Config) else Config(dict(config))
+
+
+#: Hooks that mmengine's Runner brings itself; None takes them out, without our help.
+_RUNNER_HOOKS = "runtime_info timer sampler_seed logger param_scheduler checkpoint".split()
+
+
+def _hook_type(hook: Mapping) -> str:
+    """Class name of a hook's config, without scope."""
+    kind = hook.get("type")
+    return getattr(kind, "__name__", str(kind).rsplit(".", 1)[-1])
+
+
+def _settle_hooks(cfg: Config) -> None:
+    """Take named hooks out that are None, or that ``custom_hooks`` lists anew.
+
+    Configs of before hooks had names replaced the whole list of their base; beside the base's
+    named hooks, each of theirs would otherwise run twice.
+    """
+    listed = {_hook_type(hook) for hook in cfg.get("custom_hooks") or ()}
+    hooks = cfg.get("default_hooks") or {}
+    for name in [name for name in hooks if name not in _RUNNER_HOOKS]:
+        if hooks[name] is None:
+            del hooks[name]
+        elif _hook_type(hooks[name]) in listed:
+            warnings.warn(
+                f"{cfg.filename}: custom_hooks lists {_hook_type(hooks[name])}, so "
+                f"default_hooks.{name} of the same type is left out: better change values of "
+                f"default_hooks.{name}",
+                stacklevel=3,
+            )
+            del hooks[name]
 
 
 def set_work_dir(cfg: Config, work_dir: str | None) -> None:
@@ -161,14 +203,12 @@ def apply_dump(cfg: Config, folder: str) -> None:
 
     A ``DumpResultHook`` that the config already has keeps its other arguments.
     """
-    hooks = cfg.setdefault("custom_hooks", None) or []
+    hooks = [*cfg.setdefault("default_hooks", {}).values(), *(cfg.get("custom_hooks") or ())]
     for hook in hooks:
-        if str(hook.get("type")).rsplit(".", 1)[-1] == "DumpResultHook":
+        if hook is not None and _hook_type(hook) == "DumpResultHook":
             hook.out_dir = folder
-            break
-    else:
-        hooks.append(dict(type="mmcity.DumpResultHook", out_dir=folder))
-    cfg.custom_hooks = hooks
+            return
+    cfg.default_hooks.dump = dict(type="mmcity.DumpResultHook", out_dir=folder)
 
 
 def apply_show(cfg: Config, folder: str) -> None:

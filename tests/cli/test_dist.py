@@ -26,11 +26,11 @@ def test_two_processes_train_resume_and_test(run_command, tmp_path, free_port, g
     if grows:
         options.append("model_wrapper_cfg.type=mmcity.ReplicatedScene")
     else:
-        options.append("custom_hooks.0.interval=1000")
+        options.append("default_hooks.growth.interval=1000")
     train = [REPO / "tools/dist_train.sh", TOY_CONFIG, 2, "--work-dir"]
     run_command(*train, tmp_path / "one", "--cfg-options", *options, env=env)
     stop = run_command(
-        *train, tmp_path / "two", "--cfg-options", *options, "custom_hooks.2.at=14",
+        *train, tmp_path / "two", "--cfg-options", *options, "default_hooks.stop.at=14",
         env=env, check=False,
     )  # fmt: skip
     assert stop.returncode != 0

@@ -17,7 +17,7 @@ SHORT = (
     "--map-options", "train_cfg.max_iters=20", "train_cfg.val_interval=20",
     "default_hooks.checkpoint.interval=20", "train_dataloader.dataset.resize.long_side=96",
     "--network-options", "train_cfg.max_epochs=1", "train_cfg.val_interval=1",
-    "default_hooks.checkpoint.interval=1", "custom_hooks.1.views_per_image=1",
+    "default_hooks.checkpoint.interval=1", "default_hooks.view_synthesis.views_per_image=1",
 )  # fmt: skip
 
 

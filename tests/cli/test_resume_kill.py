@@ -17,7 +17,8 @@ def test_killed_three_times_resumed_equals_uninterrupted(run_command, tmp_path):
     for at in (6, 7, 17):  # before and after a checkpoint, and within the last interval
         done = run_command(
             *train, tmp_path / "two", "--resume", "auto",
-            "--cfg-options", f"custom_hooks.2.at={at}", "custom_hooks.2.kill=True", check=False,
+            "--cfg-options", f"default_hooks.stop.at={at}", "default_hooks.stop.kill=True",
+            check=False,
         )  # fmt: skip
         assert done.returncode == -9, done.stderr
         torch.load((tmp_path / "two" / "last_checkpoint").read_text(), weights_only=True)

@@ -41,7 +41,9 @@ def test_checkpoint_is_readable_with_weights_only(trained):
 
 def test_resumed_run_equals_the_uninterrupted_one(run_tool, trained, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        run_tool("train", TOY_CONFIG, "--work-dir", tmp_path / "two", **{"custom_hooks.2.at": 14})
+        run_tool(
+            "train", TOY_CONFIG, "--work-dir", tmp_path / "two", **{"default_hooks.stop.at": 14}
+        )
     run_tool("train", TOY_CONFIG, "--work-dir", tmp_path / "two", "--resume")
     until_stop, resumed_at_12 = losses(tmp_path / "two")[:14], losses(tmp_path / "two")[14:]
     assert until_stop + resumed_at_12[2:] == losses(trained)

@@ -17,8 +17,9 @@ def cfg() -> Config:
             train_cfg=dict(max_iters=300),
             train_dataloader=dict(dataset=dict(data_root="data/fox", ann="data/fox/train.txt")),
             other="data/foxes",
-            custom_hooks=[dict(type="A")],
+            param_scheduler=[dict(type="A")],
             visualizer=None,
+            default_hooks=dict(view_synthesis=dict(type="B")),
         )
     )
 
@@ -51,10 +52,10 @@ def test_option_texts():
 def test_options_change_values_lists_and_new_arguments(cfg):
     merge_options(
         cfg,
-        {"optim_wrapper.optimizer.lr": 1, "custom_hooks.0.type": "B", "train_cfg.val_begin": 3,
+        {"optim_wrapper.optimizer.lr": 1, "param_scheduler.0.type": "B", "train_cfg.val_begin": 3,
          "auto_scale_lr.base_batch_size": 8, "visualizer.type": "V"},
     )  # fmt: skip
-    assert cfg.optim_wrapper.optimizer.lr == 1 and cfg.custom_hooks[0].type == "B"
+    assert cfg.optim_wrapper.optimizer.lr == 1 and cfg.param_scheduler[0].type == "B"
     assert cfg.train_cfg.val_begin == 3 and cfg.auto_scale_lr.base_batch_size == 8
 
 
@@ -79,7 +80,8 @@ def test_a_number_variable_that_was_used_is_refused(cfg):
             "'optimiser' is not in the config, did you mean 'optimizer'",
         ),
         ("train_cfg.max_iters.x", "'train_cfg.max_iters' is no dict"),
-        ("custom_hooks.3.type", "'3' is not in the config"),
+        ("param_scheduler.3.type", "'3' is not in the config"),
+        ("custom_hooks.1.map", "expected default_hooks.NAME, .* one of view_synthesis"),
     ],
 )
 def test_options_that_change_nothing(cfg, option, message):

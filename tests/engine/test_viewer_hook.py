@@ -33,8 +33,8 @@ def test_training_is_shown_while_it_runs(tmp_path, toytown_citygsx):
     config.write_text(
         f"_base_ = [{str(base)!r}]\n"
         "experiment_name = 'test_viewer_hook'\n"
-        "custom_hooks = [dict(type='SceneInitHook'), dict(type='WatchViewer'),\n"
-        "    dict(type='ViewerHook', interval=3, port=18070)]\n"
+        "default_hooks = dict(watch=dict(type='WatchViewer'), growth=None, export=None,\n"
+        "    viewer=dict(type='ViewerHook', interval=3, port=18070))\n"
     )
     options = ("--cfg-options", f"data_root={toytown_citygsx}", "train_cfg.max_iters=6")
     call_tool("tools/train.py", config, "--work-dir", tmp_path / "work", *options)

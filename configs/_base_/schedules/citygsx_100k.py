@@ -1,5 +1,7 @@
 # 100 000 views with growth of anchors in the first half, rates as published.
 # With more views per step divide max_iters and rate_end by them.
+_base_ = ["../default_runtime.py"]
+
 max_iters = 100000  # steps
 rate_end = 50000  # step of the final rates
 
@@ -44,9 +46,9 @@ param_scheduler = [
     # 0.01 of the first rate.
 ]
 
-custom_hooks = [
-    dict(type="SceneInitHook"),
-    dict(
+default_hooks = dict(
+    scene_init=dict(type="SceneInitHook"),
+    growth=dict(
         type="AnchorGrowthHook",
         batch_lr_rule="sqrt_grendel",  # the original: "none"
         strategy=dict(
@@ -66,5 +68,5 @@ custom_hooks = [
             disable=False,
         ),
     ),
-    dict(type="SceneExportHook", formats=("ply",)),  # baked to plain Gaussians
-]
+    export=dict(type="SceneExportHook", formats=("ply",)),  # baked to plain Gaussians
+)

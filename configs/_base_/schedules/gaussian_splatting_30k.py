@@ -1,4 +1,6 @@
 # 30 000 iterations with adaptive density control, rates as published.
+_base_ = ["../default_runtime.py"]
+
 max_iters = 30000
 
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=max_iters)
@@ -26,9 +28,9 @@ param_scheduler = [
     dict(type="ExponentialDecayLR", groups=["splats.means"], final_ratio=0.01, end=max_iters),
 ]
 
-custom_hooks = [
-    dict(type="SceneInitHook"),
-    dict(
+default_hooks = dict(
+    scene_init=dict(type="SceneInitHook"),
+    growth=dict(
         type="DensificationHook",
         strategy=dict(
             type="DefaultStrategy",
@@ -41,5 +43,5 @@ custom_hooks = [
             max_gaussians=None,  # cap against running out of memory
         ),
     ),
-    dict(type="SceneExportHook", formats=("ply",)),
-]
+    export=dict(type="SceneExportHook", formats=("ply",)),
+)

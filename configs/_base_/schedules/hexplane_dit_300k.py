@@ -1,10 +1,12 @@
 # 301k steps at 128 rollouts a step over all processes, constant rate, EMA of every step.
+_base_ = ["../default_runtime.py"]
+
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=301200)
 optim_wrapper = dict(
     type="MixedPrecisionOptimWrapper",
     dtype="float16",
     optimizer=dict(type="AdamW", lr=1e-4, weight_decay=0.0),
 )
-custom_hooks = [
-    dict(type="EMAHook", ema_type="ExponentialMovingAverage", momentum=1e-4),  # decay 0.9999
-]
+default_hooks = dict(
+    ema=dict(type="EMAHook", ema_type="ExponentialMovingAverage", momentum=1e-4),  # decay 0.9999
+)

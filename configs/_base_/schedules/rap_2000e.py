@@ -1,4 +1,6 @@
 # Two optimisers, plateau schedule and random view synthesis as published.
+_base_ = ["../default_runtime.py"]
+
 epochs = 2000
 optim_wrapper = dict(
     constructor="MultiOptimWrapperConstructor",
@@ -21,8 +23,8 @@ train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=epochs, val_interval=1)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 map_path = "work_dirs/map/scene.ply"  # Gaussians of the scene: a .ply, or a checkpoint
-custom_hooks = [
-    dict(
+default_hooks = dict(
+    view_synthesis=dict(
         type="ViewSynthesisHook",
         map=map_path,
         map_config=None,  # config of a map that is a checkpoint
@@ -35,11 +37,12 @@ custom_hooks = [
             frame="world_origin",  # as published; "camera" leaves the centre where it is
             d_max=0.2,  # how far new centres may leave the box of the training centres
         ),
-        # dict(type="BRISQUE") rejects bad renders; needs requirements/localization.txt
-        quality=None,
+        # quality=dict(type="BRISQUE") rejects bad renders; needs requirements/localization.txt
         quality_threshold=50.0,
         max_attempts=100,
         executor="inline",  # "thread" renders the next set while training goes on
     ),
-    dict(type="EarlyStoppingHook", monitor="pose/median_trans", rule="less", patience=200),
-]
+    early_stopping=dict(
+        type="EarlyStoppingHook", monitor="pose/median_trans", rule="less", patience=200
+    ),
+)

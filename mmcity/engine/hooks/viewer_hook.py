@@ -54,7 +54,7 @@ class ViewerHook(Hook):
         if not hasattr(unwrap(runner.model), "to_gaussians"):
             raise UserError(
                 f"ViewerHook: expected a scene model with to_gaussians(), got "
-                f"{type(unwrap(runner.model)).__name__}; take the hook out of custom_hooks"
+                f"{type(unwrap(runner.model)).__name__}; take the hook out of the config"
             )
         self.viewer = Viewer(**self.options)
         self._hold = self.viewer.server.gui.add_checkbox("Hold training", False)

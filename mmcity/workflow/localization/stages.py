@@ -57,7 +57,7 @@ class PoseNetwork(Stage):
     def __init__(
         self,
         config: str,
-        map_option: str = "custom_hooks.1.map",
+        map_option: str = "default_hooks.view_synthesis.map",
         cfg_options: dict | None = None,
         map_stage: str = "baked",
     ) -> None:

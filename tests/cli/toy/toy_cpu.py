@@ -28,9 +28,7 @@ param_scheduler = [dict(type="ExponentialLR", gamma=0.99, by_epoch=False)]
 default_hooks = dict(
     logger=dict(interval=5),
     checkpoint=dict(interval=4, save_best="toy/error", rule="less"),
+    growth=dict(type="ToyGrowthHook", interval=3),
+    trace=dict(type="ToyTraceHook"),
+    stop=dict(type="ToyStopHook", at=-1, kill=False),
 )
-custom_hooks = [
-    dict(type="ToyGrowthHook", interval=3),
-    dict(type="ToyTraceHook"),
-    dict(type="ToyStopHook", at=-1, kill=False),
-]

@@ -82,9 +82,9 @@ def trained(tiny_town, tmp_path_factory):
     """A town trained for 60 steps with growth, its config and test numbers."""
     work_dir = tmp_path_factory.mktemp("trained")
     cfg = make_config("citygsx_toytown_cpu", tiny_town, work_dir, iterations=60)
-    for hook in cfg.custom_hooks:
-        if hook.type == "AnchorGrowthHook":
-            hook.strategy.update(start=10, interval=20, success=0.05, grad_threshold=5e-5)
+    cfg.default_hooks.growth.strategy.update(
+        start=10, interval=20, success=0.05, grad_threshold=5e-5
+    )
     cfg.model.anchors.coarse_iter = 20
     cfg.default_hooks.checkpoint.interval = 30
     runner = train(cfg)

@@ -34,9 +34,7 @@ def make_config(town, work_dir, iterations=100, config="3dgs_toytown_cpu.py", **
 
 def densify(cfg, **strategy):
     """Give the densification hook of a config another strategy."""
-    for hook in cfg.custom_hooks:
-        if hook.type == "DensificationHook":
-            hook.strategy = strategy
+    cfg.default_hooks.growth.strategy = strategy
     return cfg
 
 
@@ -147,7 +145,7 @@ def test_resumed_runs_end_bit_for_bit_like_uninterrupted_ones(name, tiny_town, t
     for at in (10, 18):
         cfg = config("cut")
         launch.apply_resume(cfg, "auto")
-        cfg.custom_hooks.append(dict(type="StopTrainingHook", at=at))
+        cfg.default_hooks.stop = dict(type="StopTrainingHook", at=at)
         with pytest.raises(KeyboardInterrupt):
             train(cfg)
     cfg = config("cut")

@@ -58,10 +58,8 @@ def config(scene, work_dir, model, max_iters=6) -> Config:
             default_hooks=dict(
                 logger=dict(type="LoggerHook", interval=1),
                 checkpoint=dict(type="CityCheckpointHook", interval=max_iters, by_epoch=False),
-            ),
-            custom_hooks=[
-                dict(type="SceneInitHook"),
-                dict(
+                scene_init=dict(type="SceneInitHook"),
+                growth=dict(
                     type="DensificationHook",
                     strategy=dict(
                         type="DefaultStrategy",
@@ -75,7 +73,7 @@ def config(scene, work_dir, model, max_iters=6) -> Config:
                         max_gaussians=1800,
                     ),
                 ),
-            ],
+            ),
             randomness=dict(seed=0),
             log_level="WARNING",
         )

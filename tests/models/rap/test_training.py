@@ -88,17 +88,15 @@ def config(scene, scene_map, work_dir, epochs=2, **hook):
             default_hooks=dict(
                 logger=dict(type="LoggerHook", interval=1),
                 checkpoint=dict(type="CityCheckpointHook", interval=1, by_epoch=True),
-            ),
-            custom_hooks=[
-                dict(
+                view_synthesis=dict(
                     type="ViewSynthesisHook",
                     map=str(scene_map),
                     refresh_every=1,
                     min_coverage=0.05,
                     perturber=dict(type="PosePerturber", translation=1.0, rotation=3.0),
                     **hook,
-                )
-            ],
+                ),
+            ),
             randomness=dict(seed=0),
             log_level="WARNING",
         )
@@ -269,7 +267,7 @@ def test_normalised_poses_start_in_the_middle_of_the_cameras(toytown_citygsx, sc
     batch_of = Runner.from_cfg(cfg)
     with pytest.raises(ValueError, match="PoseFrameHook"):
         batch_of.model.eval().test_step(next(iter(batch_of.val_dataloader)))
-    cfg.custom_hooks = [*cfg.custom_hooks, dict(type="PoseFrameHook")]
+    cfg.default_hooks.pose_frame = dict(type="PoseFrameHook")
     cfg.experiment_name = "frame_again"
     runner = Runner.from_cfg(cfg)
     runner.train()
@@ -312,7 +310,7 @@ def test_another_focal_length_is_refused(toytown_citygsx, scene_map, tmp_path):
 def test_photographs_of_several_cameras_train_together(toytown_citygsx, scene_map, tmp_path):
     cfg = config(toytown_citygsx, scene_map, tmp_path / "mixed", epochs=1)
     cfg.model.data_preprocessor.normalize_focal = True
-    cfg.custom_hooks = [*cfg.custom_hooks, dict(type="PoseFrameHook")]
+    cfg.default_hooks.pose_frame = dict(type="PoseFrameHook")
     runner = Runner.from_cfg(cfg)
     Ks = runner.train_dataloader.dataset.cameras.Ks
     Ks[0, [0, 1], [0, 1]] *= 1.5  # one photograph is taken for one with a longer lens

@@ -26,18 +26,8 @@ param_scheduler = [
         end=max_iters,
     ),
 ]
-custom_hooks = [
-    dict(type="SceneInitHook"),
-    dict(
-        type="AnchorGrowthHook",
-        strategy=dict(
-            type="AnchorGrowthStrategy",
-            start=150,
-            stop=1100,
-            success=0.2,
-            max_log_scale=None,
-            max_anchors=12_000,
-        ),
-    ),
-]
-default_hooks = dict(checkpoint=dict(interval=500))
+default_hooks = dict(
+    checkpoint=dict(interval=500),
+    growth=dict(strategy=dict(start=150, stop=1100, max_anchors=12_000)),
+    export=None,  # the chain bakes the scene
+)

@@ -1,0 +1,75 @@
+"""Hooks by name: configs that list them, switch them off, or bring them twice."""
+
+import pytest
+
+from mmcity.engine.config_check import ConfigError
+from mmcity.engine.launch import apply_dump, load_config
+from tests.cli.conftest import REPO
+
+CONFIGS = REPO / "configs"
+
+
+def write(tmp_path, base: str, text: str):
+    path = tmp_path / "user.py"
+    path.write_text(f"_base_ = [{str(CONFIGS / base)!r}]\n{text}")
+    return path
+
+
+def test_a_list_takes_the_place_of_named_hooks_of_its_types(tmp_path):
+    """A user's config of before hooks had names, on a base that now names them."""
+    path = write(
+        tmp_path,
+        "gaussian_splatting/3dgs_mcmc_colmap.py",
+        "custom_hooks = [dict(type='SceneInitHook'),\n"
+        "    dict(type='mmcity.DensificationHook', strategy=dict(type='DefaultStrategy'))]\n",
+    )
+    with pytest.warns(UserWarning, match=r"user\.py: custom_hooks lists .*Hook, so default_hooks"):
+        cfg = load_config(path)
+    assert set(cfg.default_hooks) & {"scene_init", "growth", "export"} == {"export"}
+    assert cfg.custom_hooks[1].strategy == dict(type="DefaultStrategy")
+    with pytest.warns(UserWarning), pytest.raises(ConfigError, match="'growth' is not in"):
+        load_config(path, {"default_hooks.growth.strategy.refine_start": 3})
+
+
+def test_a_name_that_is_none_is_out(tmp_path):
+    path = write(tmp_path, "rap/rap_colmap.py", "default_hooks = dict(timer=None)")
+    hooks = load_config(path, {"default_hooks.early_stopping": None}).default_hooks
+    assert "early_stopping" not in hooks and "view_synthesis" in hooks
+    assert hooks.timer is None  # one of mmengine's, which takes it out itself
+
+
+def test_a_child_changes_one_value_of_a_hook(tmp_path):
+    path = write(
+        tmp_path,
+        "rap/rap_colmap.py",
+        "default_hooks = dict(view_synthesis=dict(perturber=dict(d_max=3.0)))",
+    )
+    base, child = load_config(CONFIGS / "rap/rap_colmap.py"), load_config(path)
+    base.default_hooks.view_synthesis.perturber.d_max = 3.0
+    assert child.default_hooks == base.default_hooks
+
+
+def test_bases_that_bring_hooks_twice_are_told_apart(tmp_path):
+    path = tmp_path / "user.py"
+    path.write_text(
+        "_base_ = ['mmcity::_base_/default_runtime.py', 'mmcity::_base_/schedules/rap_2000e.py']\n"
+    )
+    with pytest.raises(ConfigError, match=r"user\.py: .* take default_runtime\.py out"):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "default_hooks = dict(dump=dict(type='DumpResultHook', out_dir='x', format='pkl'))",
+        "custom_hooks = [dict(type='mmcity.DumpResultHook', out_dir='x', format='pkl')]",
+    ],
+    ids=["none", "named", "listed"],
+)
+def test_results_are_dumped_once(tmp_path, text):
+    cfg = load_config(write(tmp_path, "streamvggt/eval_base.py", text))
+    apply_dump(cfg, "results")
+    hooks = [*cfg.default_hooks.values(), *cfg.get("custom_hooks", [])]
+    (dump,) = [hook for hook in hooks if "DumpResultHook" in hook.type]
+    assert dump.out_dir == "results" and dump.get("format") == ("pkl" if text else None)
