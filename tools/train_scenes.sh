@@ -4,7 +4,7 @@
 # PRESET: mill19 (building rubble), urbanscene3d (residence sciart campus), matrixcity (aerial),
 #   or the path of a config that is used for all SCENEs, folders below DATA_ROOT.
 # Environment: DEVICES="0 1 2 3" (default: all GPUs, or one place on the CPU), GPUS_PER_SCENE=1,
-#   THREADS=4 per process, EXTRA="options of tools/train.py".
+#   THREADS=4 per process, EXTRA="options of mmcity train".
 # Ends with the number of scenes that failed; the log of each lies in OUT/SCENE.log.
 set -uo pipefail
 if [ $# -lt 3 ]; then
@@ -68,7 +68,7 @@ train() { # scene place
     else
         # shellcheck disable=SC2086
         PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}" \
-            "$PYTHON" "$ROOT/tools/train.py" "$config" ${EXTRA:-} "${options[@]}"
+            "$PYTHON" -m mmcity train "$config" ${EXTRA:-} "${options[@]}"
     fi
 }
 

@@ -3,7 +3,7 @@ _base_ = ["./vggt_1b.py"]
 
 model = dict(type="StreamVGGT")
 
-# How `tools/stream.py` and `StreamingReconstructor` run it; each can be given there too.
+# How `mmcity stream` and `StreamingReconstructor` run it; each can be given there too.
 stream = dict(
     policy="window(60)",  # full | window(N) | knn(N) | chunk(N, OVERLAP) | diversity(TOKENS) | ..
     cache_dtype=None,  # bf16 | fp8 | int8; None: as computed

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from typing import Any
 
 __all__ = [
     "add_amp",
@@ -12,6 +13,7 @@ __all__ = [
     "add_unsafe_load",
     "add_work_dir",
     "apply_shared_flags",
+    "function_arguments",
 ]
 
 
@@ -73,3 +75,13 @@ def apply_shared_flags(args: argparse.Namespace) -> None:
         os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     if getattr(args, "unsafe_load", False):
         os.environ["MMCITY_UNSAFE_LOAD"] = "1"
+
+
+def function_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """Options of a command whose names are those of the arguments of the function it calls."""
+    from mmcity.engine.config_options import parse_options
+
+    values = {name: value for name, value in vars(args).items() if name != "unsafe_load"}
+    if "cfg_options" in values:
+        values["cfg_options"] = parse_options(values["cfg_options"])
+    return values

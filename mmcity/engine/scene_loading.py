@@ -1,18 +1,22 @@
-"""Scene models from a checkpoint or a PLY file."""
+"""Scene models from a checkpoint or a PLY file, and the views they were made from."""
 
 import os
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
 from torch import nn
+from torch.utils.data import Dataset
 
-from mmcity.registry import MODELS
+from mmcity.registry import DATASETS, MODELS
 from mmcity.structures import read_gaussians_ply
+from mmcity.utils.cli import UserError
+from mmcity.utils.setup_env import register_all_modules
 
 from .checkpointing import load_checkpoint_weights, load_weights
 from .launch import as_config
 
-__all__ = ["load_scene"]
+__all__ = ["build_views", "load_scene"]
 
 
 def load_scene(
@@ -31,16 +35,31 @@ def load_scene(
 
     Raises:
         FileNotFoundError: If a file is missing.
+        UserError: If a checkpoint comes without its config.
         ValueError: If weights do not fit.
     """
+    register_all_modules()
     if Path(weights).suffix.lower() == ".ply":
         return _from_ply(weights, config, antialiased).eval()
     if config is None:
-        raise ValueError(f"{weights} is a checkpoint: it needs its config too")
+        raise UserError(f"{weights}: expected a config with a checkpoint, got none: give --config")
     state_dict = load_checkpoint_weights(weights)
     model = MODELS.build(as_config(config).model)
     load_weights(model, state_dict, str(weights))
     return model.eval()
+
+
+def build_views(cfg: Config, split: str) -> Dataset:
+    """Views of a scene with their photographs, without depth priors and neighbours.
+
+    Args:
+        cfg: Config of the scene.
+        split: ``train``, views of the training loader, or ``test``, those of the test loader.
+    """
+    dataset = cfg[f"{split}_dataloader"].dataset.copy()
+    if "use_neighbours" in dataset or dataset.type == "CityGSXDataset":
+        dataset.update(use_neighbours=False, depth_dir=None, mask_dir=None)
+    return DATASETS.build(dataset)
 
 
 def _from_ply(path, config, antialiased: bool) -> nn.Module:

@@ -3,6 +3,7 @@
 from .camera_paths import fly_through
 from .color_maps import colorize_depth, colorize_error, colorize_normals, to_uint8
 from .contact_sheet import contact_sheet
+from .dumped_results import draw_results
 from .localization import overlay_halves, plot_error_cdf, plot_trajectories
 from .video import write_image, write_video
 
@@ -11,6 +12,7 @@ __all__ = [
     "colorize_error",
     "colorize_normals",
     "contact_sheet",
+    "draw_results",
     "fly_through",
     "overlay_halves",
     "plot_error_cdf",

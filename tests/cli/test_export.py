@@ -1,4 +1,4 @@
-"""``tools/export.py``: every format in, every format out."""
+"""``mmcity export``: every format in, every format out."""
 
 import json
 
@@ -10,14 +10,14 @@ import trimesh
 from mmcity.structures import read_gaussians
 from mmcity.utils.cli import UserError
 from mmcity.visualization.tiles3d import read_tileset
-from tests.cli.conftest import load_tool
+from tests.cli.conftest import call_tool
 from tests.datasets.scenes import write_scene
 from tests.structures.io.test_gaussian_formats import scene
 
 
 @pytest.fixture
 def export():
-    return lambda *words: load_tool("export").main([str(word) for word in words])
+    return lambda *words: call_tool("tools/export.py", *words)
 
 
 def test_gaussians_through_all_formats(tmp_path, export):
@@ -37,6 +37,7 @@ def test_tileset_and_back(tmp_path, export, capsys):
     before.write_ply(tmp_path / "a.ply")
     target = tmp_path / "tiles" / "tileset.json"
     export(tmp_path / "a.ply", target, "--max-per-cell", 200, "--georeference=8.54,47.38,410")
+    assert "cells of the full scene" in capsys.readouterr().out
     assert "transform" in json.loads(target.read_text())["root"]
     assert len(read_tileset(target).leaves) > 3
     export(tmp_path / "tiles", tmp_path / "b.ply")

@@ -13,16 +13,15 @@ from tests.models.dynamiccity.test_sampling import build_model
 from .conftest import REPO, call_tool
 
 
-def test_score_of_a_mesh(run_command, tmp_path):
+def test_score_of_a_mesh(tmp_path, capsys):
     """Half of the mesh's points lie on the truth, all of the truth is met."""
     truth = np.random.default_rng(0).uniform(0, 10, (400, 3))
     truth[:, 2] = 0
     trimesh.PointCloud(truth).export(tmp_path / "truth.ply")
     trimesh.PointCloud(np.concatenate([truth, truth + [0, 0, 5]])).export(tmp_path / "mesh.ply")
-    tool = REPO / "tools" / "analysis_tools" / "score_mesh.py"
     files = (tmp_path / "mesh.ply", tmp_path / "truth.ply")
-    done = run_command(sys.executable, tool, *files, "--threshold", "0.5")
-    assert "precision 0.500, recall 1.000, f1 0.667" in done.stdout
+    call_tool("tools/analysis_tools/score_mesh.py", *files, "--threshold", 0.5)
+    assert "precision 0.500, recall 1.000, f1 0.667" in capsys.readouterr().out
 
 
 def test_table_of_localisation_runs(run_command, tmp_path):

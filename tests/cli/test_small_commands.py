@@ -9,7 +9,8 @@ from mmcity.apis import localize_queries
 from mmcity.cli.main import dispatch
 from mmcity.datasets import ColmapDataset
 from mmcity.structures import Gaussians, write_gaussians_ply
-from tests.cli.conftest import REPO, call_tool, load_tool
+from mmcity.utils.cli import UserError
+from tests.cli.conftest import REPO, call_tool
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +39,14 @@ def test_viewer_lists_layers(rough_scene, toytown_citygsx, capsys):
 
 
 def test_visualize_draws_a_scene(rough_scene, toytown_citygsx, tmp_path):
-    load_tool("visualize").main(
-        [str(rough_scene), "--cameras", str(toytown_citygsx), "--out", str(tmp_path)]
-        + ["--frames", "2", "--format", "gif", "--long-side", "64"]
+    call_tool(
+        *("tools/visualize.py", rough_scene, "--cameras", toytown_citygsx, "--out", tmp_path),
+        *("--frames", 2, "--format", "gif", "--long-side", 64),
     )
-    assert list(tmp_path.rglob("*.gif"))
+    files = {file.name for file in tmp_path.iterdir()}
+    assert files == {"fly_through.gif", "view.png", "depth.png", "normals.png"}
+    with pytest.raises(UserError, match="name a COLMAP folder by --cameras"):
+        call_tool("tools/visualize.py", rough_scene, "--out", tmp_path)
 
 
 def test_localize_writes_poses(rough_scene, toytown_citygsx, tmp_path):

@@ -8,8 +8,8 @@ from PIL import Image
 
 from mmcity.structures import Trajectory
 from mmcity.utils import UserError
+from tests.cli.conftest import call_tool
 from tests.models.streamvggt.tiny import SIZES, tiny_model
-from tools import stream
 from tools.model_converters import streamvggt_to_mmcity
 
 
@@ -27,7 +27,7 @@ def test_stream(tmp_path, config, capsys):
         Image.fromarray(image).save(tmp_path / "in" / f"{index}.png")
     out = tmp_path / "out"
     command = f"{tmp_path}/in --out {out} --config {config} --device cpu --policy window(1)"
-    stream.main(command.split())
+    call_tool("tools/stream.py", *command.split())
     assert len(Trajectory.read_tum(out / "trajectory.txt")) == 3
     assert (out / "points.ply").stat().st_size > 1000
     assert "weights are random" in capsys.readouterr().out
@@ -42,7 +42,7 @@ def test_rig_of_two_videos(tmp_path, config, capsys):
             film.write(image)
         film.release()
     command = f"{tmp_path}/left.avi {tmp_path}/right.avi --out {tmp_path}/out --config {config}"
-    stream.main(command.split())
+    call_tool("tools/stream.py", *command.split())
     assert "frame 2 of camera 1" in capsys.readouterr().out
     for suffix in ("", "_1"):
         assert len(Trajectory.read_tum(tmp_path / "out" / f"trajectory{suffix}.txt")) == 3

@@ -1,6 +1,23 @@
-"""Pictures of reconstructed scenes."""
+"""Pictures, meshes and files of reconstructed scenes."""
 
+from .export import ExportedScene, export_scene
+from .extract_mesh import ExtractedMesh, extract_mesh
+from .film_scene import film_scene
 from .layers import read_layers
+from .render_views import render_views
 from .scene_renderer import RenderedViews, SceneRenderer
+from .scores import score_mesh, score_renders
 
-__all__ = ["RenderedViews", "SceneRenderer", "read_layers"]
+__all__ = [
+    "ExportedScene",
+    "ExtractedMesh",
+    "RenderedViews",
+    "SceneRenderer",
+    "export_scene",
+    "extract_mesh",
+    "film_scene",
+    "read_layers",
+    "render_views",
+    "score_mesh",
+    "score_renders",
+]

@@ -4,38 +4,36 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from mmcity.engine.scene_loading import load_scene
-from mmcity.utils.cli import UserError
-from mmcity.utils.setup_env import register_all_modules
 from mmcity.visualization.viewer import Layer, open_layers
 
 __all__ = ["read_layers"]
 
+_CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt")
+
 
 def read_layers(
-    paths: Sequence[str | os.PathLike], config: str | os.PathLike | None = None
+    paths: Sequence[str | os.PathLike],
+    config: str | os.PathLike | None = None,
+    level: int | None = None,
 ) -> list[Layer]:
     """What the paths hold, in order, for :meth:`~mmcity.visualization.viewer.Viewer.add_layer`.
 
     Args:
-        paths: Checkpoints of scenes (``.pth``), and what
+        paths: Checkpoints of scenes (``.pth``, ``.pt``, ``.ckpt``), and what
             :func:`~mmcity.visualization.viewer.open_layers` takes.
         config: Of the checkpoints. Defaults to None.
+        level: Of CityGS-X checkpoints: coarsest levels up to this one. Defaults to None: all.
 
     Raises:
         UserError: If a checkpoint has no config, or a path holds nothing to show.
     """
     layers = []
-    for path in paths:
-        if Path(path).suffix != ".pth":
+    options = {} if level is None else {"level": level}
+    for path in map(Path, paths):
+        if path.suffix in _CHECKPOINT_SUFFIXES:
+            gaussians = load_scene(path, config).to_gaussians(**options)
+            layers.append(Layer(path.stem, "gaussians", gaussians))
+        else:
             layers += open_layers(path)
-            continue
-        if config is None:
-            raise UserError(f"{path}: expected a config with a checkpoint, got none: give --config")
-        register_all_modules()
-        with torch.no_grad():
-            gaussians = load_scene(path, config).to_gaussians()
-        layers.append(Layer(Path(path).stem, "gaussians", gaussians))
     return layers

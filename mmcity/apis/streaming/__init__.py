@@ -7,7 +7,9 @@ from .depth_estimators import (
     ToytownDepthEstimator,
 )
 from .frame_sources import Frame, SourceError, open_source
+from .generate_depth import generate_depth
 from .geometry_prior import GeometryPrior, PriorFiles
+from .stream_source import stream_source
 from .stream_writer import StreamWriter
 from .streaming_reconstructor import FrameResult, StreamingReconstructor
 
@@ -23,5 +25,7 @@ __all__ = [
     "StreamingDepthEstimator",
     "StreamingReconstructor",
     "ToytownDepthEstimator",
+    "generate_depth",
     "open_source",
+    "stream_source",
 ]

@@ -2,7 +2,13 @@
 
 from .collectives import all_to_all_rows, exchange_strips, gather_rows
 from .fully_shard_strategy import FullyShardStrategy
-from .process_group import LAUNCHERS, adapt_config_to_cpu, init_cpu_process_group, setup_distributed
+from .process_group import (
+    LAUNCHERS,
+    adapt_config_to_cpu,
+    init_cpu_process_group,
+    launched_processes,
+    setup_distributed,
+)
 from .replicated_scene import ReplicatedScene, average_gradients, follow_first_rank
 from .unwrap import unwrap
 
@@ -17,6 +23,7 @@ __all__ = [
     "LAUNCHERS",
     "adapt_config_to_cpu",
     "init_cpu_process_group",
+    "launched_processes",
     "setup_distributed",
     "unwrap",
 ]

@@ -8,7 +8,13 @@ import torch
 import torch.distributed as dist
 from mmengine.config import ConfigDict
 
-__all__ = ["LAUNCHERS", "adapt_config_to_cpu", "init_cpu_process_group", "setup_distributed"]
+__all__ = [
+    "LAUNCHERS",
+    "adapt_config_to_cpu",
+    "init_cpu_process_group",
+    "launched_processes",
+    "setup_distributed",
+]
 
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 _DEFAULT_PORT = "29500"
@@ -89,6 +95,11 @@ def init_cpu_process_group(launcher: str, timeout_s: float = 1800) -> None:
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
     os.environ.setdefault("MASTER_PORT", _DEFAULT_PORT)
     dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=timeout_s))
+
+
+def launched_processes() -> tuple[int, int]:
+    """Rank of this process and number of all, as torchrun tells them; 0 and 1 without it."""
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
 def _read(name: str, launcher: str) -> str:

@@ -7,13 +7,20 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 import trimesh
 from PIL import Image
 
+from mmcity.apis.scenes import extract_mesh
+from mmcity.apis.streaming import generate_depth
 from mmcity.cli.main import dispatch
 from mmcity.models.citygsx import CityGSX
 from mmcity.structures import Cameras, read_gaussians_ply
+from mmcity.utils.cli import UserError
+from tests.cli.conftest import call_tool
+
+from .test_configs import make_config, train
 
 REPO = Path(__file__).resolve().parents[3]
 
@@ -90,42 +97,56 @@ def test_converter_goes_to_the_originals_files_and_back(tmp_path):
     torch.testing.assert_close(actual["rgb"], expected["rgb"], rtol=0, atol=1e-6)
 
 
-def test_mesh_tool_fuses_and_scores(tiny_town, tmp_path):
-    from .test_configs import make_config, train
-
-    cfg = make_config("citygsx_toytown_cpu", tiny_town, tmp_path)
+@pytest.fixture(scope="module")
+def trained(tiny_town, tmp_path_factory):
+    """Config and checkpoint of a scene that was trained for two iterations."""
+    folder = tmp_path_factory.mktemp("trained")
+    cfg = make_config("citygsx_toytown_cpu", tiny_town, folder)
     train(cfg)
-    cfg.dump(tmp_path / "config.py")
-    text = run(
-        *("tools/extract_mesh.py", tmp_path / "config.py", tmp_path / "iter_2.pth"),
-        *("--voxel-size", "4", "--out", tmp_path / "mesh.ply", "--min-alpha", "0.0"),
-        *("--truth", tiny_town / "gt" / "visible_points.ply", "--device", "cpu"),
+    cfg.dump(folder / "config.py")
+    return folder / "config.py", folder / "iter_2.pth"
+
+
+def test_mesh_is_fused_and_scored(trained, tiny_town, tmp_path, capsys):
+    call_tool(
+        *("tools/extract_mesh.py", *trained, "--voxel-size", 4, "--min-alpha", 0.0),
+        *("--out", tmp_path / "mesh.ply", "--device", "cpu"),
+        *("--truth", tiny_town / "gt" / "visible_points.ply"),
     )
-    assert "f1" in text
+    assert "f1" in capsys.readouterr().out
     mesh = trimesh.load(tmp_path / "mesh.ply")
     assert len(mesh.faces) > 0
     counts = []
     for level in (0, 5):
         out = tmp_path / f"level{level}.ply"
-        options = (tmp_path / "config.py", tmp_path / "iter_2.pth", out, "--level", level)
-        run("tools/bake_scene.py", *options)
+        call_tool("tools/bake_scene.py", *trained, out, "--level", level)
         counts.append(len(read_gaussians_ply(out)))
     assert 0 < counts[0] < counts[1]
 
 
-def test_renders_are_written_scored_and_cheaper_in_parts(tiny_town, tmp_path):
-    from .test_configs import make_config, train
+def test_depth_without_neighbours_that_agree_leaves_no_surface(trained, tmp_path):
+    out = tmp_path / "mesh.ply"
+    options = dict(voxel_size=4.0, min_alpha=0.0, min_triangles=1)
+    whole = extract_mesh(*trained, out, **options)
+    filtered = extract_mesh(
+        *trained, out, use_depth_filter=True, max_angle=180.0, max_dis=1e3, **options
+    )
+    assert 0 < filtered.triangles < whole.triangles
+    with pytest.raises(UserError, match="no surface"):
+        extract_mesh(*trained, out, **{**options, "min_alpha": 1.1})
 
-    cfg = make_config("citygsx_toytown_cpu", tiny_town, tmp_path)
-    train(cfg)
-    cfg.dump(tmp_path / "config.py")
-    scene = (tmp_path / "config.py", tmp_path / "iter_2.pth")
-    run("tools/render_views.py", *scene, "--out", tmp_path / "out", "--splits", "test", "train")
+
+def test_renders_are_written_and_scored(trained, tmp_path, capsys):
+    call_tool(
+        *("tools/render_views.py", *trained, "--out", tmp_path / "out"),
+        *("--splits", "test", "train"),
+    )
     assert len(list((tmp_path / "out" / "train" / "renders").glob("*.png"))) == 9
     folder = tmp_path / "out" / "test"
     depth = np.array(Image.open(next((folder / "depths").glob("*.png"))))
     assert depth.dtype == np.uint16 and depth.shape == (72, 96)
-    text = run("tools/analysis_tools/score_renders.py", folder, "--downscale", "1.2")
+    call_tool("tools/analysis_tools/score_renders.py", folder, "--downscale", 1.2)
+    text = capsys.readouterr().out
     assert "PSNR (N), D1.2" in text and "80x60" in text
     results = json.loads((folder / "results.json").read_text())
     assert results["protocol"]["downscale"] == 1.2 and results["protocol"]["n_images"] == 3
@@ -137,11 +158,15 @@ def test_renders_are_written_scored_and_cheaper_in_parts(tiny_town, tmp_path):
     expected = -10 * np.log10(np.mean((render - truth) ** 2))
     per_view = json.loads((folder / "per_view.json").read_text())
     assert abs(per_view[first.name]["psnr"] - expected) < 1e-3
+
+
+def test_mesh_in_parts_has_the_area_of_the_whole(trained, tmp_path):
     sizes = []
-    for name, more in (("whole", ()), ("parts", ("--region-size", "60"))):
+    for name, region_size in (("whole", None), ("parts", 60.0)):
         out = tmp_path / f"{name}.obj"
-        options = ("--voxel-size", "4", "--min-alpha", "0.0", "--min-triangles", "1")
-        run("tools/extract_mesh.py", *scene, *options, "--out", out, *more)
+        extract_mesh(
+            *trained, out, voxel_size=4.0, min_alpha=0.0, min_triangles=1, region_size=region_size
+        )
         sizes.append(trimesh.load(out, process=False).area)
     assert sizes[0] > 0 and abs(sizes[1] / sizes[0] - 1) < 0.01
 
@@ -150,9 +175,8 @@ def test_toytown_estimator_writes_priors_that_fit(tiny_town, tmp_path):
     for part in ("train/rgbs", "sparse", "gt"):
         (tmp_path / part).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / part).symlink_to(tiny_town / part)
-    tool = ("tools/generate_depth.py", tmp_path, "--estimator", "toytown")
-    assert "12 maps written" in run(*tool)
-    assert "0 maps written" in run(*tool)
+    assert len(generate_depth(tmp_path, "toytown")) == 12
+    assert generate_depth(tmp_path, "toytown") == []
     params = json.loads((tmp_path / "p.json").read_text()) if run(
         "tools/fit_depth_scale.py", tmp_path, "--out", tmp_path / "p.json"
     ) else {}  # fmt: skip

@@ -8,13 +8,13 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from mmcity.apis.scenes import render_views
 from mmcity.datasets.transforms.posed_images import read_image
 from mmcity.engine.rap.view_synthesis import SynthesisSpec, build_synthesizer
 from mmcity.engine.scene_loading import load_scene
 from mmcity.registry import MODELS
 from mmcity.utils.cli import UserError
 from mmcity.utils.setup_env import register_all_modules
-from tests.cli.conftest import load_tool
 
 SIZE = (96, 72)
 
@@ -157,32 +157,29 @@ def test_codes_are_kept_for_further_views(trained):
     handle.remove()
 
 
-def test_views_are_written_in_the_look_asked_for(trained, tmp_path, monkeypatch):
+def test_views_are_written_in_the_look_asked_for(trained, tmp_path):
     scene, dataset, checkpoint, cfg = trained
     cfg = copy.deepcopy(cfg)
     cfg.test_dataloader = copy.deepcopy(cfg.train_dataloader)
     cfg.dump(tmp_path / "config.py")
-    tool = load_tool("render_views")
 
-    def written(*options):
-        out = tmp_path / "_".join(["out", *options])
-        arguments = [str(tmp_path / "config.py"), str(checkpoint), "--out", str(out)]
-        monkeypatch.setattr("sys.argv", ["render_views.py", *arguments, "--every", "4", *options])
-        tool.main()
-        files = sorted((out / "test" / "renders").glob("*.png"))
+    def written(**options):
+        out = tmp_path / "_".join(["out", *map(str, options.values())])
+        files = render_views(tmp_path / "config.py", checkpoint, out, every=4, **options)["test"]
+        assert files == sorted((out / "test" / "renders").glob("*.png"))
         return np.stack([read_image(file) for file in files]).astype(int)
 
     camera = dataset.cameras[0]
     scene.clear_appearance()
-    intrinsic = written("--appearance", "intrinsic")
+    intrinsic = written(appearance="intrinsic")
     expected = scene.render(camera)["rgb"][0].clamp(0, 1) * 255
     assert np.abs(intrinsic[0] - expected.detach().round().numpy()).max() <= 1
-    own, one = written(), written("--appearance", dataset.img_names[0])
+    own, one = written(), written(appearance=dataset.img_names[0])
     np.testing.assert_array_equal(own[0], one[0])  # the first view has that photograph
     assert np.abs(own[1] - one[1]).max() > 0
-    assert np.abs(written("--blend", "0")[1] - own[1]).max() > 0
+    assert np.abs(written(blend=0.0)[1] - own[1]).max() > 0
     with pytest.raises(UserError, match="training image, got 'moon.jpg'"):
-        written("--appearance", "moon.jpg")
+        written(appearance="moon.jpg")
 
 
 def test_inverse_depth_is_that_of_the_gaussians(trained):

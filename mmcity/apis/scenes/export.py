@@ -1,0 +1,147 @@
+"""Scenes from one format to another."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import trimesh
+
+from mmcity.datasets import NerfstudioDataset
+from mmcity.datasets.io.colmap_model import find_colmap_model, read_colmap_model, write_colmap_model
+from mmcity.datasets.scene_export import to_colmap_model, write_transforms_json
+from mmcity.structures import (
+    GaussianLodTree,
+    Gaussians,
+    build_lod_tree,
+    write_gaussians,
+    write_gaussians_glb,
+)
+from mmcity.structures.io.gaussians_gltf import y_up
+from mmcity.utils.cli import UserError
+from mmcity.utils.fileio import atomic_path
+from mmcity.visualization.occupancy_mesh import occupancy_mesh
+from mmcity.visualization.tiles3d import write_tileset
+
+from .layers import read_layers
+
+__all__ = ["ExportedScene", "export_scene"]
+
+
+@dataclass(frozen=True)
+class ExportedScene:
+    """A scene that was written.
+
+    Attributes:
+        path: The file, ``tileset.json`` of a folder of tiles, or the folder of a COLMAP model.
+        contents: How many of what it holds.
+    """
+
+    path: Path
+    contents: dict[str, int]
+
+    def __str__(self) -> str:
+        parts = [f"{count} {what}" for what, count in self.contents.items()]
+        if self.path.is_file():
+            parts.append(f"{self.path.stat().st_size / 1e6:.2f} MB")
+        return f"{self.path}: {', '.join(parts)}"
+
+
+def export_scene(
+    source: str | os.PathLike,
+    target: str | os.PathLike,
+    *,
+    config: str | os.PathLike | None = None,
+    level: int | None = None,
+    up: str = "z",
+    georeference: tuple[float, float, float] | None = None,
+    max_per_cell: int = 20_000,
+    frame: int = 0,
+) -> ExportedScene:
+    """Convert a scene to another format, which the name of the target chooses.
+
+    Gaussians: ``.ply``, ``.splat``, ``.spz``, ``.glb`` (KHR_gaussian_splatting) and 3D Tiles
+    (``tileset.json`` or a folder), between all of them; a checkpoint with its config is a source
+    too. Cameras and points: COLMAP scene or model to and from Nerfstudio. Meshes and point
+    clouds: ``.ply``, ``.obj``, ``.glb``, ``.stl``. Occupancy: ``.npz`` to meshes.
+
+    Args:
+        source: File or folder.
+        target: File or folder.
+        config: Config of a checkpoint. Defaults to None.
+        level: Of a CityGS-X checkpoint: coarsest levels up to this one. Defaults to None: all.
+        up: Axis of the world that points up, ``z``, ``y`` or ``-y``, for glTF and 3D Tiles.
+            Defaults to ``z``.
+        georeference: Longitude and latitude (degrees) and height (metres) of the origin, for 3D
+            Tiles. Defaults to None.
+        max_per_cell: Gaussians of a tile. Defaults to 20,000.
+        frame: Of an occupancy clip. Defaults to 0.
+
+    Raises:
+        UserError: If the source cannot be written so, or a checkpoint comes without its config.
+    """
+    source, target = Path(source), Path(target)
+    is_tiles = (source / "tileset.json").is_file()
+    if target.name == "transforms.json" or source.is_dir() and not is_tiles:
+        return _export_cameras(source, target)
+    layers = read_layers([source], config, level)
+    if len(layers) > 1:
+        named = [f"{layer.kind} {layer.name}" for layer in layers]
+        raise UserError(f"{source}: expected one thing to convert, got {named}")
+    kind, data = layers[0].kind, layers[0].data
+    if kind == "gaussians":
+        if target.name == "tileset.json" or not target.suffix:
+            return _export_tiles(data, target, up, georeference, max_per_cell)
+        return _export_gaussians(data, target, up)
+    if kind == "occupancy":
+        grid, palette, _ = data  # the poses of a moving grid have no place in a mesh
+        data = occupancy_mesh(grid if grid.labels.ndim == 3 else grid[frame], palette)
+    elif kind == "points":
+        data = trimesh.PointCloud(*data)
+    elif kind != "mesh":
+        raise UserError(f"{source}: {kind} cannot be written as {target.name}")
+    return _export_mesh(data, target, up)
+
+
+def _export_tiles(
+    scene: Gaussians | GaussianLodTree,
+    target: Path,
+    up: str,
+    georeference: tuple[float, float, float] | None,
+    max_per_cell: int,
+) -> ExportedScene:
+    tree = scene if isinstance(scene, GaussianLodTree) else build_lod_tree(scene, max_per_cell)
+    index = write_tileset(tree, target.parent if target.suffix else target, up, georeference)
+    return ExportedScene(index, {"cells": len(tree), "cells of the full scene": len(tree.leaves)})
+
+
+def _export_gaussians(scene: Gaussians | GaussianLodTree, target: Path, up: str) -> ExportedScene:
+    if isinstance(scene, GaussianLodTree):
+        scene = scene.gather(scene.leaves)
+    if target.suffix.lower() == ".glb":
+        write_gaussians_glb(scene, target, up)
+    else:
+        write_gaussians(scene, target)
+    return ExportedScene(target, {"Gaussians": len(scene)})
+
+
+def _export_mesh(mesh: Any, target: Path, up: str) -> ExportedScene:
+    """A mesh or points; glTF wants y up, the other formats keep the world's axes."""
+    mesh = mesh.copy()
+    if target.suffix.lower() in (".glb", ".gltf"):
+        mesh.apply_transform(y_up(up))
+    with atomic_path(target) as temporary:
+        mesh.export(temporary)
+    faces = len(getattr(mesh, "faces", []))
+    return ExportedScene(target, {"vertices": len(mesh.vertices), "faces": faces})
+
+
+def _export_cameras(source: Path, target: Path) -> ExportedScene:
+    """COLMAP to Nerfstudio, or a Nerfstudio folder to a COLMAP model."""
+    if target.name == "transforms.json":
+        model = read_colmap_model(find_colmap_model(source), with_tracks=False)
+        write_transforms_json(model, target, source)
+    else:
+        model = to_colmap_model(NerfstudioDataset(source, split="all", undistort=True))
+        write_colmap_model(model, target)
+    return ExportedScene(target, {"images": len(model.images), "points": len(model.points3D)})

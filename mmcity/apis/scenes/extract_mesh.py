@@ -1,0 +1,190 @@
+"""Mesh of a scene, fused from the rendered depth of its training views."""
+
+import contextlib
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import trimesh
+from mmengine.config import Config
+from mmengine.dist import barrier
+from rich.progress import track
+
+from mmcity.engine.distributed import init_cpu_process_group, launched_processes
+from mmcity.engine.launch import load_config
+from mmcity.engine.scene_loading import build_views
+from mmcity.engine.scene_mesh import DepthStore, fuse_region, regions_of, weld
+from mmcity.evaluation.functional.point_clouds import f1_score
+from mmcity.structures.multi_view import consistent_depth, find_neighbours
+from mmcity.utils.cli import UserError
+from mmcity.utils.fileio import atomic_path
+
+from .scene_renderer import SceneRenderer
+
+__all__ = ["ExtractedMesh", "extract_mesh"]
+
+
+@dataclass(frozen=True)
+class ExtractedMesh:
+    """A mesh that was written.
+
+    Attributes:
+        path: The file.
+        vertices: Number of them.
+        triangles: Number of them.
+        voxel_bytes: Memory of the largest volume that was held at a time.
+        scores: ``precision``, ``recall`` and ``f1`` against the true cloud, empty without one.
+    """
+
+    path: Path
+    vertices: int
+    triangles: int
+    voxel_bytes: int
+    scores: dict[str, float]
+
+
+def extract_mesh(
+    config: str | os.PathLike,
+    checkpoint: str | os.PathLike,
+    out: str | os.PathLike = "mesh.ply",
+    *,
+    voxel_size: float,
+    max_depth: float = math.inf,
+    min_alpha: float = 0.5,
+    use_depth_filter: bool = False,
+    max_angle: float = 30.0,
+    max_dis: float = 1.5,
+    min_triangles: int = 1000,
+    region_size: float | None = None,
+    scratch: str | os.PathLike | None = None,
+    truth: str | os.PathLike | None = None,
+    threshold: float | None = None,
+    device: str | None = None,
+    cfg_options: Mapping[str, object] | None = None,
+) -> ExtractedMesh | None:
+    """Render the depth of the training views, fuse it and write the surface.
+
+    Several processes (torchrun) share out views and regions.
+
+    Args:
+        config: Config of the scene.
+        checkpoint: Its checkpoint, whole or in parts.
+        out: Target, ``.ply``, ``.obj`` or ``.glb``. Defaults to ``mesh.ply``.
+        voxel_size: World units.
+        max_depth: Farther depth is left out, world units. Defaults to no limit.
+        min_alpha: Opacity that a pixel needs. Defaults to 0.5.
+        use_depth_filter: Drop depth that no two neighbours agree with. Defaults to False.
+        max_angle: Of neighbours, degrees. Defaults to 30.
+        max_dis: Of neighbours, world units. Defaults to 1.5.
+        min_triangles: Smaller connected parts are dropped. Defaults to 1000.
+        region_size: Edge of the cubes that are fused one at a time, world units; it bounds the
+            memory. Defaults to None: all at once.
+        scratch: Folder for renders, which several processes have to share. Defaults to a
+            temporary one.
+        truth: Cloud to score the vertices against. Defaults to None.
+        threshold: Of the scores, world units. Defaults to 2 voxels.
+        device: Defaults to CUDA where it is, else the CPU.
+        cfg_options: Dotted keys of the config and their values. Defaults to None.
+
+    Returns:
+        What was written; None on all processes but the first.
+
+    Raises:
+        UserError: If no surface was found, or several processes have no ``scratch``.
+    """
+    cfg = load_config(config, cfg_options)
+    rank, size = launched_processes()
+    if size > 1:
+        if scratch is None:
+            raise UserError("several processes need --scratch, a folder that all of them see")
+        init_cpu_process_group("pytorch")
+    with contextlib.ExitStack() as stack:
+        folder = Path(scratch or stack.enter_context(tempfile.TemporaryDirectory()))
+        store = _render_depth(cfg, checkpoint, device, folder / "views", max_depth, min_alpha)
+        if use_depth_filter:
+            store = _filter_depth(store, folder / "filtered", max_angle, max_dis)
+        boxes = [None] if region_size is None else regions_of(store, region_size)
+        used = 0
+        for number in track(range(rank, len(boxes), size), "Fusing"):
+            *part, memory = fuse_region(store, voxel_size, boxes[number], max_depth)
+            np.savez(folder / f"part{number}.npz", *part)
+            used = max(used, memory)
+        barrier()
+        if rank:
+            return None
+        parts = []
+        for number in range(len(boxes)):
+            with np.load(folder / f"part{number}.npz") as file:
+                parts.append(tuple(file[name] for name in file.files))
+    vertices, faces, colors = weld(parts, 1e-3 * voxel_size)
+    if not len(faces):
+        raise UserError("no surface found: check --max-depth, --min-alpha and --voxel-size")
+    mesh = trimesh.Trimesh(vertices, faces, vertex_colors=colors, process=False)
+    _drop_small_parts(mesh, min_triangles)
+    with atomic_path(out) as temporary:
+        mesh.export(temporary)
+    scores = {}
+    if truth is not None:
+        cloud = np.asarray(trimesh.load(truth).vertices)
+        scores = f1_score(np.asarray(mesh.vertices), cloud, threshold or 2 * voxel_size)
+    return ExtractedMesh(Path(out), len(mesh.vertices), len(mesh.faces), used, scores)
+
+
+def _render_depth(
+    cfg: Config,
+    checkpoint: str | os.PathLike,
+    device: str | None,
+    folder: Path,
+    max_depth: float,
+    min_alpha: float,
+) -> DepthStore:
+    """Depth (0 = none) and colour of the training views."""
+    renderer = SceneRenderer(cfg, checkpoint, device)
+    store = DepthStore(folder, build_views(cfg, "train").cameras)
+    rank, size = launched_processes()
+    for row in track(range(rank, len(store), size), "Rendering depth"):
+        view = next(renderer.iterate(store.cameras[row]))
+        good = (view["alpha"] > min_alpha) & (view["depth"] <= max_depth)
+        store.put(row, torch.where(good, view["depth"], 0.0), view["rgb"].permute(1, 2, 0))
+    barrier()
+    return store
+
+
+class _Infinite:
+    """Depth maps of a store, infinite where there is none."""
+
+    def __init__(self, store: DepthStore) -> None:
+        self.store = store
+
+    def __getitem__(self, row: int) -> torch.Tensor:
+        depth = self.store.depth(row)
+        return torch.where(depth > 0, depth, torch.inf)
+
+
+def _filter_depth(store: DepthStore, folder: Path, max_angle: float, max_dis: float) -> DepthStore:
+    """Zero depth that fewer than two neighbours agree with, where there are more than two."""
+    filtered, infinite = DepthStore(folder, store.cameras), _Infinite(store)
+    neighbours = find_neighbours(store.cameras, 8, max_angle, 0.01, max_dis)
+    rank, size = launched_processes()
+    for row in track(range(rank, len(store), size), "Comparing depth"):
+        depth = store.depth(row)
+        if len(neighbours[row]) > 2:
+            agreed = consistent_depth(infinite, store.cameras, row, neighbours[row], min_depth=0.1)
+            depth = torch.where(agreed, depth, 0.0)
+        filtered.put(row, depth, store.color(row))
+    barrier()
+    return filtered
+
+
+def _drop_small_parts(mesh: trimesh.Trimesh, min_triangles: int) -> None:
+    """Drop connected parts of fewer triangles, loose vertices and empty faces."""
+    mesh.update_faces(mesh.nondegenerate_faces())
+    labels = trimesh.graph.connected_component_labels(mesh.face_adjacency, len(mesh.faces))
+    sizes = np.bincount(labels, minlength=labels.max() + 1 if len(labels) else 0)
+    mesh.update_faces(sizes[labels] >= min(min_triangles, sizes.max()))
+    mesh.remove_unreferenced_vertices()

@@ -1,0 +1,122 @@
+"""Pictures of the views of a scene, beside their photographs."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from PIL import Image
+from rich.progress import track
+from torch import Tensor, nn
+
+from mmcity.engine.distributed import launched_processes
+from mmcity.engine.launch import load_config
+from mmcity.engine.scene_loading import build_views
+from mmcity.structures import Cameras, SceneDataSample
+from mmcity.utils.cli import UserError
+from mmcity.utils.fileio import atomic_path
+from mmcity.visualization import write_image
+
+from .scene_renderer import SceneRenderer
+
+__all__ = ["render_views"]
+
+_Look = Callable[[Tensor, Cameras], None]
+
+
+@torch.no_grad()
+def render_views(
+    config: str | os.PathLike,
+    checkpoint: str | os.PathLike,
+    out: str | os.PathLike = "renders",
+    *,
+    splits: Sequence[str] = ("test",),
+    every: int = 1,
+    appearance: str | None = None,
+    blend: float = 1.0,
+    depth_limit: float | None = None,
+    device: str | None = None,
+    cfg_options: Mapping[str, object] | None = None,
+) -> dict[str, list[Path]]:
+    """Render views of a scene and write ``OUT/SPLIT/{renders,gt,depths,normals}/NAME.png``.
+
+    Depths have 16 bit, normals are in camera axes. Several processes (torchrun) share out the
+    views.
+
+    Args:
+        config: Config of the scene.
+        checkpoint: Its checkpoint, whole or in parts.
+        out: Folder. Defaults to ``renders``.
+        splits: Of ``train`` and ``test``. Defaults to the test views.
+        every: Take every n-th view. Defaults to 1.
+        appearance: Look of a scene whose colours follow a photograph: ``intrinsic``, or the name
+            of a training image. Defaults to None: each view's own photograph.
+        blend: Weight of the appearance, 0 to 2. Defaults to 1.
+        depth_limit: Depth that 65535 stands for, world units. Defaults to each view's largest.
+        device: Defaults to CUDA where it is, else the CPU.
+        cfg_options: Dotted keys of the config and their values. Defaults to None.
+
+    Returns:
+        The renders that this process wrote, by split.
+
+    Raises:
+        UserError: If there is no such training image, or the scene knows no appearance.
+    """
+    cfg = load_config(config, cfg_options)
+    model = SceneRenderer(cfg, checkpoint, device).model
+    set_look = None
+    if appearance is not None or blend != 1:
+        set_look = _appearance_setter(model, cfg, appearance, blend)
+    rank, size = launched_processes()
+    written: dict[str, list[Path]] = {}
+    for split in splits:
+        dataset, folder = build_views(cfg, split), Path(out) / split
+        written[split] = []
+        for row in track(range(0, len(dataset), every)[rank::size], f"Rendering {split} views"):
+            photograph, sample = _load_view(model, dataset[row])
+            if set_look is None:
+                sample = model.predict([photograph], [sample])[0]
+            else:
+                set_look(photograph, sample.camera)
+                model.fill_sample(sample, model.render(sample.camera), photograph)
+            name = f"{PurePosixPath(dataset.img_names[row]).stem}.png"
+            written[split].append(folder / "renders" / name)
+            write_image(folder / "renders" / name, sample.pred_image)
+            write_image(folder / "gt" / name, sample.gt_image)
+            write_image(folder / "normals" / name, sample.pred_normal * 0.5 + 0.5)
+            _write_depth(folder / "depths" / name, sample.pred_depth.cpu(), depth_limit)
+    return written
+
+
+def _load_view(model: nn.Module, item: dict[str, Any]) -> tuple[Tensor, SceneDataSample]:
+    """Photograph (3, H, W) and sample of a view, on the device of the model."""
+    batch = dict(inputs=[item["inputs"]["img"]], data_samples=[item["data_samples"]])
+    data = model.data_preprocessor(batch, False)
+    return data["inputs"][0], data["data_samples"][0]
+
+
+def _write_depth(path: Path, depth: Tensor, limit: float | None) -> None:
+    levels = (depth / (limit or max(float(depth.max()), 1e-6))).clamp(0, 1) * 65535
+    with atomic_path(path) as temporary:
+        Image.fromarray(levels.round().numpy().astype(np.uint16)).save(temporary)
+
+
+def _appearance_setter(model: nn.Module, cfg: Config, name: str | None, blend: float) -> _Look:
+    """What gives a model the look of a view's photograph, or the one that was asked for."""
+    if not hasattr(model, "set_appearance"):
+        raise UserError(
+            f"--appearance, --blend: a {type(model).__name__} shows every photograph alike"
+        )
+    if name is None:
+        return lambda photograph, camera: model.set_appearance(photograph, camera, blend)
+    if name == "intrinsic":
+        return lambda photograph, camera: model.clear_appearance()
+    dataset = build_views(cfg, "train")
+    if name not in dataset.img_names:
+        raise UserError(f"--appearance: expected a training image, got {name!r}")
+    photograph, sample = _load_view(model, dataset[dataset.img_names.index(name)])
+    model.set_appearance(photograph, sample.camera, blend)
+    return lambda photograph, camera: None

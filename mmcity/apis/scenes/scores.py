@@ -1,0 +1,116 @@
+"""Scores of what was rendered and meshed, from files."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import trimesh
+from PIL import Image
+from torch import Tensor
+
+from mmcity.evaluation.functional.point_clouds import f1_score, f1_tnt
+from mmcity.evaluation.metrics.image_quality import ImageQualityMetric
+from mmcity.utils.cli import UserError
+from mmcity.utils.fileio import atomic_path
+
+__all__ = ["score_mesh", "score_renders"]
+
+
+def score_mesh(
+    prediction: str | os.PathLike,
+    truth: str | os.PathLike,
+    *,
+    threshold: float,
+    protocol: str = "vertex",
+    transform: str | os.PathLike | None = None,
+    crop: str | os.PathLike | None = None,
+) -> dict[str, float]:
+    """Precision, recall and F1 of a mesh or cloud against a true one.
+
+    Args:
+        prediction: File of a mesh or cloud.
+        truth: File of a mesh or cloud.
+        threshold: World units.
+        protocol: ``vertex`` compares vertices as they are; ``tnt`` follows Tanks and Temples:
+            the prediction is brought to the truth's frame, both are cropped, thinned to one
+            point per cell of half the threshold, and aligned by ICP. Defaults to ``vertex``.
+        transform: Of ``tnt``: text file with the 4x4 matrix prediction to truth. Defaults to None.
+        crop: Of ``tnt``: json of a polygon, SelectionPolygonVolume of Open3D. Defaults to None.
+
+    Returns:
+        The scores by name.
+    """
+    points, true_points = (np.asarray(trimesh.load(path).vertices) for path in (prediction, truth))
+    if protocol == "vertex":
+        return f1_score(points, true_points, threshold)
+    matrix = None if transform is None else np.loadtxt(transform)
+    polygon = None if crop is None else json.loads(Path(crop).read_text())
+    return f1_tnt(points, true_points, threshold, matrix, polygon)
+
+
+def score_renders(
+    folder: str | os.PathLike,
+    *,
+    downscale: float = 1.0,
+    lpips_weights: str | os.PathLike | None = None,
+    lpips_network: str = "vgg",
+) -> dict[str, Any]:
+    """PSNR, SSIM and LPIPS of saved renders.
+
+    The means are also written to ``results.json``, the numbers of each view to
+    ``per_view.json``, both in the folder.
+
+    Args:
+        folder: Holds ``renders`` and ``gt`` with pictures of equal names.
+        downscale: Of both pictures before they are compared. Defaults to 1.
+        lpips_weights: File of LPIPS weights. Defaults to None: no LPIPS.
+        lpips_network: ``alex`` or ``vgg``. Defaults to ``vgg``.
+
+    Returns:
+        Means ``psnr``, ``ssim``, of renders as they are, ``psnr_cc``, ``ssim_cc`` after one
+        affine colour transform per picture fitted to the photograph, and ``lpips``; how they
+        were measured under ``protocol``.
+
+    Raises:
+        UserError: If a render has no photograph, or the folder has no render.
+    """
+    folder = Path(folder)
+    metric = ImageQualityMetric(lpips_weights=lpips_weights, lpips_network=lpips_network)
+    names = sorted(path.name for path in (folder / "renders").glob("*.png"))
+    if not names:
+        raise UserError(f"{folder}: expected pictures in {folder / 'renders'}, found none")
+    rows = {}
+    for name in names:
+        truth = folder / "gt" / name
+        if not truth.is_file():
+            raise UserError(f"{folder}: the render {name} has no photograph {truth}")
+        render = _read(folder / "renders" / name, downscale)
+        rows[name] = metric.score(render, _read(truth, downscale))
+    keys = ["psnr", "ssim", "psnr_cc", "ssim_cc", *(["lpips"] if lpips_weights else [])]
+    results: dict[str, Any] = {
+        key: sum(row[key] for row in rows.values()) / len(rows) for key in keys
+    }
+    results["protocol"] = dict(
+        colour={"psnr": "plain", "psnr_cc": "affine per picture"},
+        downscale=downscale,
+        lpips=lpips_network if lpips_weights else None,
+        bits=8,
+        size=sorted({f"{row['width']}x{row['height']}" for row in rows.values()}),
+        n_images=len(rows),
+    )
+    for file, value in (("results.json", results), ("per_view.json", rows)):
+        with atomic_path(folder / file) as temporary:
+            temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    return results
+
+
+def _read(path: Path, downscale: float) -> Tensor:
+    """``(3, H, W)`` in [0, 1]."""
+    image = Image.open(path).convert("RGB")
+    if downscale != 1:
+        size = tuple(round(edge / downscale) for edge in image.size)
+        image = image.resize(size, Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255

@@ -1,0 +1,75 @@
+"""Depth priors of the photographs of a scene."""
+
+import os
+from pathlib import Path
+
+from rich.progress import Progress
+
+from mmcity.utils.cli import UserError
+
+from .depth_estimators import (
+    DepthAnythingEstimator,
+    DepthEstimator,
+    StreamingDepthEstimator,
+    ToytownDepthEstimator,
+)
+
+__all__ = ["generate_depth"]
+
+
+def generate_depth(
+    scene: str | os.PathLike,
+    estimator: str,
+    *,
+    weights: str | os.PathLike | None = None,
+    config: str | os.PathLike | None = None,
+    image_dir: str = "train/rgbs",
+    out: str = "train/depths",
+    device: str = "cpu",
+) -> list[Path]:
+    """Write one 16-bit picture of inverse depth per photograph; those there are stay.
+
+    Args:
+        scene: Folder of the scene.
+        estimator: ``depth_anything``, ``toytown`` or ``streaming``.
+        weights: Folder (``depth_anything``) or checkpoint (``streaming``). Defaults to None.
+        config: Of the streaming model. Defaults to None.
+        image_dir: Folder of the photographs below the scene. Defaults to ``train/rgbs``.
+        out: Folder of the priors below the scene. Defaults to ``train/depths``.
+        device: Defaults to ``cpu``.
+
+    Returns:
+        The files written now.
+
+    Raises:
+        UserError: If the estimator misses its weights or config.
+    """
+    scene = Path(scene)
+    source = _build_estimator(scene, estimator, weights, config, device)
+    with Progress() as progress:
+        task = progress.add_task("Estimating depth")
+        return source.write(
+            scene / image_dir,
+            scene / out,
+            lambda done, total: progress.update(task, completed=done, total=total),
+        )
+
+
+def _build_estimator(
+    scene: Path,
+    name: str,
+    weights: str | os.PathLike | None,
+    config: str | os.PathLike | None,
+    device: str,
+) -> DepthEstimator | StreamingDepthEstimator:
+    if name == "toytown":
+        return ToytownDepthEstimator(scene)
+    if name not in ("depth_anything", "streaming"):
+        raise UserError(f"estimator: expected depth_anything, toytown or streaming, got {name!r}")
+    if weights is None:
+        raise UserError(f"--estimator {name} needs --weights")
+    if name == "depth_anything":
+        return DepthAnythingEstimator(weights, device)
+    if config is None:
+        raise UserError("--estimator streaming needs --config")
+    return StreamingDepthEstimator(config, weights, device)
