@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Iterable, Mapping, MutableSequence, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,11 +14,9 @@ from mmcity.structures.geometry import (
     se3_inverse,
 )
 
+from .cache import ChunkPolicy
 from .pose_encoding import decode_pose, encode_pose, unproject_depth
-
-if TYPE_CHECKING:
-    from .cache import ChunkPolicy
-    from .stream_vggt import StreamVGGT
+from .vggt import VGGT
 
 __all__ = ["ChunkStitcher", "align_point_maps", "transform_outputs"]
 
@@ -129,7 +126,7 @@ class ChunkStitcher:
         policy: Lengths and thresholds.
     """
 
-    def __init__(self, model: "StreamVGGT", policy: "ChunkPolicy") -> None:
+    def __init__(self, model: VGGT, policy: ChunkPolicy) -> None:
         self.model = model
         self.policy = policy
         self._overlap: deque[tuple[Tensor, Tensor]] = deque(maxlen=policy.overlap)

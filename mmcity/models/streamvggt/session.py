@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -10,9 +9,7 @@ from torch import Tensor
 from .cache import CachePolicy, ChunkPolicy, build_policy
 from .chunking import ChunkStitcher
 from .track_window import TrackWindow
-
-if TYPE_CHECKING:
-    from .stream_vggt import StreamVGGT
+from .vggt import VGGT
 
 __all__ = ["StreamSession"]
 
@@ -21,7 +18,7 @@ class StreamSession:
     """Feeds frames to a :class:`StreamVGGT` one step at a time.
 
     Args:
-        model: The network; put it in eval mode and in the wanted dtype beforehand.
+        model: The causal network; put it in eval mode and in the wanted dtype beforehand.
         policy: What the cache keeps, see :func:`build_policy`. Defaults to everything.
         cache_dtype: Storage of the cache: ``'fp32'``, ``'bf16'``, ``'fp16'``, ``'fp8'``,
             ``'int8'``. Defaults to None (as computed).
@@ -35,7 +32,7 @@ class StreamSession:
 
     def __init__(
         self,
-        model: "StreamVGGT",
+        model: VGGT,
         policy: CachePolicy | Mapping | str | None = None,
         cache_dtype: str | torch.dtype | None = None,
         camera_cache_mode: str = "per_iteration",

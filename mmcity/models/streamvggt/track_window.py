@@ -1,13 +1,11 @@
 """Point tracks in a stream, from the query frame and the last few frames."""
 
 from collections import deque
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from .stream_vggt import StreamVGGT
+from .vggt import VGGT
 
 __all__ = ["TrackWindow"]
 
@@ -25,7 +23,7 @@ class TrackWindow:
         window: Frames tracked at once, the query frame included.
     """
 
-    def __init__(self, model: "StreamVGGT", query_points: Tensor, window: int) -> None:
+    def __init__(self, model: VGGT, query_points: Tensor, window: int) -> None:
         if window < 2:
             raise ValueError(f"track_window must be at least 2, got {window}")
         self.model = model
