@@ -1,6 +1,8 @@
 """A set of 3D Gaussians."""
 
 import os
+from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -39,6 +41,11 @@ class Gaussians(TensorContainer):
     sh0: Tensor | None
     shN: Tensor | None
     features: Tensor | None
+
+    # Set by :mod:`mmcity.structures.io.gaussians_ply`, which knows the formats.
+    read_ply: ClassVar[Callable[[str | os.PathLike], "Gaussians"]]
+    write_ply: ClassVar[Callable[["Gaussians", str | os.PathLike], None]]
+    write_splat: ClassVar[Callable[["Gaussians", str | os.PathLike], None]]
 
     def __init__(
         self,
@@ -135,31 +142,3 @@ class Gaussians(TensorContainer):
                 "shN": shN,
             }
         )
-
-    @classmethod
-    def read_ply(cls, path: str | os.PathLike) -> "Gaussians":
-        """Read a PLY in the attribute layout of 3D Gaussian Splatting.
-
-        See :func:`mmcity.structures.io.gaussians_ply.read_gaussians_ply`.
-        """
-        from .io.gaussians_ply import read_gaussians_ply
-
-        return read_gaussians_ply(path)
-
-    def write_ply(self, path: str | os.PathLike) -> None:
-        """Write a PLY in the attribute layout of 3D Gaussian Splatting.
-
-        See :func:`mmcity.structures.io.gaussians_ply.write_gaussians_ply`.
-        """
-        from .io.gaussians_ply import write_gaussians_ply
-
-        write_gaussians_ply(self, path)
-
-    def write_splat(self, path: str | os.PathLike) -> None:
-        """Write a ``.splat`` file for web viewers.
-
-        See :func:`mmcity.structures.io.gaussians_ply.write_splat`.
-        """
-        from .io.gaussians_ply import write_splat
-
-        write_splat(self, path)

@@ -200,3 +200,8 @@ def read_splat(path: str | os.PathLike) -> Gaussians:
     if not bool(out.is_finite.all()):
         raise GaussianFileError(f"{path}: expected finite values, got NaN or infinity")
     return out
+
+
+Gaussians.read_ply = staticmethod(read_gaussians_ply)
+Gaussians.write_ply = write_gaussians_ply
+Gaussians.write_splat = write_splat
