@@ -1,4 +1,4 @@
-"""Choice of the backend, argument checks, and the Python side of native operators.
+"""Loading of libraries, choice of the backend, argument checks, rules for native operators.
 
 Backends: a CUDA tensor goes to the CUDA library, a CPU tensor to the native CPU library, and to
 the torch reference where there is no compiler (with one warning). ``MMCITY_OPS_BACKEND`` =
@@ -10,16 +10,18 @@ import contextlib
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mmcity_ops import _build
+from mmcity_ops import _build, _build_cuda
 
 BACKENDS = ("auto", "native", "reference")
 FLOATS = (torch.float32, torch.float64)
 
+_loaded: set[str] = set()
 _load_hooks: list[Callable[[], None]] = []
 _state: dict[str, Any] = {
     "warned": False,
@@ -28,19 +30,49 @@ _state: dict[str, Any] = {
 }
 
 
+def _load_library(kind: str, path: Path) -> None:
+    """Load a built library into torch's dispatcher."""
+    try:
+        torch.ops.load_library(str(path))
+    except OSError as error:
+        raise _build.BuildError(
+            f"cannot load {path} ({error}); delete its folder and try again"
+        ) from error
+    _loaded.add(kind)
+
+
 def on_native_load(hook: Callable[[], None]) -> Callable[[], None]:
     """Decorator: run ``hook`` once the native operators exist (fake kernels, autograd rules)."""
-    if _build.is_loaded("cpu"):
+    if "cpu" in _loaded:
         hook()
     else:
         _load_hooks.append(hook)
     return hook
 
 
-def run_load_hooks() -> None:
-    """Called by the loader after the CPU library, which holds all schemas, was loaded."""
-    while _load_hooks:
-        _load_hooks.pop(0)()
+def load_cpu_library() -> bool:
+    """Build (once, cached) and load the CPU library, and register what python adds to it.
+
+    Raises:
+        BuildError: If it cannot be built; CompilerMissingError where there is no compiler.
+    """
+    if "cpu" not in _loaded:
+        _load_library("cpu", _build.build_cpu())
+        while _load_hooks:
+            _load_hooks.pop(0)()
+    return True
+
+
+def load_cuda_library() -> bool:
+    """Load the CUDA library, compiling it where nvcc is present.
+
+    Raises:
+        BuildError: Naming the missing build when there is neither a library nor nvcc.
+    """
+    if "cuda" not in _loaded:
+        load_cpu_library()
+        _load_library("cuda", _build_cuda.build_cuda())
+    return True
 
 
 def requested_backend() -> str:
@@ -57,13 +89,13 @@ def _choose(device_type: str) -> bool:
     if name == "reference":
         return False
     if device_type == "cuda":
-        return _build.load_cuda_library()
+        return load_cuda_library()
     if device_type not in ("cpu", "meta"):
         raise RuntimeError(f"mmcity_ops has no backend for device '{device_type}' (cpu, cuda)")
     if _state["no_compiler"] and name == "auto":
         return False
     try:
-        return _build.load_cpu_library()
+        return load_cpu_library()
     except _build.CompilerMissingError as error:
         if name == "native":
             raise

@@ -1,4 +1,4 @@
-"""Builds, caches and loads the native libraries.
+"""Builds and caches the native libraries.
 
 Two libraries exist: ``mmcity_cpu`` (all schemas and the CPU kernels) and ``mmcity_cuda`` (only
 CUDA kernels). Each is compiled once per combination of sources, flags, torch and python, into
@@ -42,9 +42,6 @@ class BuildError(RuntimeError):
 
 class CompilerMissingError(BuildError):
     """No usable C++ compiler or ninja on this machine."""
-
-
-_loaded: dict[str, bool] = {}
 
 
 def cpu_sources() -> list[Path]:
@@ -297,47 +294,3 @@ def build_cpu() -> Path:
             "set TORCH_EXTENSIONS_DIR to a folder you may write to"
         ) from error
     return compile_library(name, units, what="the CPU operators")
-
-
-def load_library(kind: str, path: Path) -> None:
-    """Load a built library into torch's dispatcher."""
-    try:
-        torch.ops.load_library(str(path))
-    except OSError as error:
-        raise BuildError(
-            f"cannot load {path} ({error}); delete its folder and try again"
-        ) from error
-    _loaded[kind] = True
-
-
-def is_loaded(kind: str) -> bool:
-    """Whether the ``"cpu"`` or ``"cuda"`` library is loaded in this process."""
-    return _loaded.get(kind, False)
-
-
-def load_cpu_library() -> bool:
-    """Build (once, cached) and load the CPU library, and register what python adds to it.
-
-    Raises:
-        BuildError: If it cannot be built; CompilerMissingError where there is no compiler.
-    """
-    if not is_loaded("cpu"):
-        load_library("cpu", build_cpu())
-        from mmcity_ops import _backend
-
-        _backend.run_load_hooks()
-    return True
-
-
-def load_cuda_library() -> bool:
-    """Load the CUDA library, compiling it where nvcc is present.
-
-    Raises:
-        BuildError: Naming the missing build when there is neither a library nor nvcc.
-    """
-    if not is_loaded("cuda"):
-        load_cpu_library()
-        from mmcity_ops import _build_cuda
-
-        load_library("cuda", _build_cuda.build_cuda())
-    return True

@@ -5,7 +5,7 @@ import torch
 from torch.testing._internal.optests import aot_autograd_check
 
 import mmcity_ops as ops
-from mmcity_ops import _build
+from mmcity_ops import _backend
 from tests.ops.scene import HEIGHT, WIDTH, random_scene
 
 CAMERAS = ("viewmats", "Ks")
@@ -13,7 +13,7 @@ CAMERAS = ("viewmats", "Ks")
 
 @pytest.fixture(scope="module", autouse=True)
 def native_library():
-    _build.load_cpu_library()
+    _backend.load_cpu_library()
 
 
 @pytest.fixture(autouse=True)

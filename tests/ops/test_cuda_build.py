@@ -30,8 +30,8 @@ def test_every_kernel_compiles_without_a_warning_for_each_architecture():
 
 REGISTERED = """
 import torch
-from mmcity_ops import _build
-_build.load_cuda_library()
+from mmcity_ops import _backend
+_backend.load_cuda_library()
 names = {n for n in torch._C._dispatch_get_all_op_names() if n.startswith("mmcity::")}
 names -= {"mmcity::build_info"}
 assert len(names) > 20, names

@@ -12,9 +12,9 @@ PROJECTION = (WIDTH, HEIGHT, 0.3, 0.01, 1e10, 0.0, True)
 
 @pytest.fixture(scope="module", autouse=True)
 def native_library():
-    from mmcity_ops import _build
+    from mmcity_ops import _backend
 
-    _build.load_cpu_library()
+    _backend.load_cpu_library()
 
 
 def project(means, quats, scales, viewmats, Ks, model="pinhole", packed=False):

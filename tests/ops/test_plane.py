@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import mmcity_ops as ops
-from mmcity_ops import _build
+from mmcity_ops import _backend
 from tests.ops.scene import random_scene
 
 NATIVE = torch.ops.mmcity
@@ -12,7 +12,7 @@ NATIVE = torch.ops.mmcity
 
 @pytest.fixture(scope="module", autouse=True)
 def native_library():
-    _build.load_cpu_library()
+    _backend.load_cpu_library()
 
 
 def packed_ids(cameras, n):
