@@ -9,6 +9,7 @@ import numpy as np
 from mmengine.logging import print_log
 
 from mmcity.registry import DATASETS
+from mmcity.utils.images import list_images
 
 from .io.colmap_model import ColmapPoints, find_colmap_model, read_colmap_model
 from .posed_images import PosedImage, PosedImagesDataset
@@ -25,7 +26,6 @@ __all__ = [
 _IMAGE_DIRS = ("images", "train/rgbs", "rgbs", "input", ".")
 _MASK_DIRS = ("masks", "mask", "train/mask", "train/masks")
 _DEPTH_DIRS = ("depths", "depth", "train/depths", "train/depth")
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
 #: Depth priors whose scale leaves this range about the median are wrong fits.
 _SCALE_RANGE = (0.2, 5.0)
 
@@ -194,8 +194,8 @@ class ColmapDataset(PosedImagesDataset):
         extra = sorted(
             str(file.relative_to(folder))
             for parent in parents
-            for file in parent.iterdir()
-            if file.suffix.lower() in _IMAGE_SUFFIXES and file.name not in known
+            for file in list_images(parent)
+            if file.name not in known
         )
         if extra:
             print_log(

@@ -8,14 +8,13 @@ import numpy as np
 
 from mmcity.registry import DATASETS
 from mmcity.structures.geometry import se3_inverse
+from mmcity.utils.images import list_images
 
 from .io.colmap_types import ColmapCamera, ColmapPoints
 from .posed_images import PosedImage, PosedImagesDataset
 from .transforms.posed_images import image_size
 
 __all__ = ["CambridgeLandmarks", "SevenScenes", "read_pose_text"]
-
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def read_pose_text(path: str | os.PathLike) -> np.ndarray:
@@ -112,9 +111,7 @@ class CambridgeLandmarks(_PoseFileDataset):
             folder = self.data_root / split
             if not (folder / "rgb").is_dir():
                 raise FileNotFoundError(f"{folder / 'rgb'}: expected a folder of images")
-            files = sorted(
-                p for p in (folder / "rgb").iterdir() if p.suffix.lower() in _IMAGE_SUFFIXES
-            )
+            files = list_images(folder / "rgb")
             poses = sorted((folder / "poses").glob("*.txt"))
             if len(files) != len(poses):
                 raise ValueError(

@@ -9,6 +9,7 @@ import numpy as np
 
 from mmcity.registry import DATASETS
 from mmcity.structures.geometry import OPENGL_TO_OPENCV
+from mmcity.utils.images import IMAGE_SUFFIXES
 
 from .io.colmap_model import ColmapCamera, ColmapPoints
 from .io.point_ply import read_point_ply
@@ -19,7 +20,6 @@ from .transforms.posed_images import image_size
 __all__ = ["NerfstudioDataset", "TransformsFormatError"]
 
 _PINHOLE_NAMES = ("PINHOLE", "SIMPLE_PINHOLE", "PERSPECTIVE", "OPENCV", "SIMPLE_RADIAL", "RADIAL")
-_IMAGE_SUFFIXES = ("", ".png", ".jpg", ".jpeg")
 
 
 class TransformsFormatError(ValueError):
@@ -171,7 +171,7 @@ class NerfstudioDataset(PosedImagesDataset):
         path = next(
             (
                 self.data_root / f"{name}{suffix}"
-                for suffix in _IMAGE_SUFFIXES
+                for suffix in ("", *IMAGE_SUFFIXES)
                 if (self.data_root / f"{name}{suffix}").is_file()
             ),
             self.data_root / name,

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from mmengine.logging import print_log
 
+from mmcity.utils.images import list_images
+
 __all__ = ["SPLIT_RULES", "SPLITS", "held_out"]
 
 #: Names of the parts of a scene; ``val`` and ``test`` are the same images. ``selection`` is the
@@ -14,7 +16,6 @@ __all__ = ["SPLIT_RULES", "SPLITS", "held_out"]
 SPLITS = ("train", "val", "test", "all", "selection")
 #: ``auto`` takes the first of the next three whose file or folder exists, else ``every_n``.
 SPLIT_RULES = ("auto", "tsv", "list", "val_folder", "every_n", "fraction", "none")
-_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp"}
 
 
 def _find(root: Path, rule: str, file: str | None) -> Path | None:
@@ -129,8 +130,7 @@ def held_out(
     elif rule == "tsv":
         (wanted, trained), key = _from_tsv(path), str
     else:
-        files = [p for p in path.iterdir() if p.suffix.lower() in _IMAGE_SUFFIXES]
-        wanted, key = {p.stem for p in files}, lambda name: Path(name).stem
+        wanted, key = {p.stem for p in list_images(path)}, lambda name: Path(name).stem
     test = [key(name) in wanted for name in names]
     train = [not t for t in test] if trained is None else [key(n) in trained for n in names]
     unknown = wanted - {key(name) for name in names}

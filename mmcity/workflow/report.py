@@ -8,13 +8,14 @@ from pathlib import Path
 from PIL import Image
 
 from mmcity.utils.fileio import atomic_path
+from mmcity.utils.images import IMAGE_SUFFIXES
 from mmcity.utils.markdown import markdown_table
 
 from .manifest import Manifest, StageRecord
 
 __all__ = ["handover_table", "write_report"]
 
-_PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif")
+_PICTURE_SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
 _MOST_PIXELS = 900
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem;

@@ -20,6 +20,7 @@ from mmcity.models.rap.refinement import Refinement, RenderMatchRefiner
 from mmcity.models.rap.trainer import poses_to_viewmats
 from mmcity.registry import INFERENCERS, MODELS, TASK_UTILS
 from mmcity.structures import Cameras, Sim3
+from mmcity.utils.images import list_images
 from mmcity.visualization import overlay_halves, to_uint8
 
 from .result import LocalizationResult
@@ -28,7 +29,6 @@ __all__ = ["Localizer", "as_picture"]
 
 #: Share of the network's field of view that a picture of another camera must show.
 _WHOLE_VIEW = 0.98
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
 
 
 @INFERENCERS.register_module()
@@ -395,7 +395,7 @@ def _items(source) -> Iterable:
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
         if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in _IMAGE_SUFFIXES)
+            found = list_images(path, recursive=True)
             if not found:
                 raise FileNotFoundError(f"{path}: expected images, found none")
             return found

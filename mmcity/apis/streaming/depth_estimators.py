@@ -12,6 +12,7 @@ from PIL import Image
 from mmcity.toytown.writers.citygsx import make_depth_prior
 from mmcity.utils.cli import UserError
 from mmcity.utils.fileio import atomic_path
+from mmcity.utils.images import IMAGE_SUFFIXES, list_images
 
 from .geometry_prior import GeometryPrior
 from .streaming_reconstructor import StreamingReconstructor
@@ -21,24 +22,9 @@ __all__ = [
     "DepthEstimator",
     "StreamingDepthEstimator",
     "ToytownDepthEstimator",
-    "list_images",
 ]
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 LEVELS = 65535
-
-
-def list_images(folder: str | os.PathLike) -> list[Path]:
-    """Pictures of a folder by name.
-
-    Raises:
-        UserError: If there are none.
-    """
-    folder = Path(folder)
-    found = sorted(p for p in folder.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-    if not found:
-        raise UserError(f"{folder}: expected pictures ({', '.join(IMAGE_SUFFIXES)}), found none")
-    return found
 
 
 class DepthEstimator(metaclass=ABCMeta):
@@ -68,6 +54,8 @@ class DepthEstimator(metaclass=ABCMeta):
             The files written now.
         """
         paths, written = list_images(images), []
+        if not paths:
+            raise UserError(f"{images}: expected pictures ({', '.join(IMAGE_SUFFIXES)}), got none")
         for number, path in enumerate(paths, 1):
             target = Path(depth_dir) / f"{path.stem}.png"
             if not target.is_file():

@@ -12,10 +12,10 @@ from mmcity.datasets.transforms.network_images import composite_on_white
 from mmcity.datasets.transforms.posed_images import ImageReadError, read_image
 from mmcity.utils.cli import UserError
 from mmcity.utils.dependencies import DependencyError
+from mmcity.utils.images import IMAGE_SUFFIXES, list_images
 
 __all__ = ["Frame", "SourceError", "open_source"]
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 
 
@@ -104,7 +104,7 @@ def _read_image(path: Path) -> np.ndarray:
 
 
 def _folder_frames(folder: Path) -> Iterator[Frame]:
-    files = sorted(f for f in folder.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
+    files = list_images(folder)
     if not files:
         raise SourceError(f"{folder}: no images {IMAGE_SUFFIXES} in this folder")
     return (Frame(_read_image(f), f.stem, float(i)) for i, f in enumerate(files))

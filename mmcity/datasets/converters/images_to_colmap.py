@@ -9,6 +9,7 @@ from pathlib import Path
 from mmcity.datasets.transforms.posed_images import image_size
 from mmcity.utils.cli import UserError
 from mmcity.utils.dependencies import DependencyError
+from mmcity.utils.images import list_images
 
 __all__ = ["MATCHING", "MappedScene", "map_pictures"]
 
@@ -16,7 +17,6 @@ __all__ = ["MATCHING", "MappedScene", "map_pictures"]
 MATCHING = ("auto", "exhaustive", "sequential")
 #: Exhaustive matching is quadratic; above this many pictures neighbours are matched.
 MOST_EXHAUSTIVE = 250
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 _FEW_REGISTERED = 0.8
 _LARGE_ERROR = 1.5
 
@@ -163,9 +163,7 @@ def _pycolmap():
 
 
 def _find_pictures(folder: Path) -> list[str]:
-    names = sorted(
-        p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES
-    )
+    names = [file.relative_to(folder).as_posix() for file in list_images(folder, recursive=True)]
     if len(names) < 3:
         raise FileNotFoundError(f"{folder}: expected at least 3 pictures, found {len(names)}")
     return names

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["ClipColorJitter"]
+from mmcity.utils.images import to_grey
 
-GREY = (0.299, 0.587, 0.114)
+__all__ = ["ClipColorJitter"]
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,13 @@ class ClipColorJitter:
             if name == "brightness":
                 image = image * value
             elif name == "contrast":
-                image = image * value + _grey(image).mean() * (1 - value)
+                image = image * value + to_grey(image).mean() * (1 - value)
             elif name == "saturation":
-                image = image * value + _grey(image) * (1 - value)
+                image = image * value + to_grey(image) * (1 - value)
             else:
                 image = _turn_hue(image, value)
             image = image.clamp(0, 1)
         return image
-
-
-def _grey(image: Tensor) -> Tensor:
-    return torch.tensordot(image.new_tensor(GREY), image, dims=1)
 
 
 def _turn_hue(image: Tensor, share: float) -> Tensor:

@@ -8,14 +8,13 @@ from torch import Tensor
 from mmcity.models.layers import image_ids
 from mmcity.registry import MODELS
 from mmcity.structures import Cameras, SceneDataSample
+from mmcity.utils.images import to_grey
 
 from .objective import Strip, Term
 from .resolution import reduce_resolution
 from .scene import AnchorScene
 
 __all__ = ["CityGSX"]
-
-GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 @MODELS.register_module()
@@ -102,7 +101,7 @@ class CityGSX(AnchorScene):
         """Maps of the second view that the losses need, with rendered depth (H, W)."""
         camera, image = sample.neighbour_camera, sample.neighbour_image
         image = image.float() / 255 if image.dtype == torch.uint8 else image
-        return dict(depth=depth, K=camera.Ks[0], viewmat=camera.viewmats[0], grey=_grey(image))
+        return dict(depth=depth, K=camera.Ks[0], viewmat=camera.viewmats[0], grey=to_grey(image))
 
     def judge(
         self,
@@ -140,7 +139,7 @@ class CityGSX(AnchorScene):
                 usable=maps["usable"][0, ..., 0],
                 K=camera.Ks[0],
                 viewmat=camera.viewmats[0],
-                grey=_grey(picture),
+                grey=to_grey(picture),
             )
         # One stream of random numbers per view, the same on all processes.
         generator = torch.Generator().manual_seed(iteration * 4096 + number)
@@ -196,7 +195,3 @@ class CityGSX(AnchorScene):
         """As in :class:`SceneModel`; depth is that of the composited planes, normals are unit."""
         normals = torch.nn.functional.normalize(maps["normals"], dim=-1)
         super().fill_sample(sample, {**maps, "normals": normals}, photograph)
-
-
-def _grey(image: Tensor) -> Tensor:
-    return (image * image.new_tensor(GREY)[:, None, None]).sum(0)

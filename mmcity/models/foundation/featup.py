@@ -7,12 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmcity.registry import MODELS
+from mmcity.utils.images import imagenet_normalized
 
 from .hub import load_local_hub
 
 __all__ = ["FeatUpMaskCLIP"]
-
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @MODELS.register_module()
@@ -51,5 +50,4 @@ class FeatUpMaskCLIP(nn.Module):
         resized = F.interpolate(
             images, self.image_size, mode="bilinear", align_corners=False, antialias=True
         )
-        mean, std = (images.new_tensor(v)[:, None, None] for v in (_MEAN, _STD))
-        return F.avg_pool2d(self.network((resized - mean) / std), self.patch)
+        return F.avg_pool2d(self.network(imagenet_normalized(resized)), self.patch)

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from mmcity.utils.images import imagenet_normalized
+
 __all__ = ["SEGMENTATION_WORDS", "GroundedSAM2", "paint_detections"]
 
 #: Words of each label 1..17; 1..16 are Occ3D's, 17 is the sky.
@@ -101,11 +103,9 @@ class GroundedSAM2:
 
         height, width = image.shape[:2]
         tensor = torch.from_numpy(image).permute(2, 0, 1).float() / 255
-        mean = torch.tensor((0.485, 0.456, 0.406))[:, None, None]
-        std = torch.tensor((0.229, 0.224, 0.225))[:, None, None]
         box, text = self.thresholds
         boxes, _, phrases = predict(
-            self.detector, (tensor - mean) / std, self.prompt, box, text, device=self.device
+            self.detector, imagenet_normalized(tensor), self.prompt, box, text, device=self.device
         )
         if len(boxes) == 0:
             return np.zeros((height, width), dtype=np.uint8)

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from mmcity.models.layers import ResizableModule
 from mmcity.registry import MODELS
+from mmcity.utils.images import GREY_WEIGHTS
 
 __all__ = ["AffineExposure", "BilateralGridExposure"]
 
@@ -109,8 +110,6 @@ class BilateralGridExposure(_PerImage):
         regularization: Weight of the total variation of the grids. Defaults to 10.0.
     """
 
-    LUMA = (0.299, 0.587, 0.114)
-
     def __init__(
         self,
         grid_size: tuple[int, int, int] = (16, 16, 8),
@@ -127,7 +126,7 @@ class BilateralGridExposure(_PerImage):
         batch, height, width, _ = images.shape
         x = (torch.arange(width, device=images.device, dtype=images.dtype) + 0.5) / width
         y = (torch.arange(height, device=images.device, dtype=images.dtype) + 0.5) / height
-        luma = images @ images.new_tensor(self.LUMA)  # (B, H, W)
+        luma = images @ images.new_tensor(GREY_WEIGHTS)  # (B, H, W)
         y, x = torch.meshgrid(y, x, indexing="ij")
         grid = torch.stack([x.expand_as(luma), y.expand_as(luma), luma], dim=-1) * 2 - 1
         sampled = F.grid_sample(rows, grid[:, None], align_corners=True, padding_mode="border")

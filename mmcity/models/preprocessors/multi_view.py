@@ -7,8 +7,11 @@ from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
 from mmcity.registry import MODELS
+from mmcity.utils.images import IMAGENET_MEAN, IMAGENET_STD
 
 __all__ = ["MultiViewPreprocessor"]
+
+_MEAN, _STD = (tuple(255 * v for v in values) for values in (IMAGENET_MEAN, IMAGENET_STD))
 
 
 @MODELS.register_module()
@@ -22,8 +25,8 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
 
     def __init__(
         self,
-        mean: Sequence[float] = (123.675, 116.28, 103.53),
-        std: Sequence[float] = (58.395, 57.12, 57.375),
+        mean: Sequence[float] = _MEAN,
+        std: Sequence[float] = _STD,
         non_blocking: bool = False,
     ) -> None:
         super().__init__(non_blocking)

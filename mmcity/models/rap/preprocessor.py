@@ -7,13 +7,12 @@ from torch import Tensor
 
 from mmcity.registry import MODELS
 from mmcity.structures import Cameras
+from mmcity.utils.images import IMAGENET_MEAN, IMAGENET_STD
 
 from .canonical_view import canonical_K, canonical_view
 
 __all__ = ["LocalizationPreprocessor"]
 
-_MEAN = (0.485, 0.456, 0.406)
-_STD = (0.229, 0.224, 0.225)
 _STATISTICS = ("imagenet", "image")
 #: Of 1: a plain picture is not blown up to noise.
 _MIN_DEVIATION = 0.02
@@ -62,8 +61,8 @@ class LocalizationPreprocessor(BaseDataPreprocessor):
         elif size is None:
             #: Height and width in training; 0 before.
             self.register_buffer("trained_size", torch.zeros(2, dtype=torch.long))
-        self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_STD).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
 
     def normalize(self, pictures: Tensor) -> Tensor:
         """Pictures ``(..., 3, h, w)`` in [0, 1], normalised."""

@@ -17,13 +17,12 @@ from mmcity.models.layers import (
     frame_causal_attention,
     rope_tables_2d,
 )
+from mmcity.utils.images import IMAGENET_MEAN, IMAGENET_STD
 
 __all__ = ["Aggregator"]
 
 #: Kernels of the causal full pass by name.
 CAUSAL_KERNELS = {"steps": frame_causal_attention, "flex": flex_frame_causal_attention}
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Aggregator(nn.Module):

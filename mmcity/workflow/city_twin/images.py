@@ -7,18 +7,17 @@ from pathlib import Path
 from PIL import Image
 
 from mmcity.utils.cli import UserError
+from mmcity.utils.images import list_images
 from mmcity.visualization import contact_sheet, write_image
 from mmcity.workflow import STAGES, Finding, Stage, StageContext
 
 __all__ = ["FolderImages", "ToytownImages"]
 
-_SUFFIXES = (".jpg", ".jpeg", ".png")
-
 
 def _sheet(folder: Path, target: Path) -> Path:
     import numpy as np
 
-    files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in _SUFFIXES)
+    files = list_images(folder, recursive=True)
     chosen = files[:: max(len(files) // 8, 1)][:8]
     pictures = [np.asarray(Image.open(file).convert("RGB")) for file in chosen]
     write_image(target, contact_sheet([pictures[:4], pictures[4:]][: -(-len(pictures) // 4)]))

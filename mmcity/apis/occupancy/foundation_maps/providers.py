@@ -12,6 +12,7 @@ from scipy.ndimage import distance_transform_edt, minimum_filter1d
 from mmcity.datasets.io.info_pickle import InfoFileError
 from mmcity.datasets.transforms.image_maps import splat_depth
 from mmcity.toytown.truth.feature_maps import feature_map, segmentation_map
+from mmcity.utils.images import imagenet_normalized
 
 from .tasks import ImageTask
 
@@ -19,8 +20,6 @@ __all__ = ["STORED_DTYPES", "TargetProvider", "find_provider", "make_provider"]
 
 #: How maps of each kind are stored.
 STORED_DTYPES = {"depth": "float16", "features": "float16", "segmentation": "uint8"}
-
-_MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 class TargetProvider(Protocol):
@@ -43,10 +42,9 @@ class _Metric3DProvider:
         self.model = Metric3D(**options).to(device).eval()
 
     def __call__(self, image: np.ndarray, task: ImageTask) -> np.ndarray:
-        tensor = torch.from_numpy(image).to(self.device).permute(2, 0, 1).float()
-        mean, std = (tensor.new_tensor(v)[:, None, None] for v in (_MEAN, _STD))
+        tensor = torch.from_numpy(image).to(self.device).permute(2, 0, 1)[None].float() / 255
         matrix = torch.as_tensor(task.cam2img, dtype=torch.float32, device=self.device)
-        return self.model(((tensor - mean) / std)[None], matrix[None])[0].cpu().numpy()
+        return self.model(imagenet_normalized(tensor), matrix[None])[0].cpu().numpy()
 
 
 class _FeatUpProvider:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mmcity.registry import TASK_UTILS
+from mmcity.utils.images import to_grey
 
 __all__ = ["Matches", "SIFTMatcher"]
 
@@ -41,9 +42,7 @@ def _opencv():
 
 
 def _to_gray(image: Tensor) -> np.ndarray:
-    weights = torch.tensor([0.299, 0.587, 0.114]).to(image)
-    gray = torch.einsum("chw,c->hw", image.float().cpu(), weights.cpu())
-    return (gray.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+    return (to_grey(image.float().cpu()).clamp(0, 1) * 255).round().to(torch.uint8).numpy()
 
 
 @TASK_UTILS.register_module()

@@ -1,0 +1,37 @@
+"""Each fact of the code stands in one place, and calls can be read."""
+
+import ast
+import functools
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parent.parent
+FACTS = {
+    "suffixes": {".png", ".jpg"},
+    "grey": {0.299, 0.587, 0.114},
+    "mean": {0.485, 0.456, 0.406},
+    "deviation": {0.229, 0.224, 0.225},
+    "mean of 255": {123.675, 116.28, 103.53},
+    "deviation of 255": {58.395, 57.12, 57.375},
+}
+
+
+@functools.cache
+def syntax() -> dict[str, ast.Module]:
+    """The syntax trees of the package and the operators, by file."""
+    files = [*REPO.glob("mmcity/**/*.py"), *REPO.glob("ops/**/*.py")]
+    names = [str(f.relative_to(REPO)) for f in files if ".mim" not in f.parts]
+    return {name: ast.parse((REPO / name).read_text()) for name in sorted(names)}
+
+
+@pytest.mark.parametrize("fact", FACTS)
+def test_facts_about_pictures_stand_once(fact):
+    places = {
+        name
+        for name, tree in syntax().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Tuple | ast.List | ast.Set)
+        and FACTS[fact] <= {e.value for e in node.elts if isinstance(e, ast.Constant)}
+    }
+    assert places <= {"mmcity/utils/images.py"}
