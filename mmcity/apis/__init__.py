@@ -17,6 +17,7 @@ from .localization import (
 from .occupancy import (
     OccupancyGenerator,
     OccupancyPredictor,
+    OccupancyResult,
     load_gaussian_set,
     save_gaussian_set,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "Localizer",
     "OccupancyGenerator",
     "OccupancyPredictor",
+    "OccupancyResult",
     "PriorFiles",
     "RenderedViews",
     "SceneRenderer",

@@ -1,6 +1,7 @@
 """What the five inferencers share: config by path and name, local weights, refused arguments."""
 
 import copy
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,10 +16,13 @@ from mmcity.apis import (
     Inferencer,
     LocalizationResult,
     Localizer,
+    OccupancyPredictor,
+    OccupancyResult,
     RenderedViews,
     SceneRenderer,
     StreamingReconstructor,
 )
+from mmcity.datasets.converters.nuscenes import convert_nuscenes
 from mmcity.engine.checkpointing import (
     CheckpointError,
     load_checkpoint_weights,
@@ -29,13 +33,32 @@ from mmcity.engine.checkpointing import (
 )
 from mmcity.engine.launch import as_config, load_config
 from mmcity.registry import INFERENCERS, MODELS
+from mmcity.toytown import ToytownConfig
+from mmcity.toytown.writers import write_nuscenes
+from mmcity.utils import register_all_modules
 from mmcity.utils.config_index import find_config
 from tests.models.gaussian_splatting.helpers import points_and_colors, ring_of_cameras
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("inferencers")
+    """Work folder, with the data that configs of the toy town name by ``data/toytown``."""
+    register_all_modules()
+    folder = tmp_path_factory.mktemp("inferencers")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def drives(folder):
+    """Two key frames of a car's six cameras in the layout of nuScenes."""
+    root = folder / "data" / "toytown" / "nuscenes"
+    town = ToytownConfig(seed=3, blocks=(1, 1))
+    sizes = dict(num_scenes=2, num_frames=1, sweeps=False, feature_patch=4)
+    write_nuscenes(root, town, (200, 112), **sizes)
+    convert_nuscenes(root, version="v1.0-mini")
+    return root
 
 
 def save(model: nn.Module, path: Path) -> Path:
@@ -102,12 +125,32 @@ class StreamCase:
         return results[2].depth, inferencer.visualize(results[2]), (48, 128, 3)
 
 
-CASES = [SceneCase(), LocalizerCase(), StreamCase()]
+class OccupancyCase:
+    """A GaussTR with random weights, on key frames of the toy town."""
+
+    name, kind = "gausstr_toytown_cpu", OccupancyPredictor
+
+    def checkpoint(self, folder: Path) -> Path:
+        torch.manual_seed(0)
+        return save(MODELS.build(load_config(self.name).model), folder / "occupancy.pth")
+
+    def run(self, inferencer):
+        result = inferencer(0)
+        assert isinstance(result, OccupancyResult)
+        assert result.labels.shape == result.grid.density.shape == (200, 200, 16)
+        assert result.grid.extent[0].tolist() == [-40, -40, -1]
+        assert result.sample.gt_occupancy.shape == result.labels.shape
+        return result.labels, inferencer.visualize(result), (800, 800, 3)
+
+
+CASES = [SceneCase(), LocalizerCase(), StreamCase(), OccupancyCase()]
 
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: case.name)
 def case(request, folder):
     """A case and the local checkpoint of its config."""
+    if request.param.kind is OccupancyPredictor:
+        request.getfixturevalue("drives")
     return request.param, request.param.checkpoint(folder)
 
 
@@ -262,3 +305,29 @@ def test_cameras_come_from_files_and_arrays_too(folder, toytown_citygsx):
     arrays["heights"] = 72
     by_array, by_file = renderer(arrays).rgb[0], renderer(cameras[:1])["rgb"][0]
     assert torch.equal(by_array, by_file)
+
+
+def test_occupancy_of_info_files_and_of_arrays(folder, drives):
+    """Key frames of a user have no ground truth, and may lie in memory."""
+    case = OccupancyCase()
+    predictor = OccupancyPredictor(case.name, case.checkpoint(folder), "cpu")
+    shutil.move(drives / "gts", folder / "gts")
+    try:
+        (expected,) = predictor(drives / "nuscenes_infos_val.pkl")
+        batch = predictor.load(0, drives / "nuscenes_infos_val.pkl")
+        with pytest.raises(FileNotFoundError, match=r"labels.npz"):
+            predictor(0)
+    finally:
+        shutil.move(folder / "gts", drives / "gts")
+    assert "gt_occupancy" not in expected.sample
+    (again,) = predictor([0])
+    assert torch.equal(again.labels, expected.labels)
+    arrays = {name: values[0].numpy() for name, values in batch["inputs"].items()}
+    small = dict(vol_range=[-8, -8, -1, 8, 8, 3], voxel_size=0.8)
+    result = predictor(arrays, **small)
+    assert result.labels.shape == (20, 20, 5)
+    assert torch.equal(result.labels, predictor.label(expected.gaussians, **small)[0])
+    with pytest.raises(ValueError, match=r"expected arrays \['depth'\] too"):
+        predictor({name: value for name, value in arrays.items() if name != "depth"})
+    with pytest.raises(FileNotFoundError, match=r"expected train, val, test or an info file"):
+        predictor(0, "tset")

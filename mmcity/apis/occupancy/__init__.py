@@ -1,11 +1,17 @@
 """Occupancy around a car from its cameras, and generated clips of occupancy."""
 
 from .occupancy_generator import OccupancyGenerator
-from .occupancy_predictor import OccupancyPredictor, load_gaussian_set, save_gaussian_set
+from .occupancy_predictor import (
+    OccupancyPredictor,
+    OccupancyResult,
+    load_gaussian_set,
+    save_gaussian_set,
+)
 
 __all__ = [
     "OccupancyGenerator",
     "OccupancyPredictor",
+    "OccupancyResult",
     "load_gaussian_set",
     "save_gaussian_set",
 ]
