@@ -39,7 +39,6 @@ test_dataloader = dict(dataset=dict(resize=resize))
 val_dataloader = test_dataloader
 optim_wrapper = dict(
     paramwise_cfg=dict(
-        _delete_=True,
         groups=[
             dict(name="anchors.positions", lr=1.6e-4, times_extent=True),
             # Offsets are in units of the anchor: unlike the original's, their rate does not

@@ -3,7 +3,7 @@
 _base_ = ["./citygsx_building.py"]
 
 data_root = "data/matrixcity/small_city/aerial"
-resize = dict(_delete_=True, factor=1)
+resize = dict(factor=1)
 max_iters = 18750  # 150 000 / 8
 
 model = dict(

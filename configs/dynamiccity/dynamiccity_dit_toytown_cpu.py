@@ -33,7 +33,7 @@ model = dict(
         # Half of the samples learn to start a scene, half to go on with one.
         condition_dropout=dict(_delete_=True, hexplane=0.5),
     ),
-    sampler=dict(_delete_=True, type="DPMSolverSampler", spacing=50, order=2),
+    sampler=dict(type="DPMSolverSampler", spacing=50, order=2),
     guidance_scale=3.0,
     normalize="plane_channel",
     prediction="velocity",  # a small network need not carry the noise through

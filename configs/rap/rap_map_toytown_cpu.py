@@ -2,7 +2,7 @@
 _base_ = ["../gaussian_splatting/3dgs_colmap_cpu.py"]
 
 data_root = "data/toytown/colmap_loc"
-resize = dict(_delete_=True, long_side=400)
+resize = dict(long_side=400)
 max_iters = 5000
 max_gaussians = 80_000
 

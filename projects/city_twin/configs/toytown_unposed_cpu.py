@@ -5,5 +5,5 @@ _base_ = ["./toytown_cpu.py"]
 work_dir = "work_dirs/city_twin/toytown_unposed_cpu"
 stages = dict(
     images=dict(num_images=64, image_size=(480, 360)),  # features want overlap and size
-    poses=dict(_delete_=True, type="StructureFromMotion", position_noise=0.3),
+    poses=dict(type="StructureFromMotion", position_noise=0.3),
 )

@@ -4,5 +4,5 @@ _base_ = ["../../../configs/gaussian_splatting/3dgs_toytown_cpu.py"]
 custom_imports = dict(imports=["projects.example_project.losses"])
 
 model = dict(
-    losses=dict(loss_l1=dict(_delete_=True, type="CharbonnierLoss", loss_weight=0.8)),
+    losses=dict(loss_l1=dict(type="CharbonnierLoss", loss_weight=0.8)),
 )
