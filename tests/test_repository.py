@@ -42,6 +42,22 @@ def test_metafile_names_existing_files(path):
         assert readme is None or (REPO / readme).is_file(), f"{name(path)}: missing {readme}"
 
 
+def test_metafiles_list_every_config():
+    contents = [yaml.safe_load(path.read_text()) for path in METAFILES]
+    listed = [model["Config"] for content in contents for model in content["Models"]]
+    assert sorted(listed) == sorted(name(path) for path in CONFIGS)
+
+
+@pytest.mark.parametrize("path", METAFILES, ids=name)
+def test_figures_of_metafiles_stand_in_a_readme(path):
+    pages = " ".join(page.read_text() for page in (REPO / "configs").glob("*/README.md"))
+    for model in yaml.safe_load(path.read_text())["Models"]:
+        for result in model.get("Results", ()):
+            for metric, value in result["Metrics"].items():
+                number = str(value).split()[0]
+                assert number in pages, f"{model['Name']}, {metric}: {number} is in no README"
+
+
 @pytest.mark.parametrize("folder", sorted({p.parent for p in CONFIGS}), ids=name)
 def test_config_folder_is_documented(folder):
     assert (folder / "README.md").is_file(), f"{name(folder)} has no README.md"
