@@ -1,5 +1,7 @@
 """The command ``mmcity``: its help, ``info``, ``list`` and ``demo``."""
 
+import re
+
 import pytest
 import yaml
 
@@ -61,14 +63,19 @@ def test_list_of_one_system_and_of_types(capsys):
         dispatch(["list", "nothing-like-it"])
 
 
-def test_demo_passes_its_options_on(monkeypatch, tmp_path):
-    calls = []
+def test_demo_runs_the_commands_that_it_shows(tmp_path, toytown_citygsx, capsys):
+    options = ["--out", str(tmp_path), "--max-iters", "3", "--no-toytown"]
 
-    class Done:
-        returncode = 0
+    dispatch(["demo", "--scene", str(toytown_citygsx), *options])
 
-    monkeypatch.setattr("subprocess.run", lambda words, **_: calls.append(words) or Done())
-    dispatch(["demo", "--out", str(tmp_path), "--max-iters", "5", "--no-toytown"])
-    (words,) = calls
-    assert words[1] == str(REPO / "demo" / "run.py")
-    assert words[2:] == ["--out", str(tmp_path), "--max-iters", "5", "--no-toytown"]
+    shown = capsys.readouterr().out
+    assert "$ mmcity train 3dgs_colmap_cpu" in shown and "$ mmcity test 3dgs_colmap_cpu" in shown
+    assert re.search(r"\| +citygsx \| +1 of 96x72 \| +\d+\.\d\d dB", shown), shown
+    assert {"scene.ply", "fly_through.mp4", "test.json"} <= {
+        file.name for file in (tmp_path / "3dgs_colmap_cpu").iterdir()
+    }
+
+
+def test_demo_refuses_a_missing_scene(tmp_path):
+    with pytest.raises(UserError, match="no-scene: expected a folder with a COLMAP scene"):
+        dispatch(["demo", "--scene", str(tmp_path / "no-scene"), "--out", str(tmp_path)])

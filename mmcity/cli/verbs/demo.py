@@ -1,36 +1,28 @@
-"""Reconstruct a small scene and show what came out."""
+"""Reconstruct a small scene and the toy town, and show what came out."""
 
 import argparse
-import subprocess
-import sys
-from pathlib import Path
 
 EXAMPLE = "mmcity demo --out outputs/demo"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the demonstration."""
-    parser.add_argument("--scene", type=Path, help="any COLMAP folder; default: the one that comes")
-    parser.add_argument("--out", type=Path, default=Path("outputs/demo"), help="for the results")
+    parser.add_argument("--scene", help="any COLMAP folder; default: the one that comes")
+    parser.add_argument("--out", default="outputs/demo", help="for the results")
     parser.add_argument("--max-iters", type=int, help="stop after so many, for a quick look")
-    parser.add_argument("--no-toytown", action="store_true", help="only the scene")
+    parser.add_argument("--no-toytown", dest="toytown", action="store_false", help="only the scene")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run the demonstration of the source tree."""
-    from mmcity.utils.cli import UserError, find_root
+    """Run the demonstration and print its table."""
+    import time
 
-    script = find_root() / "demo" / "run.py"
-    if not script.is_file():
-        raise UserError(
-            "the demonstration lies in the source tree; clone the repository and call "
-            "`mmcity demo` or `make demo` there"
-        )
-    words: list[object] = ["--out", args.out.resolve()]
-    for name in ("scene", "max_iters"):
-        if getattr(args, name) is not None:
-            words += [f"--{name.replace('_', '-')}", getattr(args, name)]
-    words += ["--no-toytown"] if args.no_toytown else []
-    done = subprocess.run([sys.executable, str(script), *map(str, words)], check=False)
-    if done.returncode:
-        raise UserError(f"the demonstration ended with status {done.returncode}")
+    from mmcity.utils.markdown import markdown_table
+    from mmcity.workflow.demo import run_demo
+
+    start = time.time()
+    rows = run_demo(**vars(args))
+    head = list(dict.fromkeys(name for row in rows for name in row))
+    print("\n" + markdown_table(head, ([row.get(name, "-") for name in head] for row in rows)))
+    print(f"\nPictures, films and PLY files: {args.out}")
+    print(f"The demo took {time.time() - start:.0f} s.")
