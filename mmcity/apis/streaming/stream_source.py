@@ -52,7 +52,7 @@ def stream_source(
     Returns:
         The folder.
     """
-    reconstructor = StreamingReconstructor(config, checkpoint, **options)
+    reconstructor = StreamingReconstructor(config, checkpoint, show_progress=False, **options)
     writer = StreamWriter(out, tuple(formats), max_points, percentile, save_depth)
     viewer = None
     if viewer_port is not None:

@@ -171,6 +171,18 @@ def test_mesh_in_parts_has_the_area_of_the_whole(trained, tmp_path):
     assert sizes[0] > 0 and abs(sizes[1] / sizes[0] - 1) < 0.01
 
 
+def test_processes_share_out_views_and_regions(trained, tmp_path):
+    options = dict(voxel_size=4.0, min_alpha=0.0, min_triangles=1, region_size=60.0)
+    alone = extract_mesh(*trained, tmp_path / "alone.ply", **options)
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    text = run(
+        *("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2),
+        *("tools/extract_mesh.py", *trained, "--out", tmp_path / "shared.ply"),
+        *("--scratch", tmp_path / "scratch", *words),
+    )
+    assert f"{alone.vertices} vertices, {alone.triangles} triangles" in text
+
+
 def test_toytown_estimator_writes_priors_that_fit(tiny_town, tmp_path):
     for part in ("train/rgbs", "sparse", "gt"):
         (tmp_path / part).parent.mkdir(parents=True, exist_ok=True)
