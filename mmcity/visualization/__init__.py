@@ -5,9 +5,10 @@ from .color_maps import colorize_depth, colorize_error, colorize_normals, to_uin
 from .contact_sheet import contact_sheet
 from .dumped_results import draw_results
 from .localization import overlay_halves, plot_error_cdf, plot_trajectories
-from .video import write_image, write_video
+from .video import LEVELS, write_grey16, write_image, write_video
 
 __all__ = [
+    "LEVELS",
     "colorize_depth",
     "colorize_error",
     "colorize_normals",
@@ -18,6 +19,7 @@ __all__ = [
     "plot_error_cdf",
     "plot_trajectories",
     "to_uint8",
+    "write_grey16",
     "write_image",
     "write_video",
 ]

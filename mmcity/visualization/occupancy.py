@@ -4,17 +4,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from mmcity.structures import render_birds_eye, render_oblique
 from mmcity.structures.palettes import UNIFIED_PALETTE
-from mmcity.utils.fileio import atomic_path
+
+from .video import write_image, write_video
 
 __all__ = [
     "compare_clips",
     "render_birds_eye",
     "render_oblique",
-    "write_animation",
     "write_clip_pictures",
 ]
 
@@ -55,22 +54,6 @@ def compare_clips(
     return np.concatenate(rows, axis=0)
 
 
-def write_animation(path: str | Path, images: Sequence[np.ndarray], fps: float = 5.0) -> None:
-    """Write images ``(H, W, 3)`` as a looping GIF, atomically."""
-    if not len(images):
-        raise ValueError(f"{path}: an animation needs at least one image")
-    frames = [Image.fromarray(image) for image in images]
-    with atomic_path(path) as temporary:
-        frames[0].save(
-            temporary,
-            format="GIF",
-            save_all=True,
-            append_images=frames[1:],
-            duration=round(1000 / fps),
-            loop=0,
-        )
-
-
 def write_clip_pictures(voxels: np.ndarray, stem: str | Path, scale: int = 3) -> list[Path]:
     """Strip (PNG), oblique view of the first frame (PNG) and bird's-eye GIF of a clip.
 
@@ -86,9 +69,7 @@ def write_clip_pictures(voxels: np.ndarray, stem: str | Path, scale: int = 3) ->
     strip = stem.with_name(f"{stem.name}_strip.png")
     oblique = stem.with_name(f"{stem.name}_oblique.png")
     animation = stem.with_name(f"{stem.name}.gif")
-    with atomic_path(strip) as temporary:
-        Image.fromarray(compare_clips({"clip": voxels}, scale=scale)).save(temporary)
-    with atomic_path(oblique) as temporary:
-        Image.fromarray(render_oblique(voxels[0], scale=scale)).save(temporary)
-    write_animation(animation, [render_birds_eye(frame, scale=scale) for frame in voxels])
+    write_image(strip, compare_clips({"clip": voxels}, scale=scale))
+    write_image(oblique, render_oblique(voxels[0], scale=scale))
+    write_video(animation, (render_birds_eye(frame, scale=scale) for frame in voxels), fps=5)
     return [strip, oblique, animation]

@@ -1,4 +1,4 @@
-"""Films of rendered frames."""
+"""Pictures and films."""
 
 import os
 from collections.abc import Iterable
@@ -12,13 +12,23 @@ from mmcity.utils.fileio import atomic_path
 
 from .color_maps import to_uint8
 
-__all__ = ["write_image", "write_video"]
+__all__ = ["LEVELS", "write_grey16", "write_image", "write_video"]
+
+#: What 1 becomes in a picture of 16 bits.
+LEVELS = 65535
 
 
 def write_image(path: str | os.PathLike, image) -> None:
     """Write an image (3, H, W) or (H, W, 3) as PNG or JPEG, whole or not at all."""
     with atomic_path(path) as temporary:
         Image.fromarray(to_uint8(image)).save(temporary)
+
+
+def write_grey16(path: str | os.PathLike, values: np.ndarray) -> None:
+    """Write values (H, W) in [0, 1] as a PNG of 16 bits, whole or not at all."""
+    levels = np.round(np.clip(values, 0, 1) * LEVELS).astype(np.uint16)
+    with atomic_path(path) as temporary:
+        Image.fromarray(levels).save(temporary)
 
 
 def write_video(path: str | os.PathLike, frames: Iterable, fps: float = 24.0) -> int:

@@ -5,10 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine.config import Config
-from PIL import Image
 from rich.progress import track
 from torch import Tensor, nn
 
@@ -17,8 +15,7 @@ from mmcity.engine.launch import load_config
 from mmcity.engine.scene_loading import build_views
 from mmcity.structures import Cameras, SceneDataSample
 from mmcity.utils.cli import UserError
-from mmcity.utils.fileio import atomic_path
-from mmcity.visualization import write_image
+from mmcity.visualization import write_grey16, write_image
 
 from .scene_renderer import SceneRenderer
 
@@ -87,7 +84,9 @@ def render_views(
             write_image(folder / "renders" / name, sample.pred_image)
             write_image(folder / "gt" / name, sample.gt_image)
             write_image(folder / "normals" / name, sample.pred_normal * 0.5 + 0.5)
-            _write_depth(folder / "depths" / name, sample.pred_depth.cpu(), depth_limit)
+            depth = sample.pred_depth.cpu()
+            limit = depth_limit or max(float(depth.max()), 1e-6)
+            write_grey16(folder / "depths" / name, (depth / limit).numpy())
     return written
 
 
@@ -96,12 +95,6 @@ def _load_view(model: nn.Module, item: dict[str, Any]) -> tuple[Tensor, SceneDat
     batch = dict(inputs=[item["inputs"]["img"]], data_samples=[item["data_samples"]])
     data = model.data_preprocessor(batch, False)
     return data["inputs"][0], data["data_samples"][0]
-
-
-def _write_depth(path: Path, depth: Tensor, limit: float | None) -> None:
-    levels = (depth / (limit or max(float(depth.max()), 1e-6))).clamp(0, 1) * 65535
-    with atomic_path(path) as temporary:
-        Image.fromarray(levels.round().numpy().astype(np.uint16)).save(temporary)
 
 
 def _appearance_setter(model: nn.Module, cfg: Config, name: str | None, blend: float) -> _Look:

@@ -11,8 +11,8 @@ from PIL import Image
 
 from mmcity.toytown.writers.citygsx import make_depth_prior
 from mmcity.utils.cli import UserError
-from mmcity.utils.fileio import atomic_path
 from mmcity.utils.images import IMAGE_SUFFIXES, list_images
+from mmcity.visualization import write_grey16
 
 from .geometry_prior import GeometryPrior
 from .streaming_reconstructor import StreamingReconstructor
@@ -23,8 +23,6 @@ __all__ = [
     "StreamingDepthEstimator",
     "ToytownDepthEstimator",
 ]
-
-LEVELS = 65535
 
 
 class DepthEstimator(metaclass=ABCMeta):
@@ -69,9 +67,7 @@ class DepthEstimator(metaclass=ABCMeta):
                     )
                 # Scale and shift are unknown anyway; spread what there is over the levels.
                 low, high = float(inverse.min()), float(inverse.max())
-                levels = (inverse - low) / max(high - low, 1e-12) * LEVELS
-                with atomic_path(target) as temporary:
-                    Image.fromarray(np.round(levels).astype(np.uint16)).save(temporary)
+                write_grey16(target, (inverse - low) / max(high - low, 1e-12))
                 written.append(target)
             if report is not None:
                 report(number, len(paths))

@@ -11,15 +11,13 @@ from PIL import Image
 from mmcity.datasets.io.colmap_model import write_colmap_model
 from mmcity.datasets.io.colmap_types import ColmapCamera, ColmapImage, ColmapModel, ColmapPoints
 from mmcity.structures.geometry import rotmat_to_quat, se3_inverse
-from mmcity.utils.fileio import atomic_path
+from mmcity.visualization import LEVELS, write_grey16
 from mmcity.visualization.point_cloud import select_points
 
 from .frame_sources import Frame, SourceError, open_source
 from .streaming_reconstructor import StreamingReconstructor
 
 __all__ = ["GeometryPrior", "PriorFiles"]
-
-INVERSE_DEPTH_LEVELS = 65535
 
 
 @dataclass
@@ -90,7 +88,7 @@ class GeometryPrior:
                 yield frame
 
         rng = np.random.default_rng(seed)
-        files = PriorFiles(inverse_depth_unit=1 / (self.min_depth * INVERSE_DEPTH_LEVELS))
+        files = PriorFiles(inverse_depth_unit=1 / (self.min_depth * LEVELS))
         cameras, views = {}, {}
         kept = np.empty((0, 10))
         for number, result in enumerate(self.reconstructor(watched()), start=1):
@@ -140,9 +138,7 @@ class GeometryPrior:
         picture = Image.fromarray(inverse.astype(np.float32)).resize(
             size, Image.Resampling.BILINEAR
         )
-        levels = np.round(np.asarray(picture) * INVERSE_DEPTH_LEVELS).astype(np.uint16)
-        with atomic_path(path) as temporary:
-            Image.fromarray(levels).save(temporary)
+        write_grey16(path, np.asarray(picture))
 
     @staticmethod
     def _candidates(result, number: int, scale: np.ndarray, percentile: float, rng) -> np.ndarray:

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from mmcity.datasets.io.point_ply import write_point_ply
 from mmcity.structures import Trajectory
 from mmcity.utils.fileio import atomic_path
-from mmcity.visualization.color_maps import colorize_depth
+from mmcity.visualization import colorize_depth, write_image
 from mmcity.visualization.point_cloud import select_points, write_glb
 
 from .streaming_reconstructor import FrameResult
@@ -75,8 +74,7 @@ class StreamWriter:
             depths = self.folder / f"depth{_suffix(result.camera)}"
             with atomic_path(depths / f"{result.name}.npy") as path:
                 np.save(path, result.depth)
-            with atomic_path(depths / f"{result.name}.png") as path:
-                Image.fromarray(np.asarray(colorize_depth(result.depth))).save(path)
+            write_image(depths / f"{result.name}.png", colorize_depth(result.depth))
         self._sample(result)
 
     def _sample(self, result: FrameResult) -> None:

@@ -14,8 +14,8 @@ from mmcity.structures import Gaussians, Sim3, VoxelGrid, read_gaussians
 from mmcity.structures.geometry import se3_inverse
 from mmcity.utils.cli import UserError
 from mmcity.utils.fileio import atomic_path
-from mmcity.visualization import write_image
-from mmcity.visualization.occupancy import compare_clips, render_birds_eye, write_animation
+from mmcity.visualization import write_image, write_video
+from mmcity.visualization.occupancy import compare_clips, render_birds_eye
 from mmcity.workflow import STAGES, Finding, Stage, StageContext, cfg_options
 
 from .common import toytown_world
@@ -220,7 +220,7 @@ class OccupancyFuture(Stage):
             )
         film, strip = context.folder / "future.gif", context.folder / "future.png"
         pictures = [render_birds_eye(frame.numpy().astype(np.uint8), scale=5) for frame in clip]
-        write_animation(film, pictures, fps=4)
+        write_video(film, pictures, fps=4)
         rows = {"twin, then generated": clip.numpy().astype(np.uint8)}
         made = {"future": target, "film": film, "above: twin and future, below: exact": strip}
         exact = self._exact(context, poses)
