@@ -15,6 +15,7 @@ from .localization import (
     write_localizer_file,
 )
 from .occupancy import (
+    GeneratedClips,
     OccupancyGenerator,
     OccupancyPredictor,
     OccupancyResult,
@@ -45,6 +46,7 @@ __all__ = [
     "DepthEstimator",
     "Frame",
     "FrameResult",
+    "GeneratedClips",
     "GeometryPrior",
     "Inferencer",
     "LocalizationReport",

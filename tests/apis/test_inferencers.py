@@ -13,9 +13,11 @@ from torch import nn
 
 from mmcity.apis import (
     FrameResult,
+    GeneratedClips,
     Inferencer,
     LocalizationResult,
     Localizer,
+    OccupancyGenerator,
     OccupancyPredictor,
     OccupancyResult,
     RenderedViews,
@@ -32,6 +34,7 @@ from mmcity.engine.checkpointing import (
     write_shard,
 )
 from mmcity.engine.launch import as_config, load_config
+from mmcity.models.dynamiccity import DPMSolverSampler
 from mmcity.registry import INFERENCERS, MODELS
 from mmcity.toytown import ToytownConfig
 from mmcity.toytown.writers import write_nuscenes
@@ -143,7 +146,26 @@ class OccupancyCase:
         return result.labels, inferencer.visualize(result), (800, 800, 3)
 
 
-CASES = [SceneCase(), LocalizerCase(), StreamCase(), OccupancyCase()]
+class GeneratorCase:
+    """A diffusion transformer with random weights, few steps."""
+
+    name, kind = "dynamiccity_dit_toytown_cpu", OccupancyGenerator
+
+    def checkpoint(self, folder: Path) -> Path:
+        torch.manual_seed(0)
+        return save(MODELS.build(load_config(self.name).model), folder / "generator.pth")
+
+    def run(self, inferencer):
+        inferencer.model.sampler = DPMSolverSampler(2)
+        clips = inferencer(command="left", seed=3)
+        assert isinstance(clips, GeneratedClips) and clips.seeds == [3]
+        assert clips.labels.shape == (1, 4, 32, 32, 8) and clips.labels.dtype == torch.uint8
+        pictures = inferencer.visualize(clips)
+        assert len(pictures) == 4
+        return clips.labels, pictures, (128, 128, 3)
+
+
+CASES = [SceneCase(), LocalizerCase(), StreamCase(), OccupancyCase(), GeneratorCase()]
 
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: case.name)

@@ -1,6 +1,6 @@
 """Occupancy around a car from its cameras, and generated clips of occupancy."""
 
-from .occupancy_generator import OccupancyGenerator
+from .occupancy_generator import GeneratedClips, OccupancyGenerator
 from .occupancy_predictor import (
     OccupancyPredictor,
     OccupancyResult,
@@ -9,6 +9,7 @@ from .occupancy_predictor import (
 )
 
 __all__ = [
+    "GeneratedClips",
     "OccupancyGenerator",
     "OccupancyPredictor",
     "OccupancyResult",

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.progress import Progress
-from torch import Tensor
 
-from mmcity.apis.occupancy.occupancy_generator import OccupancyGenerator
+from mmcity.apis.occupancy.occupancy_generator import OccupancyGenerator, read_array
 from mmcity.engine.launch import load_config
 from mmcity.models.dynamiccity.inpainting import RepaintSchedule
 from mmcity.structures import VoxelGrid
@@ -102,7 +101,7 @@ def generate_clips(
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     paths = [out_dir / f"{index:05d}.npz" for index in range(num_samples)]
-    poses = None if trajectory is None else torch.from_numpy(np.load(trajectory))
+    poses = None if trajectory is None else read_array(trajectory, "trajectory")
     options: dict = {"guidance_scale": guidance_scale}
     with Progress() as progress:
         task = progress.add_task("clips", total=num_samples)
@@ -118,12 +117,12 @@ def generate_clips(
                 "layout": None,
             }
             if layouts:
-                grids = [_load(layouts[i % len(layouts)], "layout") for i in indices]
+                grids = [read_array(layouts[i % len(layouts)], "layout") for i in indices]
                 options["layout"] = torch.stack(grids)
             if poses is not None and poses.dim() == 3:
                 options["trajectory"] = poses[[i % len(poses) for i in indices]]
             if inpaint is not None and region is not None:
-                known = _load(inpaint, "voxels").expand(len(indices), -1, -1, -1, -1)
+                known = read_array(inpaint, "voxels").expand(len(indices), -1, -1, -1, -1)
                 hole = torch.zeros(known.shape[1:], dtype=torch.bool)
                 x0, y0, x1, y1 = region
                 first, end = frames or (0, known.shape[1])
@@ -139,13 +138,6 @@ def generate_clips(
                 _write_clip(paths[index], clip, meta, raw, show)
                 progress.advance(task)
     return paths
-
-
-def _load(path: str | os.PathLike, name: str) -> Tensor:
-    with np.load(path) as data:
-        if name not in data:
-            raise ValueError(f"{path}: expected an array '{name}', got {data.files}")
-        return torch.from_numpy(data[name])
 
 
 def _write_clip(path: Path, voxels: np.ndarray, meta: dict, raw: bool, show: bool) -> None:

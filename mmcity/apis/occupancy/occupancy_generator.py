@@ -1,75 +1,187 @@
 """Generate, condition, continue and inpaint 4D street scenes."""
 
-from collections.abc import Sequence
-from pathlib import Path
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from mmengine.config import Config
-from torch import Tensor
+from torch import Tensor, nn
 
-from mmcity.engine.checkpointing import load_checkpoint_weights
+from mmcity.apis.inferencer import Inferencer
+from mmcity.engine.checkpointing import CheckpointError, load_checkpoint_weights
 from mmcity.models.dynamiccity.conditions import COMMANDS
 from mmcity.models.dynamiccity.hexplane import to_rollout
 from mmcity.models.dynamiccity.inpainting import RepaintSchedule, region_to_rollout_mask
-from mmcity.models.dynamiccity.latent_diffusion import HexPlaneDiffusion
-from mmcity.registry import MODELS, TASK_UTILS
+from mmcity.registry import INFERENCERS, MODELS, TASK_UTILS
+from mmcity.visualization.occupancy import render_birds_eye
 
-__all__ = ["OccupancyGenerator"]
+__all__ = ["GeneratedClips", "OccupancyGenerator", "read_array"]
+
+#: Dimensions of a condition that all samples share; one more is one for each sample.
+_SHARED_DIMS = {"command": 0, "trajectory": 2, "layout": 3, "hexplane": 3}
 
 
-class OccupancyGenerator:
+def read_array(source: str | os.PathLike | np.ndarray | Tensor, name: str) -> Tensor:
+    """A tensor of an array, an npy file, or the array called ``name`` of an npz file."""
+    if not isinstance(source, (str, os.PathLike)):
+        return torch.as_tensor(source)
+    loaded = np.load(source, allow_pickle=False)
+    if isinstance(loaded, np.ndarray):
+        return torch.from_numpy(loaded)
+    with loaded:
+        if name not in loaded:
+            raise ValueError(f"{source}: expected an array '{name}', got {loaded.files}")
+        return torch.from_numpy(loaded[name])
+
+
+@dataclass
+class GeneratedClips:
+    """Clips that a generator made.
+
+    Attributes:
+        labels: uint8 ``(B, F, X, Y, Z)``, 0 is free space.
+        seeds: Seed of the batch that each clip was drawn in, None where none was given.
+    """
+
+    labels: Tensor
+    seeds: list[int | None]
+
+
+@INFERENCERS.register_module()
+class OccupancyGenerator(Inferencer):
     """Samples occupancy clips from a trained diffusion model and its VAE; no data set needed.
 
+    Example::
+
+        generator = OccupancyGenerator("dynamiccity_dit_toytown_cpu", "dit.pth", "vae.pth")
+        clips = generator(4, command="left", seed=0)
+        longer = generator(4, num_windows=3, clips="clip.npz").labels
+
     Args:
-        config: Config file or object whose ``model`` is a ``HexPlaneDiffusion`` with a ``vae``.
+        config: Config whose ``model`` is a ``HexPlaneDiffusion`` with a ``vae``, see
+            :class:`~mmcity.apis.Inferencer`.
         checkpoint: Weights of the diffusion model (EMA weights are taken where they exist).
         vae_checkpoint: Weights of the VAE, if the checkpoint does not hold them.
         device: Defaults to ``cuda`` where there is one, else ``cpu``.
         sampler: Sampler config that replaces the model's. Defaults to None.
+        show_progress: See :class:`~mmcity.apis.Inferencer`. Defaults to True.
     """
 
     def __init__(
         self,
-        config: str | Path | Config,
-        checkpoint: str | Path,
-        vae_checkpoint: str | Path | None = None,
-        device: str | None = None,
+        config: str | os.PathLike | Config,
+        checkpoint: str | os.PathLike,
+        vae_checkpoint: str | os.PathLike | None = None,
+        device: str | torch.device | None = None,
         sampler: dict | None = None,
+        show_progress: bool = True,
     ) -> None:
-        cfg = config if isinstance(config, Config) else Config.fromfile(str(config))
-        model_cfg = cfg.model.copy()
-        model_cfg.pop("init_cfg", None)
-        if model_cfg.get("vae") is None:
-            raise ValueError("the config's model has no `vae`, which is needed to decode")
-        self.model: HexPlaneDiffusion = MODELS.build(model_cfg)
-        weights = load_checkpoint_weights(checkpoint)
-        if vae_checkpoint is not None:
-            vae = load_checkpoint_weights(vae_checkpoint)
-            weights = {k: v for k, v in weights.items() if not k.startswith("vae.")}
-            weights.update({f"vae.{key}": value for key, value in vae.items()})
-        self._load(weights, str(checkpoint))
+        self._vae_checkpoint = vae_checkpoint
+        super().__init__(config, checkpoint, device, show_progress)
         if sampler is not None:
             self.model.sampler = TASK_UTILS.build(sampler)
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.model.to(self.device).eval()
 
-    def _load(self, weights: dict[str, Tensor], source: str) -> None:
-        missing, unexpected = self.model.load_state_dict(weights, strict=False)
-        if missing or unexpected:
-            hint = ""
-            if any(key.startswith("vae.") for key in missing):
-                hint = "; the VAE's weights are missing, give vae_checkpoint"
-            raise ValueError(
-                f"{source} does not fit the config: missing {missing[:5]} ({len(missing)} in all), "
-                f"unexpected {unexpected[:5]} ({len(unexpected)} in all){hint}"
+    def build_model(self) -> nn.Module:
+        """The diffusion model with its VAE."""
+        model = self.cfg.model.copy()
+        model.pop("init_cfg", None)
+        if model.get("vae") is None:
+            raise ValueError("the config's model has no `vae`, which is needed to decode")
+        return MODELS.build(model)
+
+    def choose_weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of the diffusion model, and those of the VAE from its own checkpoint."""
+        if self._vae_checkpoint is not None:
+            vae = load_checkpoint_weights(self._vae_checkpoint)
+            weights = {k: v for k, v in weights.items() if not k.startswith("vae.")}
+            weights.update({f"vae.{key}": value for key, value in vae.items()})
+        if not any(key.startswith("vae.") for key in weights):
+            raise CheckpointError(
+                "checkpoint: expected weights of the VAE too, got none: give vae_checkpoint"
             )
+        return weights
 
-    def _generator(self, seed: int | None) -> torch.Generator | None:
-        if seed is None:
-            return None
-        return torch.Generator(device=self.device).manual_seed(seed)
+    def __call__(
+        self,
+        num_samples: int = 1,
+        num_windows: int = 1,
+        *,
+        command: int | str | Sequence[int] | None = None,
+        trajectory: Tensor | np.ndarray | str | os.PathLike | None = None,
+        layout: Tensor | np.ndarray | str | os.PathLike | None = None,
+        clips: Tensor | np.ndarray | str | os.PathLike | None = None,
+        region: Tensor | np.ndarray | None = None,
+        schedule: RepaintSchedule | None = None,
+        overlap: int | None = None,
+        guidance_scale: float | None = None,
+        seed: int | None = None,
+        batch_size: int | None = None,
+    ) -> GeneratedClips:
+        """Draw clips, continue given ones, or change a region of them.
 
-    def _prepare(self, count: int, conditions: dict) -> dict[str, Tensor]:
+        Args:
+            num_samples: Clips B.
+            num_windows: Windows of each clip, joined; see :meth:`generate_long`. Defaults to 1.
+            command: ``static``, ``forward``, ``left``, ``right`` or its number 0 to 3; one, or
+                one a sample. Defaults to None.
+            trajectory: See :meth:`generate` and :meth:`generate_long`; also an npy file.
+            layout: See there; also an npz file with an array ``layout``.
+            clips: Labels ``(T, X, Y, Z)`` or ``(B, T, X, Y, Z)`` to continue, or, with a region,
+                to change; also an npz file with an array ``voxels``. Defaults to None.
+            region: See :meth:`inpaint`. Defaults to None.
+            schedule: See :meth:`inpaint`.
+            overlap: See :meth:`generate_long`.
+            guidance_scale: Defaults to the model's.
+            seed: Makes the draw repeatable; later batches count on from it.
+            batch_size: Clips at once. Defaults to all.
+
+        Returns:
+            The new clips, or new frames of given ones, on the CPU.
+        """
+        if region is not None and clips is None:
+            raise ValueError("region: expected clips to change too, got none: give clips")
+        conditions = {
+            "command": command
+            if isinstance(command, (str, type(None)))
+            else torch.as_tensor(command),
+            "trajectory": None if trajectory is None else read_array(trajectory, "trajectory"),
+            "layout": None if layout is None else read_array(layout, "layout"),
+        }
+        if clips is not None:
+            clips = read_array(clips, "voxels")
+            clips = clips.expand(num_samples, *clips.shape[-4:])
+        size, labels, seeds = batch_size or num_samples, [], []
+        for start in self.track(range(0, num_samples, size), "generating"):
+            rows = slice(start, min(start + size, num_samples))
+            count, given = rows.stop - start, None if clips is None else clips[rows]
+            options = {
+                name: value[rows]
+                if isinstance(value, Tensor) and value.dim() > _SHARED_DIMS[name] else value
+                for name, value in conditions.items()
+            }  # fmt: skip
+            batch_seed = None if seed is None else seed + start
+            options |= {"guidance_scale": guidance_scale, "seed": batch_seed}
+            if region is not None:
+                drawn = self.inpaint(given, torch.as_tensor(region), schedule=schedule, **options)
+            elif num_windows > 1 or given is not None:
+                drawn = self.generate_long(num_windows, count, overlap, start=given, **options)
+            else:
+                drawn = self.generate(count, **options)
+            labels.append(drawn.cpu())
+            seeds += [batch_seed] * count
+        return GeneratedClips(torch.cat(labels), seeds)
+
+    def preprocess(
+        self, count: int, conditions: Mapping[str, Tensor | int | str | None]
+    ) -> dict[str, Tensor]:
+        """Conditions of B samples on the device; see :meth:`generate`.
+
+        Args:
+            count: Samples B.
+            conditions: By name, each one for all samples or one a sample; None is left out.
+        """
         prepared = {}
         for name, value in conditions.items():
             if value is None:
@@ -78,9 +190,12 @@ class OccupancyGenerator:
                 raise ValueError(
                     f"this model has conditions {self.model.denoiser.conditions}, got '{name}'"
                 )
+            if name == "command" and isinstance(value, str):
+                if value not in COMMANDS:
+                    raise ValueError(f"commands are {COMMANDS}, got {value!r}")
+                value = COMMANDS.index(value)
             value = torch.as_tensor(value).to(self.device)
-            single = {"command": 0, "trajectory": 2, "layout": 3, "hexplane": 3}[name]
-            if value.dim() == single:
+            if value.dim() == _SHARED_DIMS[name]:
                 value = value.expand(count, *value.shape)
             if len(value) != count:
                 raise ValueError(f"condition '{name}' is for {len(value)} samples, not {count}")
@@ -90,10 +205,40 @@ class OccupancyGenerator:
         return prepared
 
     @torch.no_grad()
+    def forward(
+        self,
+        count: int,
+        conditions: dict[str, Tensor],
+        seed: int | None = None,
+        guidance_scale: float | None = None,
+    ) -> Tensor:
+        """Rollouts of B samples; arguments as :meth:`preprocess` gives them."""
+        return self.model.sample_rollouts(
+            count, conditions, self._generator(seed), guidance_scale=guidance_scale
+        )
+
+    @torch.no_grad()
+    def postprocess(self, rollouts: Tensor) -> Tensor:
+        """Labels uint8 ``(B, T, X, Y, Z)`` of rollouts, on their device."""
+        return self.model.decode_rollouts(rollouts)
+
+    def visualize(self, result: GeneratedClips) -> list[np.ndarray]:
+        """Each frame of each clip from above."""
+        return [render_birds_eye(frame) for clip in result.labels.numpy() for frame in clip]
+
+    def _generator(self, seed: int | None) -> torch.Generator | None:
+        if seed is None:
+            return None
+        return torch.Generator(device=self.device).manual_seed(seed)
+
+    def _encode(self, voxels: Tensor) -> Tensor:
+        return to_rollout(self.model.encode_clips(voxels.to(self.device)))
+
+    @torch.no_grad()
     def generate(
         self,
         num_samples: int = 1,
-        command: int | Sequence[int] | None = None,
+        command: int | str | Sequence[int] | None = None,
         trajectory: Tensor | None = None,
         layout: Tensor | None = None,
         previous: Tensor | None = None,
@@ -115,28 +260,17 @@ class OccupancyGenerator:
         Returns:
             Labels uint8 ``(B, T, X, Y, Z)`` on the model's device.
         """
-        hexplane = None if previous is None else self._encode(previous)
-        rollouts = self._sample(
-            num_samples, command, trajectory, layout, hexplane, guidance_scale, seed
-        )
-        return self.model.decode_rollouts(rollouts)
-
-    def _encode(self, voxels: Tensor) -> Tensor:
-        return to_rollout(self.model.encode_clips(voxels.to(self.device)))
-
-    def _sample(self, count, command, trajectory, layout, hexplane, guidance_scale, seed) -> Tensor:
-        conditions = self._prepare(
-            count,
+        hexplane = None if previous is None else self.model.standardize(self._encode(previous))
+        conditions = self.preprocess(
+            num_samples,
             {
                 "command": command,
                 "trajectory": trajectory,
                 "layout": layout,
-                "hexplane": None if hexplane is None else self.model.standardize(hexplane),
+                "hexplane": hexplane,
             },
         )
-        return self.model.sample_rollouts(
-            count, conditions, self._generator(seed), guidance_scale=guidance_scale
-        )
+        return self.postprocess(self.forward(num_samples, conditions, seed, guidance_scale))
 
     @torch.no_grad()
     def generate_long(
@@ -196,7 +330,7 @@ class OccupancyGenerator:
         for window in range(num_windows):
             first = window * (frames - overlap)
             window_seed = None if seed is None else seed + window
-            conditions = self._prepare(
+            conditions = self.preprocess(
                 num_samples,
                 {
                     "command": command,
@@ -207,16 +341,14 @@ class OccupancyGenerator:
                     else None,
                 },
             )
-            generator = self._generator(window_seed)
             if overlap and clips and not trained:
+                generator = self._generator(window_seed)
                 rollout = self._sample_overlapping(
                     clips[-1], overlap, conditions, generator, guidance_scale
                 )
             else:
-                rollout = self.model.sample_rollouts(
-                    num_samples, conditions, generator, guidance_scale=guidance_scale
-                )
-            clip = self.model.decode_rollouts(rollout)
+                rollout = self.forward(num_samples, conditions, window_seed, guidance_scale)
+            clip = self.postprocess(rollout)
             if overlap and clips:
                 clip[:, :overlap] = clips[-1][:, -overlap:]
             if trained:  # the next window sees what the result shows
@@ -303,11 +435,10 @@ class OccupancyGenerator:
         # Free space stands for the unknown, so that nothing of the old content leaks in.
         known = self._encode(torch.where(region, torch.zeros_like(voxels), voxels))
         mask = region_to_rollout_mask(region, self.model.txyz)
-        conditions = self._prepare(
+        conditions = self.preprocess(
             len(voxels), {"command": command, "trajectory": trajectory, "layout": layout}
         )
         rollouts = self.model.inpaint_rollouts(
             known, mask, conditions, self._generator(seed), schedule, guidance_scale
         )
-        decoded = self.model.decode_rollouts(rollouts)
-        return torch.where(region, decoded, voxels.to(torch.uint8))
+        return torch.where(region, self.postprocess(rollouts), voxels.to(torch.uint8))

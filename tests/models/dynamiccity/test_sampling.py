@@ -1,9 +1,11 @@
 """Samplers against the exact solution for Gaussian data; inpainting; long generation."""
 
+import numpy as np
 import pytest
 import torch
 
 from mmcity.apis import OccupancyGenerator
+from mmcity.engine.checkpointing import CheckpointError
 from mmcity.models.dynamiccity import (
     AncestralSampler,
     DDIMSampler,
@@ -224,6 +226,45 @@ def test_long_generation_joins_windows(generator):
         ValueError, match="trajectory has 5 frames, the window from frame 4 on needs 8"
     ):
         generator.generate_long(2, 1, trajectory=torch.zeros(5, 3))
+
+
+def test_a_call_draws_in_batches_from_arrays_and_files(generator, tmp_path):
+    """Batches are what `generate` draws with their seeds and their share of the conditions."""
+    layout = torch.randint(0, 2, (3, 4, 4, 4), dtype=torch.uint8)
+    np.savez(tmp_path / "layout.npz", layout=layout.numpy())
+    called = generator(3, command=[1, 2, 3], layout=tmp_path / "layout.npz", seed=0, batch_size=2)
+    first = generator.generate(2, torch.tensor([1, 2]), layout=layout[:2], seed=0)
+    last = generator.generate(1, 3, layout=layout[2:], seed=2)
+    assert torch.equal(called.labels, torch.cat([first, last])) and called.seeds == [0, 0, 2]
+    assert torch.equal(
+        generator(command="left", seed=1).labels, generator.generate(command=2, seed=1)
+    )
+    with pytest.raises(ValueError, match="'static', 'forward'.* got 'back'"):
+        generator(command="back")
+
+    np.savez(tmp_path / "clip.npz", voxels=first[0].numpy())
+    longer = generator(num_windows=2, clips=tmp_path / "clip.npz", seed=1).labels
+    assert torch.equal(longer, generator.generate_long(2, start=first[:1], seed=1))
+    region = torch.zeros(4, 16, 16, 8, dtype=torch.bool)
+    region[:, 4:10, 2:9] = True
+    changed = generator(clips=first[0], region=region, seed=1).labels
+    assert torch.equal(changed, generator.inpaint(first[:1], region, seed=1))
+    with pytest.raises(ValueError, match="give clips"):
+        generator(region=region)
+
+
+def test_weights_without_the_vae_are_refused(generator, tmp_path):
+    weights = generator.model.state_dict()
+    own = {k: v for k, v in weights.items() if not k.startswith("vae.")}
+    torch.save({"state_dict": own}, tmp_path / "dit.pth")
+    with pytest.raises(CheckpointError, match="give vae_checkpoint"):
+        OccupancyGenerator(build_model(), tmp_path / "dit.pth", device="cpu")
+    vae = {k.removeprefix("vae."): v for k, v in weights.items() if k.startswith("vae.")}
+    torch.save({"state_dict": vae}, tmp_path / "vae.pth")
+    both = OccupancyGenerator(
+        build_model(), tmp_path / "dit.pth", tmp_path / "vae.pth", device="cpu"
+    )
+    assert torch.equal(both.generate(seed=1), generator.generate(seed=1))
 
 
 def test_each_window_gets_its_part_of_the_conditions(generator, monkeypatch):
