@@ -1,7 +1,7 @@
 # The published recipe: VGGT-1B teaches StreamVGGT-1B, which starts from the same weights.
 _base_ = ["./streamvggt_1b.py", "../_base_/schedules/streamvggt_mixture.py"]
 
-vggt_checkpoint = "checkpoints/vggt_1b.pth"  # of tools/model_converters/streamvggt_to_mmcity.py
+vggt_checkpoint = "checkpoints/vggt_1b.pth"  # of mmcity convert-checkpoint
 
 model = dict(
     teacher=dict(type="VGGT"),  # its defaults are the 1B sizes

@@ -1,5 +1,6 @@
 """Inferencers: one class per task, in rooms by what they are for."""
 
+from .convert_checkpoint import ConversionReport, convert_checkpoint
 from .inferencer import Inferencer
 from .localization import (
     LocalizationReport,
@@ -42,6 +43,7 @@ from .streaming import (
 )
 
 __all__ = [
+    "ConversionReport",
     "DepthAnythingEstimator",
     "DepthEstimator",
     "Frame",
@@ -64,6 +66,7 @@ __all__ = [
     "StreamingReconstructor",
     "TiledLocalizer",
     "ToytownDepthEstimator",
+    "convert_checkpoint",
     "load_gaussian_set",
     "load_localizer",
     "localization_table",

@@ -104,6 +104,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     run_command(lambda: dispatch(words))
 
 
-def shell(name: str, place: str = "verbs") -> None:
-    """Entry point of a script of ``tools/``: run one command with the script's arguments."""
-    run_command(lambda: run_command_line(place, name, sys.argv[1:], sys.argv[0]))
+def shell(name: str, place: str = "verbs", words: Sequence[str] = ()) -> None:
+    """Entry point of a script of ``tools/``: run one command with the script's arguments.
+
+    Args:
+        name: Of the command.
+        place: See :func:`command_names`. Defaults to ``verbs``.
+        words: Arguments that stand before those of the script. Defaults to none.
+    """
+    prog = f"mmcity {name}" if words else sys.argv[0]
+    run_command(lambda: run_command_line(place, name, [*words, *sys.argv[1:]], prog))

@@ -21,7 +21,7 @@ TOY_CONFIG = TOY / "toy_cpu.py"
 def command_of(script: str | Path) -> tuple[str, str]:
     """Place and name of the command whose shell a script of ``tools/`` is."""
     text = (REPO / script).read_text(encoding="utf-8")
-    found = re.search(r'shell\("([\w-]+)"(?:, (?:place=)?"([\w.]+)")?\)', text)
+    found = re.search(r'shell\("([\w-]+)"(?:, (?:place=)?"([\w.]+)")?[,)]', text)
     assert found, f"{script} is not a shell of a command"
     return found[2] or "verbs", found[1]
 
@@ -29,7 +29,9 @@ def command_of(script: str | Path) -> tuple[str, str]:
 def call_tool(script: str | Path, *args: object) -> None:
     """Run a script of ``tools/`` in this process: quick, and exceptions arrive here."""
     place, name = command_of(script)
-    run_command_line(place, name, [str(arg) for arg in args], str(script))
+    first = re.search(r'words=\["([\w-]+)"\]', (REPO / script).read_text(encoding="utf-8"))
+    words = [first[1]] if first else []
+    run_command_line(place, name, [*words, *map(str, args)], str(script))
 
 
 def load_tool(name: str):

@@ -3,14 +3,11 @@
 import cv2
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from mmcity.structures import Trajectory
-from mmcity.utils import UserError
 from tests.cli.conftest import call_tool
-from tests.models.streamvggt.tiny import SIZES, tiny_model
-from tools.model_converters import streamvggt_to_mmcity
+from tests.models.streamvggt.tiny import SIZES
 
 
 @pytest.fixture
@@ -46,34 +43,3 @@ def test_rig_of_two_videos(tmp_path, config, capsys):
     assert "frame 2 of camera 1" in capsys.readouterr().out
     for suffix in ("", "_1"):
         assert len(Trajectory.read_tum(tmp_path / "out" / f"trajectory{suffix}.txt")) == 3
-
-
-def test_converter_and_back(tmp_path, config, capsys):
-    state = tiny_model().state_dict()
-    torch.save(state, tmp_path / "model.pt")
-    files = [str(tmp_path / name) for name in ("model.pt", "ours.pth", "again.pt")]
-    streamvggt_to_mmcity.main([*files[:2], "--config", str(config)])
-    assert f"{len(state)} entries" in capsys.readouterr().out
-    streamvggt_to_mmcity.main([*files[1:], "--config", str(config), "--reverse"])
-    again = torch.load(files[2], weights_only=True)
-    assert list(again) == list(state)
-    assert all(torch.equal(again[name], state[name]) for name in state)
-
-
-def test_converter_lists_what_does_not_fit(tmp_path, config):
-    state = dict(tiny_model().state_dict())
-    state["stray"] = torch.zeros(2)
-    state["camera_head.embed_pose.bias"] = torch.zeros(3)
-    del state["depth_head.norm.bias"]
-    torch.save(state, tmp_path / "model.pt")
-    with pytest.raises(UserError) as error:
-        streamvggt_to_mmcity.main(
-            [str(tmp_path / "model.pt"), str(tmp_path / "x.pth"), "--config", str(config)]
-        )
-    for line in (
-        "missing: depth_head.norm.bias (64,)",
-        "extra: stray (2,)",
-        "shape: camera_head.embed_pose.bias is (3,), expected (64,)",
-    ):
-        assert line in str(error.value)
-    assert not (tmp_path / "x.pth").exists()

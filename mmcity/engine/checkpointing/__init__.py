@@ -24,7 +24,12 @@ from .shards import (
     write_shard,
 )
 from .storage import AtomicLocalBackend, DeferredRemoval
-from .verify import check_is_checkpoint, check_is_resumable, check_matches_model
+from .verify import (
+    check_is_checkpoint,
+    check_is_resumable,
+    check_matches_model,
+    compare_entries,
+)
 from .weights import find_checkpoint, load_checkpoint_weights, load_weights
 
 __all__ = [
@@ -37,6 +42,7 @@ __all__ = [
     "check_is_checkpoint",
     "check_is_resumable",
     "check_matches_model",
+    "compare_entries",
     "decode_checkpoint",
     "encode_checkpoint",
     "fill_rows",

@@ -8,7 +8,7 @@ from torch import nn
 
 from .loader import CheckpointError
 
-__all__ = ["check_is_checkpoint", "check_is_resumable", "check_matches_model"]
+__all__ = ["check_is_checkpoint", "check_is_resumable", "check_matches_model", "compare_entries"]
 
 _SHOWN_NAMES = 6
 
@@ -54,6 +54,25 @@ def check_is_resumable(checkpoint: Mapping, source: str) -> None:
         )
 
 
+def compare_entries(given: Mapping, expected: Mapping) -> tuple[list[str], list[str], list[str]]:
+    """Names that a state dict lacks, that it has too many, and whose tensors differ in shape.
+
+    Args:
+        given: The state dict.
+        expected: What it should be.
+    """
+    missing = [key for key in expected if key not in given]
+    unexpected = [key for key in given if key not in expected]
+    reshaped = [
+        key
+        for key, value in expected.items()
+        if isinstance(value, torch.Tensor)
+        and isinstance(given.get(key), torch.Tensor)
+        and given[key].shape != value.shape
+    ]
+    return missing, unexpected, reshaped
+
+
 def check_matches_model(model: nn.Module, state_dict: Mapping, source: str) -> None:
     """Compare names and shapes of a state dict with those of a model.
 
@@ -70,16 +89,13 @@ def check_matches_model(model: nn.Module, state_dict: Mapping, source: str) -> N
     """
     given = {key.removeprefix("module."): value for key, value in state_dict.items()}
     own = model.state_dict(keep_vars=True)
-    missing = [k for k in own if k not in given and not k.endswith("num_batches_tracked")]
-    unexpected = [k for k in given if k not in own]
+    missing, unexpected, reshaped = compare_entries(given, own)
+    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
     resizing = _resizing_owners(model)
     reshaped = [
-        f"{key} (checkpoint {tuple(given[key].shape)}, model {tuple(value.shape)})"
-        for key, value in own.items()
-        if isinstance(value, torch.Tensor)
-        and isinstance(given.get(key), torch.Tensor)
-        and given[key].shape != value.shape
-        and key.rpartition(".")[0] not in resizing
+        f"{key} (checkpoint {tuple(given[key].shape)}, model {tuple(own[key].shape)})"
+        for key in reshaped
+        if key.rpartition(".")[0] not in resizing
     ]
     problems = [
         f"{len(names)} {what}: {', '.join(names[:_SHOWN_NAMES])}{', ...' * (len(names) > 6)}"

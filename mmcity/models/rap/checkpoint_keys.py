@@ -65,7 +65,7 @@ def _rename(key: str, patterns: list[tuple[re.Pattern, str]]) -> str:
         found = pattern.match(key)
         if found:
             return target.format(*found.groups()) + key[found.end() :]
-    raise KeyError(f"{key!r} is no name of a RAPNet checkpoint")
+    return key
 
 
 def is_unused(key: str) -> bool:
@@ -78,14 +78,11 @@ def is_unused(key: str) -> bool:
 
 
 def from_published(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Our names for a published state dict.
+    """Our names for a published state dict; names that are unknown stay as they are.
 
     Returns:
         tuple: The renamed tensors, and the published names left out because no output of the
         network depends on them.
-
-    Raises:
-        KeyError: If a name is unknown.
     """
     unused = [key for key in weights if is_unused(key)]
     renamed = {

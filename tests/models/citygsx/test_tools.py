@@ -81,13 +81,14 @@ def tiny_model(n_offsets=3, feat_dim=8):
     return model, cameras
 
 
-def test_converter_goes_to_the_originals_files_and_back(tmp_path):
+def test_converter_goes_to_the_originals_files_and_back(tmp_path, capsys):
     model, cameras = tiny_model()
     model.iteration.fill_(10**9)
     torch.save(dict(state_dict=model.state_dict()), tmp_path / "scene.pth")
     tool = "tools/model_converters/citygsx_to_mmcity.py"
-    run(tool, "--reverse", tmp_path / "scene.pth", tmp_path / "folder")
-    run(tool, tmp_path / "folder", tmp_path / "again.pth")
+    call_tool(tool, "--reverse", tmp_path / "scene.pth", tmp_path / "folder")
+    dispatch(["convert-checkpoint", "citygsx", f"{tmp_path}/folder", f"{tmp_path}/again.pth"])
+    assert "the config needs feat_dim=8, n_offsets=3" in capsys.readouterr().out
     state = torch.load(tmp_path / "again.pth", weights_only=True)["state_dict"]
     again, _ = tiny_model()
     report = again.load_state_dict(state, strict=False)

@@ -3,11 +3,13 @@
 import pytest
 import torch
 
+from mmcity.apis import convert_checkpoint
 from mmcity.registry import MODELS
-from tests.cli.conftest import load_tool
+from mmcity.utils import UserError
+from tests.cli.conftest import call_tool
 from tests.models.dynamiccity.test_sampling import build_model
 
-convert = load_tool("model_converters/dynamiccity_to_mmcity").main
+TOOL = "tools/model_converters/dynamiccity_to_mmcity.py"
 
 
 @pytest.fixture
@@ -28,11 +30,13 @@ def files(tmp_path):
 def test_there_and_back(files, tmp_path, weights, offset):
     config, network = files
     source, ours, back = (str(tmp_path / f"{n}.pth") for n in ("published", "ours", "back"))
-    convert([source, ours, "--config", str(config), "--weights", weights])
+    call_tool(TOOL, source, ours, "--config", config, "--weights", weights)
     state = torch.load(ours, weights_only=True)["state_dict"]
     for name, value in network.items():
         assert torch.equal(state[f"denoiser.{name}"], value + offset)
-    convert([ours, back, "--config", str(config), "--reverse"])
+    report = convert_checkpoint("dynamiccity", ours, back, config=config, reverse=True)
+    assert report.converted == list(network) and not report.missing
+    assert set(report.unexpected) == {"latent_mean", "latent_std"}
     published = torch.load(back, weights_only=True)["model_state_dict"]
     assert set(published) == set(network)
     assert all(torch.equal(published[name], network[name] + offset) for name in network)
@@ -43,8 +47,10 @@ def test_what_does_not_fit_is_listed(files, tmp_path):
     first = next(name for name in network if network[name].ndim == 2)
     broken = {name: value for name, value in network.items() if name != first}
     torch.save({"model_state_dict": {**broken, "odd": torch.zeros(2)}}, tmp_path / "broken.pth")
-    words = [str(tmp_path / "broken.pth"), str(tmp_path / "out.pth"), "--config", str(config)]
-    with pytest.raises(SystemExit) as caught:
-        convert(words)
+    with pytest.raises(UserError) as caught:
+        call_tool(TOOL, tmp_path / "broken.pth", tmp_path / "out.pth", "--config", config)
     assert f"missing: {first}" in str(caught.value) and "extra: odd (2,)" in str(caught.value)
     assert not (tmp_path / "out.pth").exists()
+    torch.save(broken, tmp_path / "broken.pth")
+    with pytest.raises(ValueError, match=r"broken\.pth: expected a DynamicCity checkpoint"):
+        call_tool(TOOL, tmp_path / "broken.pth", tmp_path / "out.pth", "--config", config)

@@ -6,12 +6,10 @@ from mmengine.config import Config
 
 from mmcity.engine.launch import load_config
 from mmcity.registry import MODELS
-from mmcity.utils import register_all_modules
-from tests.cli.conftest import load_tool
+from mmcity.utils import UserError, register_all_modules
+from tests.cli.conftest import call_tool
 from tests.conftest import REPO
 from tests.models.gausstr.test_gausstr import model_config
-
-convert = load_tool("model_converters/gausstr_to_mmcity").main
 
 
 @pytest.fixture
@@ -30,8 +28,10 @@ def small(tmp_path):
 
 
 def run(tmp_path, source, target, *more):
-    convert([str(tmp_path / source), str(tmp_path / target), "--config",
-             str(tmp_path / "small.py"), *map(str, more)])  # fmt: skip
+    call_tool(
+        "tools/model_converters/gausstr_to_mmcity.py", tmp_path / source, tmp_path / target,
+        "--config", tmp_path / "small.py", *more,
+    )  # fmt: skip
     return torch.load(tmp_path / target, weights_only=True)["state_dict"]
 
 
@@ -56,7 +56,7 @@ def test_there_and_back(small, tmp_path):
 def test_prototypes_come_from_a_file_of_their_own(small, tmp_path):
     del small["gauss_heads.1.text_proto_embeds"]
     torch.save({"state_dict": small}, tmp_path / "published.pth")
-    with pytest.raises(SystemExit, match="missing: gauss_heads.1.text_proto_embeds"):
+    with pytest.raises(UserError, match="missing: gauss_heads.1.text_proto_embeds"):
         run(tmp_path, "published.pth", "ours.pth")
     protos = torch.randn(small["gauss_heads.0.text_proto_embeds"].shape)
     torch.save(protos, tmp_path / "words.pth")
@@ -68,7 +68,7 @@ def test_weights_of_another_model_are_named(small, tmp_path):
     small["query_embeds.weight"] = torch.zeros(7, 16)
     small["head_of_another_model.weight"] = torch.zeros(1)
     torch.save({"state_dict": small}, tmp_path / "published.pth")
-    with pytest.raises(SystemExit, match=r"extra: head_of_another[\s\S]*query_embeds.* \(7, 16\)"):
+    with pytest.raises(UserError, match=r"extra: head_of_another[\s\S]*query_embeds.* \(7, 16\)"):
         run(tmp_path, "published.pth", "ours.pth")
 
 

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from mmcity.apis import SceneRenderer
+from mmcity.apis import SceneRenderer, convert_checkpoint
+from mmcity.engine.rap.published_map import read_cfg_args, scene_config
 from mmcity.models.rap import AppearanceModel
 from mmcity.structures.io.ply import write_ply_vertices
+from tests.cli.conftest import call_tool
 from tests.conftest import golden_dir
 from tests.parity.rap_weights import base_seed, generated_weights
-from tools.model_converters import rap_map_to_mmcity
 
 COUNT = 40
 
@@ -61,7 +62,7 @@ def published(tmp_path_factory):
 
 def test_converted_map_renders_as_its_parts_say(published, tmp_path):
     root, weights, f_intr, box = published
-    rap_map_to_mmcity.main([str(root), str(tmp_path / "map.pth")])
+    convert_checkpoint("rap-map", root, tmp_path / "map.pth")
     renderer = SceneRenderer(tmp_path / "map.py", tmp_path / "map.pth", device="cpu")
     scene = renderer.model
     np.testing.assert_allclose(scene.splats.f_intr.detach(), f_intr)
@@ -91,8 +92,9 @@ def test_converted_map_renders_as_its_parts_say(published, tmp_path):
 
 def test_there_and_back(published, tmp_path):
     root, weights, _, box = published
-    rap_map_to_mmcity.main([str(root), str(tmp_path / "map.pth")])
-    rap_map_to_mmcity.main([str(tmp_path / "map.pth"), str(tmp_path / "back"), "--reverse"])
+    tool = "tools/model_converters/rap_map_to_mmcity.py"
+    call_tool(tool, root, tmp_path / "map.pth", "--iteration", 30000)
+    call_tool(tool, tmp_path / "map.pth", tmp_path / "back", "--reverse")
     name = "ckpts_point_cloud/iteration_30000"
     first, second = (
         (folder / name / "point_cloud.ply").read_bytes() for folder in (root, tmp_path / "back")
@@ -108,8 +110,8 @@ def test_arguments_are_never_run(tmp_path):
     path = tmp_path / "cfg_args"
     path.write_text("Namespace(a=__import__('os').system('touch /tmp/never'))")
     with pytest.raises(ValueError, match="cfg_args"):
-        rap_map_to_mmcity.read_cfg_args(path)
+        read_cfg_args(path)
     path.write_text("Namespace(resolution=-1, white_background=True, params={'a': [1, 2]})")
-    values = rap_map_to_mmcity.read_cfg_args(path)
+    values = read_cfg_args(path)
     assert values == {"resolution": -1, "white_background": True, "params": {"a": [1, 2]}}
-    assert rap_map_to_mmcity.scene_config(values, 3)["renderer"]["background"]["color"] == (1,) * 3
+    assert scene_config(values, 3)["renderer"]["background"]["color"] == (1,) * 3

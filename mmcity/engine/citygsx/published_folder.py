@@ -1,0 +1,63 @@
+"""The ``point_cloud`` folders of the original CityGS-X."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmcity.engine.checkpointing import load_from_local
+from mmcity.models.citygsx.checkpoint_keys import (
+    columns_to_state,
+    mlps_to_state,
+    state_to_columns,
+    state_to_mlps,
+)
+from mmcity.structures import read_ply_vertices, write_ply_vertices
+from mmcity.utils.fileio import atomic_path
+
+__all__ = ["read_folder", "write_folder"]
+
+_REQUIRED = ("x", "y", "z", "level", "extra_level", "info", "f_offset_0", "f_anchor_feat_0")
+
+
+def read_folder(folder: Path) -> dict[str, Tensor]:
+    """State dict from a folder of the original; shards (``point_cloud_rk*_ws*.ply``) are joined.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If a column or a network is missing.
+    """
+    whole = folder / "point_cloud.ply"
+    files = [whole] if whole.is_file() else sorted(folder.glob("point_cloud_rk*_ws*.ply"))
+    if not files:
+        raise FileNotFoundError(f"{folder}: expected point_cloud.ply or point_cloud_rk*.ply")
+    shards = [read_ply_vertices(path, _REQUIRED) for path in files]
+    # Each shard carries the scene's numbers in its own first rows.
+    info = shards[0]["info"][:2]
+    columns = {n: np.concatenate([shard[n] for shard in shards]) for n in shards[0]}
+    columns["info"][:2] = info
+    extra = folder / "additional_attributes.npz"
+    if not extra.is_file():
+        raise FileNotFoundError(f"{extra}: expected the file with init_pos")
+    with np.load(extra, allow_pickle=False) as data:
+        origin = data["init_pos"]
+    networks = folder / "checkpoints.pth"
+    if not networks.is_file():
+        raise FileNotFoundError(
+            f"{networks}: expected the networks. What to do: for traced modules (*.pt) save "
+            "their state dicts under opacity_mlp, cov_mlp, color_mlp first"
+        )
+    state = mlps_to_state(load_from_local(networks, map_location="cpu"))
+    # All levels take part from here on.
+    return {**columns_to_state(columns, origin), **state, "iteration": torch.tensor(10**9)}
+
+
+def write_folder(state: dict[str, Tensor], folder: Path) -> None:
+    """Write a state dict as the original would."""
+    columns, origin = state_to_columns(state)
+    write_ply_vertices(folder / "point_cloud.ply", columns)
+    with atomic_path(folder / "additional_attributes.npz") as path:
+        np.savez(path, init_pos=origin)
+    with atomic_path(folder / "checkpoints.pth") as path:
+        torch.save(state_to_mlps(state), path)
