@@ -263,8 +263,7 @@ class HexPlaneVAE(BaseModel):
             inputs: ``voxels`` ``(B, T, X, Y, Z)`` integer labels.
             data_samples: One per clip; ``predict`` fills them.
             mode: ``loss`` gives a dict of losses; ``predict`` the data samples with
-                ``pred_occupancy`` ``(T, X, Y, Z)`` and ``rollout_planes`` (the means);
-                ``tensor`` the logits of the decoded means.
+                ``pred_occupancy`` ``(T, X, Y, Z)``; ``tensor`` the logits of the decoded means.
         """
         labels = inputs["voxels"]
         if isinstance(labels, (list, tuple)):
@@ -278,12 +277,10 @@ class HexPlaneVAE(BaseModel):
                 ]
             return self.compute_losses(labels, self.decode(planes), mus, logvars)
         if mode == "predict":
-            pred = self.decode_labels(mus)
             if data_samples is None:
                 data_samples = [OccupancyDataSample() for _ in range(len(labels))]
-            for i, sample in enumerate(data_samples):
-                sample.pred_occupancy = pred[i]
-                sample.set_field([mu[i] for mu in mus], "latent_planes", field_type="data")
+            for sample, pred in zip(data_samples, self.decode_labels(mus)):
+                sample.pred_occupancy = pred
             return data_samples
         if mode == "tensor":
             return self.decode(mus)
