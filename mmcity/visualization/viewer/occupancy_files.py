@@ -16,7 +16,7 @@ from mmcity.datasets.io.occupancy_files import (
 from mmcity.datasets.occupancy_labels import (
     CARLASC_TO_UNIFIED,
     OCC3D_NUSCENES_CLASSES,
-    OCC3D_NUSCENES_TO_UNIFIED,
+    OCC3D_NUSCENES_PALETTE,
     OCC3D_WAYMO_TO_UNIFIED,
     UNIFIED_PALETTE,
     remap_labels,
@@ -31,12 +31,6 @@ Palette = list[tuple[int, int, int]]
 #: them: the generator, dumped samples, and other dumps.
 _CLIP_KEYS = ("voxels", "pred_occupancy", "pred_occupancy.labels", "occ_pred", "labels")
 _MAX_FRAMES = 200
-
-
-def nuscenes_palette() -> Palette:
-    """Colours of the Occ3D-nuScenes labels, those of the unified classes they belong to."""
-    rows = (OCC3D_NUSCENES_TO_UNIFIED[i] for i in range(len(OCC3D_NUSCENES_CLASSES)))
-    return [UNIFIED_PALETTE[row] for row in rows]
 
 
 def open_occupancy_file(path: Path) -> tuple[VoxelGrid, Palette, np.ndarray | None] | None:
@@ -78,7 +72,7 @@ def open_occupancy_file(path: Path) -> tuple[VoxelGrid, Palette, np.ndarray | No
     poses = arrays.get("poses")
     if poses is not None and poses.shape != (len(labels), 4, 4):
         raise ValueError(f"{path}: expected poses ({len(labels)}, 4, 4), got {poses.shape}")
-    return grid, nuscenes_palette() if is_nuscenes else list(UNIFIED_PALETTE), poses
+    return grid, list(OCC3D_NUSCENES_PALETTE) if is_nuscenes else list(UNIFIED_PALETTE), poses
 
 
 def is_occupancy_folder(path: Path) -> bool:
@@ -123,7 +117,7 @@ def _frames(path: Path) -> tuple[str, list[Path]]:
 
 
 def _nuscenes(labels: np.ndarray) -> tuple[VoxelGrid, Palette]:
-    return occ3d_grid(labels), nuscenes_palette()
+    return occ3d_grid(labels), list(OCC3D_NUSCENES_PALETTE)
 
 
 def _waymo(labels: np.ndarray) -> tuple[VoxelGrid, Palette]:
