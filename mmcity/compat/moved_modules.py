@@ -13,6 +13,9 @@ __all__ = ["MOVED", "enable_moved_modules"]
 #: Old path of a module or package and where it is now. Modules of a package that is named here
 #: follow it, unless they are named themselves.
 MOVED = {
+    "mmcity.engine.hooks.anchor_growth_hook": "mmcity.engine.hooks.growth_hook",
+    "mmcity.engine.hooks.densification_hook": "mmcity.engine.hooks.growth_hook",
+    "mmcity.models.gaussian_splatting.strategies.base": "mmcity.models.layers.strategy",
     "mmcity.apis.depth_estimators": "mmcity.apis.streaming.depth_estimators",
     "mmcity.apis.frame_sources": "mmcity.apis.streaming.frame_sources",
     "mmcity.apis.geometry_prior": "mmcity.apis.streaming.geometry_prior",

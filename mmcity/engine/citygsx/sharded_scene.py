@@ -19,6 +19,7 @@ from mmcity.engine.distributed.collectives import exchange_strips, gather_rows
 from mmcity.models.citygsx.objective import HALO, Strip
 from mmcity.models.citygsx.rendering import Splats, find_planes
 from mmcity.models.citygsx.shards import morton_keys
+from mmcity.models.layers import Strategy
 from mmcity.registry import MODEL_WRAPPERS
 from mmcity.structures import Cameras, Gaussians
 
@@ -104,6 +105,15 @@ class ShardedScene(nn.Module):
         if self.group.world_size > 1:
             for tensor in [*self._replicated(), *self._replicated_buffers()]:
                 dist.broadcast(tensor.data, 0)
+
+    def grow(
+        self, strategy: Strategy, optimizer: torch.optim.Optimizer, iteration: int, batch: int = 1
+    ) -> dict[str, int]:
+        """Let all processes edit their anchors, which then move to where they belong."""
+        done = self.module.grow(strategy, optimizer, iteration, batch, self.group)
+        if done:
+            self.settle(optimizer)
+        return done
 
     def settle(self, optimizer: torch.optim.Optimizer | None) -> None:
         """Bring anchors to the processes whose range they are in; draw ranges if need be."""
@@ -223,7 +233,7 @@ class ShardedScene(nn.Module):
     def loss(self, inputs, data_samples) -> tuple[Tensor, dict[str, Tensor]]:
         """This process's part of the loss, and the losses of all processes for the log."""
         model, objective = self.module, self.module.objective
-        model._records = []
+        model.take_views()  # of a step that did not come to growth
         iteration = int(model.iteration)
         geometry = objective.needs_geometry(iteration)
         items = [model.reduce_resolution(*item) for item in zip(inputs, data_samples)]

@@ -2,9 +2,11 @@
 
 import torch
 import torch.distributed as dist
+from mmengine.dist import get_world_size
 from mmengine.optim import OptimWrapper
 from torch import nn
 
+from mmcity.models.layers import Strategy
 from mmcity.registry import MODEL_WRAPPERS
 
 __all__ = ["ReplicatedScene", "average_gradients", "follow_first_rank"]
@@ -29,7 +31,7 @@ class ReplicatedScene(nn.Module):
         """One forward and backward pass, and an update with the mean gradient of all ranks."""
         with optim_wrapper.optim_context(self.module):
             data = self.module.data_preprocessor(data, True)
-            losses = self.module._run_forward(data, mode="loss")
+            losses = self.module(**data, mode="loss")
         loss, log_vars = self.module.parse_losses(losses)
         optim_wrapper.backward(optim_wrapper.scale_loss(loss))
         if optim_wrapper.should_update():
@@ -37,6 +39,30 @@ class ReplicatedScene(nn.Module):
             optim_wrapper.step()
             optim_wrapper.zero_grad()
         return log_vars
+
+    def grow(
+        self, strategy: Strategy, optimizer: torch.optim.Optimizer, iteration: int, batch: int = 1
+    ) -> dict[str, int]:
+        """Edit the scenes of all ranks alike.
+
+        With the statistics of all views they edit alike anyway; scenes without statistics take
+        the edits of the first rank.
+        """
+        scene, tables = self.module, self.module.statistics
+        if get_world_size() > 1 and scene.keeps_statistics and tables:
+            before = [table.clone() for table in tables]
+            scene.record_statistics()
+            for table, old in zip(tables, before):
+                added = table - old
+                dist.all_reduce(added)
+                torch.add(old, added, out=table)
+        done = scene.grow(strategy, optimizer, iteration, batch)
+        if get_world_size() > 1 and not tables:
+            is_edited = torch.tensor(int(any(done.values())), device=scene.iteration.device)
+            dist.all_reduce(is_edited, op=dist.ReduceOp.MAX)
+            if is_edited.item():
+                follow_first_rank(scene, optimizer, strategy)
+        return done
 
     def val_step(self, data) -> list:
         """As the model's."""

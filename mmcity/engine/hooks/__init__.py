@@ -1,11 +1,10 @@
 """Hooks of the runner that serve several systems."""
 
-from .anchor_growth_hook import AnchorGrowthHook
 from .cache_size_hook import CacheSizeHook
 from .checkpoint_hook import CityCheckpointHook
-from .densification_hook import DensificationHook
 from .dump_result_hook import DumpResultHook, flatten_sample
 from .export_hook import SceneExportHook
+from .growth_hook import AnchorGrowthHook, DensificationHook, GrowthHook
 from .progress_hook import ProgressBarHook
 from .scene_hook import SceneInitHook
 from .stage_timer_hook import PerStageTimerHook
@@ -17,6 +16,7 @@ __all__ = [
     "CityCheckpointHook",
     "DensificationHook",
     "DumpResultHook",
+    "GrowthHook",
     "PerStageTimerHook",
     "ProgressBarHook",
     "SceneExportHook",

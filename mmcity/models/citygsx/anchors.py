@@ -58,10 +58,8 @@ class OctreeAnchors(ResizableModule):
     """
 
     PARAMETERS = ("positions", "offsets", "features", "log_scales")
-    BUFFERS = (
-        *("levels", "extra_levels", "opacity_sum", "view_count"),
-        *("gradient_sum", "gradient_count"),
-    )
+    STATISTICS = ("opacity_sum", "view_count", "gradient_sum", "gradient_count")
+    BUFFERS = ("levels", "extra_levels", *STATISTICS)
     resizable = PARAMETERS + BUFFERS
 
     def __init__(

@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmcity.models.layers import image_ids
 from mmcity.registry import MODELS
 from mmcity.structures import Cameras, SceneDataSample
 from mmcity.utils.images import to_grey
@@ -39,34 +38,17 @@ class CityGSX(AnchorScene):
     ) -> None:
         super().__init__(feat_dim, n_offsets, **scene)
         self.objective = MODELS.build(objective or dict(type="CityGSXObjective"))
-        #: Set by the growth hook: remember what growth needs of each training view.
-        self.keeps_statistics = False
-        self._records: list[dict[str, Any]] = []
 
     # ---- training
 
-    def loss(
-        self, inputs: Tensor | list[Tensor], data_samples: list[SceneDataSample]
-    ) -> dict[str, Tensor]:
-        """Losses, averaged over the views of the batch."""
-        self._records = []
-        iteration = int(self.iteration)
-        total: dict[str, Tensor] = {}
-        for number, (picture, sample) in enumerate(zip(inputs, data_samples)):
-            terms = self._view_terms(iteration, number, picture, sample, len(data_samples))
-            for name, value in terms.items():
-                value = value / len(data_samples)
-                total[name] = total[name] + value if name in total else value
-        if self.exposure is not None:
-            total["loss_exposure"] = self.exposure.penalty(image_ids(data_samples))
-        return total
-
-    def _view_terms(self, iteration, number, picture, sample, n_views) -> dict[str, Tensor]:
-        picture, sample = self.reduce_resolution(picture, sample)
+    def view_losses(self, rows: list[int], inputs, data_samples) -> dict[str, Tensor]:
+        """Losses of one view of a batch."""
+        (number,), iteration = rows, int(self.iteration)
+        picture, sample = self.reduce_resolution(inputs[number], data_samples[number])
         with_geometry = self.objective.needs_geometry(iteration)
         camera, index = sample.camera, sample.get("camera_index")
         view = self.render_view(camera, index, with_geometry, index)
-        self.remember(view, camera, n_views)
+        self.remember(view, camera, len(data_samples))
         neighbour = None
         if self.objective.uses_neighbours(iteration) and "neighbour_image" in sample:
             with torch.no_grad():
@@ -89,13 +71,9 @@ class CityGSX(AnchorScene):
 
     def remember(self, view: dict[str, Any], camera: Cameras, n_views: int) -> None:
         """Keep what :meth:`record_statistics` needs of a training view, if it is called for."""
-        if not self.keeps_statistics:
-            return
-        if view["splats"].means2d.requires_grad:
-            view["splats"].means2d.retain_grad()
+        splats, more = view["splats"], {name: view[name] for name in ("gaussians", "rows")}
         size = camera.one_size()
-        names = ("splats", "gaussians", "rows")
-        self._records.append({**{n: view[n] for n in names}, "size": size, "n_views": n_views})
+        self.keep_view(splats.means2d, ids=splats.ids, size=size, n_views=n_views, **more)
 
     def neighbour_maps(self, sample: SceneDataSample, depth: Tensor) -> dict[str, Tensor]:
         """Maps of the second view that the losses need, with rendered depth (H, W)."""
@@ -157,37 +135,13 @@ class CityGSX(AnchorScene):
             self.scene_extent,
         )
 
-    @torch.no_grad()
-    def record_statistics(self) -> None:
-        """Add the views of the last training step to the statistics of the anchors."""
-        records, self._records = self._records, []
-        for view in records:
-            splats, gaussians = view["splats"], view["gaussians"]
-            half = splats.means2d.new_tensor(view["size"]) / 2
-            drawn = torch.zeros(len(gaussians.means), dtype=torch.bool, device=half.device)
-            drawn[splats.ids] = True
-            lengths = half.new_zeros(len(gaussians.means))
-            if splats.means2d.grad is not None:
-                # The loss is a mean over views; statistics are those of one view.
-                lengths[splats.ids] = (splats.means2d.grad * half).norm(dim=-1) * view["n_views"]
-            self.anchors.record(
-                view["rows"], gaussians.raw_opacities, gaussians.kept, drawn, lengths
-            )
-
     # ---- testing
 
-    @torch.no_grad()
-    def predict(
-        self, inputs: Tensor | list[Tensor] | None, data_samples: list[SceneDataSample]
-    ) -> list[SceneDataSample]:
-        """Add renders to the samples, see :meth:`fill_sample`."""
-        for row, sample in enumerate(data_samples):
-            image_id = sample.get("camera_index") if self.exposure is not None else None
-            view = self.render_view(sample.camera, self.ape_code, image_id=image_id)
-            self.fill_sample(sample, view, None if inputs is None else inputs[row])
-            count = len(view["splats"])
-            sample.set_metainfo(dict(n_anchors=len(self.anchors), n_gaussians=count))
-        return data_samples
+    def render_sample(self, sample: SceneDataSample, photograph: Tensor | None) -> tuple:
+        """Maps of a test view, with its exposure, and the numbers of anchors and Gaussians."""
+        image_id = sample.get("camera_index") if self.exposure is not None else None
+        view = self.render_view(sample.camera, self.ape_code, image_id=image_id)
+        return view, dict(n_anchors=len(self.anchors), n_gaussians=len(view["splats"]))
 
     def fill_sample(
         self, sample: SceneDataSample, maps: dict[str, Tensor], photograph: Tensor | None

@@ -8,7 +8,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 from torch.optim import Optimizer
 
-from mmcity.models.layers import edit_parameters
+from mmcity.models.layers import Strategy, edit_parameters
 from mmcity.registry import STRATEGIES
 
 from .anchors import OctreeAnchors
@@ -36,7 +36,7 @@ class _New:
 
 
 @STRATEGIES.register_module()
-class AnchorGrowthStrategy:
+class AnchorGrowthStrategy(Strategy):
     """Schedule and thresholds by which anchors are added and removed.
 
     Args:
@@ -76,6 +76,7 @@ class AnchorGrowthStrategy:
         max_bytes: float | None = None,
         disable: bool = False,
     ) -> None:
+        super().__init__()
         self.interval, self.start, self.stop = interval, start, stop
         self.grad_threshold, self.success = grad_threshold, success
         self.update_ratio, self.extra_ratio = update_ratio, extra_ratio
@@ -86,7 +87,7 @@ class AnchorGrowthStrategy:
         self._has_said_full = False
 
     def keeps_statistics(self, iteration: int) -> bool:
-        """Whether views of this iteration count."""
+        """See :meth:`Strategy.keeps_statistics`."""
         return not self.disable and iteration <= self.stop
 
     def step(

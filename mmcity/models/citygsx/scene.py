@@ -41,6 +41,9 @@ class AnchorScene(SceneModel):
         **options: See :class:`SceneModel`; iterations are counted from 1 in views.
     """
 
+    counts_views = True
+    element = "anchor"
+
     def __init__(
         self,
         feat_dim: int = 32,
@@ -56,7 +59,7 @@ class AnchorScene(SceneModel):
         ape_code: int = 0,
         **options: Any,
     ) -> None:
-        super().__init__(first_iteration=1, **options)
+        super().__init__(**options)
         self.anchors = OctreeAnchors(feat_dim, n_offsets, **(anchors or {}))
         self.decoder = AnchorDecoder(feat_dim, n_offsets, **(decoder or {}))
         self.background = MODELS.build(
@@ -223,6 +226,41 @@ class AnchorScene(SceneModel):
         ]
         names = ("rgb", "alpha", *(("depth", "normals") if with_geometry else ()))
         return {name: torch.cat([view[name] for view in views]) for name in names}
+
+    # ---- growth
+
+    @property
+    def table(self) -> OctreeAnchors:
+        """The anchors."""
+        return self.anchors
+
+    @property
+    def statistics(self) -> list[Tensor]:
+        """What the anchors and their Gaussians looked like in training views."""
+        return [getattr(self.anchors, name) for name in self.anchors.STATISTICS]
+
+    @torch.no_grad()
+    def record_statistics(self) -> None:
+        """Add the views of the last training step to the statistics of the anchors."""
+        for view in self.take_views():
+            means2d, ids, gaussians = view["means2d"], view["ids"], view["gaussians"]
+            half = means2d.new_tensor(view["size"]) / 2
+            drawn = torch.zeros(len(gaussians.means), dtype=torch.bool, device=half.device)
+            drawn[ids] = True
+            lengths = half.new_zeros(len(gaussians.means))
+            if means2d.grad is not None:
+                # The loss is a mean over views; statistics are those of one view.
+                lengths[ids] = (means2d.grad * half).norm(dim=-1) * view["n_views"]
+            self.anchors.record(
+                view["rows"], gaussians.raw_opacities, gaussians.kept, drawn, lengths
+            )
+
+    def grow(self, strategy, optimizer, iteration, batch=1, shards=None) -> dict[str, int]:
+        """See :meth:`SceneModel.grow`; the strategy gets the cameras' centres besides."""
+        if not self.keeps_statistics:
+            return {}
+        self.record_statistics()
+        return strategy.step(self.anchors, optimizer, iteration, self.centers, batch, shards)
 
     # ---- export
 

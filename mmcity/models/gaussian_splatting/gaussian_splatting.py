@@ -144,34 +144,27 @@ class GaussianSplatting(SplatSceneModel):
 
     # ---- training
 
-    def loss(
-        self, inputs: Tensor | list[Tensor], data_samples: list[SceneDataSample]
-    ) -> dict[str, Tensor]:
-        """Losses, averaged over the views of the batch."""
-        self._render_meta = []
-        total: dict[str, Tensor] = {}
-        for rows in _rows_of_one_size(inputs):
-            targets = torch.stack([inputs[row] for row in rows])  # (C, 3, H, W)
-            samples = [data_samples[row] for row in rows]
-            cameras = Cameras.cat([sample.camera for sample in samples])
-            masks = [getattr(sample, "gt_mask", None) for sample in samples]
-            mask = None if any(m is None for m in masks) else torch.stack(masks)
-            targets, cameras, mask = self._reduce(targets, cameras, mask)
-            render = self.render(cameras, with_geometry=False)
-            self.keep_render_meta(render["meta"], len(data_samples))
-            rgb = render["rgb"]
-            if self.exposure is not None:
-                rgb = self.exposure(rgb, image_ids(samples, rgb.device))
-            prediction = rgb.permute(0, 3, 1, 2)  # (C, 3, H, W)
-            share = len(rows) / len(data_samples)
-            for name, loss in self.picture_losses(prediction, targets, mask).items():
-                value = share * loss
-                total[name] = total[name] + value if name in total else value
-        total.update(self.scene_losses())
+    def rows_of_renders(self, inputs: Tensor | list[Tensor]) -> list[list[int]]:
+        """Rows of the batch that are rendered together: those of one size."""
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for row, image in enumerate(inputs):
+            groups.setdefault(tuple(image.shape), []).append(row)
+        return list(groups.values())
+
+    def view_losses(self, rows: list[int], inputs, data_samples) -> dict[str, Tensor]:
+        """Losses of the views ``rows`` of a batch, their mean."""
+        targets = torch.stack([inputs[row] for row in rows])  # (C, 3, H, W)
+        samples = [data_samples[row] for row in rows]
+        cameras = Cameras.cat([sample.camera for sample in samples])
+        masks = [getattr(sample, "gt_mask", None) for sample in samples]
+        mask = None if any(m is None for m in masks) else torch.stack(masks)
+        targets, cameras, mask = self._reduce(targets, cameras, mask)
+        render = self.render(cameras, with_geometry=False)
+        self.keep_view(**render["meta"], n_views=len(data_samples))
+        rgb = render["rgb"]
         if self.exposure is not None:
-            ids = image_ids(data_samples, self.splats.means.device)
-            total["loss_exposure"] = self.exposure.penalty(ids)
-        return total
+            rgb = self.exposure(rgb, image_ids(samples, rgb.device))
+        return self.picture_losses(rgb.permute(0, 3, 1, 2), targets, mask)  # (C, 3, H, W)
 
     def _reduce(
         self, targets: Tensor, cameras: Cameras, mask: Tensor | None
@@ -190,23 +183,10 @@ class GaussianSplatting(SplatSceneModel):
 
     # ---- testing
 
-    @torch.no_grad()
-    def predict(
-        self, inputs: Tensor | list[Tensor] | None, data_samples: list[SceneDataSample]
-    ) -> list[SceneDataSample]:
-        """Add renders to the samples, see :meth:`fill_sample`."""
-        for row, sample in enumerate(data_samples):
-            render = self.render(sample.camera)
-            if self.exposure is not None:
-                ids = image_ids([sample], render["rgb"].device)
-                render["rgb"] = self.exposure(render["rgb"], ids)
-            self.fill_sample(sample, render, None if inputs is None else inputs[row])
-            sample.set_metainfo(dict(n_gaussians=len(self.splats)))
-        return data_samples
-
-
-def _rows_of_one_size(inputs: Tensor | list[Tensor]) -> list[list[int]]:
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for row, image in enumerate(inputs):
-        groups.setdefault(tuple(image.shape), []).append(row)
-    return list(groups.values())
+    def render_sample(self, sample: SceneDataSample, photograph: Tensor | None) -> tuple:
+        """Maps of a test view, with its exposure, and the number of Gaussians."""
+        render = self.render(sample.camera)
+        if self.exposure is not None:
+            ids = image_ids([sample], render["rgb"].device)
+            render["rgb"] = self.exposure(render["rgb"], ids)
+        return render, dict(n_gaussians=len(self.splats))

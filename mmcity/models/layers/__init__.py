@@ -8,6 +8,7 @@ from .resizable import ResizableModule, edit_parameters
 from .rope import apply_rope, rope_tables_2d
 from .scene_model import SceneModel, SplatSceneModel, image_ids
 from .splat_table import SplatTable
+from .strategy import Strategy
 from .training_views import TrainingViews
 from .transformer_block import LayerScale, TransformerBlock
 from .vision_transformer import DinoVisionTransformer, PatchEmbed
@@ -24,6 +25,7 @@ __all__ = [
     "SceneModel",
     "SplatSceneModel",
     "SplatTable",
+    "Strategy",
     "SwiGLU",
     "TrainingViews",
     "TransformerBlock",

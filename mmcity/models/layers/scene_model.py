@@ -1,28 +1,32 @@
 """Base class of models that are a scene."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from mmcity.registry import MODELS
 from mmcity.structures import Cameras, SceneDataSample
 
+from .strategy import Strategy
 from .training_views import TrainingViews
 
 __all__ = ["SceneModel", "SplatSceneModel", "image_ids"]
 
 
 class SceneModel(BaseModel):
-    """A scene that is optimised so that its renders equal photographs.
+    """A scene that is optimised so that its renders equal photographs, and that may grow.
 
-    A subclass has ``render(cameras)``, ``loss(inputs, data_samples)`` and ``predict(inputs,
-    data_samples)``.
+    A subclass has ``render(cameras)``, ``view_losses``, ``render_sample``, ``table`` and
+    ``grow``. For growth a hook sets ``keeps_statistics``, so that :meth:`loss` keeps the views,
+    and calls :meth:`grow` after the step of the optimiser; wrappers of several processes have
+    that method too. A subclass with ``statistics`` also has ``record_statistics``.
 
     Args:
-        first_iteration: Number of the first iteration. Defaults to 0.
         resolution_schedule: Pairs (iteration, factor) in rising order: from that iteration
             on, training pictures are reduced by that whole factor. Defaults to full size.
         coverage_views: Training frames a pixel's point must lie in to count as covered in
@@ -33,10 +37,13 @@ class SceneModel(BaseModel):
 
     #: Colour model per photograph, built by the subclasses that have one.
     exposure: nn.Module | None
+    #: Iterations are those of views, counted from 1, rather than of steps, counted from 0.
+    counts_views = False
+    #: What the scene consists of, one row of :attr:`table` each.
+    element = "Gaussian"
 
     def __init__(
         self,
-        first_iteration: int = 0,
         resolution_schedule: Sequence[tuple[int, int]] | None = None,
         coverage_views: int = 2,
         data_preprocessor: dict | None = None,
@@ -45,10 +52,14 @@ class SceneModel(BaseModel):
         preprocessor = MODELS.build(data_preprocessor or dict(type="PosedImagePreprocessor"))
         super().__init__(preprocessor, init_cfg)
         self.views = TrainingViews()
+        self.exposure = None
         self.resolution_schedule = list(resolution_schedule or [])
         self.coverage_views = coverage_views
         #: Number of the present iteration; schedules follow it.
-        self.register_buffer("iteration", torch.tensor(first_iteration))
+        self.register_buffer("iteration", torch.tensor(int(self.counts_views)))
+        #: Set by the growth hook: keep the training views, with (absolute) gradients.
+        self.keeps_statistics = self.absgrad = False
+        self._kept: list[dict[str, Any]] = []
 
     @property
     def scene_extent(self) -> float:
@@ -103,6 +114,60 @@ class SceneModel(BaseModel):
             return [self.render(sample.camera) for sample in data_samples]
         raise ValueError(f"mode must be 'loss', 'predict' or 'tensor', received '{mode}'")
 
+    # ---- the loop over views
+
+    def loss(
+        self, inputs: Tensor | list[Tensor], data_samples: Sequence[SceneDataSample]
+    ) -> dict[str, Tensor]:
+        """Losses, averaged over the views of the batch."""
+        self.take_views()  # of a step that did not come to growth
+        total: dict[str, Tensor] = {}
+        for rows in self.rows_of_renders(inputs):
+            parts = len(data_samples) / len(rows)
+            for name, value in self.view_losses(rows, inputs, data_samples).items():
+                value = value / parts
+                total[name] = total[name] + value if name in total else value
+        total.update(self.scene_losses())
+        if self.exposure is not None:
+            ids = image_ids(data_samples, self.iteration.device)
+            total["loss_exposure"] = self.exposure.penalty(ids)
+        return total
+
+    def rows_of_renders(self, inputs: Tensor | list[Tensor]) -> list[list[int]]:
+        """Rows of the batch that are rendered together; each by itself."""
+        return [[row] for row in range(len(inputs))]
+
+    @abstractmethod
+    def view_losses(
+        self,
+        rows: list[int],
+        inputs: Tensor | list[Tensor],
+        data_samples: Sequence[SceneDataSample],
+    ) -> dict[str, Tensor]:
+        """Losses of the views ``rows`` of a batch, their mean; calls :meth:`keep_view`."""
+
+    def scene_losses(self) -> dict[str, Tensor]:
+        """Losses of the scene itself."""
+        return {}
+
+    @torch.no_grad()
+    def predict(
+        self, inputs: Tensor | list[Tensor] | None, data_samples: Sequence[SceneDataSample]
+    ) -> list[SceneDataSample]:
+        """Add renders to the samples, see :meth:`fill_sample`."""
+        for row, sample in enumerate(data_samples):
+            photograph = None if inputs is None else inputs[row]
+            maps, numbers = self.render_sample(sample, photograph)
+            self.fill_sample(sample, maps, photograph)
+            sample.set_metainfo(numbers)
+        return list(data_samples)
+
+    @abstractmethod
+    def render_sample(
+        self, sample: SceneDataSample, photograph: Tensor | None
+    ) -> tuple[dict[str, Tensor], dict[str, int]]:
+        """Maps of a test view, and numbers of what it was rendered from."""
+
     def fill_sample(
         self, sample: SceneDataSample, maps: dict[str, Tensor], photograph: Tensor | None
     ) -> None:
@@ -127,9 +192,56 @@ class SceneModel(BaseModel):
         if photograph is not None:
             sample.gt_image = photograph
 
+    # ---- growth
+
+    @property
+    @abstractmethod
+    def table(self) -> nn.Module:
+        """What the scene consists of, one row each."""
+
+    @property
+    def statistics(self) -> list[Tensor]:
+        """Tables to which ``record_statistics`` adds the kept views; [] if strategies do that."""
+        return []
+
+    def keep_view(self, means2d: Tensor, **view: Any) -> None:
+        """Remember a training render, with the gradient of its projected means, if asked to."""
+        if not self.keeps_statistics:
+            return
+        if means2d.requires_grad:
+            means2d.retain_grad()
+        self._kept.append(dict(means2d=means2d, **view))
+
+    def take_views(self) -> list[dict[str, Any]]:
+        """Hand over the kept renders of the last training step and forget them."""
+        views, self._kept = self._kept, []
+        return views
+
+    @abstractmethod
+    def grow(
+        self,
+        strategy: Strategy,
+        optimizer: Optimizer,
+        iteration: int,
+        batch: int = 1,
+        shards: Any | None = None,
+    ) -> dict[str, int]:
+        """Let a strategy edit the scene.
+
+        Args:
+            strategy: Decides.
+            optimizer: Moments are kept in step.
+            iteration: Number of this iteration, or of its first view, counted from 1.
+            batch: Views per step of all processes. Defaults to 1.
+            shards: The processes that share the scene. Defaults to None: all of it is here.
+
+        Returns:
+            Counts of what was done, empty if nothing was.
+        """
+
 
 class SplatSceneModel(SceneModel):
-    """A scene whose Gaussians are parameters, in ``splats``, which a hook densifies.
+    """A scene whose Gaussians are parameters, in ``splats``, which a strategy densifies.
 
     Args:
         losses: Configs by name. A loss gets prediction, target and mask, unless its
@@ -147,23 +259,20 @@ class SplatSceneModel(SceneModel):
             loss_ssim=dict(type="SSIMLoss", loss_weight=0.2),
         )
         self.losses = nn.ModuleDict({name: MODELS.build(cfg) for name, cfg in losses.items()})
-        #: Set by the densification hook: keep gradients of the projected means.
-        self.keeps_meta = False
-        self.absgrad = False
-        self._render_meta: list[dict[str, Any]] = []
 
-    def take_render_meta(self) -> list[dict[str, Any]]:
-        """Hand over the ``meta`` of the last training step and forget it."""
-        meta, self._render_meta = self._render_meta, []
-        return meta
+    @property
+    def table(self) -> nn.Module:
+        """The Gaussians."""
+        return self.splats
 
-    def keep_render_meta(self, meta: dict[str, Any], n_views: int, **more: Any) -> None:
-        """Remember the ``meta`` of a training render, if the densification asks for it."""
-        if not self.keeps_meta:
-            return
-        if meta["means2d"].requires_grad:
-            meta["means2d"].retain_grad()
-        self._render_meta.append({**meta, "n_views": n_views, **more})
+    def grow(self, strategy, optimizer, iteration, batch=1, shards=None) -> dict[str, int]:
+        """See :meth:`SceneModel.grow`; the strategy gets the views, the extent and a rate."""
+        splats, groups = self.splats, optimizer.param_groups
+        rates = [g["lr"] for g in groups if any(p is splats.means for p in g["params"])]
+        if not rates:
+            raise ValueError("optim_wrapper: expected a group of splats.means, got none: name one")
+        options = dict(scene_extent=self.scene_extent, means_lr=rates[0])
+        return strategy.step(splats, optimizer, iteration, self.take_views(), **options)
 
     def picture_losses(
         self, prediction: Tensor, target: Tensor, mask: Tensor | None

@@ -113,9 +113,7 @@ def run(town, dtype):
         start=0, success=0.01, interval=2, grad_threshold=2e-5, max_anchors=results["before"] + 500
     )
     optimizer = optim_wrapper.optimizer
-    done = strategy.step(anchors, optimizer, 1000, model.centers, 2, scene.group)
-    scene.settle(optimizer)
-    results["done"] = done
+    results["done"] = scene.grow(strategy, optimizer, 1000, 2)
     moments = optimizer.state[anchors.features]["exp_avg"]
     tables = [anchors.positions, anchors.levels, anchors.features, anchors.log_scales]
     results["anchors"] = everyones(*tables, anchors.gradient_count, moments)

@@ -13,6 +13,7 @@ from mmcity.datasets.transforms.posed_images import read_image
 from mmcity.engine.rap.view_synthesis import SynthesisSpec, build_synthesizer
 from mmcity.engine.scene_loading import load_scene
 from mmcity.registry import MODELS
+from mmcity.structures import SceneDataSample
 from mmcity.utils.cli import UserError
 from mmcity.utils.setup_env import register_all_modules
 
@@ -155,6 +156,22 @@ def test_codes_are_kept_for_further_views(trained):
     model.clear_appearance()
     torch.testing.assert_close(model.render(cameras[:1], with_geometry=False)["rgb"], plain)
     handle.remove()
+
+
+def test_kept_views_tell_exposures_apart(trained):
+    """Renders of one blurred photograph share a number, photographs of a batch do not."""
+    model, dataset, _, cfg = trained
+    moving = MODELS.build(model_config(motion=dict(num_samples=3)))
+    moving.initialize(dataset.cameras, model.splats.means, model.splats.means)
+    samples = [SceneDataSample(metainfo=dict(camera_index=row)) for row in range(2)]
+    for row, sample in enumerate(samples):
+        sample.camera = dataset.cameras[row]
+    pictures = [photograph(dataset, row) for row in range(2)]
+    for scene, numbers in ((copy.deepcopy(model), [0, 1]), (moving, [0, 0, 0, 1, 1, 1])):
+        scene.train()
+        scene.keeps_statistics = True
+        scene.loss(pictures, samples)
+        assert [view["exposure"] for view in scene.take_views()] == numbers
 
 
 def test_views_are_written_in_the_look_asked_for(trained, tmp_path):

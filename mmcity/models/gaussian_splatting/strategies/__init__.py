@@ -1,6 +1,7 @@
 """Strategies that add, move and remove Gaussians."""
 
-from .base import Strategy
+from mmcity.models.layers import Strategy
+
 from .default import DefaultStrategy
 from .mcmc import MCMCStrategy
 

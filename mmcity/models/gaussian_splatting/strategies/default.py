@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from mmcity.models.layers import Strategy
 from mmcity.registry import STRATEGIES
 from mmcity_ops import accumulate_densify_stats
 
 from ..splats import SplatParameters
-from .base import Strategy
 from .surgery import duplicate, keep, reset_opacities, split
 
 __all__ = ["DefaultStrategy"]

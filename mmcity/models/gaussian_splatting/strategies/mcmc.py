@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from mmcity.models.layers import Strategy
 from mmcity.registry import STRATEGIES
 
 from ..splats import SplatParameters
-from .base import Strategy
 from .surgery import add_copies, covariances, relocate, sample_rows
 
 __all__ = ["MCMCStrategy"]

@@ -279,27 +279,22 @@ class AppearanceGaussians(SplatSceneModel):
 
     # ---- training
 
-    def loss(
-        self, inputs: Tensor | list[Tensor], data_samples: Sequence[SceneDataSample]
-    ) -> dict[str, Tensor]:
-        """Losses, averaged over the views of the batch."""
-        self._render_meta = []
-        total: dict[str, Tensor] = {}
-        share = 1 / len(data_samples)
-        for image, sample in zip(inputs, data_samples):
-            for name, value in self._view_losses(image, sample, len(data_samples)).items():
-                total[name] = total.get(name, 0.0) + share * value
-        total.update(self.scene_losses())
+    def scene_losses(self) -> dict[str, Tensor]:
+        """Losses of the Gaussians themselves, and of the boxes that the maps are read in."""
+        values = super().scene_losses()
         if self.appearance is not None:
-            total["loss_box"] = self.appearance.box_loss(self.splats.box_coords)
-        return total
+            values["loss_box"] = self.appearance.box_loss(self.splats.box_coords)
+        return values
 
-    def _view_losses(self, image: Tensor, sample, n_views: int) -> dict[str, Tensor]:
+    def view_losses(self, rows: list[int], inputs, data_samples) -> dict[str, Tensor]:
+        """Losses of one view of a batch."""
+        (number,) = rows
+        image, sample = inputs[number], data_samples[number]
         camera = sample.camera
-        codes, maps, rows = None, None, None
+        codes, maps, shown = None, None, None
         if self.appearance is not None:
-            rows = self._rows_in_view(camera)
-            codes, maps = self._encode(image, camera, 1.0, rows)
+            shown = self._rows_in_view(camera)
+            codes, maps = self._encode(image, camera, 1.0, shown)
         inverse = getattr(sample, "gt_inverse_depth", None)
         metric = getattr(sample, "gt_depth", None)
         wants_depth = self.depth_weight is not None
@@ -307,10 +302,10 @@ class AppearanceGaussians(SplatSceneModel):
             camera,
             codes,
             sample,
-            n_views,
+            dict(n_views=len(data_samples), exposure=number),
             with_geometry=wants_depth and metric is not None,
             with_inverse_depth=wants_depth and inverse is not None,
-            rows=rows,
+            rows=shown,
         )
         prediction, target = out["rgb"].permute(0, 3, 1, 2), image[None]
         mask = getattr(sample, "gt_mask", None)
@@ -339,19 +334,23 @@ class AppearanceGaussians(SplatSceneModel):
             losses["loss_depth"] = self._present_depth_weight() * gap.mean()
         return losses
 
-    def _render_exposure(self, camera, codes, sample, n_views: int, **geometry) -> dict[str, Any]:
-        """A photograph, blurred where its path during the exposure is learnt."""
+    def _render_exposure(
+        self, camera, codes, sample, kept: dict[str, int], **geometry
+    ) -> dict[str, Any]:
+        """A photograph, blurred where its path during the exposure is learnt.
+
+        Renders of one exposure are ``kept`` with one number: strategies may take their largest
+        gradient.
+        """
         means = self.splats.means
         if self.motion is None or not self.training:
             out = self._render_one(camera, codes, means, **geometry)
-            self.keep_render_meta(out["meta"], n_views, exposure=0)
+            self.keep_view(**out["meta"], **kept)
             return self._over_background(out)
         parts = []
         for moved in self.motion.moved_means(means, sample.camera_index):
             part = self._render_one(camera, codes, moved, **geometry)
-            # Renders of one exposure share a number: strategies may take their largest gradient.
-            number = len(self._render_meta) - len(parts)
-            self.keep_render_meta(part["meta"], n_views, exposure=number)
+            self.keep_view(**part["meta"], **kept)
             parts.append(part)
         names = [name for name in parts[0] if name not in ("meta", "normals")]
         out = {
@@ -380,16 +379,16 @@ class AppearanceGaussians(SplatSceneModel):
 
     # ---- testing
 
-    @torch.no_grad()
     def predict(
         self, inputs: Tensor | list[Tensor] | None, data_samples: Sequence[SceneDataSample]
     ) -> list[SceneDataSample]:
         """Add sharp renders in the look of the samples' photographs, see :meth:`fill_sample`."""
-        for row, sample in enumerate(data_samples):
-            photograph = None if inputs is None else inputs[row]
-            if photograph is not None:
-                self.set_appearance(photograph, sample.camera)
-            self.fill_sample(sample, self.render(sample.camera), photograph)
-            sample.set_metainfo(dict(n_gaussians=len(self.splats)))
+        found = super().predict(inputs, data_samples)
         self.clear_appearance()
-        return list(data_samples)
+        return found
+
+    def render_sample(self, sample: SceneDataSample, photograph: Tensor | None) -> tuple:
+        """Maps of a test view in the look of its photograph, and the number of Gaussians."""
+        if photograph is not None:
+            self.set_appearance(photograph, sample.camera)
+        return self.render(sample.camera), dict(n_gaussians=len(self.splats))

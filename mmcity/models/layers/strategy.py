@@ -1,23 +1,22 @@
-"""Interface of densification strategies."""
+"""What decides how a scene grows."""
 
 from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
-
-from ..splats import SplatParameters
 
 __all__ = ["Strategy"]
 
 
 class Strategy(ABC):
-    """Grows, moves and prunes Gaussians after an optimiser step.
+    """Grows, moves and prunes what a scene consists of, after an optimiser step.
 
-    A hook drives it (:class:`mmcity.engine.hooks.DensificationHook`). All randomness comes
-    from a generator seeded by ``seed`` and the iteration, and all memory is in
-    :meth:`state_dict`: a resumed run makes the very same edits.
+    A hook drives it (:class:`mmcity.engine.hooks.GrowthHook`) through
+    :meth:`mmcity.models.layers.SceneModel.grow`. All randomness comes from a generator seeded
+    by ``seed`` and the iteration, and all memory is in :meth:`state_dict` or in the scene: a
+    resumed run makes the very same edits.
 
     Args:
         seed: Seed of the draws. Defaults to 0.
@@ -31,26 +30,21 @@ class Strategy(ABC):
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
 
+    def keeps_statistics(self, iteration: int) -> bool:
+        """Whether the training views of this iteration, counted from 1, are looked at."""
+        return self.uses_gradients
+
     @abstractmethod
     def step(
-        self,
-        splats: SplatParameters,
-        optimizer: Optimizer,
-        iteration: int,
-        render_meta: list[dict[str, Any]],
-        *,
-        scene_extent: float,
-        means_lr: float,
+        self, table: nn.Module, optimizer: Optimizer, iteration: int, *more: Any, **named: Any
     ) -> dict[str, int]:
-        """Look at the last render and edit the scene where it is time to.
+        """Look at the last views and edit the scene where it is time to.
 
         Args:
-            splats: The scene; changed in place.
+            table: Gaussians or anchors, one row each; changed in place.
             optimizer: Its optimiser; moments are kept in step.
-            iteration: Number of finished iterations, counted from 1.
-            render_meta: ``meta`` of each rasterization of this iteration.
-            scene_extent: Radius of the camera centres, world units.
-            means_lr: Present learning rate of the means, world units.
+            iteration: Number of this iteration, counted from 1.
+            *more, **named: What else scenes of the kind give, see their ``grow``.
 
         Returns:
             Counts of what was done, empty if nothing was.
