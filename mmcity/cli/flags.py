@@ -70,18 +70,24 @@ def add_unsafe_load(parser: argparse.ArgumentParser) -> None:
 
 
 def apply_shared_flags(args: argparse.Namespace) -> None:
-    """Set what the libraries read from the environment, before they are imported."""
-    if hasattr(args, "local_rank"):
-        os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    if getattr(args, "unsafe_load", False):
+    """Set what the libraries read from the environment, before they are imported.
+
+    The options that say so are taken out of ``args``.
+    """
+    if "local_rank" in args:
+        os.environ.setdefault("LOCAL_RANK", str(vars(args).pop("local_rank")))
+    if vars(args).pop("unsafe_load", False):
         os.environ["MMCITY_UNSAFE_LOAD"] = "1"
 
 
 def function_arguments(args: argparse.Namespace) -> dict[str, Any]:
-    """Options of a command whose names are those of the arguments of the function it calls."""
+    """Options of a command, named as the arguments of the function that it calls.
+
+    Those that end in ``_options`` (KEY=VALUE ...) become a dict.
+    """
     from mmcity.engine.config_options import parse_options
 
-    values = {name: value for name, value in vars(args).items() if name != "unsafe_load"}
-    if "cfg_options" in values:
-        values["cfg_options"] = parse_options(values["cfg_options"])
-    return values
+    return {
+        name: parse_options(value) if name.endswith("_options") else value
+        for name, value in vars(args).items()
+    }

@@ -15,7 +15,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", required=True, help="file of the encoder, or of embeddings")
     parser.add_argument("--clip-weights", help="file of CLIP, with --encoder talk2dino")
     parser.add_argument(
-        "--template", nargs="+", default=["{}"], help="sentences with {} for the prompt"
+        "--template",
+        dest="templates",
+        nargs="+",
+        default=["{}"],
+        help="sentences with {} for the prompt",
     )
     parser.add_argument("--normalize", choices=["none", "l2"], default="none")
     parser.add_argument("--out", required=True, help=".pth file to write")
@@ -25,13 +29,5 @@ def run(args: argparse.Namespace) -> None:
     """Embed and write."""
     from mmcity.apis.occupancy.text_prototypes import build_text_prototypes
 
-    embeds = build_text_prototypes(
-        args.prompts,
-        args.encoder,
-        args.weights,
-        args.out,
-        clip_weights=args.clip_weights,
-        templates=args.template,
-        normalize=args.normalize,
-    )
+    embeds = build_text_prototypes(**vars(args))
     print(f"{args.out}: {embeds.shape[1]} prompts, {embeds.shape[0]} channels")

@@ -27,16 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Calibrate."""
     from mmcity.apis.occupancy.threshold_calibration import calibrate_thresholds
-    from mmcity.engine.config_options import parse_options
 
-    result = calibrate_thresholds(
-        args.config,
-        args.checkpoint,
-        args.out,
-        split=args.split,
-        frames=args.frames,
-        cfg_options=parse_options(args.cfg_options),
-    )
+    result = calibrate_thresholds(**flags.function_arguments(args))
     print(
         f"{args.out}: density threshold {result.density_threshold:.3f}, own thresholds of "
         f"{len(result.class_thresholds)} classes\n"

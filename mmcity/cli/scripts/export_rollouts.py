@@ -17,7 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the export."""
     parser.add_argument("config", help="config of a HexPlaneVAE")
     parser.add_argument("checkpoint", help="its weights")
-    parser.add_argument("--out", required=True, help="folder; one sub-folder per split")
+    parser.add_argument(
+        "--out", dest="out_dir", required=True, help="folder; one sub-folder per split"
+    )
     parser.add_argument(
         "--splits",
         nargs="+",
@@ -43,18 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Export every split."""
     from mmcity.engine.dynamiccity import export_checkpoint_rollouts
-    from mmcity.engine.launch import parse_options
 
-    indices = export_checkpoint_rollouts(
-        args.config,
-        args.checkpoint,
-        args.out,
-        splits=args.splits,
-        layout_down=args.layout_down,
-        dtype=args.dtype,
-        flips=args.flips,
-        device=args.device,
-        cfg_options=parse_options(args.cfg_options),
-    )
+    indices = export_checkpoint_rollouts(**flags.function_arguments(args))
     for folder, index in indices.items():
         print(f"{folder}: {len(index['windows'])} rollouts, txyz = {index['txyz']}")

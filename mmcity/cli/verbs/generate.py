@@ -15,13 +15,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", help="config of a HexPlaneDiffusion with a vae")
     parser.add_argument("checkpoint", help="its weights")
     parser.add_argument("--vae-checkpoint", help="weights of the VAE, if not in the checkpoint")
-    parser.add_argument("--out", required=True, help="folder for the clips")
+    parser.add_argument("--out", dest="out_dir", required=True, help="folder for the clips")
     parser.add_argument("-n", "--num-samples", type=int, default=16)
     parser.add_argument("-l", "--num-windows", type=int, default=1, help="windows per sample")
     parser.add_argument("--overlap", type=int, help="frames shared by windows; default: model's")
     parser.add_argument("--command", type=int, help="0 static, 1 forward, 2 left, 3 right; -1 all")
     parser.add_argument("--trajectory", help="npy file, (F, 3) or (N, F, 3): x, y, yaw")
-    parser.add_argument("--layout", nargs="+", help="npz files, 'layout' (frames, h, w)")
+    parser.add_argument(
+        "--layout", dest="layouts", nargs="+", default=[], help="npz files, 'layout' (frames, h, w)"
+    )
     parser.add_argument("--inpaint", help="npz file with 'voxels' (T, X, Y, Z) to change")
     parser.add_argument(
         "--region",
@@ -32,7 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--frames", type=int, nargs=2, metavar=("FIRST", "END"))
     parser.add_argument("--repaint", type=int, nargs=2, metavar=("JUMP_LENGTH", "JUMP_N"))
-    parser.add_argument("--cfg-scale", type=float, help="guidance scale; default: the config's")
+    parser.add_argument(
+        "--cfg-scale",
+        dest="guidance_scale",
+        type=float,
+        help="guidance scale; default: the config's",
+    )
     parser.add_argument("--sampler", choices=["ddpm", "ddim", "dpm++"], help="default: config's")
     parser.add_argument("--steps", type=int, help="sampling steps, with --sampler")
     parser.add_argument("--seed", type=int, default=0)
@@ -48,30 +55,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Generate, continue or inpaint."""
     from mmcity.apis.occupancy.generate_clips import generate_clips
-    from mmcity.engine.launch import parse_options
 
-    generate_clips(
-        args.config,
-        args.checkpoint,
-        args.out,
-        vae_checkpoint=args.vae_checkpoint,
-        num_samples=args.num_samples,
-        num_windows=args.num_windows,
-        overlap=args.overlap,
-        command=args.command,
-        trajectory=args.trajectory,
-        layouts=args.layout or (),
-        inpaint=args.inpaint,
-        region=args.region,
-        frames=args.frames,
-        repaint=args.repaint,
-        guidance_scale=args.cfg_scale,
-        sampler=args.sampler,
-        steps=args.steps,
-        seed=args.seed,
-        batch_size=args.batch_size,
-        device=args.device,
-        raw=args.raw,
-        show=args.show,
-        cfg_options=parse_options(args.cfg_options),
-    )
+    generate_clips(**flags.function_arguments(args))

@@ -8,6 +8,8 @@ mmcity localize takes. A finished step is not run again; a killed one goes on.
 import argparse
 import shlex
 
+from mmcity.cli import flags
+
 EXAMPLE = "mmcity make-localizer PICTURES OUT"
 
 
@@ -46,11 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run all steps."""
-    from mmcity.engine.config_options import parse_options
     from mmcity.workflow import make_localizer
 
-    for name in ("map_options", "network_options"):
-        setattr(args, name, parse_options(getattr(args, name)))
-    made = make_localizer(**vars(args))
+    made = make_localizer(**flags.function_arguments(args))
     if made.is_file():
         print(f"mmcity localize {made} --queries PICTURES --out RESULTS")

@@ -9,16 +9,14 @@ EXAMPLE = "mmcity test configs/citygsx/citygsx_toytown_cpu.py work_dirs/town/ite
 
 
 class _Checkpoint(argparse.Action):
-    """The checkpoint, which may be given by place or by option; ``none`` stands for none."""
+    """The checkpoint, which may be given by place or by option."""
 
     def __call__(self, parser, namespace, values, option_string=None):
-        earlier = getattr(namespace, "given_checkpoint", None)
         if values is None:
             return
-        if earlier not in (None, values):
+        if namespace.checkpoint not in (None, values):
             parser.error("two different checkpoints were given")
-        namespace.given_checkpoint = values
-        namespace.checkpoint = None if values.lower() == "none" else values
+        namespace.checkpoint = values
 
 
 def _out_file(text: str) -> str:
@@ -62,16 +60,8 @@ def run(args: argparse.Namespace) -> None:
 
     check_dependencies()
 
-    from mmcity.engine.launch import parse_options, test
+    from mmcity.engine.launch import test
 
-    test(
-        args.config,
-        args.checkpoint,
-        work_dir=args.work_dir,
-        out=args.out,
-        dump=args.dump,
-        show_dir=args.show_dir,
-        amp=args.amp,
-        cfg_options=parse_options(args.cfg_options),
-        launcher=args.launcher,
-    )
+    if args.checkpoint is not None and args.checkpoint.lower() == "none":
+        args.checkpoint = None
+    test(**flags.function_arguments(args))

@@ -35,14 +35,6 @@ def run(args: argparse.Namespace) -> None:
 
     check_dependencies()
 
-    from mmcity.engine.launch import parse_options, train
+    from mmcity.engine.launch import train
 
-    train(
-        args.config,
-        work_dir=args.work_dir,
-        resume=args.resume,
-        amp=args.amp,
-        auto_scale_lr=args.auto_scale_lr,
-        cfg_options=parse_options(args.cfg_options),
-        launcher=args.launcher,
-    )
+    train(**flags.function_arguments(args))
