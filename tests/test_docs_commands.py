@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mmcity.cli.main import build_parser
+from mmcity.cli.main import build_parser, command_names
 from tests.cli.conftest import command_of
 
 REPO = Path(__file__).resolve().parent.parent
@@ -115,6 +115,33 @@ def test_row_names_a_need_or_a_test_that_calls_it(name):
         assert Path(name).stem in text or name.split()[-1] in text, f"{row.test} lacks {name}"
     if "/" in name:
         assert (REPO / name).is_file(), f"{name} does not exist"
+
+
+def verbs() -> list[str]:
+    """Every verb as it is typed, without the groups."""
+    names = [name for name in command_names("verbs") if name != "data"]
+    return [f"mmcity {n}" for n in names] + [
+        f"mmcity data {n}" for n in command_names("verbs.data")
+    ]
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_verb_is_run_by_the_test_of_its_row(verb):
+    assert verb in ROWS, f"{TABLE.name} does not tell what {verb} needs"
+    assert ROWS[verb].test, f"no test runs {verb}"
+    text = (REPO / ROWS[verb].test).read_text(encoding="utf-8")
+    words = verb.split()[1:]
+    place = "verbs" if len(words) == 1 else "verbs.data"
+    shells = [
+        f"{script.relative_to(REPO / 'tools').with_suffix('')}"
+        for script in (REPO / "tools").rglob("*.py")
+        if command_of(script.relative_to(REPO)) == (place, words[-1])
+    ]
+    typed = r'",\s+"'.join(words)
+    calls = [rf'dispatch\(\s*\["{typed}"', rf'"mmcity(\.cli)?",\s+"{typed}"']
+    calls += [rf'call_tool\(\s*(\*\()?"tools/{shell}\.py"' for shell in shells]
+    calls += [rf'run_tool\(\s*"{shell}"' for shell in shells]
+    assert any(re.search(call, text) for call in calls), f"{ROWS[verb].test} does not run {verb}"
 
 
 def test_no_command_is_left_out():
