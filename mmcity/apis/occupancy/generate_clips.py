@@ -97,12 +97,20 @@ def generate_clips(
         vae_checkpoint,
         device,
         None if sampler is None else {"type": _SAMPLERS[sampler], "spacing": steps},
+        show_progress=False,
     )
+    options: dict = {"guidance_scale": guidance_scale, "overlap": overlap}
+    if inpaint is not None and region is not None:
+        known = read_array(inpaint, "voxels")
+        hole = torch.zeros(known.shape, dtype=torch.bool)
+        x0, y0, x1, y1 = region
+        hole[slice(*frames) if frames else slice(None), x0:x1, y0:y1] = True
+        schedule = RepaintSchedule(*repaint) if repaint else None
+        options |= {"clips": known, "region": hole, "schedule": schedule}
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     paths = [out_dir / f"{index:05d}.npz" for index in range(num_samples)]
     poses = None if trajectory is None else read_array(trajectory, "trajectory")
-    options: dict = {"guidance_scale": guidance_scale}
     with Progress() as progress:
         task = progress.add_task("clips", total=num_samples)
         for start in range(0, num_samples, batch_size):
@@ -112,7 +120,7 @@ def generate_clips(
                 continue
             options |= {
                 "seed": seed + start,
-                "command": torch.tensor([i % 4 for i in indices]) if command == -1 else command,
+                "command": [i % 4 for i in indices] if command == -1 else command,
                 "trajectory": poses,
                 "layout": None,
             }
@@ -121,19 +129,8 @@ def generate_clips(
                 options["layout"] = torch.stack(grids)
             if poses is not None and poses.dim() == 3:
                 options["trajectory"] = poses[[i % len(poses) for i in indices]]
-            if inpaint is not None and region is not None:
-                known = read_array(inpaint, "voxels").expand(len(indices), -1, -1, -1, -1)
-                hole = torch.zeros(known.shape[1:], dtype=torch.bool)
-                x0, y0, x1, y1 = region
-                first, end = frames or (0, known.shape[1])
-                hole[first:end, x0:x1, y0:y1] = True
-                schedule = RepaintSchedule(*repaint) if repaint else None
-                clips = generator.inpaint(known, hole, schedule=schedule, **options)
-            elif num_windows > 1:
-                clips = generator.generate_long(num_windows, len(indices), overlap, **options)
-            else:
-                clips = generator.generate(len(indices), **options)
-            for index, clip in zip(indices, clips.cpu().numpy()):
+            clips = generator(len(indices), num_windows, **options).labels.numpy()
+            for index, clip in zip(indices, clips):
                 meta = {"seed": seed + start, "index": index, "command": command}
                 _write_clip(paths[index], clip, meta, raw, show)
                 progress.advance(task)
