@@ -26,12 +26,14 @@ from .io import (
     read_ply_vertices,
     read_splat,
     read_spz,
+    read_voxel_grid,
     write_gaussians,
     write_gaussians_glb,
     write_gaussians_ply,
     write_ply_vertices,
     write_splat,
     write_spz,
+    write_voxel_grid,
 )
 from .sim3 import Sim3
 from .spherical_harmonics import SH_C0, rotate_sh, sh_degree_of
@@ -69,6 +71,7 @@ __all__ = [
     "read_ply_vertices",
     "read_splat",
     "read_spz",
+    "read_voxel_grid",
     "render_birds_eye",
     "render_oblique",
     "rotate_sh",
@@ -80,4 +83,5 @@ __all__ = [
     "write_ply_vertices",
     "write_splat",
     "write_spz",
+    "write_voxel_grid",
 ]

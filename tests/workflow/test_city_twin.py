@@ -5,18 +5,23 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from mmcity.datasets.io.colmap_model import read_colmap_model, write_colmap_model
-from mmcity.structures import Cameras, Gaussians, Sim3, VoxelGrid
+from mmcity.structures import Cameras, Gaussians, Sim3, VoxelGrid, write_voxel_grid
 from mmcity.structures.geometry import rotmat_to_quat
 from mmcity.utils.cli import UserError
 from mmcity.workflow import STAGES, handover_table, write_report
-from mmcity.workflow.city_twin.future import find_street
-from mmcity.workflow.city_twin.occupancy import vote_labels, voxelize_gaussians
+from mmcity.workflow.city_twin.future import OccupancyFuture, find_street
+from mmcity.workflow.city_twin.occupancy import (
+    OccupancyFromGaussians,
+    vote_labels,
+    voxelize_gaussians,
+)
 from mmcity.workflow.city_twin.poses import transform_model
 from projects.city_twin import Chain, Finding, Stage
 from tests.cli.conftest import REPO, call_tool
@@ -305,7 +310,7 @@ def test_voxels_of_one_gaussian():
     assert int(grid.labels[2, 2, 2]) == 2 and int(grid.labels[0, 0, 0]) == 0
 
 
-def test_the_street_is_found():
+def test_the_street_is_found(tmp_path):
     labels = torch.zeros(60, 40, 4, dtype=torch.long)
     labels[:, 18:24, 0] = 6  # a road along x
     labels[30:33, :, 0] = 6  # a narrow one along y
@@ -313,5 +318,12 @@ def test_the_street_is_found():
     start, heading = find_street(grid, 16.0)
     assert heading == 0.0
     assert -0.8 <= start[1] <= 1.6
+    file = tmp_path / "occupancy.npz"
+    write_voxel_grid(file, grid)
+    context = SimpleNamespace(artefact=lambda *_: file, find=lambda *_: None, name="occupancy")
+    poses = OccupancyFuture(step=4.0).poses(context, 4)
+    np.testing.assert_allclose(poses[:, 0, 3] - start[0], [0, 4, 8, 12], atol=1e-5)
+    (found,) = OccupancyFromGaussians().check(context)
+    assert found.value == int((labels > 0).sum())
     with pytest.raises(UserError, match="no road"):
         find_street(VoxelGrid(labels * 0, origin=torch.zeros(3), voxel_size=0.4), 4.0)

@@ -1,4 +1,4 @@
-"""Files of Gaussians and tables of points: PLY, SPZ, splat, glTF."""
+"""Files of Gaussians and tables of points (PLY, SPZ, splat, glTF), and of voxel grids."""
 
 from .gaussian_files import GAUSSIAN_SUFFIXES, read_gaussians, write_gaussians
 from .gaussians_gltf import read_gaussians_glb, write_gaussians_glb
@@ -11,6 +11,7 @@ from .gaussians_ply import (
 )
 from .gaussians_spz import read_spz, write_spz
 from .ply import PlyFormatError, read_ply_vertices, write_ply_vertices
+from .voxel_files import read_voxel_grid, write_voxel_grid
 
 __all__ = [
     "GAUSSIAN_SUFFIXES",
@@ -22,10 +23,12 @@ __all__ = [
     "read_ply_vertices",
     "read_splat",
     "read_spz",
+    "read_voxel_grid",
     "write_gaussians",
     "write_gaussians_glb",
     "write_gaussians_ply",
     "write_ply_vertices",
     "write_splat",
     "write_spz",
+    "write_voxel_grid",
 ]

@@ -10,7 +10,14 @@ from torch import Tensor
 from mmcity.datasets.occupancy_labels import UNIFIED_CLASSES
 from mmcity.engine.dynamiccity import export_checkpoint_rollouts
 from mmcity.evaluation.functional.occupancy import count_occupancy
-from mmcity.structures import Gaussians, Sim3, VoxelGrid, read_gaussians
+from mmcity.structures import (
+    Gaussians,
+    Sim3,
+    VoxelGrid,
+    read_gaussians,
+    read_voxel_grid,
+    write_voxel_grid,
+)
 from mmcity.structures.geometry import se3_inverse
 from mmcity.utils.cli import UserError
 from mmcity.utils.fileio import atomic_path
@@ -172,12 +179,7 @@ class OccupancyFuture(Stage):
         """``(count, 4, 4)`` poses of the car in the world."""
         start, heading = self.start, self.heading
         if start is None:
-            with np.load(context.artefact("occupancy", "occupancy")) as data:
-                grid = VoxelGrid(
-                    torch.from_numpy(data["voxels"][0].astype(np.int64)),
-                    origin=torch.from_numpy(data["origin"]),
-                    voxel_size=torch.from_numpy(data["voxel_size"]),
-                )
+            grid = read_voxel_grid(context.artefact("occupancy", "occupancy"))[0]
             start, heading = find_street(grid, count * self.step)
         poses = np.tile(np.eye(4), (count, 1, 1))
         cos, sin = np.cos(heading), np.sin(heading)
@@ -210,14 +212,8 @@ class OccupancyFuture(Stage):
         ).cpu()
         clip = torch.cat([given.to(future), future], dim=1)[0]
         target = context.folder / "future.npz"
-        with atomic_path(target) as temporary:
-            np.savez_compressed(
-                temporary,
-                voxels=clip.numpy().astype(np.uint8),
-                voxel_size=np.array(self.voxel_size, np.float32),
-                origin=np.array(self.low, np.float32),
-                poses=poses,
-            )
+        grid = VoxelGrid(clip, origin=self.low, voxel_size=self.voxel_size)
+        write_voxel_grid(target, grid, poses=poses)
         film, strip = context.folder / "future.gif", context.folder / "future.png"
         pictures = [render_birds_eye(frame.numpy().astype(np.uint8), scale=5) for frame in clip]
         write_video(film, pictures, fps=4)
@@ -251,8 +247,7 @@ class OccupancyFuture(Stage):
         )
 
     def check(self, context: StageContext) -> list[Finding]:
-        with np.load(context.artefact(context.name, "future")) as data:
-            clip = torch.from_numpy(data["voxels"]).long()
+        clip = read_voxel_grid(context.artefact(context.name, "future")).labels
         findings = [Finding("frames generated", float(len(clip) - self.frames))]
         file = context.find(context.name, "exact")
         if file is not None:

@@ -11,7 +11,14 @@ from mmcity.apis import SceneRenderer
 from mmcity.datasets import ColmapDataset
 from mmcity.datasets.occupancy_labels import UNIFIED_CLASSES
 from mmcity.evaluation.functional.occupancy import count_occupancy
-from mmcity.structures import Cameras, Gaussians, VoxelGrid, read_gaussians
+from mmcity.structures import (
+    Cameras,
+    Gaussians,
+    VoxelGrid,
+    read_gaussians,
+    read_voxel_grid,
+    write_voxel_grid,
+)
 from mmcity.utils.fileio import atomic_path
 from mmcity.visualization import contact_sheet, write_image
 from mmcity.visualization.occupancy import render_birds_eye
@@ -153,13 +160,7 @@ class OccupancyFromGaussians(Stage):
         with atomic_path(votes_file) as temporary:
             np.save(temporary, votes.numpy().astype(np.float16))
         target = context.folder / "occupancy.npz"
-        with atomic_path(target) as temporary:
-            np.savez_compressed(
-                temporary,
-                voxels=grid.labels[None].numpy().astype(np.uint8),
-                origin=grid.origin.numpy(),
-                voxel_size=grid.voxel_size.numpy(),
-            )
+        write_voxel_grid(target, grid)
         made = {"occupancy": target, "votes": votes_file}
         pictures = [self._picture(grid.labels)]
         exact = self._exact(context, grid)
@@ -213,12 +214,7 @@ class OccupancyFromGaussians(Stage):
         )
 
     def check(self, context: StageContext) -> list[Finding]:
-        with np.load(context.artefact(context.name, "occupancy")) as data:
-            grid = VoxelGrid(
-                torch.from_numpy(data["voxels"][0].astype(np.int64)),
-                origin=torch.from_numpy(data["origin"]),
-                voxel_size=torch.from_numpy(data["voxel_size"]),
-            )
+        grid = read_voxel_grid(context.artefact(context.name, "occupancy"))[0]
         findings = [Finding("occupied voxels", float(grid.occupied.sum()))]
         file = context.find(context.name, "exact")
         if file is None:
