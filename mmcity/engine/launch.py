@@ -92,25 +92,31 @@ def _hook_type(hook: Mapping) -> str:
     return getattr(kind, "__name__", str(kind).rsplit(".", 1)[-1])
 
 
-def _settle_hooks(cfg: Config) -> None:
-    """Take named hooks out that are None, or that ``custom_hooks`` lists anew.
+#: Hooks with which the lists of configs began before hooks had names.
+_LIST_HEADS = {"SceneInitHook", "PoseFrameHook", "LatentStatisticsHook"}
 
-    Configs of before hooks had names replaced the whole list of their base; beside the base's
-    named hooks, each of theirs would otherwise run twice.
+
+def _settle_hooks(cfg: Config) -> None:
+    """Take named hooks out that are None, or whose place ``custom_hooks`` takes.
+
+    A list takes the place of named hooks of its types, which else would run twice; a list of
+    before hooks had names, which replaced that of its base, takes the place of all.
     """
     listed = {_hook_type(hook) for hook in cfg.get("custom_hooks") or ()}
     hooks = cfg.get("default_hooks") or {}
+    replaced = []
     for name in [name for name in hooks if name not in _RUNNER_HOOKS]:
         if hooks[name] is None:
             del hooks[name]
-        elif _hook_type(hooks[name]) in listed:
-            warnings.warn(
-                f"{cfg.filename}: custom_hooks lists {_hook_type(hooks[name])}, so "
-                f"default_hooks.{name} of the same type is left out: better change values of "
-                f"default_hooks.{name}",
-                stacklevel=3,
-            )
+        elif listed & {_hook_type(hooks[name]), *_LIST_HEADS}:
             del hooks[name]
+            replaced.append(f"default_hooks.{name}")
+    if replaced:
+        warnings.warn(
+            f"{cfg.filename}: custom_hooks takes the place of {', '.join(replaced)}: better "
+            "change values of these",
+            stacklevel=3,
+        )
 
 
 def set_work_dir(cfg: Config, work_dir: str | None) -> None:

@@ -15,20 +15,31 @@ def write(tmp_path, base: str, text: str):
     return path
 
 
-def test_a_list_takes_the_place_of_named_hooks_of_its_types(tmp_path):
-    """A user's config of before hooks had names, on a base that now names them."""
+def test_a_list_of_before_hooks_had_names_takes_the_place_of_all(tmp_path):
     path = write(
         tmp_path,
         "gaussian_splatting/3dgs_mcmc_colmap.py",
-        "custom_hooks = [dict(type='SceneInitHook'),\n"
-        "    dict(type='mmcity.DensificationHook', strategy=dict(type='DefaultStrategy'))]\n",
+        "custom_hooks = [dict(type='mmcity.SceneInitHook')]  # neither growth nor export\n",
     )
-    with pytest.warns(UserWarning, match=r"user\.py: custom_hooks lists .*Hook, so default_hooks"):
+    message = r"user\.py: custom_hooks takes .* default_hooks\.scene_init, default_hooks\.growth"
+    with pytest.warns(UserWarning, match=message):
         cfg = load_config(path)
-    assert set(cfg.default_hooks) & {"scene_init", "growth", "export"} == {"export"}
-    assert cfg.custom_hooks[1].strategy == dict(type="DefaultStrategy")
+    assert not set(cfg.default_hooks) & {"scene_init", "growth", "export"}
     with pytest.warns(UserWarning), pytest.raises(ConfigError, match="'growth' is not in"):
         load_config(path, {"default_hooks.growth.strategy.refine_start": 3})
+
+
+def test_an_entry_of_a_list_takes_the_place_of_the_named_hook_of_its_type(tmp_path):
+    path = write(
+        tmp_path,
+        "gaussian_splatting/3dgs_mcmc_colmap.py",
+        "custom_hooks = [dict(type='EMAHook'),\n"
+        "    dict(type='mmcity.DensificationHook', strategy=dict(type='DefaultStrategy'))]\n",
+    )
+    with pytest.warns(UserWarning, match=r"takes the place of default_hooks\.growth: better"):
+        cfg = load_config(path)
+    assert set(cfg.default_hooks) & {"scene_init", "growth", "export"} == {"scene_init", "export"}
+    assert cfg.custom_hooks[1].strategy == dict(type="DefaultStrategy")
 
 
 def test_a_name_that_is_none_is_out(tmp_path):
