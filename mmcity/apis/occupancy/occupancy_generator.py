@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -156,7 +157,7 @@ class OccupancyGenerator(Inferencer):
         for start in self.track(range(0, num_samples, size), "generating"):
             rows = slice(start, min(start + size, num_samples))
             count, given = rows.stop - start, None if clips is None else clips[rows]
-            options = {
+            options: dict[str, Any] = {
                 name: value[rows]
                 if isinstance(value, Tensor) and value.dim() > _SHARED_DIMS[name] else value
                 for name, value in conditions.items()
@@ -173,9 +174,7 @@ class OccupancyGenerator(Inferencer):
             seeds += [batch_seed] * count
         return GeneratedClips(torch.cat(labels), seeds)
 
-    def preprocess(
-        self, count: int, conditions: Mapping[str, Tensor | int | str | None]
-    ) -> dict[str, Tensor]:
+    def preprocess(self, count: int, conditions: Mapping[str, Any]) -> dict[str, Tensor]:
         """Conditions of B samples on the device; see :meth:`generate`.
 
         Args:

@@ -58,21 +58,18 @@ class OccupancyResult:
     """Occupancy around a car at one moment.
 
     Attributes:
-        grid: Labels int64 and densities ``(X, Y, Z)`` in the frame of the car (x ahead, y left,
-            z up, metres), on the CPU.
+        labels: int64 ``(X, Y, Z)``, on the CPU.
+        grid: The same with their densities and their place in the frame of the car (x ahead, y
+            left, z up, metres).
         gaussians: What the labels come from; :meth:`OccupancyPredictor.label` labels them at
             another range or voxel size.
         sample: Data sample of the key frame, with the ground truth where the data has it.
     """
 
+    labels: Tensor
     grid: VoxelGrid
     gaussians: GaussianSet
     sample: OccupancyDataSample
-
-    @property
-    def labels(self) -> Tensor:
-        """Labels int64 ``(X, Y, Z)`` of the grid."""
-        return self.grid.labels
 
 
 @INFERENCERS.register_module()
@@ -140,11 +137,11 @@ class OccupancyPredictor(Inferencer):
             One result for a number or arrays, else a list.
         """
         if isinstance(inputs, (str, os.PathLike)):
-            inputs, dataset = range(self.count_frames(inputs)), inputs
-        is_single = isinstance(inputs, (int, np.integer, Mapping))
-        frames = [inputs] if is_single else inputs
-        results = list(self.iterate(frames, dataset, vol_range, voxel_size))
-        return results[0] if is_single else results
+            frames = range(self.count_frames(inputs))
+            return list(self.iterate(frames, inputs, vol_range, voxel_size))
+        if isinstance(inputs, (int, np.integer, Mapping)):
+            return next(self.iterate([inputs], dataset, vol_range, voxel_size))
+        return list(self.iterate(inputs, dataset, vol_range, voxel_size))
 
     def iterate(
         self,
@@ -200,19 +197,20 @@ class OccupancyPredictor(Inferencer):
         """Result of the Gaussians of one key frame; arguments as of :class:`OccupancyResult`."""
         head = self.model.gauss_heads[-1]
         volumes = head.predict(gaussians, vol_range, voxel_size)
+        labels = volumes["labels"][0].cpu()
         grid = VoxelGrid(
-            volumes["labels"][0],
-            volumes["density"][0, ..., 0],
+            labels,
+            volumes["density"][0, ..., 0].cpu(),
             origin=(vol_range or head.voxelizer.vol_range)[:3],
             voxel_size=voxel_size or head.voxelizer.voxel_size,
             free_label=head.vocabulary.free_label,
         )
-        return OccupancyResult(grid.to("cpu"), gaussians, sample)
+        return OccupancyResult(labels, grid, gaussians, sample)
 
     def visualize(self, result: OccupancyResult) -> list[np.ndarray]:
         """The labels from above, ahead is up."""
-        grid = result.grid
-        return [render_birds_eye(grid.labels.numpy(), OCC3D_NUSCENES_PALETTE, grid.free_label)]
+        labels, free = result.labels.numpy(), result.grid.free_label
+        return [render_birds_eye(labels, OCC3D_NUSCENES_PALETTE, free)]
 
     @torch.no_grad()
     def label(

@@ -189,7 +189,7 @@ class OccupancyFromGaussians(Stage):
         from mmcity.toytown.world.taxonomy import label_map
 
         table = label_map("unified")
-        depths = [view["depth"] for view in SceneRenderer(weights=path).iterate(scene.cameras)]
+        depths = [view["depth"] for view in SceneRenderer(checkpoint=path).iterate(scene.cameras)]
         labels = []
         for name, depth in zip(scene.img_names, depths):
             classes = Image.open(truth / "labels" / f"{Path(name).stem}.png")

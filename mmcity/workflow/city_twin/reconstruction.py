@@ -191,7 +191,7 @@ class BakeScene(Stage):
 
     def check(self, context: StageContext) -> list[Finding]:
         size = context.artefact(context.name, "spz").stat().st_size / 1e6
-        renderer = SceneRenderer(weights=context.artefact(context.name, "scene"))
+        renderer = SceneRenderer(checkpoint=context.artefact(context.name, "scene"))
         held = ColmapDataset(
             context.artefact("poses", "scene"), split="test", resize=dict(long_side=480),
             require_points=False,
