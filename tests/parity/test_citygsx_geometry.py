@@ -12,9 +12,7 @@ from mmcity.evaluation.functional.point_clouds import f1_score
 from mmcity.models.citygsx import CityGSXObjective
 from mmcity.models.losses.planar import (
     image_gradient,
-    multi_view_loss,
     ncc,
-    normal_consistency,
     normals_from_depth,
     patch_offsets,
 )
@@ -41,6 +39,11 @@ def camera_of(g, suffix="", row=None, size=None):
     K = np.eye(3)
     K[0, 0], K[1, 1], K[0, 2], K[1, 2] = (float(g[n]) for n in ("fx", "fy", "cx", "cy"))
     return torch.from_numpy(viewmat).float(), torch.from_numpy(K).float()
+
+
+def values_of(objective, *args):
+    """Losses of one whole view, as a training computes them."""
+    return {name: term.value() for name, term in objective.terms(*args).items()}
 
 
 def leaf(value):
@@ -87,7 +90,7 @@ def test_image_losses(path):
     close(value, g["ssim"])
     (gradient,) = torch.autograd.grad(value, image)
     close(gradient, g["ssim_grad_img1"], rtol=1e-3, atol=1e-7)
-    terms = CityGSXObjective().picture_terms(image, target)
+    terms = values_of(CityGSXObjective(scale_loss_from_iter=1), 1, image, target, None)
     total = sum(terms.values())
     close(total, g["rgb_loss"])
     (gradient,) = torch.autograd.grad(total, image)
@@ -253,7 +256,8 @@ def test_training_loss_of_the_original(path):
         prefix = f"it{iteration}_"
         leaves = {name: leaf(g["in_" + name]) for name in LEAVES}
         geometry, neighbour = view_of(g, **leaves)
-        terms = objective(
+        terms = values_of(
+            objective,
             iteration,
             leaves["image"],
             target,
@@ -286,21 +290,21 @@ def test_intended_geometry_losses(path):
     (inputs,) = [load(other) for other in path.parent.glob("training_loss*.npz")][:1]
     leaves = {name: leaf(inputs["in_" + name]) for name in LEAVES}
     geometry, neighbour = view_of(inputs, **leaves)
-    geometric, _ = multi_view_loss(
-        *(geometry[n] for n in ("depth", "normals", "distances", "K", "viewmat", "grey")),
-        *(neighbour[n] for n in ("depth", "K", "viewmat", "grey")),
-        pixel_offset=0.0,
-    )
-    geometric = 0.03 * geometric
+    starts = ("single_view_weight_from_iter", "multi_view_weight_from_iter")
+    objective = CityGSXObjective(
+        **dict.fromkeys(starts, 0), single_view_weight=0.015, multi_view_geo_weight=0.03,
+        multi_view_patch_size=3, pixel_offset=0.0,
+    )  # fmt: skip
+    target = tensor(inputs["gt_uint8"]).float() / 255
+    view = leaves["image"], target, leaves["scales"], geometry, None, neighbour
+    losses = values_of(objective, 1, *view)
+    geometric, value = losses["loss_reprojection"], losses["loss_normal"]
     close(geometric, g["geo_loss"])
-    (gradient,) = torch.autograd.grad(geometric, leaves["plane_depth"])
+    (gradient,) = torch.autograd.grad(geometric, leaves["plane_depth"], retain_graph=True)
     scale = float(tensor(g["geo_grad_plane_depth"]).abs().max())
     close(gradient, g["geo_grad_plane_depth"], rtol=1e-2, atol=1e-3 * scale)
 
-    target = tensor(inputs["gt_uint8"]).float() / 255
     close((1 - image_gradient(target)).square(), g["image_weight"])
-    normals = normals_from_depth(geometry["depth"], geometry["K"], pixel_offset=0.0)
-    value = 0.015 * normal_consistency(normals, geometry["normals"], target)
     close(value, g["normal_loss"])
     value.backward()
     for name in ("plane_depth", "rendered_normal"):

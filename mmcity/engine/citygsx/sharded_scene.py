@@ -20,6 +20,7 @@ from mmcity.models.citygsx.objective import HALO, Strip
 from mmcity.models.citygsx.rendering import Splats, find_planes
 from mmcity.models.citygsx.shards import morton_keys
 from mmcity.models.layers import Strategy
+from mmcity.models.losses import check_finite
 from mmcity.registry import MODEL_WRAPPERS
 from mmcity.structures import Cameras, Gaussians
 
@@ -321,13 +322,13 @@ class ShardedScene(nn.Module):
         counts = self.group.sum(counts).tolist()
         parts = [terms[key].value(count) for key, count in zip(order, counts)]
         totals = self.group.sum(torch.stack([part.detach() for part in parts]))
+        images = [samples[number].get("img_name") for number, _ in order]
+        check_finite({f"{i}: {name}": v for i, name, v in zip(images, names, totals)})
         # Every process leads its share back through both exchanges, even if it is nothing.
         own = sum(view.means2d.sum() * 0 for view in arrived)
         own = own + sum(maps["rgb"].sum() * 0 for _, maps in strips.values())
         shown: dict[str, Tensor] = {}
         for name, part, total in zip(names, parts, totals):
-            if not bool(torch.isfinite(total)):
-                part, total = torch.zeros_like(part), torch.zeros_like(total)
             own = own + part / len(samples)
             shown[name] = shown.get(name, 0) + total / len(samples)
         if self.module.exposure is not None:

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmcity.models.losses import check_finite
 from mmcity.registry import MODELS
 from mmcity.structures import Cameras, SceneDataSample
 from mmcity.utils.images import to_grey
@@ -58,10 +59,8 @@ class CityGSX(AnchorScene):
         scales = view["gaussians"].scales[view["splats"].ids]
         terms = self.judge(iteration, number, view, picture, sample, scales, neighbour, strip)
         values = {name: term.value() for name, term in terms.items()}
-        return {
-            name: value if bool(torch.isfinite(value)) else torch.zeros_like(value)
-            for name, value in values.items()
-        }
+        check_finite({f"{sample.get('img_name')}: {name}": v for name, v in values.items()})
+        return values
 
     # The steps of a training view; processes that share a scene take them one by one.
 

@@ -209,25 +209,6 @@ class CityGSXObjective(nn.Module):
 
     # ---- terms
 
-    def forward(
-        self,
-        iteration: int,
-        image: Tensor,
-        target: Tensor,
-        scales: Tensor,
-        geometry: dict[str, Tensor] | None = None,
-        prior: Tensor | None = None,
-        neighbour: dict[str, Tensor] | None = None,
-        generator: torch.Generator | None = None,
-    ) -> dict[str, Tensor]:
-        """Losses of one whole view, see :meth:`terms`; those not finite are left out (zero)."""
-        found = self.terms(iteration, image, target, scales, geometry, prior, neighbour, generator)
-        values = {name: term.value() for name, term in found.items()}
-        return {
-            name: value if bool(torch.isfinite(value)) else torch.zeros_like(value)
-            for name, value in values.items()
-        }
-
     def terms(
         self,
         iteration: int,
@@ -284,12 +265,6 @@ class CityGSXObjective(nn.Module):
                 )
             )
         return terms
-
-    def picture_terms(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """``loss_l1`` and ``loss_ssim`` of whole ``(3, H, W)`` images."""
-        strip = Strip.of(0, target.shape[1], target.shape[1])
-        found = self._picture_terms(image, target, strip)
-        return {name: term.value() for name, term in found.items()}
 
     def _picture_terms(self, image: Tensor, target: Tensor, strip: Strip) -> dict[str, Term]:
         around = target[:, strip.top : strip.bottom]

@@ -1,5 +1,6 @@
 """Losses that several systems share."""
 
+from .finite import check_finite
 from .lpips import LPIPS, LPIPSLoss
 from .occupancy import LovaszSoftmaxLoss, WeightedCrossEntropyLoss
 from .photometric import L1Loss, SSIMLoss
@@ -15,4 +16,5 @@ __all__ = [
     "SSIMLoss",
     "ScaleLoss",
     "WeightedCrossEntropyLoss",
+    "check_finite",
 ]

@@ -13,16 +13,12 @@ from mmcity.structures.multi_view import homographies, pixel_rays, reproject, sa
 
 __all__ = [
     "image_gradient",
-    "inverse_depth_loss",
     "inverse_depth_sums",
-    "multi_view_loss",
     "multi_view_sums",
     "ncc",
     "normals_from_depth",
-    "normal_consistency",
     "patch_offsets",
     "rows_K",
-    "smallest_scale_loss",
 ]
 
 MIN_VARIANCE = 1e-8
@@ -65,36 +61,19 @@ def normals_from_depth(depth: Tensor, K: Tensor, pixel_offset: float = 0.5) -> T
     return torch.nn.functional.pad(normals.permute(2, 0, 1), (1, 1, 1, 1))
 
 
-def normal_consistency(depth_normals: Tensor, normals: Tensor, image: Tensor) -> Tensor:
-    """Difference of normals from depth and rendered normals, away from the photograph's edges.
-
-    Source: PGSR (Chen et al. 2024).
-
-    Args:
-        depth_normals: ``(3, H, W)``, times alpha.
-        normals: ``(3, H, W)`` composited.
-        image: ``(3, H, W)`` photograph.
-    """
-    weight = (1 - image_gradient(image)).clamp(0, 1).square()
-    return (weight * (depth_normals - normals).abs().sum(0)).mean()
-
-
-def inverse_depth_loss(depth: Tensor, prior: Tensor, usable: Tensor | None = None) -> Tensor:
-    """Mean absolute difference of inverse depths where there is a prior; 0 without any.
+def inverse_depth_sums(
+    depth: Tensor, prior: Tensor, usable: Tensor | None = None
+) -> tuple[Tensor, int]:
+    """Absolute differences of inverse depths where there is a prior.
 
     Args:
         depth: ``(H, W)`` rendered z-depth.
         prior: ``(H, W)`` inverse depth, 0 where there is none.
         usable: ``(H, W)`` bool, pixels with a rendered depth. Defaults to None: all.
+
+    Returns:
+        Their sum and their number.
     """
-    total, count = inverse_depth_sums(depth, prior, usable)
-    return total / max(count, 1)
-
-
-def inverse_depth_sums(
-    depth: Tensor, prior: Tensor, usable: Tensor | None = None
-) -> tuple[Tensor, int]:
-    """As :func:`inverse_depth_loss`, the sum of the differences and their number."""
     valid = prior > 0
     if usable is not None:
         valid = valid & usable
@@ -102,11 +81,6 @@ def inverse_depth_sums(
     inverse = 1 / torch.where(valid, depth, 1.0)
     difference = torch.where(valid, (inverse - prior).abs(), 0.0)
     return difference.sum(), int(valid.sum())
-
-
-def smallest_scale_loss(scales: Tensor) -> Tensor:
-    """Mean of the smallest scale of each Gaussian ``(M, 3)``: flattens them to planes."""
-    return scales.amin(1).mean() if len(scales) else scales.sum()
 
 
 def ncc(reference: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
@@ -134,19 +108,6 @@ def patch_offsets(half: int, device: torch.device | None = None) -> Tensor:
     steps = torch.arange(-half, half + 1, device=device, dtype=torch.float32)
     y, x = torch.meshgrid(steps, steps, indexing="ij")
     return torch.stack([x, y], -1).reshape(-1, 2)
-
-
-def multi_view_loss(*args, **kwargs) -> tuple[Tensor, Tensor]:
-    """Geometric and photometric agreement with another view, as means.
-
-    Arguments are those of :func:`multi_view_sums`.
-
-    Returns:
-        The geometric term (mean of weight times error in px) and the photometric one; 0 where
-        no pixel takes part.
-    """
-    parts = multi_view_sums(*args, **kwargs)
-    return tuple(total / max(count, 1) for total, count in parts)
 
 
 def multi_view_sums(

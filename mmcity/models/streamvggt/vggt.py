@@ -6,6 +6,7 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor
 
+from mmcity.models.losses import check_finite
 from mmcity.registry import MODELS
 from mmcity.structures import Cameras, SequenceDataSample, Trajectory
 from mmcity.structures.geometry import se3_inverse
@@ -247,12 +248,8 @@ class VGGT(BaseModel):
             raise ValueError("the model was built without `loss`, so it cannot train")
         predictions = split_frames(self.run(images, query_points))
         losses = self.loss_module(predictions, self.targets(images, query_points, data_samples))
-        bad = [name for name, value in losses.items() if not bool(value.isfinite())]
-        if bad:
-            raise FloatingPointError(
-                f"{', '.join(bad)} not finite; lower the learning rate or look at the data of "
-                f"{[sample.get('sequence') for sample in data_samples or []]}"
-            )
+        shown = ", ".join(str(sample.get("sequence")) for sample in data_samples or ())
+        check_finite({f"{shown}: {name}": value for name, value in losses.items()})
         return losses
 
     def targets(

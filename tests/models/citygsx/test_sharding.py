@@ -59,6 +59,17 @@ def test_one_process_computes_what_the_plain_model_does(tiny_town):
     torch.testing.assert_close(model.anchors.features.grad, expected, rtol=1e-5, atol=1e-9)
 
 
+def test_a_loss_that_is_not_finite_names_its_picture_and_term(tiny_town):
+    """On one process and in a shared scene; formerly it counted as 0."""
+    _, dataset, model = worker.make(tiny_town)
+    data = model.data_preprocessor(worker.batch_of(dataset, [0, 3]), True)
+    data["inputs"][1][:, 10, 10] = float("nan")
+    name = data["data_samples"][1].img_name
+    for scene in (model, ShardedScene(model)):
+        with pytest.raises(FloatingPointError, match=f"{name}: loss_l1: expected a finite loss"):
+            scene.loss(data["inputs"], data["data_samples"])
+
+
 def matched(ours, theirs):
     """Tables of both, rows matched by position and level, the first two tables.
 

@@ -15,6 +15,12 @@ def objective(**options):
     return CityGSXObjective(**{**dict.fromkeys(starts, 10), **options})
 
 
+def losses(of):
+    """Values of the terms of :func:`plane_view` by name."""
+    terms = of.terms(20, **plane_view())
+    return {name: term.value() for name, term in terms.items()}
+
+
 def plane_view(**changes):
     """Maps of a slanted plane seen by two cameras, with a texture."""
     K = torch.tensor([[30.0, 0, SIZE / 2], [0, 30.0, SIZE / 2], [0, 0, 1]])
@@ -64,10 +70,10 @@ def plane_view(**changes):
     ],
 )
 def test_each_geometry_loss_can_be_left_out_alone(switch, names):
-    everything = objective()(20, **plane_view())
+    everything = losses(objective())
     fewer = objective(**{switch: False})
     assert fewer.needs_geometry(20)  # the other losses still want planes
-    found = fewer(20, **plane_view())
+    found = losses(fewer)
     assert set(everything) - set(found) == names
     for name, value in found.items():
         torch.testing.assert_close(value, everything[name])
@@ -81,8 +87,7 @@ def test_no_planes_are_rendered_for_no_geometry_loss():
 
 def test_the_original_computed_the_normals_without_gradient():
     mended, legacy = (
-        objective(legacy_normal_nograd=off)(20, **plane_view())["loss_normal"]
-        for off in (False, True)
+        losses(objective(legacy_normal_nograd=off))["loss_normal"] for off in (False, True)
     )
     assert mended.requires_grad and not legacy.requires_grad
     torch.testing.assert_close(mended.detach(), legacy)
@@ -102,18 +107,16 @@ def test_the_depth_weight_decays_from_its_start_or_from_zero_and_may_end():
 
 def test_occlusion_leaves_out_pixels_that_do_not_come_back():
     """The pixels whose neighbour has wrong depth count only without the test."""
-    aware = objective()(20, **plane_view())
+    aware = losses(objective())
     blind = objective(wo_use_geo_occ_aware=True)
     terms = [o.terms(20, **plane_view())["loss_multi_view"] for o in (objective(), blind)]
     assert 0 < terms[0].count < 0.8 * terms[1].count
     # The reprojection error has its bound either way.
-    torch.testing.assert_close(
-        blind(20, **plane_view())["loss_reprojection"], aware["loss_reprojection"]
-    )
+    torch.testing.assert_close(losses(blind)["loss_reprojection"], aware["loss_reprojection"])
 
 
 def test_the_reprojection_loss_has_a_weight_and_the_original_none():
-    values = [objective(multi_view_geo_weight=w)(20, **plane_view()) for w in (0.0, 0.03, 0.06)]
+    values = [losses(objective(multi_view_geo_weight=w)) for w in (0.0, 0.03, 0.06)]
     found = [float(value["loss_reprojection"]) for value in values]
     assert found[0] == 0 and found[2] == pytest.approx(2 * found[1]) and found[1] > 0
 
