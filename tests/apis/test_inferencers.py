@@ -252,6 +252,19 @@ def test_published_files_may_keep_their_weights_under_model(tmp_path):
     assert load_checkpoint_weights(tmp_path / "model.pt").keys() == {"weight"}
 
 
+def test_a_checkpoint_may_be_a_url(folder, monkeypatch, tmp_path):
+    checkpoint = SceneCase().checkpoint(folder)
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(
+        "torch.hub.download_url_to_file",
+        lambda url, target, progress: shutil.copy(checkpoint, target),
+    )
+    url = "https://example.org/models/scene.pth?download=true"
+    renderers = [SceneRenderer("3dgs_toytown_cpu", c, "cpu") for c in (url, checkpoint)]
+    first, second = (renderer(ring_of_cameras(1)).rgb[0] for renderer in renderers)
+    assert torch.equal(first, second)
+
+
 @pytest.fixture
 def shard_folder(tmp_path):
     """A CityGSX scene as two processes write it, and the same in one file."""

@@ -23,7 +23,7 @@ from mmcity.datasets.transforms.occupancy import (
     flip_planar_poses,
     vehicle_layout,
 )
-from mmcity.engine.checkpointing import load_checkpoint_weights
+from mmcity.engine.checkpointing import load_checkpoint_weights, load_weights
 from mmcity.engine.launch import load_config
 from mmcity.models.dynamiccity.hexplane import rollout_slices, to_rollout
 from mmcity.models.dynamiccity.vae import HexPlaneVAE
@@ -74,7 +74,7 @@ def export_checkpoint_rollouts(
         if device == "cuda":
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     model = MODELS.build(cfg.model)
-    model.load_state_dict(load_checkpoint_weights(checkpoint), strict=True)
+    load_weights(model, load_checkpoint_weights(checkpoint), str(checkpoint))
     return export_splits(model.to(device), cfg, out_dir, splits, layout_down, dtype, flips)
 
 
