@@ -39,6 +39,4 @@ def run(args: argparse.Namespace) -> None:
     """Convert."""
     from mmcity.apis.convert_checkpoint import convert_checkpoint
 
-    options = vars(args)
-    del options["unsafe_load"]
-    print(convert_checkpoint(**options))
+    print(convert_checkpoint(**vars(args)))
