@@ -6,7 +6,12 @@ from torch import Tensor
 from mmcity_ops import _backend as backend
 
 OPS = torch.ops.mmcity
-MODELS = {"pinhole": 0, "ortho": 1, "fisheye": 2}
+CAMERA_MODELS = ("pinhole", "ortho", "fisheye")  # in the order of their numbers
+#: Arguments of the native projections behind the seven tensors, in their order.
+SETTINGS = (
+    "width", "height", "eps2d", "near_plane", "far_plane", "radius_clip", "calc_compensations",
+    "camera_model",
+)  # fmt: skip
 
 
 def _fake_dense(
@@ -57,11 +62,9 @@ def _fake_backward(
 
 
 def _save(ctx, inputs, radii, gaussian_ids, indptr) -> None:
-    means, covars, quats, scales, viewmats, Ks = inputs[:6]
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(means, covars, quats, scales, viewmats, Ks, radii, gaussian_ids, indptr)
-    ctx.settings = (inputs[7], inputs[8], inputs[9], inputs[14])  # width, height, eps2d, model
-    ctx.has_compensations = inputs[13]
+    ctx.save_for_backward(*inputs[:6], radii, gaussian_ids, indptr)
+    ctx.settings = dict(zip(SETTINGS, inputs[7:]))
 
 
 def _setup_dense(ctx, inputs, output) -> None:
@@ -75,32 +78,26 @@ def _setup_packed(ctx, inputs, output) -> None:
     ctx.mark_non_differentiable(*ids, indptr, radii)
 
 
-def _gradients(ctx, v_means2d, v_depths, v_conics, v_compensations) -> tuple:
-    """Gradients in the order of the 15 inputs."""
-    saved = ctx.saved_tensors
-    means, covars, quats, scales, viewmats, Ks, radii, gaussian_ids, indptr = saved
-    none = (None,) * 15
-    needs = ctx.needs_input_grad
-    if not any(needs[:5]) or all(v is None for v in (v_means2d, v_depths, v_conics)):
-        if v_compensations is None or not any(needs[:5]):
-            return none
-    width, height, eps2d, model = ctx.settings
-    if not ctx.has_compensations:
-        v_compensations = None
-    grads = OPS.project_bwd(
-        means, covars, quats, scales, viewmats, Ks, radii, gaussian_ids, indptr, width, height,
-        eps2d, model, v_means2d, v_depths, v_conics, v_compensations, needs[4], False,
+def _gradients(ctx, v_outputs, need_viewmats: bool, per_row: bool = False) -> tuple:
+    """Gradients of means, covars, quats, scales and viewmats from those of the last outputs."""
+    v_means2d, v_depths, v_conics, v_compensations = v_outputs
+    return OPS.project_bwd(
+        *ctx.saved_tensors,
+        **{name: ctx.settings[name] for name in ("width", "height", "eps2d", "camera_model")},
+        v_means2d=v_means2d, v_depths=v_depths, v_conics=v_conics,
+        v_compensations=v_compensations if ctx.settings["calc_compensations"] else None,
+        need_viewmats=need_viewmats, per_row=per_row,
     )  # fmt: skip
-    picked = [grad if need else None for grad, need in zip(grads, needs[:5])]
-    return (*picked, *none[5:])
 
 
-def _backward_dense(ctx, v_radii, v_means2d, v_depths, v_conics, v_compensations) -> tuple:
-    return _gradients(ctx, v_means2d, v_depths, v_conics, v_compensations)
-
-
-def _backward_packed(ctx, *grads) -> tuple:
-    return _gradients(ctx, *grads[5:])
+def _backward(ctx, *v_outputs) -> tuple:
+    """Gradients in the order of the 15 inputs."""
+    needs, v_outputs = ctx.needs_input_grad[:5], v_outputs[-4:]
+    picked = [None] * 5
+    if any(needs) and any(v is not None for v in v_outputs):
+        grads = _gradients(ctx, v_outputs, needs[4])
+        picked = [grad if need else None for grad, need in zip(grads, needs)]
+    return (*picked, *(None,) * 10)
 
 
 @backend.on_native_load
@@ -109,10 +106,8 @@ def _register() -> None:
     library.register_fake("mmcity::project_fwd", _fake_dense)
     library.register_fake("mmcity::project_packed_fwd", _fake_packed)
     library.register_fake("mmcity::project_bwd", _fake_backward)
-    library.register_autograd("mmcity::project_fwd", _backward_dense, setup_context=_setup_dense)
-    library.register_autograd(
-        "mmcity::project_packed_fwd", _backward_packed, setup_context=_setup_packed
-    )
+    library.register_autograd("mmcity::project_fwd", _backward, setup_context=_setup_dense)
+    library.register_autograd("mmcity::project_packed_fwd", _backward, setup_context=_setup_packed)
     backend.forbid_double_backward("mmcity::project_bwd")
     backend.cast_under_autocast("mmcity::project_fwd")
     backend.cast_under_autocast("mmcity::project_packed_fwd")
@@ -123,10 +118,10 @@ class SparsePacked(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, means, quats, scales, viewmats, Ks, opacities, settings):
-        inputs = (means, None, quats, scales, viewmats, Ks, opacities, *settings)
+        tensors = (means, None, quats, scales, viewmats, Ks, opacities)
         with torch.autocast(means.device.type, enabled=False):
-            outputs = OPS.project_packed_fwd(*inputs)
-        _save(ctx, inputs, outputs[4], outputs[2], outputs[3])
+            outputs = OPS.project_packed_fwd(*tensors, **settings)
+        _save(ctx, (*tensors, *settings.values()), outputs[4], outputs[2], outputs[3])
         ctx.batch_ids = outputs[0]
         ctx.mark_non_differentiable(*outputs[:5])
         return outputs
@@ -134,16 +129,9 @@ class SparsePacked(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, *grads):
-        saved = ctx.saved_tensors
-        means, _, quats, scales, viewmats, Ks, radii, gaussian_ids, indptr = saved
-        width, height, eps2d, model = ctx.settings
-        v_means2d, v_depths, v_conics, v_compensations = grads[5:]
+        means, _, quats, scales, viewmats, _, _, gaussian_ids, _ = ctx.saved_tensors
         needs = ctx.needs_input_grad
-        rows = OPS.project_bwd(
-            means, None, quats, scales, viewmats, Ks, radii, gaussian_ids, indptr, width, height,
-            eps2d, model, v_means2d, v_depths, v_conics,
-            v_compensations if ctx.has_compensations else None, needs[3], True,
-        )  # fmt: skip
+        rows = _gradients(ctx, grads[5:], needs[3], per_row=True)
         batch = means.shape[:-2]
         index = gaussian_ids[None]
         if batch:
@@ -160,31 +148,19 @@ class SparsePacked(torch.autograd.Function):
             sparse(rows[2], quats) if needs[1] else None,
             sparse(rows[3], scales) if needs[2] else None,
             rows[4] if needs[3] else None,
-            None,
-            None,
-            None,
+            *(None,) * 3,
         )
 
 
-def project(
-    means, covars, quats, scales, viewmats, Ks, width, height, opacities, eps2d, near_plane,
-    far_plane, radius_clip, packed, sparse_grad, calc_compensations, camera_model,
-) -> tuple:  # fmt: skip
-    """Checked arguments to the native operators."""
-    settings = (
-        width, height, float(eps2d), float(near_plane), float(far_plane), float(radius_clip),
-        calc_compensations, MODELS[camera_model],
-    )  # fmt: skip
-    if opacities is not None:
-        opacities = opacities.detach()
-    Ks = Ks.detach()
-    if not packed:
-        outputs = OPS.project_fwd(means, covars, quats, scales, viewmats, Ks, opacities, *settings)
-    elif sparse_grad:
+def project(tensors: tuple, packed: bool, sparse_grad: bool, **settings) -> tuple:
+    """Checked arguments, the seven tensors and :data:`SETTINGS`, to the native operators."""
+    settings = {name: settings[name] for name in SETTINGS}
+    settings["camera_model"] = CAMERA_MODELS.index(settings["camera_model"])
+    means, covars, quats, scales, viewmats, Ks, opacities = tensors
+    Ks, opacities = Ks.detach(), None if opacities is None else opacities.detach()
+    if sparse_grad:
         outputs = SparsePacked.apply(means, quats, scales, viewmats, Ks, opacities, settings)
-        outputs = (*outputs[:3], outputs[3], *outputs[4:])
     else:
-        outputs = OPS.project_packed_fwd(
-            means, covars, quats, scales, viewmats, Ks, opacities, *settings
-        )
-    return outputs if calc_compensations else (*outputs[:-1], None)
+        run = OPS.project_packed_fwd if packed else OPS.project_fwd
+        outputs = run(*tensors[:5], Ks, opacities, **settings)
+    return outputs if settings["calc_compensations"] else (*outputs[:-1], None)

@@ -27,32 +27,19 @@ def _fake_backward(
 
 
 def _setup(ctx, inputs, output) -> None:
-    degree, means, viewmats, base, rest, masks, camera_ids, gaussian_ids, shift = inputs
-    ctx.settings = (degree, shift)
-    ctx.save_for_backward(
-        means, viewmats, base, rest, masks, camera_ids, gaussian_ids, output if shift else None
-    )
+    degree, *tensors, shift = inputs
+    ctx.degree, ctx.shift = degree, shift
+    ctx.save_for_backward(*tensors, output if shift else None)
 
 
 def _backward(ctx, v_colors):
-    means, viewmats, base, rest, masks, camera_ids, gaussian_ids, colors = ctx.saved_tensors
-    degree, shift = ctx.settings
+    *tensors, colors = ctx.saved_tensors
     needs = ctx.needs_input_grad
-    g_means, g_view, g_base, g_rest = OPS.sh_bwd(
-        degree, means, viewmats, base, rest, masks, camera_ids, gaussian_ids, shift, colors,
-        v_colors, needs[1], needs[2],
+    grads = OPS.sh_bwd(
+        ctx.degree, *tensors, shift=ctx.shift, colors=colors, v_colors=v_colors,
+        need_means=needs[1], need_viewmats=needs[2],
     )  # fmt: skip
-    return (
-        None,
-        g_means if needs[1] else None,
-        g_view if needs[2] else None,
-        g_base if needs[3] else None,
-        g_rest if needs[4] else None,
-        None,
-        None,
-        None,
-        None,
-    )
+    return (None, *(g if need else None for g, need in zip(grads, needs[1:5])), *(None,) * 4)
 
 
 @backend.on_native_load
@@ -62,9 +49,3 @@ def _register() -> None:
     torch.library.register_autograd("mmcity::sh_fwd", _backward, setup_context=_setup)
     backend.forbid_double_backward("mmcity::sh_bwd")
     backend.cast_under_autocast("mmcity::sh_fwd")
-
-
-def spherical_harmonics(degree, means, viewmats, coeffs, masks, camera_ids, gaussian_ids, shift):
-    """Checked arguments to the native operator; ``shift`` gives ``max(SH + 0.5, 0)``."""
-    base, rest = (coeffs, None) if isinstance(coeffs, torch.Tensor) else coeffs
-    return OPS.sh_fwd(degree, means, viewmats, base, rest, masks, camera_ids, gaussian_ids, shift)

@@ -52,11 +52,9 @@ def frustum_cull(
     backend.check_float(**floats)
     backend.check_device(**floats)
     with torch.no_grad():
-        if backend.use_native(points):
-            return OPS.frustum_cull(
-                points, radii, viewmats, Ks, width, height, float(near), float(far), float(margin)
-            )
-        return reference.frustum_cull(points, radii, viewmats, Ks, width, height, near, far, margin)
+        cull = OPS.frustum_cull if backend.use_native(points) else reference.frustum_cull
+        limits = dict(near=float(near), far=float(far), margin=float(margin))
+        return cull(points, radii, viewmats, Ks, width=width, height=height, **limits)
 
 
 def select_lod(
@@ -115,20 +113,16 @@ def select_lod(
     backend.check_choice("mode", mode, LOD_MODES)
     if fork < 2 or n_levels < 1:
         raise ValueError(f"expected fork >= 2 and n_levels >= 1, got {fork} and {n_levels}")
-    numbers = (voxel_size, fork, n_levels, standard_dist, resolution_scale)
+    tensors = (anchors, levels_of.to(torch.int32), extra_level, cam_centers)
+    numbers = dict(
+        voxel_size=float(voxel_size), fork=int(fork), n_levels=int(n_levels),
+        standard_dist=float(standard_dist), resolution_scale=float(resolution_scale),
+    )  # fmt: skip
     with torch.no_grad():
         if not backend.use_native(anchors):
-            return reference.select_lod(
-                anchors, levels_of, extra_level, cam_centers, *numbers, mode
-            )
-        mask, ratio, transition = OPS.select_lod(
-            anchors, levels_of.to(torch.int32), extra_level, cam_centers, float(voxel_size),
-            int(fork), int(n_levels), float(standard_dist), float(resolution_scale),
-            LOD_MODES.index(mode),
-        )  # fmt: skip
-    if mode != "progressive":
-        return mask, None, None
-    return mask, ratio, transition
+            return reference.select_lod(*tensors, mode=mode, **numbers)
+        mask, *others = OPS.select_lod(*tensors, mode=LOD_MODES.index(mode), **numbers)
+    return mask, *(others if mode == "progressive" else (None, None))
 
 
 def _fake_cull(points, radii, viewmats, Ks, width, height, near, far, margin):

@@ -9,10 +9,8 @@ UNSUPPORTED = "gsplat does not offer {0}; use implementation='mmcity'"
 
 
 def rasterization_gsplat(
-    means: Tensor, quats, scales, opacities, colors, viewmats, Ks, width, height, *, covars,
-    near_plane, far_plane, radius_clip, eps2d, sh_degree, packed, tile_size, backgrounds, masks,
-    render_mode, rasterize_mode, camera_model, absgrad, sparse_grad, channel_chunk, semantics,
-    distributed,
+    means: Tensor, quats, scales, opacities, colors, viewmats, Ks, *, sh_degree, render_mode,
+    masks, semantics, distributed, **options,
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:  # fmt: skip
     """Same arguments and results as :func:`mmcity_ops.rasterization`.
 
@@ -43,11 +41,5 @@ def rasterization_gsplat(
     if colors is None:  # depth modes ignore colours, but want a tensor
         colors = means.new_zeros((*means.shape[:-1], 1))
         sh_degree = None
-    return gsplat.rasterization(
-        means, quats, scales, opacities, colors, viewmats, Ks, width, height,
-        near_plane=near_plane, far_plane=far_plane, radius_clip=radius_clip, eps2d=eps2d,
-        sh_degree=sh_degree, packed=packed, tile_size=tile_size, backgrounds=backgrounds,
-        render_mode=render_mode, sparse_grad=sparse_grad, absgrad=absgrad,
-        rasterize_mode=rasterize_mode, channel_chunk=channel_chunk, camera_model=camera_model,
-        covars=covars,
-    )  # fmt: skip
+    options.update(sh_degree=sh_degree, render_mode=render_mode)
+    return gsplat.rasterization(means, quats, scales, opacities, colors, viewmats, Ks, **options)

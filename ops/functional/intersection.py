@@ -47,7 +47,7 @@ def check_key_width(n_images: int, n_tiles: int) -> None:
         )
 
 
-def _check(means2d, radii, depths, conics, opacities, image_ids, masks, n_images, th, tw) -> None:
+def _check(means2d, radii, depths, *, conics, opacities, image_ids, masks, n_images, size) -> None:
     rows = tuple(means2d.shape[:-1])
     backend.check_last("means2d", means2d, 2)
     backend.check_shape("radii", radii, (*rows, 2))
@@ -61,9 +61,9 @@ def _check(means2d, radii, depths, conics, opacities, image_ids, masks, n_images
         backend.check_shape("image_ids", image_ids, rows)
         backend.check_dtype("image_ids", image_ids, torch.int64)
     if masks is not None:
-        backend.check_last("masks", masks, th, tw)
+        backend.check_last("masks", masks, *size)
         backend.check_dtype("masks", masks, torch.bool)
-        if masks.numel() != n_images * th * tw:
+        if masks.numel() != n_images * math.prod(size):
             raise ValueError(f"masks: expected {n_images} images, got shape {list(masks.shape)}")
     backend.check_float(means2d=means2d, conics=conics, opacities=opacities)
     backend.check_float(depths=depths)
@@ -101,34 +101,24 @@ def tile_lists(
         n_images = math.prod(means2d.shape[:-2]) if n_images is None else n_images
     elif n_images is None:
         raise ValueError("n_images is required with image_ids (packed rows)")
-    _check(
-        means2d, radii, depths, conics, opacities, image_ids, masks, n_images, tile_height,
-        tile_width,
-    )  # fmt: skip
+    means2d, depths, conics, opacities = (
+        None if value is None else value.detach() for value in (means2d, depths, conics, opacities)
+    )
+    options = dict(
+        conics=conics, opacities=opacities, image_ids=image_ids, masks=masks, n_images=n_images
+    )
+    _check(means2d, radii, depths, size=(tile_height, tile_width), **options)
+    options.update(tile_size=tile_size, tile_width=tile_width, tile_height=tile_height)
     check_key_width(n_images, tile_width * tile_height)
     if backend.use_native(means2d):
+        capacity = dict(max_isects=-1 if max_isects is None else max_isects)
+        depths = depths.to(means2d.dtype)
         return TileLists(
             *torch.ops.mmcity.isect_tiles(
-                means2d.detach(), radii, depths.detach().to(means2d.dtype),
-                None if conics is None else conics.detach(),
-                None if opacities is None else opacities.detach(),
-                image_ids, masks, n_images, tile_size, tile_width, tile_height,
-                -1 if max_isects is None else max_isects, _debug["wide_ids"],
+                means2d, radii, depths, **options, **capacity, wide_ids=_debug["wide_ids"]
             )
-        )  # fmt: skip
-    counts, isect_ids, flatten_ids = reference.isect_tiles(
-        means2d,
-        radii,
-        depths,
-        tile_size,
-        tile_width,
-        tile_height,
-        conics=conics,
-        opacities=opacities,
-        image_ids=image_ids,
-        n_images=n_images,
-        masks=masks,
-    )
+        )
+    counts, isect_ids, flatten_ids = reference.isect_tiles(means2d, radii, depths, **options)
     if _debug["wide_ids"]:
         flatten_ids = flatten_ids.to(torch.int64)
     offsets = reference.isect_offset_encode(isect_ids, n_images, tile_width, tile_height)
@@ -183,21 +173,11 @@ def isect_tiles(
     Raises:
         ValueError: the sort key would need more than 64 bits; ``n_images`` is missing.
     """
-    return tuple(
-        tile_lists(
-            means2d,
-            radii,
-            depths,
-            tile_size,
-            tile_width,
-            tile_height,
-            conics=conics,
-            opacities=opacities,
-            image_ids=image_ids,
-            n_images=n_images,
-            masks=masks,
-        )[:3]
-    )
+    lists = tile_lists(
+        means2d, radii, depths, tile_size, tile_width, tile_height, conics=conics,
+        opacities=opacities, image_ids=image_ids, n_images=n_images, masks=masks,
+    )  # fmt: skip
+    return lists[:3]
 
 
 def isect_offset_encode(

@@ -60,17 +60,17 @@ def extract_mesh(
     _backend.check_float(tsdf=tsdf, weight=weight, color=color)
     if color is not None:
         _backend.check_shape("color", color, (*tsdf.shape, 3))
-    place = [float(v) for v in origin]
+    settings = dict(voxel_size=float(voxel_size), level=float(level), min_weight=float(min_weight))
+    settings["origin"] = [float(v) for v in origin]
     if method == "skimage":
-        return _with_skimage(tsdf, weight, color, blocks, place, voxel_size, level, min_weight)
+        return _with_skimage(tsdf, weight, color, blocks, **settings)
     # marching cubes runs on the host: meshes are written to files from there
     device = tsdf.device
     tensors = [tsdf, weight, tsdf.new_zeros(0) if color is None else color, blocks]
     tensors = [t.detach().cpu() for t in tensors]
-    settings = (place, float(voxel_size), float(level), float(min_weight))
     native = _backend.use_native(tensors[0])
     run = torch.ops.mmcity.marching_cubes if native else reference.marching_cubes
-    vertices, faces, colors = run(*tensors, reference.triangle_table(), *settings)
+    vertices, faces, colors = run(*tensors, reference.triangle_table(), **settings)
     colors = None if color is None else colors.to(device)
     return vertices.to(device), faces.to(device), colors
 

@@ -5,9 +5,8 @@ from torch import Tensor
 
 from mmcity_ops import _backend as backend
 from mmcity_ops.functional import _native_projection
+from mmcity_ops.functional._native_projection import CAMERA_MODELS
 from mmcity_ops.reference import projection as reference
-
-CAMERA_MODELS = ("pinhole", "ortho", "fisheye")
 
 _reference = backend.float32_under_autocast(reference.fully_fused_projection)
 
@@ -113,14 +112,12 @@ def fully_fused_projection(
         raise ValueError("sparse_grad=True needs packed=True")
     if sparse_grad and covars is not None:
         raise ValueError("sparse_grad=True needs quats and scales instead of covars")
-    if backend.use_native(means):
-        return _native_projection.project(
-            means, covars, quats, scales, viewmats, Ks, width, height, opacities, eps2d,
-            near_plane, far_plane, radius_clip, packed, sparse_grad, calc_compensations,
-            camera_model,
-        )  # fmt: skip
-    return _reference(
-        means, covars, quats, scales, viewmats, Ks, width, height, opacities=opacities,
-        eps2d=eps2d, near_plane=near_plane, far_plane=far_plane, radius_clip=radius_clip,
-        packed=packed, calc_compensations=calc_compensations, camera_model=camera_model,
+    tensors = (means, covars, quats, scales, viewmats, Ks, opacities)
+    settings = dict(
+        width=width, height=height, eps2d=float(eps2d), near_plane=float(near_plane),
+        far_plane=float(far_plane), radius_clip=float(radius_clip),
+        calc_compensations=calc_compensations, camera_model=camera_model,
     )  # fmt: skip
+    if backend.use_native(means):
+        return _native_projection.project(tensors, packed, sparse_grad, **settings)
+    return _reference(*tensors, packed=packed, **settings)

@@ -19,7 +19,7 @@ from mmcity_ops.functional.projection import (
     fully_fused_projection,
 )
 from mmcity_ops.functional.rasterize import rasterize_to_pixels
-from mmcity_ops.functional.spherical_harmonics import check_coeffs, sh_colors
+from mmcity_ops.functional.spherical_harmonics import check_coeffs, checked_harmonics
 
 MIN_ALPHA = 1e-10  # expected depth divides by at least this
 HALF = (torch.float16, torch.bfloat16)
@@ -169,20 +169,23 @@ def rasterization(
     mode = RenderMode.parse(render_mode)
     chosen = implementation or os.environ.get("MMCITY_RASTERIZATION") or "mmcity"
     backend.check_choice("implementation", chosen, ("mmcity", "gsplat"))
+    backend.check_choice("rasterize_mode", rasterize_mode, ("classic", "antialiased"))
+    backend.check_choice("tile_bounds", tile_bounds, ("aabb", "ellipse"))
     _check(
-        means, quats, scales, opacities, colors, viewmats, Ks, width, height, covars, sh_degree,
-        packed, tile_size, backgrounds, masks, mode, rasterize_mode, camera_model, sparse_grad,
-        tile_bounds, semantics,
+        means, quats, scales, opacities, colors, viewmats, Ks, width=width, height=height,
+        covars=covars, sh_degree=sh_degree, packed=packed, tile_size=tile_size,
+        backgrounds=backgrounds, masks=masks, mode=mode, camera_model=camera_model,
+        sparse_grad=sparse_grad, semantics=semantics,
     )  # fmt: skip
     if chosen == "gsplat":
         from mmcity_ops.functional.gsplat_adapter import rasterization_gsplat
 
         return rasterization_gsplat(
-            means, quats, scales, opacities, colors, viewmats, Ks, width, height, covars=covars,
-            near_plane=near_plane, far_plane=far_plane, radius_clip=radius_clip, eps2d=eps2d,
-            sh_degree=sh_degree, packed=packed, tile_size=tile_size, backgrounds=backgrounds,
-            masks=masks, render_mode=render_mode, rasterize_mode=rasterize_mode,
-            camera_model=camera_model, absgrad=absgrad, sparse_grad=sparse_grad,
+            means, quats, scales, opacities, colors, viewmats, Ks, width=width, height=height,
+            covars=covars, near_plane=near_plane, far_plane=far_plane, radius_clip=radius_clip,
+            eps2d=eps2d, sh_degree=sh_degree, packed=packed, tile_size=tile_size,
+            backgrounds=backgrounds, masks=masks, render_mode=render_mode, absgrad=absgrad,
+            rasterize_mode=rasterize_mode, camera_model=camera_model, sparse_grad=sparse_grad,
             channel_chunk=channel_chunk, semantics=semantics, distributed=distributed,
         )  # fmt: skip
     antialiased = rasterize_mode == "antialiased"
@@ -194,10 +197,15 @@ def rasterization(
             covars, quats, scales = inria.covariances(quats, scales), None, None
         tile_bounds = "aabb"
 
-    rows = _project(
-        means, covars, quats, scales, opacities, viewmats, Ks, width, height, eps2d, near_plane,
-        far_plane, radius_clip, packed, sparse_grad, antialiased, camera_model, semantics,
+    outputs = fully_fused_projection(
+        means, covars, quats, scales, viewmats, Ks, width=width, height=height,
+        opacities=None if semantics == "inria" else opacities, eps2d=eps2d,
+        near_plane=near_plane, far_plane=far_plane, radius_clip=radius_clip, packed=packed,
+        sparse_grad=sparse_grad, calc_compensations=antialiased, camera_model=camera_model,
     )  # fmt: skip
+    rows = _rows(outputs, packed, means, viewmats)
+    if semantics == "inria":
+        rows.radii = inria.square_radii(rows.conics, rows.radii)
     effective = _effective_opacities(rows, opacities)
     features, n_colors = _features(rows, mode, means, colors, viewmats, sh_degree, feature_dtype)
     if mode.normals or mode.plane:
@@ -220,8 +228,9 @@ def rasterization(
     if semantics == "inria":
         shown_means, pixel_means = inria.screen_means(rows.means2d, width, height)
     renders, alphas = rasterize_to_pixels(
-        pixel_means, rows.conics, channels, effective, width, height, tile_size, offsets,
-        lists.flatten_ids, backgrounds=_pad_backgrounds(backgrounds, n_colors, channels.shape[-1]),
+        pixel_means, rows.conics, channels, effective, width=width, height=height,
+        tile_size=tile_size, isect_offsets=offsets, flatten_ids=lists.flatten_ids,
+        backgrounds=_pad_backgrounds(backgrounds, n_colors, channels.shape[-1]),
         masks=tile_mask, packed=rows.packed, absgrad=absgrad, stats=collected,
         semantics=semantics,
     )  # fmt: skip
@@ -259,9 +268,8 @@ def rasterization(
 
 
 def _check(
-    means, quats, scales, opacities, colors, viewmats, Ks, width, height, covars, sh_degree,
-    packed, tile_size, backgrounds, masks, mode, rasterize_mode, camera_model, sparse_grad,
-    tile_bounds, semantics,
+    means, quats, scales, opacities, colors, viewmats, Ks, *, width, height, covars, sh_degree,
+    packed, tile_size, backgrounds, masks, mode, camera_model, sparse_grad, semantics,
 ) -> None:  # fmt: skip
     """Everything that can be wrong, before any work."""
     if covars is not None and (mode.normals or mode.plane):
@@ -273,9 +281,7 @@ def _check(
         raise ValueError(
             f"width, height, tile_size: expected positive, got {width}, {height}, {tile_size}"
         )
-    backend.check_choice("rasterize_mode", rasterize_mode, ("classic", "antialiased"))
     backend.check_choice("camera_model", camera_model, CAMERA_MODELS)
-    backend.check_choice("tile_bounds", tile_bounds, ("aabb", "ellipse"))
     backend.check_choice("semantics", semantics, ("default", "inria"))
     if semantics == "inria" and camera_model != "pinhole":
         raise ValueError(f"semantics='inria' knows only pinhole cameras, got {camera_model!r}")
@@ -311,27 +317,15 @@ def _check(
     backend.check_finite(**geometry, **named_colors)
 
 
-def _project(
-    means, covars, quats, scales, opacities, viewmats, Ks, width, height, eps2d, near_plane,
-    far_plane, radius_clip, packed, sparse_grad, antialiased, camera_model, semantics,
-) -> Rows:  # fmt: skip
-    outputs = fully_fused_projection(
-        means, covars, quats, scales, viewmats, Ks, width, height,
-        opacities=None if semantics == "inria" else opacities, eps2d=eps2d,
-        near_plane=near_plane, far_plane=far_plane, radius_clip=radius_clip, packed=packed,
-        sparse_grad=sparse_grad, calc_compensations=antialiased, camera_model=camera_model,
-    )  # fmt: skip
-    if packed:
-        batch_ids, camera_ids, gaussian_ids, _, *values = outputs
-        rows = Rows(*values, batch_ids, camera_ids, gaussian_ids)
-        rows.image_rows, rows.world_rows = camera_ids, gaussian_ids
-        if means.dim() > 2:
-            rows.image_rows = batch_ids * viewmats.shape[-3] + camera_ids
-            rows.world_rows = batch_ids * means.shape[-2] + gaussian_ids
-    else:
-        rows = Rows(*outputs)
-    if semantics == "inria":
-        rows.radii = inria.square_radii(rows.conics, rows.radii)
+def _rows(outputs: tuple, packed: bool, means: Tensor, viewmats: Tensor) -> Rows:
+    if not packed:
+        return Rows(*outputs)
+    batch_ids, camera_ids, gaussian_ids, _, *values = outputs
+    rows = Rows(*values, batch_ids, camera_ids, gaussian_ids)
+    rows.image_rows, rows.world_rows = camera_ids, gaussian_ids
+    if means.dim() > 2:
+        rows.image_rows = batch_ids * viewmats.shape[-3] + camera_ids
+        rows.world_rows = batch_ids * means.shape[-2] + gaussian_ids
     return rows
 
 
@@ -370,9 +364,10 @@ def _color_rows(rows: Rows, means, colors, viewmats, sh_degree) -> Tensor:
                 if isinstance(colors, Tensor)
                 else tuple(part.reshape(-1, *part.shape[-2:]) for part in colors)
             )
-        return sh_colors(
-            sh_degree, means, viewmats, colors, visible, rows.image_rows, rows.world_rows
-        )
+        return checked_harmonics(
+            sh_degree, means, viewmats, colors, shift=True, masks=visible,
+            camera_ids=rows.image_rows, gaussian_ids=rows.world_rows,
+        )  # fmt: skip
     per_camera = colors.dim() == means.dim() + 1
     if rows.packed:
         flat = colors.reshape(-1, colors.shape[-1])

@@ -97,21 +97,12 @@ def rasterize_to_pixels(
         means2d=means2d, conics=conics, colors=colors, opacities=opacities, backgrounds=backgrounds
     )
     renders, alphas, info = composite(
-        means2d,
-        conics,
-        colors,
-        opacities,
-        width,
-        height,
-        tile_size,
-        isect_offsets.reshape(-1, th, tw),
-        flatten_ids,
-        None if backgrounds is None else backgrounds.reshape(-1, channels),
-        None if masks is None else masks.reshape(-1, th, tw),
-        absgrad=absgrad,
-        stats=stats is not None,
-        t_stop=stop_level(semantics, means2d.dtype),
-    )
+        means2d, conics, colors, opacities, width=width, height=height, tile_size=tile_size,
+        isect_offsets=isect_offsets.reshape(-1, th, tw), flatten_ids=flatten_ids,
+        backgrounds=None if backgrounds is None else backgrounds.reshape(-1, channels),
+        masks=None if masks is None else masks.reshape(-1, th, tw), absgrad=absgrad,
+        stats=stats is not None, t_stop=stop_level(semantics, means2d.dtype),
+    )  # fmt: skip
     if stats is not None:
         stats["last_ids"] = info["last_ids"].reshape(*lead, height, width)
         stats["n_touched"] = info["n_touched"].reshape(opacities.shape)
@@ -166,15 +157,15 @@ def composite(
     conics: Tensor,
     colors: Tensor,
     opacities: Tensor,
+    *,
     width: int,
     height: int,
     tile_size: int,
     isect_offsets: Tensor,
     flatten_ids: Tensor,
     backgrounds: Tensor | None,
-    masks: Tensor | None,
+    masks: Tensor | None = None,
     tile_ids: Tensor | None = None,
-    *,
     absgrad: bool = False,
     stats: bool = False,
     t_stop: float = reference.T_STOP,
@@ -195,23 +186,25 @@ def composite(
     if backgrounds is not None:
         backgrounds = backgrounds.to(means2d.dtype)
     isect_offsets = isect_offsets.to(torch.int64)
-    if not backend.use_native(means2d):
-        run = reference.rasterize_to_pixels if tile_ids is None else reference.rasterize_blocks
-        extra = () if tile_ids is None else (tile_ids,)
-        return backend.float32_under_autocast(run)(
-            *rows, width, height, tile_size, isect_offsets, flatten_ids, backgrounds, masks,
-            probe, t_stop, *extra,
-        )  # fmt: skip
-    renders, alphas, _, last, _, touched, peak = torch.ops.mmcity.rasterize_fwd(
-        *rows, backgrounds, probe, masks, isect_offsets, flatten_ids, tile_ids, width, height,
-        tile_size, stats, t_stop,
+    tiling = dict(
+        width=width, height=height, tile_size=tile_size, isect_offsets=isect_offsets,
+        flatten_ids=flatten_ids, backgrounds=backgrounds, masks=masks, tile_ids=tile_ids,
+        probe=probe, t_stop=t_stop,
     )  # fmt: skip
+    if not backend.use_native(means2d):
+        return _reference(*rows, **tiling)
+    renders, alphas, _, last, _, touched, peak = torch.ops.mmcity.rasterize_fwd(
+        *rows, **tiling, stats=stats
+    )
     info: dict[str, Tensor] = {}
     if stats:
         first = _list_starts(isect_offsets, tile_ids, width, height, tile_size)
         info["last_ids"] = torch.where(last >= 0, last + first, -1)
         info["n_touched"], info["max_weight"] = touched, peak
     return renders, alphas, info
+
+
+_reference = backend.float32_under_autocast(reference.rasterize_to_pixels)
 
 
 def _list_starts(
@@ -266,20 +259,14 @@ def _register() -> None:
         )
 
     def setup_context(ctx, inputs, output):
-        (means2d, conics, colors, opacities, backgrounds, _, masks, isect_offsets, flatten_ids,
-         tile_ids, width, height, tile_size, _, _) = inputs  # fmt: skip
-        _, alphas, final_t, last, hits, touched, peak = output
-        ctx.mark_non_differentiable(final_t, last, hits, touched, peak)
-        ctx.save_for_backward(
-            means2d, conics, colors, opacities, backgrounds, masks, isect_offsets, flatten_ids,
-            tile_ids, final_t, last, hits,
-        )  # fmt: skip
-        ctx.size = (width, height, tile_size)
+        ctx.mark_non_differentiable(*output[2:])
+        # All but the probe, then the transmittances, last entries and hits.
+        ctx.save_for_backward(*inputs[:5], *inputs[6:10], *output[2:5])
+        ctx.size = inputs[10:13]
         ctx.set_materialize_grads(False)
 
     def backward(ctx, v_renders, v_alphas, *_):
-        (means2d, conics, colors, opacities, backgrounds, masks, isect_offsets, flatten_ids,
-         tile_ids, final_t, last, hits) = ctx.saved_tensors  # fmt: skip
+        _, _, colors, *_, final_t, _, _ = ctx.saved_tensors
         needs = ctx.needs_input_grad
         geometry, absolute = needs[0] or needs[1] or needs[3], needs[5]
         if v_renders is None:
@@ -288,9 +275,8 @@ def _register() -> None:
             v_alphas = final_t.new_zeros((*final_t.shape, 1))
         v_means, v_conics, v_colors, v_opacities, v_abs, v_backgrounds = (
             torch.ops.mmcity.rasterize_bwd(
-                v_renders, v_alphas, means2d, conics, colors, opacities, backgrounds, masks,
-                isect_offsets, flatten_ids, tile_ids, final_t, last, hits, *ctx.size,
-                geometry, needs[2], absolute,
+                v_renders, v_alphas, *ctx.saved_tensors, *ctx.size, geometry=geometry,
+                features=needs[2], absolute=absolute,
             )
         )  # fmt: skip
         return (

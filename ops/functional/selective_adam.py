@@ -47,10 +47,9 @@ def selective_adam(
     if step < 1:
         raise ValueError(f"step: expected 1 or more, got {step}")
     with torch.no_grad():
-        if backend.use_native(params):
-            torch.ops.mmcity.selective_adam_(params, grads, m, v, visible, lr, b1, b2, eps, step)
-        else:
-            reference.selective_adam(params, grads, m, v, visible, lr, b1, b2, eps, step)
+        native = backend.use_native(params)
+        update = torch.ops.mmcity.selective_adam_ if native else reference.selective_adam
+        update(params, grads, m, v, visible, lr=lr, b1=b1, b2=b2, eps=eps, step=step)
 
 
 @backend.on_native_load

@@ -66,7 +66,10 @@ def semantic_splat(
     bounds, size, shape = grid_of(vol_range, voxel_size, grid_shape)
     quats, scales = precis if isinstance(precis, tuple) else (None, None)
     matrix = None if isinstance(precis, tuple) else precis
-    _check(points, means, matrix, quats, scales, opacities, semantics, radii)
+    _check(
+        points, means, precis=matrix, quats=quats, scales=scales, opacities=opacities,
+        semantics=semantics, radii=radii,
+    )  # fmt: skip
     if radii is None:
         radii = _cell_radii(matrix, scales, scale_multiplier, min(size), radius_min)
     if matrix is None:
@@ -75,15 +78,12 @@ def semantic_splat(
     if probabilistic:
         root = _root_det(matrix) if scales is None else 1 / scales.prod(-1)
         amps = NORMALIZER * root * amps
-    args = (points, means, matrix, amps, semantics, radii, bounds, size, shape, probabilistic)
-    if _backend.use_native(means):
-        outputs = torch.ops.mmcity.semantic_splat_fwd(*args)
-    else:
-        outputs = _reference(*args)
-    if not probabilistic:
-        return outputs[0]
-    logits, complement, density, _ = outputs
-    return logits, 1 - complement, density
+    run = torch.ops.mmcity.semantic_splat_fwd if _backend.use_native(means) else _reference
+    logits, complement, density, _ = run(
+        points, means, matrix, amps, semantics, radii, vol_range=bounds, voxel_size=size,
+        grid_shape=shape, probabilistic=probabilistic,
+    )  # fmt: skip
+    return (logits, 1 - complement, density) if probabilistic else logits
 
 
 _reference = _backend.float32_under_autocast(reference.semantic_splat)
@@ -112,38 +112,18 @@ def _cell_radii(
 
 
 def _check(
-    points: Tensor,
-    means: Tensor,
-    matrix: Tensor | None,
-    quats: Tensor | None,
-    scales: Tensor | None,
-    opacities: Tensor,
-    semantics: Tensor,
-    radii: Tensor | None,
+    points: Tensor, means: Tensor, *, opacities: Tensor, radii: Tensor | None, **others
 ) -> None:
     _backend.check_shape("points", points, ("P", 3))
     _backend.check_shape("means", means, ("N", 3))
     n = means.shape[0]
-    for name, tensor, expected in (
-        ("precis", matrix, (n, 3, 3)),
-        ("quats", quats, (n, 4)),
-        ("scales", scales, (n, 3)),
-        ("semantics", semantics, (n, "C")),
-        ("radii", radii, (n,)),
-    ):
+    last = dict(precis=(3, 3), quats=(4,), scales=(3,), semantics=("C",), radii=())
+    for name, tensor in {**others, "radii": radii}.items():
         if tensor is not None:
-            _backend.check_shape(name, tensor, expected)
+            _backend.check_shape(name, tensor, (n, *last[name]))
     if list(opacities.shape) not in ([n], [n, 1]):
         raise ValueError(f"opacities: expected shape [{n}] or [{n}, 1], got {[*opacities.shape]}")
-    tensors = {
-        "points": points,
-        "means": means,
-        "precis": matrix,
-        "quats": quats,
-        "scales": scales,
-        "opacities": opacities,
-        "semantics": semantics,
-    }
+    tensors = dict(points=points, means=means, opacities=opacities, **others)
     _backend.check_device(**tensors, radii=radii)
     if not torch.is_autocast_enabled(means.device.type):
         _backend.check_float(**tensors)

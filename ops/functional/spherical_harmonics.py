@@ -86,26 +86,28 @@ def spherical_harmonics(
     elif masks is not None:
         wanted = (*means.shape[:-2], viewmats.shape[-3], means.shape[-2])
         backend.check_shape("masks", masks, wanted)
-    if backend.use_native(means):
-        return _native_sh.spherical_harmonics(
-            degree, means, viewmats, coeffs, masks, camera_ids, gaussian_ids, False
-        )
-    return _reference(degree, means, viewmats, coeffs, masks, camera_ids, gaussian_ids)
+    rows = dict(masks=masks, camera_ids=camera_ids, gaussian_ids=gaussian_ids)
+    return checked_harmonics(degree, means, viewmats, coeffs, shift=False, **rows)
 
 
-def sh_colors(
+def checked_harmonics(
     degree: int,
     means: Tensor,
     viewmats: Tensor,
     coeffs: Tensor | tuple[Tensor, Tensor],
-    masks: Tensor | None,
-    camera_ids: Tensor | None,
-    gaussian_ids: Tensor | None,
+    *,
+    shift: bool,
+    **rows: Tensor | None,
 ) -> Tensor:
-    """``max(SH + 0.5, 0)`` for arguments that were checked; no gradient where clamped."""
+    """Colours for arguments that were checked; ``shift`` gives ``max(SH + 0.5, 0)``.
+
+    Args:
+        degree, means, viewmats, coeffs: As in :func:`spherical_harmonics`.
+        shift: No gradient passes where a shifted colour is clamped.
+        **rows: ``masks``, ``camera_ids`` and ``gaussian_ids``.
+    """
     if backend.use_native(means):
-        return _native_sh.spherical_harmonics(
-            degree, means, viewmats, coeffs, masks, camera_ids, gaussian_ids, True
-        )
-    colors = _reference(degree, means, viewmats, coeffs, masks, camera_ids, gaussian_ids)
-    return (colors + 0.5).clamp_min(0)
+        base, rest = (coeffs, None) if isinstance(coeffs, Tensor) else coeffs
+        return _native_sh.OPS.sh_fwd(degree, means, viewmats, base, rest, shift=shift, **rows)
+    colors = _reference(degree, means, viewmats, coeffs, **rows)
+    return (colors + 0.5).clamp_min(0) if shift else colors

@@ -14,6 +14,8 @@ from mmcity_ops.reference import surfel as reference
 FORWARD, BACKWARD = "mmcity::surfel_fwd", "mmcity::surfel_bwd"
 MIN_ALPHA = 1e-10
 
+_reference = backend.float32_under_autocast(reference.rasterize)
+
 
 def projection_2dgs(
     means: Tensor,
@@ -54,8 +56,9 @@ def projection_2dgs(
     backend.check_float(means=means, quats=quats, scales=scales, viewmats=viewmats, Ks=Ks)
     backend.check_device(means=means, quats=quats, scales=scales, viewmats=viewmats, Ks=Ks)
     return reference.project(
-        means, quats, scales, viewmats, Ks, width, height, near_plane, far_plane, radius_clip
-    )
+        means, quats, scales, viewmats, Ks, width=width, height=height, near_plane=near_plane,
+        far_plane=far_plane, radius_clip=radius_clip,
+    )  # fmt: skip
 
 
 def rasterize_to_pixels_2dgs(
@@ -115,15 +118,13 @@ def rasterize_to_pixels_2dgs(
     features = torch.cat([colors, normals], dim=-1).reshape(-1, channels + 3)
     flat = (means2d.reshape(-1, 2), ray_transforms.reshape(-1, 3, 3), features)
     flat = (*flat, opacities.reshape(-1))
-    offsets = isect_offsets.reshape(-1, th, tw).to(torch.int64)
-    if backend.use_native(means2d):
-        renders, alphas, distortion, median = torch.ops.mmcity.surfel_fwd(
-            *flat, backgrounds, masks, offsets, flatten_ids, width, height, tile_size
-        )[:4]
-    else:
-        renders, alphas, distortion, median = backend.float32_under_autocast(reference.rasterize)(
-            *flat, width, height, tile_size, offsets, flatten_ids, backgrounds, masks
-        )
+    native = backend.use_native(means2d)
+    run = torch.ops.mmcity.surfel_fwd if native else _reference
+    renders, alphas, distortion, median, *_ = run(
+        *flat, width=width, height=height, tile_size=tile_size, flatten_ids=flatten_ids,
+        isect_offsets=isect_offsets.reshape(-1, th, tw).to(torch.int64), backgrounds=backgrounds,
+        masks=masks,
+    )  # fmt: skip
     images = [renders[..., :channels], alphas, renders[..., channels:], distortion, median]
     return tuple(image.reshape(*lead, height, width, image.shape[-1]) for image in images)
 
@@ -202,7 +203,8 @@ def rasterization_2dgs(
     )
     renders, alphas, normal_image, distortion, median = rasterize_to_pixels_2dgs(
         means2d, transforms, torch.cat(features, -1), opacities.expand(n_cameras, n), normals,
-        width, height, tile_size, lists.isect_offsets, lists.flatten_ids, backgrounds, masks,
+        width=width, height=height, tile_size=tile_size, isect_offsets=lists.isect_offsets,
+        flatten_ids=lists.flatten_ids, backgrounds=backgrounds, masks=masks,
     )  # fmt: skip
     if "ED" in render_mode:
         depth = renders[..., n_colors:] / alphas.clamp(min=MIN_ALPHA)

@@ -166,8 +166,9 @@ def rasterize_tiles(
     )  # fmt: skip
     tile_ids = own.reshape(-1).nonzero()[:, 0]
     blocks, alphas, _ = composite(
-        means2d, conics, colors, opacities, width, height, tile_size, lists.isect_offsets,
-        lists.flatten_ids, backgrounds, None, tile_ids, absgrad=absgrad,
+        means2d, conics, colors, opacities, width=width, height=height, tile_size=tile_size,
+        isect_offsets=lists.isect_offsets, flatten_ids=lists.flatten_ids, backgrounds=backgrounds,
+        tile_ids=tile_ids, absgrad=absgrad,
     )  # fmt: skip
     pixel_mask = TilePartition(own).pixel_mask(width, height, tile_size)
     if layout == "dense":

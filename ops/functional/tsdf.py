@@ -80,26 +80,16 @@ def tsdf_integrate(
         _backend.check_shape("color", color, (*tsdf.shape, 3))
         _backend.check_shape("image", image, (*depth.shape, 3))
         image = image.to(device=tsdf.device, dtype=tsdf.dtype)
-    args = (
-        tsdf,
-        weight,
-        color if color is not None else tsdf.new_zeros(0),
-        blocks,
-        depth.to(device=tsdf.device, dtype=torch.float32),
-        image,
-        None if mask is None else mask.to(tsdf.device),
-        K.to(tsdf.device),
-        viewmat.to(tsdf.device),
-        [float(v) for v in origin],
-        float(voxel_size),
-        float(trunc),
-        float(frame_weight),
-        float(max_depth),
-    )
-    if _backend.use_native(tsdf):
-        torch.ops.mmcity.tsdf_integrate_(*args)
-    else:
-        reference.tsdf_integrate_(*args)
+    native = _backend.use_native(tsdf)
+    integrate = torch.ops.mmcity.tsdf_integrate_ if native else reference.tsdf_integrate_
+    integrate(
+        tsdf, weight, tsdf.new_zeros(0) if color is None else color, blocks, image=image,
+        depth=depth.to(device=tsdf.device, dtype=torch.float32),
+        mask=None if mask is None else mask.to(tsdf.device), K=K.to(tsdf.device),
+        viewmat=viewmat.to(tsdf.device), origin=[float(v) for v in origin],
+        voxel_size=float(voxel_size), trunc=float(trunc), frame_weight=float(frame_weight),
+        max_depth=float(max_depth),
+    )  # fmt: skip
 
 
 def _check_view(depth: Tensor, mask: Tensor | None, K: Tensor, viewmat: Tensor) -> None:
@@ -221,22 +211,13 @@ class TSDFVolume:
             return 0
         _check_view(depth, mask, K, viewmat)
         device = self._tsdf.device
-        args = (
-            depth.to(device=device, dtype=torch.float32),
-            None if mask is None else mask.to(device),
-            K.to(device),
-            viewmat.to(device),
-            self.origin,
-            self.voxel_size,
-            self.trunc,
-            float(max_depth),
-            self.block_shape[0],
-        )
-        if device.type == "cpu" and _backend.use_native(self._tsdf):
-            touched = torch.ops.mmcity.tsdf_touched_blocks(*args)
-        else:
-            on_cpu = (a.cpu() if isinstance(a, Tensor) else a for a in args)
-            touched = reference.tsdf_touched_blocks(*on_cpu).to(device)
+        native = device.type == "cpu" and _backend.use_native(self._tsdf)
+        find = torch.ops.mmcity.tsdf_touched_blocks if native else reference.tsdf_touched_blocks
+        touched = find(
+            depth.cpu().float(), None if mask is None else mask.cpu(), K.cpu(), viewmat.cpu(),
+            origin=self.origin, voxel_size=self.voxel_size, trunc=self.trunc,
+            max_depth=float(max_depth), block_size=self.block_shape[0],
+        ).to(device)  # fmt: skip
         fresh = touched[~torch.isin(_block_keys(touched), _block_keys(self.blocks))]
         self._append(fresh)
         return len(fresh)

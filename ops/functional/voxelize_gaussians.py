@@ -83,27 +83,18 @@ def gaussians_to_voxels(
         TypeError: Unless all are float32 or all float64.
     """
     bounds, size, shape = grid_of(vol_range, voxel_size, grid_shape)
-    lead, n = _check(means, opacities, features, covars, quats, scales)
+    lead, n = _check(means, opacities, features=features, covars=covars, quats=quats, scales=scales)
     if covars is None:
         covars = quat_scale_to_covar_preci(quats, scales, True, False)[0]
     flat_features = means.new_zeros(*lead, n, 0) if features is None else features
     batch = math.prod(lead)
-    args = (
-        means.reshape(batch, n, 3),
-        covars.reshape(batch, n, 3, 3),
-        opacities.reshape(batch, n),
-        flat_features.reshape(batch, n, flat_features.shape[-1]),
-        bounds,
-        size,
-        shape,
-        float(extent),
-        float(eps),
-        normalize,
-    )
-    if _backend.use_native(means):
-        density, out = torch.ops.mmcity.gaussians_to_voxels_fwd(*args)
-    else:
-        density, out = _reference(*args)
+    run = torch.ops.mmcity.gaussians_to_voxels_fwd if _backend.use_native(means) else _reference
+    density, out = run(
+        means.reshape(batch, n, 3), covars.reshape(batch, n, 3, 3), opacities.reshape(batch, n),
+        flat_features.reshape(batch, n, flat_features.shape[-1]), vol_range=bounds,
+        voxel_size=size, grid_shape=shape, extent=float(extent), eps=float(eps),
+        normalize=normalize,
+    )  # fmt: skip
     density = density.reshape(*lead, *shape, 1)
     return density, None if features is None else out.reshape(*lead, *shape, features.shape[-1])
 
@@ -112,12 +103,7 @@ _reference = _backend.float32_under_autocast(reference.gaussians_to_voxels)
 
 
 def _check(
-    means: Tensor,
-    opacities: Tensor,
-    features: Tensor | None,
-    covars: Tensor | None,
-    quats: Tensor | None,
-    scales: Tensor | None,
+    means: Tensor, opacities: Tensor, **others: Tensor | None
 ) -> tuple[tuple[int, ...], int]:
     if means.dim() < 2:
         raise ValueError(f"means: expected shape [..., N, 3], got {list(means.shape)}")
@@ -128,24 +114,14 @@ def _check(
             f"opacities: expected shape {[*lead, n]} or {[*lead, n, 1]}, "
             f"got {list(opacities.shape)}"
         )
-    if (covars is None) == (quats is None and scales is None) or (quats is None) != (
-        scales is None
-    ):
+    given = {name for name in ("covars", "quats", "scales") if others[name] is not None}
+    if given not in ({"covars"}, {"quats", "scales"}):
         raise ValueError("covars, quats, scales: give either covars, or quats and scales")
-    sizes = {"covars": (covars, (3, 3)), "quats": (quats, (4,)), "scales": (scales, (3,))}
-    for name, (tensor, last) in sizes.items():
+    last = dict(covars=(3, 3), quats=(4,), scales=(3,), features=("C",))
+    for name, tensor in others.items():
         if tensor is not None:
-            _backend.check_shape(name, tensor, (*lead, n, *last))
-    if features is not None:
-        _backend.check_shape("features", features, (*lead, n, "C"))
-    tensors = {
-        "means": means,
-        "opacities": opacities,
-        "features": features,
-        "covars": covars,
-        "quats": quats,
-        "scales": scales,
-    }
+            _backend.check_shape(name, tensor, (*lead, n, *last[name]))
+    tensors = dict(means=means, opacities=opacities, **others)
     _backend.check_device(**tensors)
     if not torch.is_autocast_enabled(means.device.type):
         _backend.check_float(**tensors)

@@ -81,23 +81,22 @@ def isect_tiles(
     means2d: Tensor,
     radii: Tensor,
     depths: Tensor,
+    *,
     tile_size: int,
     tile_width: int,
     tile_height: int,
-    *,
-    conics: Tensor | None = None,
-    opacities: Tensor | None = None,
-    image_ids: Tensor | None = None,
-    n_images: int | None = None,
-    masks: Tensor | None = None,
+    n_images: int,
+    conics: Tensor | None,
+    opacities: Tensor | None,
+    image_ids: Tensor | None,
+    masks: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Plain-torch twin of :func:`mmcity_ops.isect_tiles`."""
-    rows = means2d.detach().reshape(-1, 2)
+    rows = means2d.reshape(-1, 2)
     box = tile_boxes(rows, radii.reshape(-1, 2), tile_size, tile_width, tile_height)
     if image_ids is None:
         per_image = max(means2d.shape[-2], 1)
         image_ids = torch.arange(len(rows), device=rows.device) // per_image
-        n_images = len(rows) // per_image if n_images is None else n_images
     n_tiles = tile_width * tile_height
     spans = box[:, 2:] - box[:, :2]
     counts = spans.prod(dim=-1)  # tiles of each box
@@ -110,15 +109,15 @@ def isect_tiles(
     image = image_ids.to(torch.int64)[ids]
     keep = torch.ones_like(ids, dtype=torch.bool)
     if conics is not None:
-        flat_opacities = None if opacities is None else opacities.detach().reshape(-1)[ids]
-        flat_conics = conics.detach().reshape(-1, 3)[ids]
+        flat_opacities = None if opacities is None else opacities.reshape(-1)[ids]
+        flat_conics = conics.reshape(-1, 3)[ids]
         keep &= _ellipse_hits_tile(rows[ids], flat_conics, flat_opacities, tx, ty, tile_size)
     tile = ty * tile_width + tx
     if masks is not None:
         keep &= masks.reshape(-1, n_tiles)[image, tile]
     ids, tile, image = ids[keep], tile[keep], image[keep]
     tiles_per_gauss = torch.bincount(ids, minlength=len(rows)).to(torch.int32)
-    depth_bits = depth_key(depths.detach().reshape(-1))[ids]
+    depth_bits = depth_key(depths.reshape(-1))[ids]
     isect_ids = (image << (32 + key_bits(n_tiles))) | (tile << 32) | depth_bits
     # A key may use bit 63, which would sort as negative: sort by (image, tile) and depth.
     order = torch.argsort(depth_bits, stable=True)

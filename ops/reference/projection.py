@@ -20,7 +20,8 @@ def world_to_camera(means: Tensor, covars: Tensor, viewmats: Tensor) -> tuple[Te
     return means_c, covars_c
 
 
-def _pinhole(x, y, z, fx, fy, cx, cy, width, height):
+def _pinhole(x, y, z, intrinsics, size):
+    (fx, fy, cx, cy), (width, height) = intrinsics, size
     margin_x, margin_y = 0.15 * width / fx, 0.15 * height / fy
     tx = z * torch.clamp(x / z, min=-(cx / fx + margin_x), max=(width - cx) / fx + margin_x)
     ty = z * torch.clamp(y / z, min=-(cy / fy + margin_y), max=(height - cy) / fy + margin_y)
@@ -29,12 +30,14 @@ def _pinhole(x, y, z, fx, fy, cx, cy, width, height):
     return fx * x / z + cx, fy * y / z + cy, jacobian
 
 
-def _ortho(x, y, z, fx, fy, cx, cy, width, height):
+def _ortho(x, y, z, intrinsics, size):
+    fx, fy, cx, cy = intrinsics
     zero, one = torch.zeros_like(x), torch.ones_like(x)
     return fx * x + cx, fy * y + cy, (fx * one, zero, zero, zero, fy * one, zero)
 
 
-def _fisheye(x, y, z, fx, fy, cx, cy, width, height):
+def _fisheye(x, y, z, intrinsics, size):
+    fx, fy, cx, cy = intrinsics
     tiny = torch.finfo(x.dtype).tiny
     r = (x * x + y * y).clamp_min(tiny).sqrt() + FISHEYE_EPS
     theta = torch.atan2(r, z + FISHEYE_EPS)
@@ -58,9 +61,10 @@ def project_dense(
     covars: Tensor,
     viewmats: Tensor,
     Ks: Tensor,
+    opacities: Tensor | None,
+    *,
     width: int,
     height: int,
-    opacities: Tensor | None,
     eps2d: float,
     near_plane: float,
     far_plane: float,
@@ -76,7 +80,7 @@ def project_dense(
     x, y, z = safe.unbind(-1)
     fx, fy = Ks[..., 0, 0, None], Ks[..., 1, 1, None]  # [..., C, 1]
     cx, cy = Ks[..., 0, 2, None], Ks[..., 1, 2, None]
-    u, v, jacobian = CAMERAS[camera_model](x, y, z, fx, fy, cx, cy, width, height)
+    u, v, jacobian = CAMERAS[camera_model](x, y, z, (fx, fy, cx, cy), (width, height))
     means2d = torch.stack((u, v), -1)
     jac = torch.stack(jacobian, -1).unflatten(-1, (2, 3))  # [..., C, N, 2, 3]
     covars2d = jac @ covars_c @ jac.transpose(-1, -2)
@@ -154,23 +158,12 @@ def fully_fused_projection(
     scales: Tensor | None,
     viewmats: Tensor,
     Ks: Tensor,
-    width: int,
-    height: int,
-    *,
-    opacities: Tensor | None = None,
-    eps2d: float = 0.3,
-    near_plane: float = 0.01,
-    far_plane: float = 1e10,
-    radius_clip: float = 0.0,
-    packed: bool = False,
-    calc_compensations: bool = False,
-    camera_model: str = "pinhole",
+    opacities: Tensor | None,
+    packed: bool,
+    **settings,
 ) -> tuple:
     """See :func:`mmcity_ops.fully_fused_projection`."""
     if covars is None:
         covars, _ = quat_scale_to_covar_preci(quats, scales, compute_preci=False)
-    dense = project_dense(
-        means, covars, viewmats, Ks, width, height, opacities, eps2d, near_plane, far_plane,
-        radius_clip, calc_compensations, camera_model,
-    )  # fmt: skip
+    dense = project_dense(means, covars, viewmats, Ks, opacities, **settings)
     return pack(*dense) if packed else dense

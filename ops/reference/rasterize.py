@@ -63,12 +63,13 @@ def composite_rows(
     colors: Tensor,
     opacities: Tensor,
     tiles: list[tuple[int, int, int, int, int]],
+    *,
     width: int,
     height: int,
     tile_size: int,
     flatten_ids: Tensor,
-    probe: Tensor | None = None,
-    t_stop: float = T_STOP,
+    probe: Tensor | None,
+    t_stop: float,
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Composite chosen tiles.
 
@@ -150,94 +151,50 @@ def rasterize_to_pixels(
     conics: Tensor,
     colors: Tensor,
     opacities: Tensor,
-    width: int,
-    height: int,
-    tile_size: int,
+    *,
     isect_offsets: Tensor,
     flatten_ids: Tensor,
-    backgrounds: Tensor | None = None,
-    masks: Tensor | None = None,
-    probe: Tensor | None = None,
-    t_stop: float = T_STOP,
+    backgrounds: Tensor | None,
+    masks: Tensor | None,
+    tile_ids: Tensor | None,
+    **options,
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Plain-torch twin of the native compositing, on flat rows.
 
     Args:
         means2d, conics, colors, opacities (Tensor): ``[R, 2]``, ``[R, 3]``, ``[R, D]``, ``[R]``.
-        isect_offsets (Tensor): ``[I, th, tw]``.
+        isect_offsets, flatten_ids (Tensor): ``[I, th, tw]`` and the lists.
         backgrounds, masks (Tensor, optional): ``[I, D]``, bool ``[I, th, tw]``.
-        probe (Tensor, optional): ``[R, 2]`` that receives the absolute mean gradient.
+        tile_ids (Tensor, optional): ``[n]``, composites only these tiles.
+        **options: see :func:`composite_rows`.
 
     Returns:
         tuple: renders ``[I, H, W, D]``, alphas ``[I, H, W, 1]``, statistics with images
-        ``last_ids`` ``[I, H, W]`` and per-row ``n_touched``, ``max_weight``.
+        ``last_ids`` ``[I, H, W]`` and per-row ``n_touched``, ``max_weight``. With ``tile_ids``
+        blocks ``[n, ts, ts, ...]`` instead of images; pixels beyond the image are 0.
     """
     n_images, th, tw = isect_offsets.shape
     n_isects = int((flatten_ids >= 0).sum())  # lists of fixed capacity end in entries of -1
     tiles = tile_ranges(isect_offsets, n_isects, masks)
+    if tile_ids is not None:
+        tiles = [tiles[index] for index in tile_ids.tolist()]
     blocks, final, stats = composite_rows(
-        means2d,
-        conics,
-        colors,
-        opacities,
-        tiles,
-        width,
-        height,
-        tile_size,
-        flatten_ids,
-        probe,
-        t_stop,
+        means2d, conics, colors, opacities, tiles, flatten_ids=flatten_ids, **options
     )
-    renders = untile(blocks, n_images, th, tw, width, height)
-    final = untile(final[..., None], n_images, th, tw, width, height)  # [I, H, W, 1]
-    last = untile(stats["last_ids"][..., None], n_images, th, tw, width, height)
-    stats["last_ids"] = last[..., 0]
+    places = torch.tensor([tile[:3] for tile in tiles], dtype=torch.int64, device=final.device)
+    image, ty, tx = places.reshape(-1, 3).T
     if backgrounds is not None:
-        renders = renders + final.to(colors.dtype) * backgrounds[:, None, None]
-    return renders, 1.0 - final, stats
-
-
-def rasterize_blocks(
-    means2d: Tensor,
-    conics: Tensor,
-    colors: Tensor,
-    opacities: Tensor,
-    width: int,
-    height: int,
-    tile_size: int,
-    isect_offsets: Tensor,
-    flatten_ids: Tensor,
-    backgrounds: Tensor | None,
-    masks: Tensor | None,
-    probe: Tensor | None,
-    t_stop: float,
-    tile_ids: Tensor,
-) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """Chosen tiles only, ``[n, ts, ts, ...]``; pixels beyond the image are 0."""
-    n_isects = int((flatten_ids >= 0).sum())
-    tiles = tile_ranges(isect_offsets, n_isects, masks)
-    chosen = [tiles[index] for index in tile_ids.tolist()]
-    blocks, final, stats = composite_rows(
-        means2d,
-        conics,
-        colors,
-        opacities,
-        chosen,
-        width,
-        height,
-        tile_size,
-        flatten_ids,
-        probe,
-        t_stop,
-    )
-    if backgrounds is not None:
-        image = torch.tensor([tile[0] for tile in chosen], dtype=torch.int64)
-        blocks = blocks + final[..., None] * backgrounds[image.to(final.device), None, None]
-    span = torch.arange(tile_size, device=means2d.device)
-    x = torch.tensor([tile[2] for tile in chosen], device=span.device)[:, None] * tile_size + span
-    y = torch.tensor([tile[1] for tile in chosen], device=span.device)[:, None] * tile_size + span
-    inside = ((y[:, :, None] < height) & (x[:, None, :] < width))[..., None]
-    zero = torch.zeros((), dtype=blocks.dtype, device=blocks.device)
-    stats["last_ids"] = torch.where(inside[..., 0], stats["last_ids"], -1)
-    alphas = torch.where(inside, 1.0 - final[..., None], zero)
-    return torch.where(inside, blocks, zero), alphas, stats
+        blocks = blocks + final.to(colors.dtype)[..., None] * backgrounds[image, None, None]
+    alphas, last = 1.0 - final[..., None], stats["last_ids"]
+    width, height, tile_size = (options[name] for name in ("width", "height", "tile_size"))
+    if tile_ids is None:
+        blocks, alphas, last = (
+            untile(values, n_images, th, tw, width, height) for values in (blocks, alphas, last)
+        )
+    else:
+        span = torch.arange(tile_size, device=final.device)
+        x, y = tx[:, None] * tile_size + span, ty[:, None] * tile_size + span
+        inside = (y[:, :, None] < height) & (x[:, None, :] < width)
+        blocks, alphas = (torch.where(inside[..., None], v, 0.0) for v in (blocks, alphas))
+        last = torch.where(inside, last, -1)
+    return blocks, alphas, {**stats, "last_ids": last}

@@ -103,8 +103,8 @@ def rasterize(
     tile_size: int,
     isect_offsets: Tensor,
     flatten_ids: Tensor,
-    backgrounds: Tensor | None = None,
-    masks: Tensor | None = None,
+    backgrounds: Tensor | None,
+    masks: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Composite flat rows ``[R, ...]``.
 
