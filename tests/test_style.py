@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import re
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,14 @@ def test_facts_about_pictures_stand_once(fact):
         and FACTS[fact] <= {e.value for e in node.elts if isinstance(e, ast.Constant)}
     }
     assert places <= {"mmcity/utils/images.py"}
+
+
+def test_feed_forward_parts_share_one_class():
+    names = re.compile(r"mlp|ffn|feed_?forward", re.IGNORECASE)
+    bases = {
+        node.name: [ast.unparse(base) for base in node.bases]
+        for tree in syntax().values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and names.search(node.name)
+    }
+    assert bases == {"Mlp": ["nn.Module"], "MLP": ["Mlp"]}

@@ -9,6 +9,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mmcity.models.layers.mlp import Mlp
 from mmcity.registry import MODELS
 
 from .conditions import (
@@ -94,16 +95,6 @@ class _CrossAttention(nn.Module):
         return self.proj(x.transpose(1, 2).reshape(batch, length, dim))
 
 
-class _Mlp(nn.Module):
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
-        self.fc2 = nn.Linear(hidden, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
-
-
 class DiTBlock(nn.Module):
     """Transformer block with per-token adaptive layer norm."""
 
@@ -116,7 +107,7 @@ class DiTBlock(nn.Module):
             self.norm_x = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
             self.x_attn = _CrossAttention(dim, heads)
         self.norm2 = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
-        self.mlp = _Mlp(dim, int(dim * mlp_ratio))
+        self.mlp = Mlp(dim, int(dim * mlp_ratio), dim, activation=nn.GELU("tanh"))
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
 
     def forward(self, x: Tensor, c: Tensor, memory: Tensor | None) -> Tensor:

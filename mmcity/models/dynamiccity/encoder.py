@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mmcity.models.layers.mlp import Mlp
+
 from .columns import ColumnFold
 from .hexplane import PLANES
 from .initialization import ResidualBody, norm_3d, start_with_unit_gain
@@ -112,17 +114,6 @@ class _Attention(nn.Module):
         return self.proj_drop(self.proj(x))
 
 
-class _Mlp(nn.Module):
-    def __init__(self, dim: int, hidden: int, dropout: float) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
-        self.fc2 = nn.Linear(hidden, dim)
-        self.drop = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.drop(self.fc2(self.drop(F.gelu(self.fc1(x)))))
-
-
 class ProjectionTransformer(nn.Module):
     """Pre-norm transformer over the cells that one plane cell collapses.
 
@@ -151,7 +142,7 @@ class ProjectionTransformer(nn.Module):
             nn.ModuleList(
                 [
                     nn.Sequential(nn.LayerNorm(dim), _Attention(dim, heads, dropout)),
-                    nn.Sequential(nn.LayerNorm(dim), _Mlp(dim, mlp_dim, dropout)),
+                    nn.Sequential(nn.LayerNorm(dim), Mlp(dim, mlp_dim, dim, dropout=dropout)),
                 ]
             )
             for _ in range(depth)

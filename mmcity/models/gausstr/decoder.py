@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmcity.models.layers.deformable_attention import MultiScaleDeformableAttention
+from mmcity.models.layers.mlp import Mlp
 from mmcity.registry import MODELS
 
 from .geometry import inverse_sigmoid, sine_encode
@@ -22,16 +24,6 @@ class _SelfAttention(nn.Module):
     def forward(self, query: Tensor, query_pos: Tensor) -> Tensor:
         key = query + query_pos
         return query + self.attn(key, key, query, need_weights=False)[0]
-
-
-class _FFN(nn.Module):
-    def __init__(self, embed_dims: int, hidden: int, dropout: float) -> None:
-        super().__init__()
-        first = nn.Sequential(nn.Linear(embed_dims, hidden), nn.ReLU(), nn.Dropout(dropout))
-        self.layers = nn.Sequential(first, nn.Linear(hidden, embed_dims), nn.Dropout(dropout))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.layers(x)
 
 
 class GaussTRDecoderLayer(nn.Module):
@@ -64,7 +56,10 @@ class GaussTRDecoderLayer(nn.Module):
         self.cross_attn = MultiScaleDeformableAttention(
             embed_dims, cross_attn_heads, num_levels, num_points, cross_attn_dropout
         )
-        self.ffn = _FFN(embed_dims, ffn_channels, dropout)
+        self.ffn = Mlp(
+            embed_dims, ffn_channels, embed_dims, keys=("layers.0.0", "layers.1"),
+            activation=F.relu, dropout=dropout,
+        )  # fmt: skip
         self.norms = nn.ModuleList(nn.LayerNorm(embed_dims) for _ in range(3))
 
     def forward(
@@ -86,7 +81,8 @@ class GaussTRDecoderLayer(nn.Module):
             query = self.self_attn(query.reshape(joined), query_pos.reshape(joined)).view(shape)
         else:
             query = self.self_attn(query, query_pos)
-        return self.norms[2](self.ffn(self.norms[1](query)))
+        query = self.norms[1](query)
+        return self.norms[2](query + self.ffn(query))
 
 
 @MODELS.register_module()

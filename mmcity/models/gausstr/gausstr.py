@@ -82,7 +82,7 @@ class GaussTR(BaseModel):
             MODELS.build(gauss_head) for _ in range(len(self.decoder.layers))
         )
         head = self.gauss_heads[0]
-        channels = head.feature_head.layers[-1].out_features
+        channels = head.feature_head.linears[-1].out_features
         mode = "fixed" if pca == "prototypes" else pca
         self.feature_basis = FeatureBasis(channels, head.reduce_dims, mode)
         if pca == "prototypes":

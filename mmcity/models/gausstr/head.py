@@ -121,8 +121,8 @@ class GaussTRHead(nn.Module):
         self.unit_pixels = unit_pixels
         self.sampled_features = sampled_features
         if sampled_features:
-            nn.init.zeros_(self.feature_head.layers[-1].weight)
-            nn.init.zeros_(self.feature_head.layers[-1].bias)
+            nn.init.zeros_(self.feature_head.linears[-1].weight)
+            nn.init.zeros_(self.feature_head.linears[-1].bias)
         self.depth_limit = depth_limit
         self.near_plane, self.far_plane = near_plane, far_plane
         self.depth_mode = depth_mode
@@ -133,7 +133,7 @@ class GaussTRHead(nn.Module):
             self.volume_loss = {"weight": 1.0, "gain": 4.6, "stride": 4, **volume_loss}
         self.loss_weights = {"depth": 1.0, "cosine": 5.0, "ce": 1.0, "sky": 1.0}
         self.loss_weights.update(loss_weights or {})
-        channels = self.feature_head.layers[-1].out_features
+        channels = self.feature_head.linears[-1].out_features
         self.has_own_prototypes = text_protos is not None
         words = None
         if text_protos is None:

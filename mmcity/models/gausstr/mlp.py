@@ -3,15 +3,17 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 
+from mmcity.models.layers.mlp import Mlp
 from mmcity.registry import MODELS
 
 __all__ = ["MLP"]
 
 
 @MODELS.register_module()
-class MLP(nn.Module):
+class MLP(Mlp):
     """Linear, ReLU, Linear, then optionally a sigmoid and a range.
 
     Args:
@@ -34,15 +36,13 @@ class MLP(nn.Module):
         range: tuple[float, float] | None = None,
         initial_output: float | Sequence[float] | None = None,
     ) -> None:
-        super().__init__()
+        hidden_dim, output_dim = hidden_dim or 4 * input_dim, output_dim or input_dim
+        keys = ("layers.0", "layers.1")
+        super().__init__(input_dim, hidden_dim, output_dim, keys=keys, activation=F.relu)
         if mode not in (None, "sigmoid"):
             raise ValueError(f"mode must be None or 'sigmoid', got {mode!r}")
         if range is not None and mode is None:
             raise ValueError("a range needs mode='sigmoid'")
-        hidden_dim = hidden_dim or 4 * input_dim
-        self.layers = nn.ModuleList(
-            [nn.Linear(input_dim, hidden_dim), nn.Linear(hidden_dim, output_dim or input_dim)]
-        )
         self.mode = mode
         self.range = None if range is None else tuple(range)
         if initial_output is not None:
@@ -50,7 +50,7 @@ class MLP(nn.Module):
 
     @torch.no_grad()
     def _start_at(self, output: float | Sequence[float]) -> None:
-        last = self.layers[1]
+        last = self.linears[-1]
         output = torch.as_tensor(output, dtype=torch.float32).expand(last.out_features)
         if self.mode == "sigmoid":
             low, high = self.range or (0.0, 1.0)
@@ -64,7 +64,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(..., input_dim)`` to ``(..., output_dim)``."""
-        x = self.layers[1](self.layers[0](x).relu())
+        x = super().forward(x)
         if self.mode == "sigmoid":
             x = x.sigmoid()
             if self.range is not None:

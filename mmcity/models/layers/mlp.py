@@ -1,5 +1,7 @@
 """Feed-forward parts of a transformer block."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -8,24 +10,45 @@ __all__ = ["Mlp", "SwiGLU"]
 
 
 class Mlp(nn.Module):
-    """Two linear layers with exact GELU between them.
+    """Linear layers with an activation between them, and dropout behind each.
 
     Args:
-        in_features: Input channels.
-        hidden_features: Channels between the layers.
-        out_features: Output channels. Defaults to ``in_features``.
+        *widths: Channels in, between the layers, and out.
+        keys: Names of the layers in state dicts; dots make modules in modules. Defaults to
+            ``fc1``, ``fc2``, ...
+        activation: Defaults to exact GELU.
+        dropout: Share of values that training drops. Defaults to 0.0.
     """
 
     def __init__(
-        self, in_features: int, hidden_features: int, out_features: int | None = None
+        self,
+        *widths: int,
+        keys: Sequence[str] | None = None,
+        activation: Callable[[Tensor], Tensor] = F.gelu,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(in_features, hidden_features)
-        self.fc2 = nn.Linear(hidden_features, out_features or in_features)
+        self.keys = tuple(keys or (f"fc{k}" for k in range(1, len(widths))))
+        self.activation, self.dropout = activation, dropout
+        for key, c_in, c_out in zip(self.keys, widths, widths[1:]):
+            holder, (*path, name) = self, key.split(".")
+            for part in path:
+                if not hasattr(holder, part):
+                    holder.add_module(part, nn.Module())
+                holder = getattr(holder, part)
+            holder.add_module(name, nn.Linear(c_in, c_out))
+
+    @property
+    def linears(self) -> list[nn.Linear]:
+        """The layers in their order."""
+        return [self.get_submodule(key) for key in self.keys]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``(..., in_features)`` to ``(..., out_features)``."""
-        return self.fc2(F.gelu(self.fc1(x)))
+        """Map ``(..., in)`` to ``(..., out)``."""
+        for key, linear in zip(self.keys, self.linears):
+            x = linear(x) if key == self.keys[-1] else self.activation(linear(x))
+            x = F.dropout(x, self.dropout, self.training) if self.dropout else x
+        return x
 
 
 class SwiGLU(nn.Module):

@@ -51,7 +51,7 @@ class TransformerBlock(nn.Module):
         self.attn = Attention(dim, num_heads, qk_norm=qk_norm)
         self.ls1 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
         self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
-        self.mlp = (Mlp if ffn == "mlp" else SwiGLU)(dim, int(dim * mlp_ratio))
+        self.mlp = (Mlp if ffn == "mlp" else SwiGLU)(dim, int(dim * mlp_ratio), dim)
         self.ls2 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
 
     def forward(

@@ -47,7 +47,7 @@ class TrackBlock(nn.Module):
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
         self.attn = PackedAttention(dim, num_heads)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.mlp = Mlp(dim, int(dim * mlp_ratio), dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform ``(B, N, dim)``."""
@@ -65,7 +65,7 @@ class TrackCrossBlock(nn.Module):
         self.norm_context = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
         self.cross_attn = PackedAttention(dim, num_heads)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.mlp = Mlp(dim, int(dim * mlp_ratio), dim)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """Let ``x`` ``(B, N, dim)`` attend to ``context`` ``(B, M, dim)``."""

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmcity.models.layers.mlp import Mlp
 from mmcity.registry import MODELS
 
 __all__ = ["AppearanceColorNet", "encode_positions"]
@@ -19,24 +20,12 @@ def encode_positions(points: Tensor, frequencies: int = _FREQUENCIES) -> Tensor:
     return torch.cat(parts, -1)
 
 
-class _MLP(nn.Module):
-    """Linear layers ``lin0``, ``lin1``, ... with ReLU between them."""
-
-    def __init__(self, *widths: int) -> None:
-        super().__init__()
-        self.depth = len(widths) - 1
-        for k, (c_in, c_out) in enumerate(zip(widths, widths[1:])):
-            linear = nn.Linear(c_in, c_out)
-            nn.init.xavier_normal_(linear.weight)
-            nn.init.zeros_(linear.bias)
-            self.add_module(f"lin{k}", linear)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for k in range(self.depth):
-            x = getattr(self, f"lin{k}")(x)
-            if k < self.depth - 1:
-                x = F.relu(x)
-        return x
+def _mlp(*widths: int) -> Mlp:
+    mlp = Mlp(*widths, keys=[f"lin{k}" for k in range(len(widths) - 1)], activation=F.relu)
+    for linear in mlp.linears:
+        nn.init.xavier_normal_(linear.weight)
+        nn.init.zeros_(linear.bias)
+    return mlp
 
 
 @MODELS.register_module()
@@ -57,16 +46,15 @@ class AppearanceColorNet(nn.Module):
     ) -> None:
         super().__init__()
         position_dim = 3 + 6 * _FREQUENCIES
-        self.encoder = _MLP(position_dim + appearance_dim + intrinsic_dim, 128, 96, 64, 48)
-        self.decoder = _MLP(48 + intrinsic_dim, 48, 48, 48)
-        self.color_decoder = _MLP(48 + 3, 48, 3)
+        self.encoder = _mlp(position_dim + appearance_dim + intrinsic_dim, 128, 96, 64, 48)
+        self.decoder = _mlp(48 + intrinsic_dim, 48, 48, 48)
+        self.color_decoder = _mlp(48 + 3, 48, 3)
         self.dropout = dropout
 
     @torch.no_grad()
     def start_at_zero(self) -> None:
         """Let all colours be 0, until training changes that."""
-        last = getattr(self.color_decoder, f"lin{self.color_decoder.depth - 1}")
-        last.weight.zero_()
+        self.color_decoder.linears[-1].weight.zero_()
 
     def encode(
         self, means: Tensor, appearance: Tensor, intrinsic: Tensor, blend: float = 1.0
