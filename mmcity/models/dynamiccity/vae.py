@@ -68,9 +68,7 @@ class HexPlaneVAE(BaseModel):
         vae: False gives a plain autoencoder without KL term. Defaults to True.
         initial_logvar: Log-variance of the latents to start from; -5 makes short trainings
             learn several times faster. Defaults to None (about 0, as published).
-        separate_t_encoder, one_hot_time, separate_t_reducer, projector, transformer_depth,
-            transformer_heads, transformer_dim_mlp, dropout, readout: see
-            :class:`HexPlaneEncoder`.
+        projector: ``transformer`` (the paper's Projection Module) or ``average`` (its baseline).
         decoder_type: ``conv`` (Expansion & Squeeze) or ``query`` (the ablation's baseline).
         hadamard: Squeeze by product (True) or sum. Defaults to True.
         pe_freq: Octaves of the positional encoding. Defaults to 3.
@@ -89,6 +87,7 @@ class HexPlaneVAE(BaseModel):
             Defaults to dict(ce=1.0, lovasz=1.0, kl=0.0015).
         with_checkpoint: Gradient checkpointing. Defaults to False.
         data_preprocessor, init_cfg: As in mmengine.
+        **encoder: Further arguments of :class:`HexPlaneEncoder`.
     """
 
     def __init__(
@@ -102,15 +101,7 @@ class HexPlaneVAE(BaseModel):
         hex_down: Sequence[int] = (1, 0, 0, 0),
         vae: bool = True,
         initial_logvar: float | None = None,
-        separate_t_encoder: bool = True,
-        one_hot_time: bool = True,
-        separate_t_reducer: bool = True,
         projector: str = "transformer",
-        transformer_depth: int = 2,
-        transformer_heads: int = 2,
-        transformer_dim_mlp: int = 32,
-        dropout: float = 0.1,
-        readout: str = "first",
         decoder_type: str = "conv",
         hadamard: bool = True,
         pe_freq: int = 3,
@@ -126,6 +117,7 @@ class HexPlaneVAE(BaseModel):
         with_checkpoint: bool = False,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
+        **encoder,
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         if decoder_type not in ("conv", "query"):
@@ -140,58 +132,37 @@ class HexPlaneVAE(BaseModel):
         self.latent_channels = latent_channels
         self.sequence_length = sequence_length
         self.txyz = self.latent_sizes(sequence_length, spatial_size, down, hex_down)
+        shared = dict(
+            num_classes=num_classes,
+            latent_channels=latent_channels,
+            with_checkpoint=with_checkpoint,
+        )
+        sizes = dict(spatial_size=spatial_size, sequence_length=sequence_length)
+        convolutions = dict(down=down, hex_down=hex_down, kernel=kernel, norm=norm)
+        # The fold belongs to the Projection Module, as the unfold to Expansion & Squeeze.
+        fold = columns if projector == "transformer" else None
         self.encoder = HexPlaneEncoder(
-            num_classes,
-            spatial_size,
-            sequence_length,
-            latent_channels,
-            down,
-            hex_down,
-            separate_t_encoder,
-            one_hot_time,
-            separate_t_reducer,
-            projector,
-            transformer_depth,
-            transformer_heads,
-            transformer_dim_mlp,
-            dropout,
-            readout,
-            with_checkpoint,
-            # The fold belongs to the Projection Module, as the unfold to Expansion & Squeeze.
-            columns=columns if projector == "transformer" else None,
-            kernel=kernel,
-            norm=norm,
+            **shared, **sizes, **convolutions, projector=projector, columns=fold, **encoder
         )
         self.vae = None
         if vae:
             self.vae = LatentHeads(latent_channels, initial_logvar=initial_logvar)
+        shared.update(pe_freq=pe_freq, hadamard=hadamard)
         if decoder_type == "conv":
             self.decoder = ExpansionSqueezeDecoder(
-                num_classes,
-                latent_channels,
-                query_channels,
-                down,
-                hex_down,
-                conv_hidden_low_res,
-                conv_hidden_high_res,
-                pe_freq,
-                hadamard,
-                with_checkpoint,
-                None if columns is None else (sequence_length, spatial_size[2]),
-                kernel,
-                norm,
+                **shared,
+                **convolutions,
+                query_channels=query_channels,
+                conv_hidden_low_res=conv_hidden_low_res,
+                conv_hidden_high_res=conv_hidden_high_res,
+                columns=None if columns is None else (sequence_length, spatial_size[2]),
             )
         else:
             self.decoder = QueryDecoder(
-                num_classes,
-                latent_channels,
-                sequence_length,
-                spatial_size,
-                mlp_hidden_channels,
-                mlp_hidden_layers,
-                pe_freq,
-                hadamard,
-                with_checkpoint,
+                **shared,
+                **sizes,
+                hidden_channels=mlp_hidden_channels,
+                hidden_layers=mlp_hidden_layers,
             )
         self.loss_ce = WeightedCrossEntropyLoss(class_frequencies, weights["ce"])
         self.loss_lovasz = LovaszSoftmaxLoss(weights["lovasz"])
