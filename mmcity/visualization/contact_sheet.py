@@ -67,7 +67,7 @@ def _text_band(width: int, texts: Sequence[str], cell_width: int) -> np.ndarray:
     for column, text in enumerate(texts):
         x = _GAP + column * (cell_width + _GAP)
         cv2.putText(
-            band, text, (x, _CAPTION_HEIGHT - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.45, _INK, 1,
-            cv2.LINE_AA,
+            band, text, (x, _CAPTION_HEIGHT - 7), cv2.FONT_HERSHEY_SIMPLEX, fontScale=0.45,
+            color=_INK, lineType=cv2.LINE_AA,
         )  # fmt: skip
     return band

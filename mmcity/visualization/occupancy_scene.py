@@ -115,7 +115,7 @@ def legend(
         y, x = number // columns * row_height, number % columns * cell + 4
         image[y + 4 : y + row_height - 4, x : x + 12] = color
         cv2.putText(
-            image, name, (x + 17, y + row_height - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (40,) * 3,
-            1, cv2.LINE_AA,
+            image, name, (x + 17, y + row_height - 6), cv2.FONT_HERSHEY_SIMPLEX, fontScale=0.42,
+            color=(40,) * 3, lineType=cv2.LINE_AA,
         )  # fmt: skip
     return image

@@ -123,8 +123,8 @@ def splat_occupancy(
         torch.from_numpy(color * light[:, None]).float(),
         viewmat[None],
         K[None],
-        size[1],
-        size[0],
+        width=size[1],
+        height=size[0],
         backgrounds=torch.ones(1, 3),
         eps2d=0.05,
     )

@@ -49,7 +49,7 @@ def run_demo(
     rows = [_reconstruct(scene, scene.name, "3dgs_colmap_cpu", out, max_iters)]
     if toytown:
         town = out / "toytown" / "citygsx"
-        _run("data", "toytown", "--out", town.parent, "--formats", "citygsx", "--size", "tiny")
+        _run(*"data toytown --formats citygsx --size tiny --out".split(), town.parent)
         rows.append(_reconstruct(town, "toytown", "3dgs_toytown_cpu", out, max_iters))
         rows[-1].update(_geometry_errors(out / "3dgs_toytown_cpu" / "results", town / "gt"))
     return rows

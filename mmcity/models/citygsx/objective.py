@@ -296,16 +296,9 @@ class CityGSXObjective(nn.Module):
     ) -> dict[str, Term]:
         half, max_error = self.patch_stage(iteration)
         geometric, photometric = multi_view_sums(
-            own["depth"],
-            own["normals"],
-            own["distances"],
-            geometry["K"],
-            geometry["viewmat"],
-            geometry["grey"],
-            neighbour["depth"],
-            neighbour["K"],
-            neighbour["viewmat"],
-            neighbour["grey"],
+            **{name: own[name] for name in ("depth", "normals", "distances")},
+            **{name: geometry[name] for name in ("K", "viewmat", "grey")},
+            **{f"other_{name}": neighbour[name] for name in ("depth", "K", "viewmat", "grey")},
             half=half,
             max_error=max_error,
             max_samples=self.multi_view_samples,

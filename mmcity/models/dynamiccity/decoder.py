@@ -252,13 +252,13 @@ class ExpansionSqueezeDecoder(nn.Module):
         )
         self.voxel_decoder = VoxelDecoder(
             query_channels,
-            conv_hidden_low_res,
-            conv_hidden_high_res,
-            num_classes,
-            down,
-            pe_freq,
-            kernel,
-            norm,
+            low=conv_hidden_low_res,
+            high=conv_hidden_high_res,
+            num_classes=num_classes,
+            up=down,
+            pe_freq=pe_freq,
+            kernel=kernel,
+            norm=norm,
         )
         if not norm:
             start_with_unit_gain(self)

@@ -40,10 +40,10 @@ class OccResampler(BaseModel):
         """Labels ``(B, T, X, Y, Z)``, reduced and blown up again."""
         if any(n % f for n, f in zip(labels.shape[1:], self.factors)):
             raise ValueError(f"clip {tuple(labels.shape[1:])} is not divisible by {self.factors}")
-        sizes = []
-        for n, f in zip(labels.shape[1:], self.factors):
-            sizes += [n // f, f]
-        blocks = labels.view(len(labels), *sizes).permute(0, 1, 3, 5, 7, 2, 4, 6, 8).flatten(5)
+        blocks = labels
+        for axis, factor in enumerate(self.factors, 1):
+            blocks = blocks.unflatten(axis, (-1, factor)).movedim(axis + 1, -1)
+        blocks = blocks.flatten(5)
         if self.pool == "nearest":
             small = blocks[..., 0]
         else:

@@ -257,12 +257,12 @@ class GaussTR(BaseModel):
             terms = head.loss(
                 gaussians,
                 cameras,
-                inputs["depth"],
-                feats,
-                basis,
-                ori_shape,
-                inputs.get("sem_seg"),
-                volume_labels,
+                depth=inputs["depth"],
+                feats=feats,
+                basis=basis,
+                ori_shape=ori_shape,
+                sem_seg=inputs.get("sem_seg"),
+                volume_labels=volume_labels,
             )
             losses.update({f"{name}/{i}": value for name, value in terms.items()})
         return losses

@@ -51,8 +51,8 @@ def median_depth(
     features.scatter_(1, row, 1.0)
     features.scatter_(1, SLICES + row, depth[:, None])
     images, _, _ = rasterization(
-        means, quats, scales, opacities, features, camera.viewmats, camera.Ks, width, height,
-        sh_degree=None, render_mode="RGB", camera_model=camera.camera_model, **options,
+        means, quats, scales, opacities, features, camera.viewmats, camera.Ks, width=width,
+        height=height, camera_model=camera.camera_model, **options,
     )  # fmt: skip
     weights, sums = images.split(SLICES, dim=-1)  # (1, H, W, SLICES)
     passed = weights.cumsum(-1) >= 0.5

@@ -183,8 +183,8 @@ class Renderer:
         point = origins + directions * step
         surface = self._joint.face_surface[face]
         return Hits(
-            found, exact, point, local, body, surface,
-            normal.astype(np.float32), shading.astype(np.float32),
+            found, exact, point, local, body, surface, normal=normal.astype(np.float32),
+            shading=shading.astype(np.float32),
         )  # fmt: skip
 
     def is_blocked(

@@ -127,11 +127,11 @@ def _insert(builder: MeshBuilder, mesh: SurfaceMesh, position: np.ndarray, yaw: 
             WorldClass(int(mesh.cls[k])),
             int(mesh.instance[k]),
             tuple(mesh.color[k]),
-            rotation @ mesh.origin[k] + position,
-            rotation @ mesh.axis_u[k],
-            rotation @ mesh.axis_v[k],
-            tuple(mesh.extent[k]),
-            int(mesh.seed[k]),
+            origin=rotation @ mesh.origin[k] + position,
+            axis_u=rotation @ mesh.axis_u[k],
+            axis_v=rotation @ mesh.axis_v[k],
+            extent=tuple(mesh.extent[k]),
+            seed=int(mesh.seed[k]),
         )
         for k in range(len(mesh.material))
     ]

@@ -204,8 +204,8 @@ def write_carlasc(
         FileExistsError: If the folder holds something else.
     """
     return _write(
-        out, config, workers, num_scenes, num_frames,
-        "carlasc", CARLASC_GRID, _record_carlasc, _describe_carlasc,
+        out, config, workers, num_scenes, num_frames, name="carlasc", layout=CARLASC_GRID,
+        record=_record_carlasc, describe=_describe_carlasc,
     )  # fmt: skip
 
 
@@ -222,6 +222,6 @@ def write_occ3d_waymo(
     ``poses.txt`` lies beside the frames. Arguments as in :func:`write_carlasc`.
     """
     return _write(
-        out, config, workers, num_scenes, num_frames,
-        "occ3d_waymo", OCC3D_WAYMO_GRID, _record_waymo, _describe_waymo,
+        out, config, workers, num_scenes, num_frames, name="occ3d_waymo", layout=OCC3D_WAYMO_GRID,
+        record=_record_waymo, describe=_describe_waymo,
     )  # fmt: skip

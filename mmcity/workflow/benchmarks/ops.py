@@ -234,8 +234,8 @@ def training_step(settings: _Settings) -> dict[str, Any]:
         times["render forward"], (image, _, meta) = clock(
             lambda: mmcity_ops.rasterization(
                 params["means"], params["quats"], params["log_scales"].exp(),
-                params["logits"].sigmoid(), (params["sh0"], params["shN"]), viewmats, Ks, width,
-                height, sh_degree=3,
+                params["logits"].sigmoid(), (params["sh0"], params["shN"]), viewmats, Ks,
+                width=width, height=height, sh_degree=3,
             )
         )  # fmt: skip
         leaf = image.detach().requires_grad_()

@@ -110,13 +110,15 @@ def garden_workload(name: str, channels: int = 3, factor: float = 1.0) -> Worklo
     quats = torch.zeros(len(means), 4)
     quats[:, 0] = 1
     radii, means2d, depths, conics, _ = mmcity_ops.fully_fused_projection(
-        means, None, quats, scale.float()[:, None].repeat(1, 3), viewmats, Ks, width, height
-    )
+        means, None, quats, scale.float()[:, None].repeat(1, 3), viewmats, Ks, width=width,
+        height=height,
+    )  # fmt: skip
     seen = (radii > 0).all(-1)[0]
     if channels != 3:
         colors = torch.rand(len(means), channels, generator=torch.Generator().manual_seed(0))
     return Workload(
         name, means2d[:, seen], conics[:, seen], colors[seen][None].contiguous(),
-        torch.full((1, int(seen.sum())), 0.9), radii[:, seen], depths[:, seen], width, height,
-        GARDEN_PUBLISHED if channels == 3 and factor == 1.0 else None,
+        opacities=torch.full((1, int(seen.sum())), 0.9), radii=radii[:, seen],
+        depths=depths[:, seen], width=width, height=height,
+        published=GARDEN_PUBLISHED if channels == 3 and factor == 1.0 else None,
     )  # fmt: skip

@@ -162,15 +162,6 @@ _BACKENDS = {
 }
 
 
-def _ransac(points, pixels, K, threshold, iterations, confidence, backend, seed) -> np.ndarray:
-    if backend not in _BACKENDS:
-        raise ValueError(f"backend: expected one of {list(_BACKENDS)}, got {backend!r}")
-    pose = _BACKENDS[backend](points, pixels, K, threshold, iterations, confidence, seed)
-    if pose is None:
-        raise PnPError("RANSAC found no pose")
-    return np.concatenate([pose, [[0, 0, 0, 1]]])
-
-
 def solve_pnp(
     points: np.ndarray,
     pixels: np.ndarray,
@@ -204,7 +195,12 @@ def solve_pnp(
     if distortion is not None and np.any(distortion):
         flat = _opencv().undistortPoints(pixels[:, None], K, np.asarray(distortion), None, None, K)
         pixels = flat[:, 0]
-    viewmat = _ransac(points, pixels, K, threshold, iterations, confidence, backend, seed)
+    if backend not in _BACKENDS:
+        raise ValueError(f"backend: expected one of {list(_BACKENDS)}, got {backend!r}")
+    pose = _BACKENDS[backend](points, pixels, K, threshold, iterations, confidence, seed)
+    if pose is None:
+        raise PnPError("RANSAC found no pose")
+    viewmat = np.concatenate([pose, [[0, 0, 0, 1]]])
     inliers = np.zeros(len(points), bool)
     for _ in range(3):
         residual, depth, _ = _residuals(viewmat, points, pixels, K)
