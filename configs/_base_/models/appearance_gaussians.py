@@ -27,6 +27,7 @@ model = dict(
     renderer=dict(
         type="SplatRenderer",
         antialiased=True,
+        depth_mode="expected",  # "accumulated": as published; in renders and in the depth loss
         background=dict(type="ConstantBackground", color=(0.0, 0.0, 0.0)),  # 1.0: white
     ),
     random_background=False,
@@ -41,7 +42,6 @@ model = dict(
     ),
     depth_weight=None,  # (1.0, 0.01): with depth_dir of the dataset
     depth_iterations=30_000,
-    depth_mode="accumulated",  # or "expected"
     feature_mask=False,  # learn which parts of photographs fit no static scene
     feature_mask_start=2500,
     feature_mask_weight=0.15,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mmcity.apis.inferencer import Inferencer
 from mmcity.datasets.io.colmap_model import read_colmap_model
 from mmcity.engine.scene_loading import load_scene
-from mmcity.models.renderers import DEPTH_MODES, SplatRenderer
+from mmcity.models.renderers import SplatRenderer
 from mmcity.registry import INFERENCERS
 from mmcity.structures import Cameras
 from mmcity.visualization import colorize_depth, colorize_normals, to_uint8
@@ -87,8 +87,6 @@ class SceneRenderer(Inferencer):
                     f"depth_mode={depth_mode!r}: {type(self.model).__name__} renders "
                     "the depth of its planes"
                 )
-            if depth_mode not in DEPTH_MODES:
-                raise ValueError(f"depth_mode: expected one of {DEPTH_MODES}, got {depth_mode!r}")
             renderer.depth_mode = depth_mode
 
     def build_model(self) -> nn.Module:

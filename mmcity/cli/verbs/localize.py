@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--depth-mode",
         choices=("expected", "accumulated", "median"),
-        help="depth of the map that lifts matches; default: expected",
+        help="depth of the map that lifts matches; default: as the map's config says",
     )
     parser.add_argument(
         "--sigma-scale", type=float, default=1.0,

@@ -49,8 +49,6 @@ class SplatRenderer(nn.Module):
         depth_mode: str = "expected",
     ) -> None:
         super().__init__()
-        if depth_mode not in DEPTH_MODES:
-            raise ValueError(f"depth_mode: expected one of {DEPTH_MODES}, got {depth_mode!r}")
         self.depth_mode = depth_mode
         self.options = dict(
             rasterize_mode="antialiased" if antialiased else "classic",
@@ -62,6 +60,17 @@ class SplatRenderer(nn.Module):
             packed=packed,
         )
         self.background = MODELS.build(background or dict(type="ConstantBackground"))
+
+    @property
+    def depth_mode(self) -> str:
+        """Kind of depth that is rendered, one of ``DEPTH_MODES``."""
+        return self._depth_mode
+
+    @depth_mode.setter
+    def depth_mode(self, mode: str) -> None:
+        if mode not in DEPTH_MODES:
+            raise ValueError(f"depth_mode: expected one of {DEPTH_MODES}, got {mode!r}")
+        self._depth_mode = mode
 
     def forward(
         self,

@@ -13,7 +13,7 @@ from mmcity.datasets.transforms.posed_images import read_image
 from mmcity.engine.rap.view_synthesis import SynthesisSpec, build_synthesizer
 from mmcity.engine.scene_loading import load_scene
 from mmcity.registry import MODELS
-from mmcity.structures import SceneDataSample
+from mmcity.structures import Cameras, SceneDataSample
 from mmcity.utils.cli import UserError
 from mmcity.utils.setup_env import register_all_modules
 
@@ -199,6 +199,27 @@ def test_views_are_written_in_the_look_asked_for(trained, tmp_path):
         written(appearance="moon.jpg")
 
 
+@pytest.mark.parametrize(("mode", "depth"), [("expected", 5.0), ("accumulated", 2.0)])
+def test_depth_is_of_the_mode_asked_for_in_renders_and_in_the_loss(mode, depth):
+    """A sheet at 5 m of opacity 0.4: its depth, or that times the light it takes."""
+    K = torch.tensor([[30.0, 0, 12], [0, 30, 12], [0, 0, 1]])
+    cameras = Cameras(K[None], torch.eye(4)[None], 24, 24)
+    options = dict(use_color_net=False, sh_degree=0, depth_weight=(1.0, 1.0))
+    options["losses"] = dict(loss_opacity=dict(type="OpacityLoss", loss_weight=0.0))
+    model = MODELS.build(model_config(depth_mode=mode, **options))
+    model.initialize(cameras, torch.tensor([[0.0, 0, 5]]), torch.tensor([[0.5, 0.5, 0.5]]))
+    model.splats.log_scales.data[:] = torch.tensor([200.0, 200.0, 1e-3]).log()
+    model.splats.opacity_logits.data.fill_(torch.tensor(0.4).logit().item())
+    sample = SceneDataSample(camera=cameras[0], metainfo=dict(camera_index=0))
+    sample.gt_depth = torch.full((24, 24), 5.0)
+    sample.gt_depth[:1], sample.gt_depth[-1:] = 0.0, 9.0  # nothing was seen there
+    assert float(model.render(cameras)["depth"][0, 12, 12]) == pytest.approx(depth, rel=5e-3)
+    predicted = model.predict(None, [sample])[0]
+    assert float(predicted.pred_depth[12, 12]) == pytest.approx(depth, rel=5e-3)
+    loss = model.loss([torch.zeros(3, 24, 24)], [sample])["loss_depth"]
+    assert float(loss) == pytest.approx((5 - depth) * 22 / 24, rel=2e-2, abs=2e-2)
+
+
 def test_inverse_depth_is_that_of_the_gaussians(trained):
     model, dataset, *_ = trained
     model = copy.deepcopy(model)
@@ -252,6 +273,8 @@ def test_colour_network_off_needs_no_maps():
         MODELS.build(model_config(use_color_net=False, feature_mask=True))
     with pytest.raises(ValueError, match="depth_mode"):
         MODELS.build(model_config(depth_mode="nearest"))
+    with pytest.raises(ValueError, match="depth_mode: .*no gradient"):
+        MODELS.build(model_config(depth_mode="median", depth_weight=(1.0, 0.1)))
 
 
 def test_published_config_without_appearance_and_motion(toytown_citygsx, tmp_path):

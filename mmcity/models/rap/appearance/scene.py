@@ -16,7 +16,6 @@ from .splats import AppearanceSplats
 
 __all__ = ["AppearanceGaussians"]
 
-DEPTH_MODES = ("accumulated", "expected")
 #: Deviations within which a Gaussian may show, and px beside the picture that count as in it.
 _REACH, _MARGIN = 4.0, 16.0
 
@@ -29,7 +28,7 @@ class AppearanceGaussians(SplatSceneModel):
     (:class:`AppearanceModel`). While training, the reference is the photograph itself. For
     other views, :meth:`set_appearance` chooses one and keeps the codes that do not depend on
     the view, so that further views cost only the last layers; without one, the intrinsic look
-    is shown. Depth is accumulated (or divided by opacity); see ``depth_mode``.
+    is shown.
 
     Args:
         appearance (dict, optional): Config of an :class:`AppearanceModel`; its maps decide how
@@ -54,8 +53,9 @@ class AppearanceGaussians(SplatSceneModel):
         depth_weight (tuple, optional): First and last weight of the depth loss, log-linear
             over ``depth_iterations``; None leaves it out. Defaults to None.
         depth_iterations (int): Defaults to 30000.
-        depth_mode (str): ``accumulated`` or ``expected``, for metric depth. Inverse depth
-            priors are compared with accumulated inverse depth. Defaults to ``accumulated``.
+        depth_mode (str, optional): Mode of the ``renderer``, whose depth is also compared with
+            metric depth (inverse depth priors with accumulated inverse depth). Defaults to None:
+            as the renderer's config says.
         feature_mask (bool): Predict for each photograph a mask of what fits no static scene,
             and train outside of it. Defaults to False.
         feature_mask_start (int): Iteration from which it takes part. Defaults to 2500.
@@ -80,7 +80,7 @@ class AppearanceGaussians(SplatSceneModel):
         losses: dict[str, dict] | None = None,
         depth_weight: tuple[float, float] | None = None,
         depth_iterations: int = 30_000,
-        depth_mode: str = "accumulated",
+        depth_mode: str | None = None,
         feature_mask: bool = False,
         feature_mask_start: int = 2500,
         feature_mask_weight: float = 0.15,
@@ -89,8 +89,6 @@ class AppearanceGaussians(SplatSceneModel):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(losses=losses, data_preprocessor=data_preprocessor, init_cfg=init_cfg)
-        if depth_mode not in DEPTH_MODES:
-            raise ValueError(f"depth_mode: expected one of {DEPTH_MODES}, got {depth_mode!r}")
         self.appearance = None
         num_maps = 0
         if use_color_net:
@@ -105,6 +103,13 @@ class AppearanceGaussians(SplatSceneModel):
                 self.appearance.color_net.compile()
         self.splats = AppearanceSplats(num_maps)
         self.renderer = MODELS.build(renderer or dict(type="SplatRenderer", antialiased=True))
+        if depth_mode is not None:
+            self.renderer.depth_mode = depth_mode
+        if depth_weight is not None and self.renderer.depth_mode == "median":
+            raise ValueError(
+                "depth_mode: expected 'expected' or 'accumulated' with depth_weight, got 'median', "
+                "which has no gradient: take one of them, or depth_weight=None"
+            )
         self.motion: ExposureMotion | None = None
         if motion is not None:
             motion = {"type": "ExposureMotion", "num_images": 0, **motion}
@@ -123,7 +128,6 @@ class AppearanceGaussians(SplatSceneModel):
         self.init_options = dict(init or {})
         self.random_background = random_background
         self.depth_weight, self.depth_iterations = depth_weight, depth_iterations
-        self.depth_mode = depth_mode
         self.feature_mask_start, self.feature_mask_weight = feature_mask_start, feature_mask_weight
         self._codes: Tensor | None = None
 
@@ -321,8 +325,6 @@ class AppearanceGaussians(SplatSceneModel):
         if wants_depth and (metric is not None or inverse is not None):
             if metric is not None:
                 depth = out["depth"][0, ..., 0]
-                if self.depth_mode == "accumulated":
-                    depth = depth * out["alpha"][0, ..., 0]
                 truth = metric
                 # Sensors write their least and their largest value where they see nothing.
                 valid = (truth > truth.min()) & (truth < truth.max())
