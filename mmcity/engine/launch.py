@@ -60,6 +60,10 @@ def load_config(path: str | os.PathLike, options: Mapping[str, object] | None = 
                 "default_runtime.py out of the list, the schedule brings it"
             ) from error
         raise
+    for name, loader in cfg.items():
+        if name.endswith("_dataloader") and isinstance(loader.get("collate_fn"), dict):
+            # mmengine marks all of a base "mmcity::..." and would hand the mark to the function
+            loader.collate_fn.pop("_scope_", None)
     check_config_keys(cfg)
     _settle_hooks(cfg)
     merge_options(cfg, options)

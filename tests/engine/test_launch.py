@@ -1,6 +1,7 @@
 """Hooks by name: configs that list them, switch them off, or bring them twice."""
 
 import pytest
+from mmengine.runner import Runner
 
 from mmcity.engine.config_check import ConfigError
 from mmcity.engine.launch import apply_dump, load_config
@@ -84,3 +85,14 @@ def test_results_are_dumped_once(tmp_path, text):
     hooks = [*cfg.default_hooks.values(), *cfg.get("custom_hooks", [])]
     (dump,) = [hook for hook in hooks if "DumpResultHook" in hook.type]
     assert dump.out_dir == "results" and dump.get("format") == ("pkl" if text else None)
+
+
+def test_a_config_on_an_installed_base_loads_data(tmp_path, toytown_citygsx):
+    path = tmp_path / "user.py"
+    path.write_text("_base_ = ['mmcity::gaussian_splatting/3dgs_toytown_cpu.py']\n")
+    loader = load_config(path).train_dataloader
+    loader.dataset.data_root = str(toytown_citygsx)
+
+    batch = next(iter(Runner.build_dataloader(loader, seed=0)))
+
+    assert len(batch["data_samples"]) == 1
