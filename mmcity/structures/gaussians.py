@@ -7,6 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from mmcity_ops.reference.covariance import covariances
+
 from .base import TensorContainer, as_tensor
 from .geometry import quat_multiply, quat_to_rotmat, rotmat_to_quat
 from .sim3 import Sim3
@@ -115,8 +117,7 @@ class Gaussians(TensorContainer):
     @property
     def covariances(self) -> Tensor:
         """``(N, 3, 3)`` covariance matrices."""
-        half = quat_to_rotmat(self.quats) * self.scales[:, None, :]
-        return half @ half.transpose(1, 2)
+        return covariances(quat_to_rotmat(self.quats), self.scales)
 
     @property
     def is_finite(self) -> Tensor:

@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor
 
-from mmcity_ops.reference.covariance import raw_rotmats
-
 DEFAULT_NEAR = 0.01
 INRIA_NEAR = 0.2
 RADIUS_SIGMAS = 3.0
@@ -25,12 +23,6 @@ def near_plane(requested: float) -> float:
     """0.2 unless another plane is asked for; a Gaussian exactly on the plane is culled."""
     near = INRIA_NEAR if requested == DEFAULT_NEAR else requested
     return near + max(abs(near) * FLOAT32_STEP, FLOAT32_TINY)
-
-
-def covariances(quats: Tensor, scales: Tensor) -> Tensor:
-    """Covariances [..., 3, 3] of quaternions that the caller has normalized."""
-    scaled = raw_rotmats(quats) * scales[..., None, :]
-    return scaled @ scaled.transpose(-1, -2)
 
 
 def square_radii(conics: Tensor, radii: Tensor) -> Tensor:

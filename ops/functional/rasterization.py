@@ -20,6 +20,7 @@ from mmcity_ops.functional.projection import (
 )
 from mmcity_ops.functional.rasterize import rasterize_to_pixels
 from mmcity_ops.functional.spherical_harmonics import check_coeffs, checked_harmonics
+from mmcity_ops.reference.covariance import covariances, raw_rotmats
 
 MIN_ALPHA = 1e-10  # expected depth divides by at least this
 HALF = (torch.float16, torch.bfloat16)
@@ -194,7 +195,8 @@ def rasterization(
         Ks = inria.centered_intrinsics(Ks, width, height)
         near_plane = inria.near_plane(near_plane)
         if covars is None:
-            covars, quats, scales = inria.covariances(quats, scales), None, None
+            # The caller has normalized the quaternions.
+            covars, quats, scales = covariances(raw_rotmats(quats), scales), None, None
         tile_bounds = "aabb"
 
     outputs = fully_fused_projection(

@@ -32,6 +32,12 @@ def raw_rotmats(quats: Tensor) -> Tensor:
     return torch.stack(rows, -1).unflatten(-1, (3, 3))
 
 
+def covariances(rotmats: Tensor, scales: Tensor) -> Tensor:
+    """R diag(s^2) R^T [..., 3, 3] of rotations [..., 3, 3] and standard deviations [..., 3]."""
+    scaled = rotmats * scales[..., None, :]
+    return scaled @ scaled.transpose(-1, -2)
+
+
 def to_triu(matrix: Tensor) -> Tensor:
     """Upper triangle [..., 6] in the order 11, 12, 13, 22, 23, 33."""
     return torch.stack([matrix[..., i, j] for i, j in TRIU], -1)
@@ -48,8 +54,7 @@ def quat_scale_to_covar_preci(
     rotmats = quats_to_rotmats(quats)
     covars = precis = None
     if compute_covar:
-        scaled = rotmats * scales[..., None, :]
-        covars = scaled @ scaled.transpose(-1, -2)
+        covars = covariances(rotmats, scales)
     if compute_preci:
         scaled = rotmats / scales[..., None, :]
         precis = scaled @ scaled.transpose(-1, -2)

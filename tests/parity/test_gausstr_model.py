@@ -7,7 +7,6 @@ import torch
 from mmcity.models.gausstr import GaussTR, GaussTRDecoder, ViTDetFPN, Vocabulary
 from mmcity.models.gausstr.geometry import (
     augmented_intrinsics,
-    covariances,
     ego_to_pixels,
     inverse_sigmoid,
     pixels_to_ego,
@@ -29,6 +28,7 @@ from mmcity.models.losses.depth import (
 )
 from mmcity.structures.geometry import quat_to_rotmat, rotmat_to_quat
 from mmcity_ops import rasterization
+from mmcity_ops.reference.covariance import covariances
 from tests.conftest import golden_dir
 from tests.parity._golden import Golden, relative_l2
 
@@ -62,7 +62,7 @@ def test_geometry():
     quats = rotmat_to_quat(rotmats)
     sign = (quats * golden["rotmat_to_quat"]).sum(-1, keepdim=True).sign()
     close(quats * sign, golden["rotmat_to_quat"])
-    close(covariances(golden["scales"], golden["rotmats"]), golden["covariances"])
+    close(covariances(golden["rotmats"], golden["scales"]), golden["covariances"])
     close(sine_encode(golden["enc_coord2"], 16), golden["enc2_numfeats16"])
     close(sine_encode(golden["enc_coord4"], 8), golden["enc4_numfeats8"])
     close(inverse_sigmoid(golden["inv_sigmoid_in"]), golden["inv_sigmoid_out"])
@@ -174,7 +174,7 @@ def test_prediction(predicted):
     gaussians = head.predict_gaussians(queries[-1], references[-1], golden["depth"], cameras)
     close(gaussians.means, golden["means3d"], atol=1e-4)
     close(gaussians.opacities, golden["opacities"])
-    covars = covariances(gaussians.scales, gaussians.rotmats)
+    covars = covariances(gaussians.rotmats, gaussians.scales)
     close(covars, golden["covariances"], rtol=1e-3)
     probabilities = prompt_probabilities(gaussians.features, head.text_proto_embeds)
     close(probabilities, golden["prompt_probs"])

@@ -5,7 +5,6 @@ from torch import Tensor
 
 __all__ = [
     "augmented_intrinsics",
-    "covariances",
     "ego_to_pixels",
     "inverse_sigmoid",
     "pixels_to_ego",
@@ -84,12 +83,6 @@ def ego_to_pixels(
     if img_aug is not None:
         points = points @ img_aug[..., :3, :3].mT + img_aug[..., None, :3, 3]
     return points[..., :2]
-
-
-def covariances(scales: Tensor, rotmats: Tensor) -> Tensor:
-    """``R diag(s^2) R^T`` for ``(..., 3)`` scales and ``(..., 3, 3)`` rotations."""
-    root = rotmats * scales[..., None, :]
-    return root @ root.mT
 
 
 def augmented_intrinsics(cam2img: Tensor, img_aug: Tensor) -> Tensor:

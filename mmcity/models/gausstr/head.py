@@ -17,10 +17,11 @@ from mmcity.registry import MODELS
 from mmcity.structures.geometry import rotmat_to_quat
 from mmcity.utils.timing import stage
 from mmcity_ops import rasterization
+from mmcity_ops.reference.covariance import covariances
 
 from .depth_occupancy import occupancy_from_depth, volume_loss
 from .gaussian_set import GaussianSet
-from .geometry import augmented_intrinsics, covariances, inverse_sigmoid, pixels_to_ego
+from .geometry import augmented_intrinsics, inverse_sigmoid, pixels_to_ego
 from .labelling import OCC3D_VOCABULARY, Vocabulary, label_voxels, prompt_probabilities
 from .vocabulary_files import load_prototypes, load_vocabulary
 
@@ -330,7 +331,7 @@ class GaussTRHead(nn.Module):
         seg = None if sem_seg is None else sem_seg.flatten(0, 1)
         terms = self.losses(rendered, rendered_depth, alpha, depth.flatten(0, 1), reduced, seg)
         if self.volume_loss is not None:
-            covars = covariances(gaussians.scales, gaussians.rotmats)
+            covars = covariances(gaussians.rotmats, gaussians.scales)
             density, _ = self.voxelizer(gaussians.means, gaussians.opacities, covars)
             gain = self.volume_loss["gain"]
             values = [volume_loss(d[..., 0], t, gain) for d, t in zip(density, volume_labels)]
@@ -379,7 +380,7 @@ class GaussTRHead(nn.Module):
         probabilities = prompt_probabilities(
             gaussians.features, self.text_proto_embeds, self.vocabulary.temperature
         )
-        covars = covariances(gaussians.scales, gaussians.rotmats)
+        covars = covariances(gaussians.rotmats, gaussians.scales)
         voxelizer = self.voxelizer
         if vol_range is not None or voxel_size is not None:
             voxelizer = voxelizer.regridded(vol_range, voxel_size)

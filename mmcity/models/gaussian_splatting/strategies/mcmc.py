@@ -7,9 +7,10 @@ from torch.optim import Optimizer
 
 from mmcity.models.layers import Strategy
 from mmcity.registry import STRATEGIES
+from mmcity_ops import quat_scale_to_covar_preci
 
 from ..splats import SplatParameters
-from .surgery import add_copies, covariances, relocate, sample_rows
+from .surgery import add_copies, relocate, sample_rows
 
 __all__ = ["MCMCStrategy"]
 
@@ -115,5 +116,8 @@ class MCMCStrategy(Strategy):
         gate = torch.sigmoid(NOISE_STEEPNESS * ((1 - opacities[rows]) - NOISE_CENTRE))
         noise = torch.randn(len(rows), 3, generator=generator, device=gate.device, dtype=gate.dtype)
         noise = noise * (gate * self.noise_lr * means_lr)[:, None]  # (M, 3)
-        step = torch.einsum("mij,mj->mi", covariances(splats, rows), noise)
+        covars, _ = quat_scale_to_covar_preci(
+            splats.quats[rows], splats.log_scales[rows].exp(), compute_preci=False
+        )
+        step = torch.einsum("mij,mj->mi", covars, noise)
         splats.means.data.index_add_(0, rows, step)

@@ -13,13 +13,11 @@ from torch.optim import Optimizer
 
 from mmcity.models.layers import edit_parameters
 from mmcity.structures.geometry import quat_to_rotmat
-from mmcity_ops import quat_scale_to_covar_preci
 
 from ..splats import SplatParameters
 
 __all__ = [
     "add_copies",
-    "covariances",
     "duplicate",
     "keep",
     "relocate",
@@ -111,15 +109,6 @@ def reset_opacities(splats: SplatParameters, optimizer: Optimizer, ceiling: floa
         torch.zeros_like,
         names=("opacity_logits",),
     )
-
-
-def covariances(splats: SplatParameters, rows: Tensor | slice = slice(None)) -> Tensor:
-    """(M, 3, 3) covariances of the Gaussians in ``rows``, without gradient."""
-    with torch.no_grad():
-        covars, _ = quat_scale_to_covar_preci(
-            splats.quats[rows], splats.log_scales[rows].exp(), compute_preci=False
-        )
-    return covars
 
 
 def sample_rows(weights: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
