@@ -26,6 +26,7 @@ from mmcity.models.dynamiccity import checkpoint_keys as dynamiccity_keys
 from mmcity.models.gausstr import checkpoint_keys as gausstr_keys
 from mmcity.models.rap.checkpoint_keys import from_published, to_published
 from mmcity.registry import MODELS
+from mmcity.utils.checks import check_choice
 from mmcity.utils.fileio import atomic_path
 
 __all__ = ["ConversionReport", "convert_checkpoint"]
@@ -100,8 +101,7 @@ def convert_checkpoint(
         CheckpointError: If weights do not fit the config.
         ValueError: If the system or an option is unknown, or a file is malformed.
     """
-    if system not in _CONVERTERS:
-        raise ValueError(f"system: expected one of {', '.join(_CONVERTERS)}, got {system!r}")
+    check_choice("system", system, _CONVERTERS)
     convert = _CONVERTERS[system]
     options = {
         "config": config, "weights": weights, "text_protos": text_protos, "iteration": iteration,

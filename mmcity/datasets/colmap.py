@@ -9,6 +9,7 @@ import numpy as np
 from mmengine.logging import print_log
 
 from mmcity.registry import DATASETS
+from mmcity.utils.checks import check_choice
 from mmcity.utils.images import list_images
 
 from .io.colmap_model import ColmapPoints, find_colmap_model, read_colmap_model
@@ -130,8 +131,7 @@ class ColmapDataset(PosedImagesDataset):
         point_stride: int = 1,
         **kwargs,
     ) -> None:
-        if depth_kind not in ("inverse", "metric"):
-            raise ValueError(f"depth_kind: expected 'inverse' or 'metric', got {depth_kind!r}")
+        check_choice("depth_kind", depth_kind, ("inverse", "metric"))
         if min(train_skip, test_skip, point_stride) < 1:
             raise ValueError("train_skip, test_skip and point_stride: expected at least 1")
         self.sparse_dir, self.image_dir = sparse_dir, image_dir

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from scipy.ndimage import map_coordinates
 
+from mmcity.utils.checks import check_choice
 from mmcity.utils.fileio import atomic_path
 
 from .io.colmap_model import find_colmap_model, read_colmap_model
@@ -77,8 +78,7 @@ def fit_depth_scale(
     Returns:
         Scale and offset; both 0 where there are too few points or no spread.
     """
-    if method not in FIT_METHODS:
-        raise ValueError(f"method: expected one of {FIT_METHODS}, got {method!r}")
+    check_choice("method", method, FIT_METHODS)
     values = inverse_depth[..., 0] if inverse_depth.ndim == 3 else inverse_depth
     values = values.astype(np.float64) / UNIT
     depth = points @ viewmat[2, :3] + viewmat[2, 3]

@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 
 from mmcity.registry import DATASETS
 from mmcity.structures import OccupancyDataSample
+from mmcity.utils.checks import check_choice
 
 from .io.rollout_files import read_rollout, read_rollout_index
 from .transforms.occupancy import planar_command, planar_trajectory
@@ -53,10 +54,7 @@ class HexPlaneRollout(BaseDataset):
         pipeline: Sequence[dict | Callable] = (),
         **kwargs,
     ) -> None:
-        if missing_predecessor not in ("skip", "zeros"):
-            raise ValueError(
-                f"missing_predecessor must be 'skip' or 'zeros', got {missing_predecessor!r}"
-            )
+        check_choice("missing_predecessor", missing_predecessor, ("skip", "zeros"))
         self.conditions = tuple(conditions)
         self.txyz = None if txyz is None else tuple(txyz)
         self.trajectory_frame = trajectory_frame

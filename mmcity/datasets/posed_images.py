@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 
 from mmcity.registry import TRANSFORMS
 from mmcity.structures import Cameras
+from mmcity.utils.checks import check_choice
 
 from .image_cache import ByteLRUCache
 from .io.colmap_model import CAMERA_MODELS, ColmapCamera, ColmapPoints
@@ -114,12 +115,9 @@ class PosedImagesDataset(Dataset, metaclass=ABCMeta):
         selection_every: int = 0,
         metainfo: dict | None = None,
     ) -> None:
-        if split not in SPLITS:
-            raise ValueError(f"split: expected one of {SPLITS}, got {split!r}")
-        if missing_images not in ("error", "skip"):
-            raise ValueError(f"missing_images: expected 'error' or 'skip', got {missing_images!r}")
-        if storage not in STORAGES:
-            raise ValueError(f"storage: expected one of {STORAGES}, got {storage!r}")
+        check_choice("split", split, SPLITS)
+        check_choice("missing_images", missing_images, ("error", "skip"))
+        check_choice("storage", storage, STORAGES)
         self.storage = storage
         self.data_root = Path(data_root)
         if not self.data_root.is_dir():

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from mmengine.logging import print_log
 
+from mmcity.utils.checks import check_choice
 from mmcity.utils.images import list_images
 
 __all__ = ["SPLIT_RULES", "SPLITS", "held_out"]
@@ -97,8 +98,7 @@ def held_out(
         FileNotFoundError: If a rule was asked for whose file does not exist.
         ValueError: If a file holds no name of the scene, or is malformed.
     """
-    if rule not in SPLIT_RULES:
-        raise ValueError(f"split_by: expected one of {SPLIT_RULES}, got {rule!r}")
+    check_choice("split_by", rule, SPLIT_RULES)
     names = list(names)
     if rule == "auto":
         if file is not None:

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from mmcity.utils.checks import check_choice
+
 from .base import TensorContainer, as_tensor
 from .geometry import se3_from_rt, se3_inverse, transform_points
 from .sim3 import Sim3
@@ -40,8 +42,7 @@ class Cameras(TensorContainer):
     def __init__(
         self, Ks, viewmats, widths, heights, camera_model: str = "pinhole", validate: bool = True
     ) -> None:
-        if camera_model not in CAMERA_TYPES:
-            raise ValueError(f"camera_model: expected one of {CAMERA_TYPES}, got {camera_model!r}")
+        check_choice("camera_model", camera_model, CAMERA_TYPES)
         self.viewmats = as_tensor(viewmats)  # (C, 4, 4)
         self.Ks = as_tensor(Ks, self.viewmats.dtype).to(self.viewmats.device)  # (C, 3, 3)
         if self.viewmats.ndim == 2:

@@ -12,7 +12,7 @@ from mmcity.cli.main import build_parser
 @pytest.mark.parametrize(
     ("system", "options", "message"),
     [
-        ("nerf", {}, r"system: expected one of citygsx, .*, got 'nerf'"),
+        ("nerf", {}, r"system: expected one of 'citygsx', .*, got 'nerf'"),
         ("gausstr", {}, "config: expected the config of the gausstr model, got none"),
         ("citygsx", {"config": "x.py"}, r"config: expected none for citygsx, got x\.py"),
         ("rap", {"iteration": 3}, "iteration: expected none for rap, got 3"),
@@ -40,5 +40,5 @@ def test_command_has_the_options_of_the_function():
     names = {action.dest for action in actions} - {"help", "unsafe_load"}
     assert names == set(inspect.signature(convert_checkpoint).parameters)
     systems = next(action for action in actions if action.dest == "system").choices
-    with pytest.raises(ValueError, match=f"expected one of {', '.join(systems)}, got"):
+    with pytest.raises(ValueError, match=f"expected one of {', '.join(map(repr, systems))}, got"):
         convert_checkpoint("nerf", "src", "dst")

@@ -16,6 +16,7 @@ from mmcity.models.dynamiccity.conditions import COMMANDS
 from mmcity.models.dynamiccity.hexplane import to_rollout
 from mmcity.models.dynamiccity.inpainting import RepaintSchedule, region_to_rollout_mask
 from mmcity.registry import INFERENCERS, MODELS, TASK_UTILS
+from mmcity.utils.checks import check_choice
 from mmcity.visualization.occupancy import render_birds_eye
 
 __all__ = ["GeneratedClips", "OccupancyGenerator", "read_array"]
@@ -185,10 +186,7 @@ class OccupancyGenerator(Inferencer):
         for name, value in conditions.items():
             if value is None:
                 continue
-            if name not in self.model.denoiser.conditions:
-                raise ValueError(
-                    f"this model has conditions {self.model.denoiser.conditions}, got '{name}'"
-                )
+            check_choice("condition", name, self.model.denoiser.conditions)
             if name == "command" and isinstance(value, str):
                 if value not in COMMANDS:
                     raise ValueError(f"commands are {COMMANDS}, got {value!r}")

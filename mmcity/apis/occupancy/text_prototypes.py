@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmcity.models.gausstr import load_vocabulary, save_prototypes
+from mmcity.utils.checks import check_choice
 
 __all__ = [
     "build_text_prototypes",
@@ -118,8 +119,7 @@ def embed_prompts(
     Returns:
         float32 ``(C, P)``.
     """
-    if normalize not in ("none", "l2"):
-        raise ValueError(f"normalize must be 'none' or 'l2', got {normalize!r}")
+    check_choice("normalize", normalize, ("none", "l2"))
     for template in templates:
         if "{}" not in template:
             raise ValueError(f"template {template!r} has no {{}} for the prompt")

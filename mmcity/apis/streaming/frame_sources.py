@@ -10,6 +10,7 @@ from PIL import Image
 
 from mmcity.datasets.transforms.network_images import composite_on_white
 from mmcity.datasets.transforms.posed_images import ImageReadError, read_image
+from mmcity.utils.checks import check_choice
 from mmcity.utils.cli import UserError
 from mmcity.utils.dependencies import DependencyError
 from mmcity.utils.images import IMAGE_SUFFIXES, list_images
@@ -58,8 +59,7 @@ def open_source(
     Raises:
         SourceError: If the source is empty, missing or broken; names the file.
     """
-    if decoder not in DECODERS:
-        raise SourceError(f"decoder must be one of {list(DECODERS)}, got {decoder!r}")
+    check_choice("decoder", decoder, DECODERS, SourceError)
     if stride < 1:
         raise SourceError(f"stride must be at least 1, got {stride}")
     if isinstance(source, str | os.PathLike) and not str(source).startswith("webcam:"):

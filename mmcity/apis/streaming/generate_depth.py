@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.progress import Progress
 
+from mmcity.utils.checks import check_choice
 from mmcity.utils.cli import UserError
 
 from .depth_estimators import (
@@ -64,8 +65,7 @@ def _build_estimator(
 ) -> DepthEstimator | StreamingDepthEstimator:
     if name == "toytown":
         return ToytownDepthEstimator(scene)
-    if name not in ("depth_anything", "streaming"):
-        raise UserError(f"estimator: expected depth_anything, toytown or streaming, got {name!r}")
+    check_choice("estimator", name, ("depth_anything", "streaming"), UserError)
     if weights is None:
         raise UserError(f"--estimator {name} needs --weights")
     if name == "depth_anything":

@@ -14,6 +14,7 @@ from mmcity.datasets.transforms.network_images import load_eval_image, load_netw
 from mmcity.models.streamvggt import StreamSession
 from mmcity.registry import INFERENCERS, MODELS
 from mmcity.structures import SequenceDataSample
+from mmcity.utils.checks import check_choice
 from mmcity.utils.cli import UserError
 from mmcity.visualization import colorize_depth
 
@@ -106,10 +107,8 @@ class StreamingReconstructor(Inferencer):
         callbacks: Sequence[Callable[[FrameResult], None]] = (),
         show_progress: bool = True,
     ) -> None:
-        if dtype not in DTYPES:
-            raise UserError(f"dtype must be one of {list(DTYPES)}, got {dtype!r}")
-        if resize not in ("crop", "pad", "eval"):
-            raise UserError(f"resize must be 'crop', 'pad' or 'eval', got {resize!r}")
+        check_choice("dtype", dtype, DTYPES, UserError)
+        check_choice("resize", resize, ("crop", "pad", "eval"), UserError)
         super().__init__(config, checkpoint, device, show_progress)
         if not hasattr(self.model, "stream_step"):
             raise UserError(

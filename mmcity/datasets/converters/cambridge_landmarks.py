@@ -19,6 +19,7 @@ from mmcity.datasets.io.colmap_types import (
 from mmcity.datasets.io.nvm import read_nvm
 from mmcity.datasets.transforms.posed_images import image_size
 from mmcity.structures.geometry import quat_to_rotmat, rotmat_to_quat
+from mmcity.utils.checks import check_choice
 from mmcity.utils.fileio import atomic_path
 
 __all__ = ["LAYOUTS", "convert_cambridge_landmarks"]
@@ -68,8 +69,7 @@ def convert_cambridge_landmarks(
         FileNotFoundError: If a file of the archive is missing.
         ValueError: If a list is malformed, or pictures of the layout ``colmap`` differ in size.
     """
-    if layout not in LAYOUTS:
-        raise ValueError(f"layout: expected one of {LAYOUTS}, got {layout!r}")
+    check_choice("layout", layout, LAYOUTS)
     root, out = Path(source), Path(out)
     model = read_nvm(root / "reconstruction.nvm")
     known = {Path(name).with_suffix("").as_posix() for name in model.names}

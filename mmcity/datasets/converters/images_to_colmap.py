@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmcity.datasets.transforms.posed_images import image_size
+from mmcity.utils.checks import check_choice
 from mmcity.utils.cli import UserError
 from mmcity.utils.dependencies import DependencyError
 from mmcity.utils.images import list_images
@@ -94,8 +95,7 @@ def map_pictures(
     """
     pycolmap = _pycolmap()
     images, out = Path(images), Path(out)
-    if matching not in MATCHING:
-        raise ValueError(f"matching: expected one of {MATCHING}, got {matching!r}")
+    check_choice("matching", matching, MATCHING)
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(f"{out}: expected a new or empty folder")
     names = _find_pictures(images)

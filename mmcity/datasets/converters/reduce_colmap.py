@@ -19,6 +19,7 @@ from mmcity.datasets.io.colmap_model import (
     write_colmap_model,
 )
 from mmcity.datasets.transforms import read_image, target_size
+from mmcity.utils.checks import check_choice
 from mmcity.utils.fileio import atomic_path
 
 __all__ = ["FEATURES", "ReducedScene", "reduce_scene"]
@@ -81,8 +82,7 @@ def reduce_scene(
         raise ValueError(
             f"long_side, quality: expected at least 1, and 1 to 95, got {long_side} and {quality}"
         )
-    if features not in FEATURES:
-        raise ValueError(f"features: expected one of {FEATURES}, got {features!r}")
+    check_choice("features", features, FEATURES)
     if dst.resolve() == src.resolve() or (dst.exists() and any(dst.iterdir())):
         raise FileExistsError(f"{dst}: expected a new or empty folder as target")
     folder = find_colmap_model(src)

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from mmcity.utils.checks import check_choice
 from mmcity.utils.fileio import atomic_path
 
 from . import colmap_binary, colmap_text
@@ -119,8 +120,7 @@ def write_colmap_model(model: ColmapModel, path: str | os.PathLike, ext: str = "
         path: Folder; created if missing.
         ext (str): ``.bin`` or ``.txt``. Defaults to ``.bin``.
     """
-    if ext not in (".bin", ".txt"):
-        raise ValueError(f"ext: expected '.bin' or '.txt', got {ext!r}")
+    check_choice("ext", ext, (".bin", ".txt"))
     model.check()
     writers = colmap_binary if ext == ".bin" else colmap_text
     contents = (model.cameras, model.images, model.points3D)

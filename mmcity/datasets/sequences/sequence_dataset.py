@@ -20,6 +20,7 @@ from mmcity.datasets.transforms.posed_images import read_image
 from mmcity.registry import DATA_SAMPLERS, DATASETS
 from mmcity.structures import Cameras, SequenceDataSample, Trajectory
 from mmcity.structures.geometry import se3_inverse
+from mmcity.utils.checks import check_choice
 
 from .color_jitter import ClipColorJitter
 from .eval_layouts import EVAL_LAYOUTS
@@ -102,8 +103,7 @@ class EvalSequenceDataset(Dataset):
         frame_stride: int = 1,
         **layout_args,
     ) -> None:
-        if resize not in ("eval", "crop", "pad", "principal_point"):
-            raise ValueError(f"unknown resize {resize!r}")
+        check_choice("resize", resize, ("eval", "crop", "pad", "principal_point"))
         self.layout, self.resize = layout, resize
         self.image_size, self.patch_size = image_size, patch_size
         sequences = list_sequences(layout, data_root, **layout_args)[:max_sequences]

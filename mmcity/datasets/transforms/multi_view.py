@@ -9,6 +9,7 @@ import torch
 from mmcity.datasets.io.occupancy_files import read_occ3d_nuscenes_frame
 from mmcity.registry import TRANSFORMS
 from mmcity.structures import OccupancyDataSample
+from mmcity.utils.checks import check_choice
 
 from .base import BaseTransform
 from .posed_images import read_image
@@ -51,8 +52,7 @@ class BEVLoadMultiViewImageFromFiles(BaseTransform):
     ) -> None:
         if color_type != "color":
             raise ValueError(f"color_type must be 'color', got {color_type!r}")
-        if ego_at not in ("sensor", "lidar"):
-            raise ValueError(f"ego_at must be 'sensor' or 'lidar', got {ego_at!r}")
+        check_choice("ego_at", ego_at, ("sensor", "lidar"))
         self.to_float32 = to_float32
         self.num_views = num_views
         self.ego_at = ego_at

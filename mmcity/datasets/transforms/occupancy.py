@@ -5,6 +5,7 @@ import torch
 
 from mmcity.registry import TRANSFORMS
 from mmcity.structures import OccupancyDataSample
+from mmcity.utils.checks import check_choice
 
 from .base import BaseTransform
 
@@ -70,8 +71,7 @@ def planar_trajectory(poses: np.ndarray, frame: str = "world") -> np.ndarray:
         frame: ``world``: x, y relative to the first pose in world axes, yaw absolute (as in
             published checkpoints); ``ego``: all relative to the first pose.
     """
-    if frame not in ("world", "ego"):
-        raise ValueError(f"frame must be 'world' or 'ego', got {frame!r}")
+    check_choice("frame", frame, ("world", "ego"))
     result = poses.copy()
     result[:, :2] -= poses[0, :2]
     if frame == "ego":

@@ -10,6 +10,7 @@ from PIL import Image
 
 from mmcity.registry import TRANSFORMS
 from mmcity.structures import Cameras, SceneDataSample
+from mmcity.utils.checks import check_choice
 
 from .base import BaseTransform
 
@@ -146,8 +147,7 @@ class LoadPosedImage(BaseTransform):
     """
 
     def __init__(self, alpha: str = "drop") -> None:
-        if alpha not in _ALPHA:
-            raise ValueError(f"alpha: expected one of {_ALPHA}, got {alpha!r}")
+        check_choice("alpha", alpha, _ALPHA)
         self.alpha = alpha
 
     def transform(self, results: dict) -> dict:
@@ -224,10 +224,7 @@ class ResizePosedImage(BaseTransform):
     """
 
     def __init__(self, interpolation: str = "bicubic", **rule) -> None:
-        if interpolation not in _FILTERS:
-            raise ValueError(
-                f"interpolation: expected one of {list(_FILTERS)}, got {interpolation!r}"
-            )
+        check_choice("interpolation", interpolation, _FILTERS)
         target_size(100, 100, **rule)  # refuses unknown or contradicting rules here
         self.interpolation = interpolation
         self.rule = rule

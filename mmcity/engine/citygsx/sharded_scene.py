@@ -23,6 +23,7 @@ from mmcity.models.layers import Strategy
 from mmcity.models.losses import check_finite
 from mmcity.registry import MODEL_WRAPPERS
 from mmcity.structures import Cameras, Gaussians
+from mmcity.utils.checks import check_choice
 
 from .shard_group import ShardGroup, move_rows
 from .splat_exchange import exchange_splats, share_rows
@@ -77,8 +78,7 @@ class ShardedScene(nn.Module):
         super().__init__()
         if type(module.exposure).__name__ == "BilateralGridExposure":
             raise ValueError("BilateralGridExposure needs whole pictures: take AffineExposure")
-        if checkpoint not in ("sharded", "merged"):
-            raise ValueError(f"checkpoint: expected 'sharded' or 'merged', got {checkpoint!r}")
+        check_choice("checkpoint", checkpoint, ("sharded", "merged"))
         self.module = module
         self.checkpoint = checkpoint
         self.group = ShardGroup()

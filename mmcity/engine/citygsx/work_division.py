@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from mmcity.utils.checks import check_choice
+
 __all__ = [
     "RowDivision",
     "divide_rows",
@@ -161,10 +163,8 @@ class RowDivision:
         decay: float = 0.0,
         border: float = 1.0,
     ) -> None:
-        if mode not in ("rows", "views"):
-            raise ValueError(f"division: expected 'rows' or 'views', got {mode!r}")
-        if balance not in ("entries", "uniform"):
-            raise ValueError(f"balance: expected 'entries' or 'uniform', got {balance!r}")
+        check_choice("division", mode, ("rows", "views"))
+        check_choice("balance", balance, ("entries", "uniform"))
         if not 0 <= decay < 1:
             raise ValueError(f"decay: expected a share in [0, 1), got {decay}")
         self.world_size, self.mode, self.balance = world_size, mode, balance

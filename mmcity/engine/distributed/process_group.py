@@ -8,6 +8,8 @@ import torch
 import torch.distributed as dist
 from mmengine.config import ConfigDict
 
+from mmcity.utils.checks import check_choice
+
 __all__ = [
     "LAUNCHERS",
     "adapt_config_to_cpu",
@@ -35,8 +37,7 @@ def setup_distributed(cfg: ConfigDict, launcher: str) -> None:
         ValueError: If the launcher is unknown.
         RuntimeError: If its environment variables are missing.
     """
-    if launcher not in LAUNCHERS:
-        raise ValueError(f"launcher must be one of {LAUNCHERS}, got {launcher!r}")
+    check_choice("launcher", launcher, LAUNCHERS)
     cfg.launcher = launcher
     if launcher == "none" or torch.cuda.is_available():
         return

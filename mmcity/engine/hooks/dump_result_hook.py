@@ -12,6 +12,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 from mmcity.registry import HOOKS
+from mmcity.utils.checks import check_choice
 from mmcity.utils.fileio import atomic_path
 from mmcity.visualization import colorize_depth, colorize_error, write_image
 
@@ -54,8 +55,7 @@ class DumpResultHook(Hook):
         pictures: bool = True,
         name_keys: Sequence[str] = ("img_name", "sample_idx", "token", "index"),
     ) -> None:
-        if format not in ("npz", "pkl"):
-            raise ValueError(f"format must be 'npz' or 'pkl', received '{format}'")
+        check_choice("format", format, ("npz", "pkl"))
         if interval < 1:
             raise ValueError(f"interval must be at least 1, received {interval}")
         self.out_dir = out_dir

@@ -4,6 +4,8 @@ import math
 
 from torch.optim import Optimizer
 
+from mmcity.utils.checks import check_choice
+
 __all__ = ["BATCH_RULES", "scale_optimizer_for_batch"]
 
 BATCH_RULES = ("none", "sqrt_grendel", "linear")
@@ -21,8 +23,7 @@ def scale_optimizer_for_batch(optimizer: Optimizer, batch: int, rule: str) -> No
         batch: Views per step over all processes.
         rule: One of the above.
     """
-    if rule not in BATCH_RULES:
-        raise ValueError(f"batch_lr_rule: expected one of {BATCH_RULES}, got {rule!r}")
+    check_choice("batch_lr_rule", rule, BATCH_RULES)
     if batch == 1 or rule == "none":
         return
     factor = math.sqrt(batch) if rule == "sqrt_grendel" else float(batch)

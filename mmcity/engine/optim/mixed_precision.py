@@ -8,6 +8,7 @@ from mmengine.optim import OptimWrapper
 from torch import nn
 
 from mmcity.registry import OPTIM_WRAPPERS
+from mmcity.utils.checks import check_choice
 
 __all__ = ["MixedPrecisionOptimWrapper"]
 
@@ -36,8 +37,7 @@ class MixedPrecisionOptimWrapper(OptimWrapper):
         self.device_type = self.optimizer.param_groups[0]["params"][0].device.type
         if dtype is None:
             dtype = "float16" if self.device_type == "cuda" else "bfloat16"
-        if dtype not in _DTYPES:
-            raise ValueError(f"dtype must be one of {sorted(_DTYPES)}, got {dtype!r}")
+        check_choice("dtype", dtype, _DTYPES)
         self.cast_dtype = _DTYPES[dtype]
         self._fixed_scale = None
         if loss_scale == "dynamic":

@@ -10,6 +10,7 @@ from torch import Tensor
 from mmcity.engine.distributed import unwrap
 from mmcity.engine.rap.view_synthesis import EXECUTORS, SetPlan, SynthesisSpec, make_executor
 from mmcity.registry import HOOKS, TASK_UTILS
+from mmcity.utils.checks import check_choice
 
 __all__ = ["ViewSynthesisHook"]
 
@@ -81,8 +82,7 @@ class ViewSynthesisHook(Hook):
         device: str | None = None,
         seed: int = 7,
     ) -> None:
-        if executor not in EXECUTORS:
-            raise ValueError(f"executor: expected one of {tuple(EXECUTORS)}, got {executor!r}")
+        check_choice("executor", executor, EXECUTORS)
         if min(refresh_every, max_attempts, views_per_image) < 1:
             raise ValueError("refresh_every, max_attempts, views_per_image: expected at least 1")
         self.map, self.map_config, self.antialiased = map, map_config, antialiased

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from mmcity.utils.checks import check_choice
+
 __all__ = [
     "ALIGNMENTS",
     "DEPTH_METRICS",
@@ -112,8 +114,7 @@ def align_depth(pred: Tensor, gt: Tensor, alignment: str) -> tuple[float, float]
         "scale&shift_upstream": _adam_absolute,
         "lstsq": _least_squares,
     }
-    if alignment not in fits:
-        raise ValueError(f"alignment must be one of {ALIGNMENTS}, got {alignment!r}")
+    check_choice("alignment", alignment, ALIGNMENTS)
     scale, shift = fits[alignment](pred, gt)
     return float(scale), float(shift)
 

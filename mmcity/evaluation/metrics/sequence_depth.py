@@ -17,6 +17,7 @@ from mmcity.evaluation.functional.depth import (
     evaluate_depth,
 )
 from mmcity.registry import METRICS
+from mmcity.utils.checks import check_choice
 from mmcity.utils.fileio import atomic_path
 
 __all__ = ["SequenceDepthMetric"]
@@ -59,12 +60,10 @@ class SequenceDepthMetric(BaseMetric):
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        if suite not in ("mono", "video"):
-            raise ValueError(f"suite must be 'mono' or 'video', got {suite!r}")
+        check_choice("suite", suite, ("mono", "video"))
         self.suite = suite
         self.alignment = alignment or ("median" if suite == "mono" else "scale")
-        if self.alignment not in ALIGNMENTS:
-            raise ValueError(f"alignment must be one of {ALIGNMENTS}, got {alignment!r}")
+        check_choice("alignment", self.alignment, ALIGNMENTS)
         self.max_depth, self.post_clip = max_depth, post_clip
         self.out_dir = None if out_dir is None else Path(out_dir)
         self.model_name, self.save_maps = model_name, save_maps

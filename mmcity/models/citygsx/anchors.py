@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcity.models.layers import ResizableModule
+from mmcity.utils.checks import check_choice
 from mmcity_ops import knn_mean_dist2, select_lod
 
 from .levels import (
@@ -82,8 +83,7 @@ class OctreeAnchors(ResizableModule):
         legacy_box: bool = False,
     ) -> None:
         super().__init__()
-        if dist2level not in DIST2LEVEL:
-            raise ValueError(f"dist2level: expected one of {DIST2LEVEL}, got {dist2level!r}")
+        check_choice("dist2level", dist2level, DIST2LEVEL)
         if fork < 2:
             raise ValueError(f"fork: expected at least 2, got {fork}")
         self.n_offsets, self.fork = n_offsets, fork

@@ -15,6 +15,7 @@ from mmcity.models.losses.planar import (
     rows_K,
 )
 from mmcity.registry import MODELS
+from mmcity.utils.checks import check_choice
 from mmcity_ops import fused_ssim
 
 __all__ = ["CityGSXObjective", "Strip", "Term", "log_linear"]
@@ -136,12 +137,8 @@ class CityGSXObjective(nn.Module):
         pixel_offset: float = 0.5,
     ) -> None:
         super().__init__()
-        if depth_schedule not in ("from_start", "legacy"):
-            raise ValueError(
-                f"depth_schedule: expected 'from_start' or 'legacy', got {depth_schedule!r}"
-            )
-        if scale_unit not in ("world", "extent"):
-            raise ValueError(f"scale_unit: expected 'world' or 'extent', got {scale_unit!r}")
+        check_choice("depth_schedule", depth_schedule, ("from_start", "legacy"))
+        check_choice("scale_unit", scale_unit, ("world", "extent"))
         self.scale_unit = scale_unit
         self.lambda_dssim = lambda_dssim
         self.scale_loss_from_iter, self.scale_weights = scale_loss_from_iter, scale_weights

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmcity.models.layers.mlp import Mlp
+from mmcity.utils.checks import check_choice
 
 from .columns import ColumnFold
 from .hexplane import PLANES
@@ -245,10 +246,8 @@ class HexPlaneEncoder(nn.Module):
         norm: bool = True,
     ) -> None:
         super().__init__()
-        if projector not in ("transformer", "average"):
-            raise ValueError(f"projector must be 'transformer' or 'average', got {projector!r}")
-        if readout not in ("first", "token", "mean"):
-            raise ValueError(f"readout must be 'first', 'token' or 'mean', got {readout!r}")
+        check_choice("projector", projector, ("transformer", "average"))
+        check_choice("readout", readout, ("first", "token", "mean"))
         channels = latent_channels
         self.sequence_length = sequence_length
         self.one_hot_time = one_hot_time and separate_t_encoder

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mmcity.registry import MODELS, TASK_UTILS
 from mmcity.structures import OccupancyDataSample
+from mmcity.utils.checks import check_choice
 
 from .diffusion import GaussianDiffusion
 from .hexplane import from_rollout, rollout_mask, rollout_size, rollout_slices
@@ -59,10 +60,8 @@ class HexPlaneDiffusion(BaseModel):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
-        if normalize not in ("none", "plane_channel"):
-            raise ValueError(f"normalize must be 'none' or 'plane_channel', got {normalize!r}")
-        if prediction not in ("noise", "velocity"):
-            raise ValueError(f"prediction must be 'noise' or 'velocity', got {prediction!r}")
+        check_choice("normalize", normalize, ("none", "plane_channel"))
+        check_choice("prediction", prediction, ("noise", "velocity"))
         self.prediction = prediction
         self.denoiser = MODELS.build(denoiser)
         self.diffusion = GaussianDiffusion(**(diffusion or {}))
@@ -180,8 +179,7 @@ class HexPlaneDiffusion(BaseModel):
             if self.prediction == "velocity":  # the error of the noise is sqrt(abar) times its own
                 mse = mse / mse.new_tensor(self.diffusion.alphas_cumprod)[t]
             return {"loss_mse": mse.mean(), "loss_vb": losses["vb"].mean()}
-        if mode not in ("predict", "tensor"):
-            raise ValueError(f"mode must be 'loss', 'predict' or 'tensor', got {mode!r}")
+        check_choice("mode", mode, ("loss", "predict", "tensor"))
         count = len(data_samples) if data_samples is not None else self._batch_of(inputs)
         rollout = self.sample_rollouts(count, conditions)
         if mode == "tensor":

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mmcity.registry import MODELS
 from mmcity.structures import OccupancyDataSample
+from mmcity.utils.checks import check_choice
 
 __all__ = ["OccResampler"]
 
@@ -28,8 +29,7 @@ class OccResampler(BaseModel):
         self, factors: Sequence[int], pool: str = "majority", num_classes: int = 12
     ) -> None:
         super().__init__()
-        if pool not in ("majority", "occupied", "nearest"):
-            raise ValueError(f"pool must be 'majority', 'occupied' or 'nearest', got {pool!r}")
+        check_choice("pool", pool, ("majority", "occupied", "nearest"))
         if len(factors) != 4 or min(factors) < 1:
             raise ValueError(f"factors must be four positive integers (t, x, y, z), got {factors}")
         self.factors = tuple(factors)
@@ -66,8 +66,7 @@ class OccResampler(BaseModel):
         voxels = inputs["voxels"]
         if isinstance(voxels, (list, tuple)):
             voxels = torch.stack(list(voxels))
-        if mode not in ("predict", "tensor"):
-            raise ValueError(f"mode must be 'predict' or 'tensor', got {mode!r}")
+        check_choice("mode", mode, ("predict", "tensor"))
         labels = self.resample(voxels)
         if mode == "tensor":
             return labels

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mmcity.registry import TASK_UTILS
+from mmcity.utils.checks import check_choice
 
 from .diffusion import GaussianDiffusion
 
@@ -142,8 +143,7 @@ class DPMSolverSampler(_Sampler):
         if isinstance(spacing, int):
             spacing = _logsnr_steps(spacing, num_steps)
         super().__init__(spacing, num_steps)
-        if order not in (1, 2, 3):
-            raise ValueError(f"order must be 1, 2 or 3, got {order}")
+        check_choice("order", order, (1, 2, 3))
         if stochastic and order == 3:
             raise ValueError("order must be 1 or 2 where stochastic is set, got 3")
         self.order = order

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mmcity.models.losses.occupancy import LovaszSoftmaxLoss, WeightedCrossEntropyLoss
 from mmcity.registry import MODELS
 from mmcity.structures import OccupancyDataSample
+from mmcity.utils.checks import check_choice
 
 from .decoder import ExpansionSqueezeDecoder, QueryDecoder
 from .encoder import HexPlaneEncoder
@@ -120,8 +121,7 @@ class HexPlaneVAE(BaseModel):
         **encoder,
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
-        if decoder_type not in ("conv", "query"):
-            raise ValueError(f"decoder_type must be 'conv' or 'query', got {decoder_type!r}")
+        check_choice("decoder_type", decoder_type, ("conv", "query"))
         if class_frequencies is not None and len(class_frequencies) != num_classes:
             raise ValueError(
                 f"class_frequencies must have num_classes = {num_classes} entries, "

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from mmcity.models.layers import ResizableModule
 from mmcity.registry import MODELS
+from mmcity.utils.checks import check_choice
 from mmcity.utils.images import GREY_WEIGHTS
 
 __all__ = ["AffineExposure", "BilateralGridExposure"]
@@ -23,8 +24,7 @@ class _PerImage(ResizableModule):
     def __init__(self, row_shape: tuple[int, ...], test_exposure: str) -> None:
         super().__init__()
         choices = ("identity", "mean", "neighbours")
-        if test_exposure not in choices:
-            raise ValueError(f"test_exposure must be one of {choices}, received '{test_exposure}'")
+        check_choice("test_exposure", test_exposure, choices)
         self.test_exposure = test_exposure
         self.table = nn.Parameter(torch.zeros(0, *row_shape))
         self.register_buffer("is_trained", torch.zeros(0, dtype=torch.bool))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mmcity.registry import MODELS
 from mmcity.structures import OccupancyDataSample
+from mmcity.utils.checks import check_choice
 from mmcity.utils.timing import stage
 
 from .gaussian_set import GaussianSet
@@ -65,8 +66,7 @@ class GaussTR(BaseModel):
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         for name in (reference_init, test_reference_init):
-            if name not in _REFERENCE_INITS:
-                raise ValueError(f"reference_init must be one of {_REFERENCE_INITS}, got {name!r}")
+            check_choice("reference_init", name, _REFERENCE_INITS)
         self.num_queries = num_queries
         self.source_views = source_views
         self.reference_init = reference_init

@@ -15,6 +15,7 @@ from mmcity.models.losses.depth import (
 )
 from mmcity.registry import MODELS
 from mmcity.structures.geometry import rotmat_to_quat
+from mmcity.utils.checks import check_choice
 from mmcity.utils.timing import stage
 from mmcity_ops import rasterization
 from mmcity_ops.reference.covariance import covariances
@@ -105,8 +106,7 @@ class GaussTRHead(nn.Module):
             ("sky", sky, ("depth", "opacity")),
             ("occupancy", occupancy, ("density", "probability")),
         ):
-            if value not in allowed:
-                raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
+            check_choice(name, value, allowed)
         self.opacity_head = MODELS.build(opacity_head)
         self.feature_head = MODELS.build(feature_head)
         self.scale_head = MODELS.build(scale_head)

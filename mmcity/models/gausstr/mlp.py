@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mmcity.models.layers.mlp import Mlp
 from mmcity.registry import MODELS
+from mmcity.utils.checks import check_choice
 
 __all__ = ["MLP"]
 
@@ -39,8 +40,7 @@ class MLP(Mlp):
         hidden_dim, output_dim = hidden_dim or 4 * input_dim, output_dim or input_dim
         keys = ("layers.0", "layers.1")
         super().__init__(input_dim, hidden_dim, output_dim, keys=keys, activation=F.relu)
-        if mode not in (None, "sigmoid"):
-            raise ValueError(f"mode must be None or 'sigmoid', got {mode!r}")
+        check_choice("mode", mode, (None, "sigmoid"))
         if range is not None and mode is None:
             raise ValueError("a range needs mode='sigmoid'")
         self.mode = mode

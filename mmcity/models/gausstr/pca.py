@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from mmcity.utils.checks import check_choice
+
 __all__ = ["FeatureBasis", "fit_pca", "span_basis"]
 
 _MODES = ("per_step", "ema", "fixed")
@@ -53,8 +55,7 @@ class FeatureBasis(nn.Module):
 
     def __init__(self, channels: int, rank: int, mode: str = "ema", momentum: float = 0.05) -> None:
         super().__init__()
-        if mode not in _MODES:
-            raise ValueError(f"pca mode must be one of {_MODES}, got {mode!r}")
+        check_choice("pca mode", mode, _MODES)
         self.channels, self.rank, self.mode, self.momentum = channels, rank, mode, momentum
         persistent = mode != "per_step"
         self.register_buffer("basis", torch.zeros(channels, rank), persistent=persistent)

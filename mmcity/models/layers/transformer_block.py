@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from mmcity.utils.checks import check_choice
+
 from .attention import Attend, Attention
 from .mlp import Mlp, SwiGLU
 
@@ -45,8 +47,7 @@ class TransformerBlock(nn.Module):
         ffn: str = "mlp",
     ) -> None:
         super().__init__()
-        if ffn not in ("mlp", "swiglu"):
-            raise ValueError(f"ffn must be 'mlp' or 'swiglu', got {ffn!r}")
+        check_choice("ffn", ffn, ("mlp", "swiglu"))
         self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
         self.attn = Attention(dim, num_heads, qk_norm=qk_norm)
         self.ls1 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)

@@ -6,6 +6,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmcity.registry import MODELS
+from mmcity.utils.checks import check_choice
 
 from .patches import patch_tokens
 from .transformer_block import TransformerBlock
@@ -76,8 +77,7 @@ class DinoVisionTransformer(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        if out_type not in ("tokens", "map"):
-            raise ValueError(f"out_type must be 'tokens' or 'map', got {out_type!r}")
+        check_choice("out_type", out_type, ("tokens", "map"))
         self.out_type = out_type
         self.frozen = frozen
         self.patch_size = patch_size

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcity.registry import MODELS
+from mmcity.utils.checks import check_choice
 
 __all__ = ["LPIPS", "LPIPSLoss"]
 
@@ -48,8 +49,7 @@ class LPIPS(nn.Module):
 
     def __init__(self, weights: str | os.PathLike, network: str = "alex") -> None:
         super().__init__()
-        if network not in ("alex", "vgg"):
-            raise ValueError(f"network must be 'alex' or 'vgg', received '{network}'")
+        check_choice("network", network, ("alex", "vgg"))
         path = Path(weights)
         if not path.is_file():
             raise FileNotFoundError(f"LPIPS weights not found: {path}")

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcity.registry import MODELS
+from mmcity.utils.checks import check_choice
 from mmcity_ops import fused_ssim
 
 __all__ = ["L1Loss", "SSIMLoss"]
@@ -49,8 +50,7 @@ class SSIMLoss(nn.Module):
 
     def __init__(self, loss_weight: float = 1.0, padding: str = "valid") -> None:
         super().__init__()
-        if padding not in ("same", "valid"):
-            raise ValueError(f"padding must be 'same' or 'valid', received '{padding}'")
+        check_choice("padding", padding, ("same", "valid"))
         self.loss_weight = loss_weight
         self.padding = padding
 

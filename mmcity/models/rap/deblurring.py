@@ -15,6 +15,7 @@ from mmcity.structures.geometry import (
     se3_exp,
     transform_points,
 )
+from mmcity.utils.checks import check_choice
 
 __all__ = ["ExposureMotion", "bezier_motion", "linear_motion", "spline_motion"]
 
@@ -109,8 +110,7 @@ class ExposureMotion(ResizableModule):
     ) -> None:
         super().__init__()
         self.resizable = ("twists", "weights") if non_uniform else ("twists",)
-        if mode not in _MODES:
-            raise ValueError(f"mode: expected one of {tuple(_MODES)}, got {mode!r}")
+        check_choice("mode", mode, _MODES)
         if num_samples < 2:
             raise ValueError(f"num_samples: expected at least 2, got {num_samples}")
         self.mode, self.num_samples = mode, num_samples

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmcity.registry import TASK_UTILS
+from mmcity.utils.checks import check_choice
 
 __all__ = ["PosePerturber", "far_from_validation"]
 
@@ -58,10 +59,8 @@ class PosePerturber:
         bounds: Sequence | None = None,
         d_max: float = 1.0,
     ) -> None:
-        if sampler not in SAMPLERS:
-            raise ValueError(f"sampler: expected one of {SAMPLERS}, got {sampler!r}")
-        if frame not in FRAMES:
-            raise ValueError(f"frame: expected one of {FRAMES}, got {frame!r}")
+        check_choice("sampler", sampler, SAMPLERS)
+        check_choice("frame", frame, FRAMES)
         self.translation = _per_axis("translation", translation, sampler != "uniform_sphere")
         self.rotation = _per_axis("rotation", rotation, sampler in ("euler", "xz"))
         self.sampler, self.frame, self.d_max = sampler, frame, d_max

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mmcity.registry import MODELS
 from mmcity.structures import Cameras
+from mmcity.utils.checks import check_choice
 from mmcity.utils.images import IMAGENET_MEAN, IMAGENET_STD
 
 from .canonical_view import canonical_K, canonical_view
@@ -48,8 +49,7 @@ class LocalizationPreprocessor(BaseDataPreprocessor):
         non_blocking: bool = False,
     ) -> None:
         super().__init__(non_blocking)
-        if statistics not in _STATISTICS:
-            raise ValueError(f"statistics: expected one of {_STATISTICS}, got {statistics!r}")
+        check_choice("statistics", statistics, _STATISTICS)
         self.statistics = statistics
         self.size = None if size is None else tuple(size)
         self.normalize_focal, self.min_seen = normalize_focal, min_seen

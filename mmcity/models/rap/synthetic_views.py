@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from mmcity.structures.geometry import rotation_angle
+from mmcity.utils.checks import check_choice
 
 __all__ = ["SyntheticViews"]
 
@@ -35,8 +36,7 @@ class SyntheticViews:
 
     def has(self, kind: str) -> bool:
         """Whether renders of a kind (``rendered`` or ``perturbed``) are there."""
-        if kind not in _KINDS:
-            raise ValueError(f"kind: expected one of {_KINDS}, got {kind!r}")
+        check_choice("kind", kind, _KINDS)
         return getattr(self, kind) is not None
 
     def get(self, kind: str, rows: list[int]) -> Tensor:

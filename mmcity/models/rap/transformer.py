@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmcity.utils.checks import check_choice
+
 __all__ = ["PoseTokenEncoder", "PositionCodes"]
 
 
@@ -102,8 +104,7 @@ class PoseTokenEncoder(nn.Module):
         super().__init__()
         if dim % heads:
             raise ValueError(f"dim {dim} is not a multiple of {heads} heads")
-        if activation not in ("gelu", "relu"):
-            raise ValueError(f"activation: expected 'gelu' or 'relu', got {activation!r}")
+        check_choice("activation", activation, ("gelu", "relu"))
         self.layers = nn.ModuleList(
             _EncoderLayer(dim, heads, hidden, dropout, activation) for _ in range(layers)
         )

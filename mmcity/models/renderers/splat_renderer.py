@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from mmcity.registry import MODELS
 from mmcity.structures import Cameras
+from mmcity.utils.checks import check_choice
 from mmcity_ops import rasterization
 
 from .median_depth import median_depth
@@ -68,8 +69,7 @@ class SplatRenderer(nn.Module):
 
     @depth_mode.setter
     def depth_mode(self, mode: str) -> None:
-        if mode not in DEPTH_MODES:
-            raise ValueError(f"depth_mode: expected one of {DEPTH_MODES}, got {mode!r}")
+        check_choice("depth_mode", mode, DEPTH_MODES)
         self._depth_mode = mode
 
     def forward(

@@ -17,6 +17,7 @@ from mmcity.models.layers import (
     frame_causal_attention,
     rope_tables_2d,
 )
+from mmcity.utils.checks import check_choice
 from mmcity.utils.images import IMAGENET_MEAN, IMAGENET_STD
 
 __all__ = ["Aggregator"]
@@ -91,10 +92,7 @@ class Aggregator(nn.Module):
             raise ValueError(
                 f"patch_embed must be 'dino', 'conv' or 'conv_stem', got {patch_embed!r}"
             )
-        if causal_kernel not in CAUSAL_KERNELS:
-            raise ValueError(
-                f"causal_kernel must be one of {list(CAUSAL_KERNELS)}, got {causal_kernel!r}"
-            )
+        check_choice("causal_kernel", causal_kernel, CAUSAL_KERNELS)
         self.causal_kernel = CAUSAL_KERNELS[causal_kernel]
         self.patch_size = patch_size
         self.num_heads = num_heads

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmcity.registry import MODELS
+from mmcity.utils.checks import check_choice
 
 from .relative_pose_loss import relative_pose_loss
 
@@ -151,8 +152,7 @@ class DistillationLoss(nn.Module):
         self.track_weight = track_weight
         self.confidence_weight = confidence_weight
         self.corner_safe = corner_safe
-        if alignment not in ("batch", "sample", "none"):
-            raise ValueError(f"alignment must be 'batch', 'sample' or 'none', got {alignment!r}")
+        check_choice("alignment", alignment, ("batch", "sample", "none"))
         if log_depth and alignment != "none":
             raise ValueError("log_depth needs alignment='none': a shift has no logarithm")
         self.alignment = alignment

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from mmcity.structures.gaussians import Gaussians
 from mmcity.structures.sim3 import Sim3
 from mmcity.structures.spherical_harmonics import SH_C0, sh_degree_of
+from mmcity.utils.checks import check_choice
 
 from .gaussians_ply import GaussianFileError, color_coefficients
 from .glb import GlbBuilder, GlbFormatError, read_accessor, read_glb_container
@@ -37,8 +38,7 @@ def y_up(up: str) -> np.ndarray:
     Raises:
         ValueError: If the axis is not of ``UP_AXES``.
     """
-    if up not in UP_AXES:
-        raise ValueError(f"up: expected one of {list(UP_AXES)}, got {up!r}")
+    check_choice("up", up, UP_AXES)
     matrix = np.eye(4)
     matrix[:3, :3] = UP_AXES[up]
     return matrix

@@ -28,6 +28,7 @@ from torch import Tensor
 from mmcity.structures.gaussians import Gaussians
 from mmcity.structures.sim3 import Sim3
 from mmcity.structures.spherical_harmonics import sh_degree_of
+from mmcity.utils.checks import check_choice
 from mmcity.utils.fileio import atomic_path
 
 from .gaussians_ply import GaussianFileError, color_coefficients
@@ -64,8 +65,7 @@ def write_spz(
     Raises:
         ValueError: If a value cannot be stored.
     """
-    if version not in (2, 3):
-        raise ValueError(f"version: expected 2 or 3, got {version}")
+    check_choice("version", version, (2, 3))
     g = gaussians.detach().to("cpu", torch.float32)
     sh = color_coefficients(g, "write_spz")
     degree = sh_degree_of(sh.shape[1])

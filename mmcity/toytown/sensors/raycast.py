@@ -4,6 +4,8 @@ import warnings
 
 import numpy as np
 
+from mmcity.utils.checks import check_choice
+
 __all__ = ["RayCaster", "make_caster"]
 
 #: Rays start this far from a surface, metres.
@@ -180,8 +182,7 @@ def make_caster(groups: list[tuple[np.ndarray, np.ndarray]], backend: str = "aut
         ImportError: If ``'embree'`` is asked for and embreex is missing.
         ValueError: If the backend is unknown.
     """
-    if backend not in ("auto", "embree", "numpy"):
-        raise ValueError(f"backend must be 'auto', 'embree' or 'numpy', got {backend!r}")
+    check_choice("backend", backend, ("auto", "embree", "numpy"))
     if backend == "numpy":
         return _BvhCaster(groups)
     try:

@@ -2,6 +2,8 @@
 
 from dataclasses import asdict, dataclass, fields
 
+from mmcity.utils.checks import check_choice
+
 __all__ = ["SIZES", "ToytownConfig"]
 
 #: Blocks along x and y of each preset size.
@@ -45,12 +47,9 @@ class ToytownConfig:
     supersampling: int = 4
 
     def __post_init__(self) -> None:
-        if self.size not in SIZES:
-            raise ValueError(f"size must be one of {sorted(SIZES)}, got {self.size!r}")
-        if self.lighting not in LIGHTINGS:
-            raise ValueError(f"lighting must be one of {LIGHTINGS}, got {self.lighting!r}")
-        if self.supersampling not in (1, 4, 16):
-            raise ValueError(f"supersampling must be 1, 4 or 16, got {self.supersampling}")
+        check_choice("size", self.size, SIZES)
+        check_choice("lighting", self.lighting, LIGHTINGS)
+        check_choice("supersampling", self.supersampling, (1, 4, 16))
         for name in ("seed", "sequence_seed", "traffic", "clutter"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")

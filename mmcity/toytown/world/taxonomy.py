@@ -5,6 +5,8 @@ from enum import IntEnum
 
 import numpy as np
 
+from mmcity.utils.checks import check_choice
+
 __all__ = [
     "TAXONOMY",
     "ClassRow",
@@ -115,8 +117,7 @@ def label_map(target: str) -> np.ndarray:
         ValueError: If the label set is unknown.
     """
     known = ("carlasc", "unified", "occ3d_nuscenes", "occ3d_waymo", "semantickitti")
-    if target not in known:
-        raise ValueError(f"label set must be one of {known}, got {target!r}")
+    check_choice("target", target, known)
     return np.array([getattr(TAXONOMY[c], target) for c in WorldClass], dtype=np.uint8)
 
 

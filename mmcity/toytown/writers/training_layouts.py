@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from mmcity.toytown.writers.common import save_image, save_npy
+from mmcity.utils.checks import check_choice
 from mmcity.utils.dependencies import DependencyError
 from mmcity.utils.fileio import atomic_path
 
@@ -292,8 +293,7 @@ def write_training_layout(
         ValueError: If the layout is unknown.
         FileNotFoundError: If the folder holds no videos.
     """
-    if layout not in TRAINING_LAYOUTS:
-        raise ValueError(f"layout must be one of {list(TRAINING_LAYOUTS)}, got {layout!r}")
+    check_choice("layout", layout, TRAINING_LAYOUTS)
     folders = sorted(p.parent for p in Path(videos).glob("*/poses.txt"))
     if not folders:
         raise FileNotFoundError(f"{videos}: no videos of the toy town")

@@ -106,7 +106,7 @@ def test_wrong_spacings_are_refused():
         respace_steps(1000, "ddim999")
     with pytest.raises(ValueError, match="cannot take 600 steps"):
         respace_steps(1000, "600,100")
-    with pytest.raises(ValueError, match="order must be"):
+    with pytest.raises(ValueError, match="order: expected one of"):
         DPMSolverSampler(order=4)
     with pytest.raises(ValueError, match="order must be 1 or 2"):
         DPMSolverSampler(order=3, stochastic=True)

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import multiprocessing
 
+from mmcity.utils.checks import check_choice
+
 from .budget import SetPlan
 from .synthesizer import SynthesisSpec, build_synthesizer
 
@@ -193,6 +195,5 @@ EXECUTORS = {"inline": InlineExecutor, "thread": ThreadExecutor, "process": Proc
 
 def make_executor(kind: str, spec: SynthesisSpec):
     """Executor of a kind: ``inline``, ``thread`` or ``process``."""
-    if kind not in EXECUTORS:
-        raise ValueError(f"executor: expected one of {tuple(EXECUTORS)}, got {kind!r}")
+    check_choice("executor", kind, EXECUTORS)
     return EXECUTORS[kind](spec)

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from mmcity.structures.geometry import se3_exp
+from mmcity.utils.checks import check_choice
 
 from .matching import _opencv
 
@@ -195,8 +196,7 @@ def solve_pnp(
     if distortion is not None and np.any(distortion):
         flat = _opencv().undistortPoints(pixels[:, None], K, np.asarray(distortion), None, None, K)
         pixels = flat[:, 0]
-    if backend not in _BACKENDS:
-        raise ValueError(f"backend: expected one of {list(_BACKENDS)}, got {backend!r}")
+    check_choice("backend", backend, _BACKENDS)
     pose = _BACKENDS[backend](points, pixels, K, threshold, iterations, confidence, seed)
     if pose is None:
         raise PnPError("RANSAC found no pose")

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmcity.models.layers import Attend
+from mmcity.utils.checks import check_choice
 
 from .kv_store import KVStore
 from .policies import CachePolicy, WindowPolicy, build_policy
@@ -80,10 +81,7 @@ class StreamCache:
         camera_cache_mode: str = "per_iteration",
         max_steps: int | None = None,
     ) -> None:
-        if camera_cache_mode not in CAMERA_CACHE_MODES:
-            raise ValueError(
-                f"camera_cache_mode must be one of {CAMERA_CACHE_MODES}, got {camera_cache_mode!r}"
-            )
+        check_choice("camera_cache_mode", camera_cache_mode, CAMERA_CACHE_MODES)
         self.policy = build_policy(policy)
         self.camera_cache_mode = camera_cache_mode
         self.camera_iterations = camera_iterations
