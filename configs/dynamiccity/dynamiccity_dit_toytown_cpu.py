@@ -116,7 +116,7 @@ test_evaluator = [
     ),
     dict(
         type="OccGenMetric2D",
-        # InceptionV3 and VGG-16 where their TorchScript files are at hand:
+        # InceptionV3, and VGG-16 as pr_extractor=..., where their TorchScript files are at hand:
         # dict(type="ScriptedImageFeatures", path="inception-2015-12-05.pt", size=299, ...)
         extractor=dict(type="RandomImageFeatures", dim=64),
         reference=reference,

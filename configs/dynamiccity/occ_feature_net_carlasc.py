@@ -8,6 +8,7 @@ model = dict(
     num_classes=12,
     channels=(32, 64, 128, 128),  # the last is the length of the features
     corruption=0.3,
+    histogram_weight=0.5,  # of the loss on class shares
 )
 train_dataloader = dict(batch_size=4, dataset=dict(sequence_length=1))
 val_dataloader = dict(batch_size=4, dataset=dict(sequence_length=1, stride=10))

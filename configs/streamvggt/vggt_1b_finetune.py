@@ -12,6 +12,8 @@ model = dict(
     loss=dict(
         type="PoseRegressionLoss",
         confidence_weight=0.2,
+        pose_weight=5.0,
+        max_pose_loss=0.3,  # poses further off pull no more
         upstream=False,  # True: poses in the published, inconsistent convention
     ),
 )

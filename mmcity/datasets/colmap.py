@@ -96,8 +96,6 @@ class ColmapDataset(PosedImagesDataset):
         depth_kind (str): ``inverse``: value / 65536, scaled per image by
             ``depth_params.json`` beside the model; ``metric``: value x ``depth_unit``.
         depth_unit (float): Metres per count of a metric map. Defaults to 0.001.
-        max_point_error (float, optional): Leave out points with a larger mean reprojection
-            error in px.
         min_track_length (int): Leave out points seen by fewer images. Defaults to 0.
         point_stride (int): Keep every k-th point. Defaults to 1.
         **kwargs: See :class:`PosedImagesDataset`.
@@ -126,7 +124,6 @@ class ColmapDataset(PosedImagesDataset):
         depth_dir: str | None = None,
         depth_kind: str = "inverse",
         depth_unit: float = 0.001,
-        max_point_error: float | None = None,
         min_track_length: int = 0,
         point_stride: int = 1,
         **kwargs,
@@ -145,7 +142,6 @@ class ColmapDataset(PosedImagesDataset):
         self.train_skip, self.test_skip = train_skip, test_skip
         self.mask_dir, self.depth_dir = mask_dir, depth_dir
         self.depth_kind, self.depth_unit = depth_kind, depth_unit
-        self.max_point_error = max_point_error
         self.min_track_length, self.point_stride = min_track_length, point_stride
         super().__init__(data_root, **kwargs)
 
@@ -271,12 +267,10 @@ class ColmapDataset(PosedImagesDataset):
 
     def _chosen_points(self, points: ColmapPoints) -> ColmapPoints:
         keep = points.track_lengths >= self.min_track_length
-        if self.max_point_error is not None:
-            keep &= points.errors <= self.max_point_error
         if len(points) and not keep.any():
             raise ValueError(
-                f"{self.data_root}: max_point_error={self.max_point_error} and "
-                f"min_track_length={self.min_track_length} leave none of {len(points)} points"
+                f"{self.data_root}: min_track_length={self.min_track_length} would leave none of "
+                f"{len(points)} points"
             )
         return points[np.flatnonzero(keep)[:: self.point_stride]]
 

@@ -28,15 +28,13 @@ class TransformsFormatError(ValueError):
 
 @DATASETS.register_module()
 class NerfstudioDataset(PosedImagesDataset):
-    """Images posed by a ``transforms.json``.
+    """Images posed by a ``transforms.json``, or by ``transforms_{train,val,test}.json``.
 
     Camera-to-world matrices have OpenGL axes there (x right, y up, z back) and are turned to
     OpenCV's on reading. Intrinsics and distortion may stand at the top or in each frame.
 
     Args:
         data_root (str): Scene folder.
-        transforms_file (str): Defaults to ``transforms.json``; where that is absent, the files
-            ``transforms_{train,val,test}.json`` of the Blender scenes are read.
         split_by (str): ``auto`` takes the lists ``train_filenames`` .. of the file, or the
             Blender files, else every n-th image; or a rule of
             :func:`~mmcity.datasets.splits.held_out`. Defaults to ``auto``.
@@ -57,7 +55,6 @@ class NerfstudioDataset(PosedImagesDataset):
         self,
         data_root: str | os.PathLike,
         *,
-        transforms_file: str = "transforms.json",
         split_by: str = "auto",
         split_file: str | None = None,
         every_n: int = 8,
@@ -67,7 +64,6 @@ class NerfstudioDataset(PosedImagesDataset):
         require_points: bool = False,
         **kwargs,
     ) -> None:
-        self.transforms_file = transforms_file
         self.split_options = {
             "rule": split_by,
             "file": split_file,
@@ -82,7 +78,7 @@ class NerfstudioDataset(PosedImagesDataset):
 
     def load_images(self) -> tuple[list[PosedImage], ColmapPoints]:
         """See :meth:`PosedImagesDataset.load_images`."""
-        path = self.data_root / self.transforms_file
+        path = self.data_root / "transforms.json"
         parts = {"": path}
         if not path.is_file():
             blender = {p: self.data_root / f"transforms_{p}.json" for p in ("train", "val", "test")}

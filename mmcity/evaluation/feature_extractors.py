@@ -158,25 +158,22 @@ class OccNetFeatures(_Extractor):
 class ScriptedImageFeatures(_Extractor):
     """A TorchScript network: InceptionV3 or VGG-16 as FID tools hand them out.
 
+    Colours are those of the picture, 0 to 255, and ``return_features=True`` gives features.
+
     Args:
         path: TorchScript file; loading it runs its code, so use files that you trust.
-        feature_options: Keyword arguments of the call that gives features, such as
-            ``dict(return_features=True)``. Defaults to that.
-        logit_options: Of the call that gives logits; None takes features as logits (for
-            networks that serve precision and recall only). Defaults to dict().
+        logit_options: Keyword arguments of the call that gives logits; None takes features as
+            logits (for networks that serve precision and recall only). Defaults to None.
         size: Pictures are resized to this edge, 299 for InceptionV3; None leaves it to the
             network. Defaults to None.
-        value_range: What 0 and 255 become. Defaults to (0.0, 255.0).
         sha256: Beginning of the file's checksum. Defaults to None.
     """
 
     def __init__(
         self,
         path: str,
-        feature_options: dict | None = None,
         logit_options: dict | None = None,
         size: int | None = None,
-        value_range: tuple[float, float] = (0.0, 255.0),
         sha256: str | None = None,
     ) -> None:
         file = Path(path)
@@ -186,18 +183,15 @@ class ScriptedImageFeatures(_Extractor):
         _check_sum(checksum, sha256, file)
         network = torch.jit.load(str(file), map_location="cpu")
         super().__init__(file.stem, network, checksum)
-        self.feature_options = {"return_features": True, **(feature_options or {})}
         self.logit_options = logit_options
         self.size = size
-        self.value_range = value_range
 
     def run(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         """Images ``(N, H, W, 3)`` uint8."""
-        low, high = self.value_range
-        x = batch.movedim(-1, 1).float() / 255.0 * (high - low) + low
+        x = batch.movedim(-1, 1).float()
         if self.size is not None:
             x = F.interpolate(x, (self.size, self.size), mode="bilinear", antialias=True)
-        features = self.network(x, **self.feature_options)
+        features = self.network(x, return_features=True)
         if self.logit_options is None:
             return features, features
         return features, self.network(x, **self.logit_options)

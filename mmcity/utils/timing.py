@@ -14,15 +14,9 @@ _active_timer: ContextVar["StageTimer | None"] = ContextVar("stage_timer", defau
 
 
 class StageTimer:
-    """Sums wall time and calls per named stage.
+    """Sums wall time and calls per named stage; the ends of a stage wait for the CUDA device."""
 
-    Args:
-        synchronize: Whether to wait for the CUDA device at the ends of a stage; without
-            it only the launch is measured. Defaults to True.
-    """
-
-    def __init__(self, synchronize: bool = True) -> None:
-        self.synchronize = synchronize and torch.cuda.is_available()
+    def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
         self.calls: dict[str, int] = defaultdict(int)
 
@@ -42,7 +36,7 @@ class StageTimer:
 
     def now(self) -> float:
         """Seconds on a clock that only differences of make sense."""
-        if self.synchronize:
+        if torch.cuda.is_available():
             torch.cuda.synchronize()
         return time.perf_counter()
 

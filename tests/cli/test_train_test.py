@@ -9,6 +9,7 @@ import torch
 
 from mmcity.engine.checkpointing import CheckpointError
 from mmcity.engine.config_check import ConfigError
+from mmcity.engine.launch import build_runner, load_config
 
 from .conftest import REPO, TOY_CONFIG, call_tool
 
@@ -54,6 +55,17 @@ def test_resumed_run_equals_the_uninterrupted_one(run_tool, trained, tmp_path):
     )
     assert one["slopes"].shape == (8, 1)  # 2 rows and one more every third iteration
     assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_intervals_between_validations_may_change(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(TOY_CONFIG.parent))
+    cfg = load_config(TOY_CONFIG, {"experiment_name": "test_intervals"})
+    cfg.work_dir = str(tmp_path)
+    cfg.train_cfg.update(val_interval=5, dynamic_intervals=[(11, 2)])
+    runner = build_runner(cfg)
+    runner.train()
+    validations = runner.message_hub.get_scalar("val/toy/error").data[0]
+    assert len(validations) == 7  # after 5, 10, 12, 14, .. 20
 
 
 def test_resume_auto_starts_anew_where_there_is_nothing(run_tool, tmp_path):

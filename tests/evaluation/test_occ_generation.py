@@ -76,6 +76,15 @@ def test_views_are_averaged_and_the_number_is_in_the_name():
     assert numbers["FID2D@12"] == pytest.approx(np.mean(views))
 
 
+def test_another_network_may_tell_precision_and_recall():
+    clips = _clips(4), _clips(4, first=50)
+    one, other = (dict(type="RandomImageFeatures", dim=16, seed=seed) for seed in (1, 2))
+    both = _run(OccGenMetric2D(one, pr_extractor=other, baselines=(), scale=2), *clips)
+    alone = [_run(OccGenMetric2D(kind, baselines=(), scale=2), *clips) for kind in (one, other)]
+    for name, value in both.items():
+        assert value == alone["precision" in name or "recall" in name][name]
+
+
 def test_shuffling_keeps_columns_and_noise_keeps_class_shares():
     clip = _clips(1)[0]
     generator = torch.Generator().manual_seed(0)

@@ -12,10 +12,12 @@ model = dict(
         type="SplatRenderer",
         antialiased=False,  # True: the look does not change with the resolution
         # Behind the Gaussians: ConstantBackground, LearnedBackground,
-        # SphericalHarmonicsBackground or EnvironmentMapBackground (skies).
+        # SphericalHarmonicsBackground or EnvironmentMapBackground (skies). The first with
+        # random_in_training=True leaves no holes of its colour.
         background=dict(type="ConstantBackground", color=(0.0, 0.0, 0.0)),
     ),
     # Colours per photograph: exposure=dict(type="AffineExposure") or "BilateralGridExposure".
+    coverage_views=2,  # training frames that hold a point which counts in psnr_covered
     losses=dict(
         loss_l1=dict(type="L1Loss", loss_weight=0.8),
         loss_ssim=dict(type="SSIMLoss", loss_weight=0.2),

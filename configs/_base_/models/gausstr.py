@@ -38,9 +38,15 @@ model = dict(
         reduce_dims=reduce_dims,
         image_shape=input_size,
         patch_size=patch_size,
+        unit_pixels=7.5,  # pixels of the photograph that a scale of 1 spans
         depth_limit=51.2,  # metres; beyond it a ray should be empty
         prompt_denoising=True,
-        voxelizer=dict(type="GaussianVoxelizer", vol_range=vol_range, voxel_size=voxel_size),
+        voxelizer=dict(
+            type="GaussianVoxelizer",
+            vol_range=vol_range,
+            voxel_size=voxel_size,
+            cutoff_sigma=3.0,  # standard deviations beyond which a Gaussian has no effect
+        ),
     ),
     reference_init="random",
     test_reference_init="seeded",  # "random" as published makes tests differ from run to run

@@ -25,7 +25,8 @@ model = dict(
             s_x=-3.0,
             s_q=-6.5,
         ),
-        # VICRegLoss, HardTripletLoss, NTXentLoss or FeatureMSELoss
+        # VICRegLoss (invariance=25.0, variance=25.0, covariance=1.0), HardTripletLoss,
+        # NTXentLoss or FeatureMSELoss
         feature=dict(type="VICRegLoss"),
         weights=(1.0, 1.0, 1.0, 0.7),  # pose, feature, perturbed pose, generator
     ),

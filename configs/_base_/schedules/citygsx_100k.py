@@ -50,6 +50,7 @@ default_hooks = dict(
     scene_init=dict(type="SceneInitHook"),
     growth=dict(
         type="AnchorGrowthHook",
+        log_interval=500,  # steps between log lines on what grew
         batch_lr_rule="sqrt_grendel",  # the original: "none"
         strategy=dict(
             type="AnchorGrowthStrategy",

@@ -32,6 +32,7 @@ default_hooks = dict(
     scene_init=dict(type="SceneInitHook"),
     growth=dict(
         type="DensificationHook",
+        log_interval=500,  # iterations between log lines on what grew
         strategy=dict(
             type="DefaultStrategy",
             refine_start=500,

@@ -31,6 +31,7 @@ train_dataloader = dict(
                 data_root=data_root,
                 num_views=num_views,
                 resolutions=resolutions,
+                mask_probability=0.1,  # of hiding what lies around an object
             )
             for layout in layouts
         ],

@@ -195,13 +195,12 @@ class MakeCommand(BaseTransform):
 class MakeLayout(BaseTransform):
     """Add ``layout`` uint8, see :func:`vehicle_layout`."""
 
-    def __init__(self, down: int = 4, vehicle_class: int = 10) -> None:
+    def __init__(self, down: int = 4) -> None:
         self.down = down
-        self.vehicle_class = vehicle_class
 
     def transform(self, results: dict) -> dict:
         """Add ``layout`` (T, h, w)."""
-        results["layout"] = vehicle_layout(results["voxels"], self.down, self.vehicle_class)
+        results["layout"] = vehicle_layout(results["voxels"], self.down)
         return results
 
 

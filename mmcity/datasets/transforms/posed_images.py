@@ -259,28 +259,17 @@ class PackSceneInputs(BaseTransform):
     ``depth`` or ``inverse_depth`` (H, W) float32. ``data_samples`` is a
     :class:`~mmcity.structures.SceneDataSample` with ``camera``, ``gt_mask``, ``gt_depth``,
     ``gt_inverse_depth`` and the metainfo.
-
-    Args:
-        to_float (bool): Give the image as float32 in [0, 1] instead. Defaults to False.
-        meta_keys (Sequence[str]): Results that become metainfo where they exist.
     """
 
-    def __init__(
-        self,
-        to_float: bool = False,
-        meta_keys=("img_name", "img_path", "index", "camera_index", "split", "ori_shape"),
-    ) -> None:
-        self.to_float = to_float
-        self.meta_keys = tuple(meta_keys)
+    #: Results that become metainfo where they exist.
+    META_KEYS = ("img_name", "img_path", "index", "camera_index", "split", "ori_shape")
 
     def transform(self, results: dict) -> dict:
         """See the class."""
         camera: Cameras = results["camera"]
         # permute + contiguous copies, so that nothing can write into a cached picture.
         image = torch.from_numpy(results["img"]).permute(2, 0, 1).contiguous()
-        if self.to_float:
-            image = image.float() / 255
-        meta = {key: results[key] for key in self.meta_keys if key in results}
+        meta = {key: results[key] for key in self.META_KEYS if key in results}
         meta["img_shape"] = tuple(image.shape[1:])
         sample = SceneDataSample(metainfo=meta)
         sample.camera = camera

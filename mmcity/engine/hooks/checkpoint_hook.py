@@ -39,20 +39,16 @@ class CityCheckpointHook(CheckpointHook):
       (``load_from`` in training stays lenient: it also takes a backbone.)
 
     Args:
-        save_random_state: Whether to store the random states. Defaults to True.
-        backend_args: Storage backend. Defaults to the local atomic one.
-        **kwargs: Arguments of :class:`mmengine.hooks.CheckpointHook`.
+        *args, **kwargs: See :class:`mmengine.hooks.CheckpointHook`; the storage backend
+            (``backend_args``) defaults to the local atomic one.
     """
 
     priority = "VERY_LOW"
 
-    def __init__(
-        self, *args, save_random_state: bool = True, backend_args: dict | None = None, **kwargs
-    ) -> None:
-        if backend_args is None and kwargs.get("file_client_args") is None:
-            backend_args = {"backend": "atomic_local"}
-        super().__init__(*args, backend_args=backend_args, **kwargs)
-        self.save_random_state = save_random_state
+    def __init__(self, *args, **kwargs) -> None:
+        if kwargs.get("backend_args") is None and kwargs.get("file_client_args") is None:
+            kwargs["backend_args"] = {"backend": "atomic_local"}
+        super().__init__(*args, **kwargs)
         self._gathered: list[dict] | None = None  # states of all ranks, ready to be saved
         self._scene: dict | None = None  # what a shared scene adds to a checkpoint
         self._resumed: list[dict] | None = None  # states to be restored
@@ -72,8 +68,7 @@ class CityCheckpointHook(CheckpointHook):
         runner.message_hub.update_info("last_ckpt", self.last_ckpt)
         if self.max_keep_ckpts > 0:
             self._rotate(runner, step)
-        if self.save_random_state:
-            self._gathered = gather_random_states(self._before_val)  # all ranks take part
+        self._gathered = gather_random_states(self._before_val)  # all ranks take part
         if hasattr(runner.model, "save_scene"):
             # Each process writes, or hands over, its part; the index goes into the checkpoint.
             self._scene = runner.model.save_scene(

@@ -15,15 +15,11 @@ class ProgressBarHook(Hook):
     """Shows a rich progress bar with the loss while training on a terminal.
 
     Does nothing where the output is not a terminal, so log files stay clean.
-
-    Args:
-        refresh_per_second: How often the bar is drawn. Defaults to 4.
     """
 
     priority = "BELOW_NORMAL"
 
-    def __init__(self, refresh_per_second: float = 4) -> None:
-        self.refresh_per_second = refresh_per_second
+    def __init__(self) -> None:
         self._progress = None
         self._task = None
 
@@ -44,7 +40,7 @@ class ProgressBarHook(Hook):
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            refresh_per_second=self.refresh_per_second,
+            refresh_per_second=4,
         )
         self._task = self._progress.add_task(
             "train", total=runner.train_loop.max_iters, completed=runner.iter

@@ -32,15 +32,14 @@ class PerStageTimerHook(Hook):
     Args:
         interval: Iterations between log lines; 0 logs only at the end. Defaults to 0.
         warmup: First iterations that are not counted. Defaults to 3.
-        synchronize: See :class:`mmcity.utils.timing.StageTimer`. Defaults to True.
     """
 
     priority = "VERY_HIGH"
 
-    def __init__(self, interval: int = 0, warmup: int = 3, synchronize: bool = True) -> None:
+    def __init__(self, interval: int = 0, warmup: int = 3) -> None:
         self.interval = interval
         self.warmup = warmup
-        self.timer = StageTimer(synchronize)
+        self.timer = StageTimer()
         self._active = ExitStack()
         self._iterations = 0
         self._mark = 0.0

@@ -42,7 +42,6 @@ class ExponentialDecayLR(_ParamScheduler):
         begin: int = 0,
         optional: bool = False,
         by_epoch: bool = False,
-        last_step: int = -1,
         verbose: bool = False,
     ) -> None:
         if by_epoch:
@@ -58,9 +57,7 @@ class ExponentialDecayLR(_ParamScheduler):
         self.groups = groups
         self.delay = delay
         self.delay_ratio = delay_ratio
-        super().__init__(
-            optimizer, "lr", begin=begin, by_epoch=False, last_step=last_step, verbose=verbose
-        )
+        super().__init__(optimizer, "lr", begin=begin, by_epoch=False, verbose=verbose)
 
     def factor(self, step: int) -> float:
         """Rate over initial rate after ``step`` iterations."""

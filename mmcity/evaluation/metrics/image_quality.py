@@ -28,8 +28,7 @@ class ImageQualityMetric(BaseMetric):
     own, ``psnr_cc`` and ``ssim_cc`` after one affine colour transform per image fitted to
     the photograph (what is left of an error without exposure and white balance), and
     ``psnr_covered`` over the pixels that training views saw (``coverage`` is their share).
-    Renders are clamped to [0, 1] and, like the photographs, compared as rounded to 8 bits
-    if ``quantize`` is set.
+    Renders are clamped to [0, 1].
 
     Args:
         split: Name of the split, becomes the prefix of the numbers. Defaults to ``test``.
@@ -38,8 +37,6 @@ class ImageQualityMetric(BaseMetric):
         lpips_network: ``alex`` or ``vgg``. Defaults to ``alex``.
         right_half: Also score the right halves alone, as ``psnr_right``, ``ssim_right`` and
             ``lpips_right``; maps whose colours follow a photograph are compared so.
-            Defaults to False.
-        quantize: Round renders to 8 bits before comparing, as a written PNG would be.
             Defaults to False.
         collect_device: See mmengine. Defaults to ``cpu``.
     """
@@ -50,11 +47,10 @@ class ImageQualityMetric(BaseMetric):
         lpips_weights: str | None = None,
         lpips_network: str = "alex",
         right_half: bool = False,
-        quantize: bool = False,
         collect_device: str = "cpu",
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=split)
-        self.quantize, self.right_half = quantize, right_half
+        self.right_half = right_half
         self.lpips = None if lpips_weights is None else LPIPS(lpips_weights, lpips_network)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
@@ -91,8 +87,6 @@ class ImageQualityMetric(BaseMetric):
             covered: (H, W) bool, pixels seen by training views. Defaults to unknown.
         """
         prediction = prediction.clamp(0, 1)
-        if self.quantize:
-            prediction = (prediction * 255).round() / 255
         corrected = colour_correct(prediction, target, mask)
         scores = {
             "psnr": psnr(prediction, target, mask).item(),

@@ -1,8 +1,6 @@
 """Camera localisation: errors of single poses over a set of queries."""
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from mmengine.evaluator import BaseMetric
@@ -13,7 +11,6 @@ from mmcity.evaluation.functional.localization import (
     summarize_localization,
 )
 from mmcity.registry import METRICS
-from mmcity.utils.fileio import atomic_path
 
 __all__ = ["PoseMetric"]
 
@@ -31,7 +28,6 @@ class PoseMetric(BaseMetric):
         metric (bool): Whether that makes metres; else recalls are named by ``units``. Defaults
             to True.
         thresholds (Sequence): Pairs of metres and degrees of the recalls.
-        out_file (str, optional): Text file with one line per query: name, errors.
         collect_device, prefix: As in mmengine.
     """
 
@@ -42,14 +38,13 @@ class PoseMetric(BaseMetric):
         unit_scale: float = 1.0,
         metric: bool = True,
         thresholds: Sequence[tuple[float, float]] = DEFAULT_THRESHOLDS,
-        out_file: str | os.PathLike | None = None,
         collect_device: str = "cpu",
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         if not unit_scale > 0:
             raise ValueError(f"unit_scale: expected a number above 0, got {unit_scale}")
-        self.unit_scale, self.out_file = unit_scale, out_file
+        self.unit_scale = unit_scale
         self.unit = "m" if metric else "units"
         self.thresholds = [tuple(pair) for pair in thresholds]
 
@@ -68,10 +63,6 @@ class PoseMetric(BaseMetric):
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """See :func:`summarize_localization`."""
-        if self.out_file is not None:
-            lines = [f"{name} {t:.6f} {r:.6f}\n" for name, t, r, _ in results]
-            with atomic_path(Path(self.out_file)) as temporary:
-                Path(temporary).write_text(f"# name {self.unit} degrees\n" + "".join(lines))
         values = torch.tensor([row[1:] for row in results], dtype=torch.float64)
         out = summarize_localization(values[:, 0], values[:, 1], self.thresholds, self.unit)
         out["localized"] = float(values[:, 0].isfinite().double().mean())

@@ -56,8 +56,6 @@ class _GenerationMetric(BaseMetric):
         baselines: Sequence[str],
         reference: dict | None,
         num: int | None,
-        kid_subsets: int,
-        kid_size: int,
         splits: int,
         seed: int,
         collect_device: str,
@@ -72,7 +70,6 @@ class _GenerationMetric(BaseMetric):
         self.baselines = tuple(baselines)
         self.reference = reference
         self.num = num
-        self.kid = (kid_subsets, kid_size)
         self.splits = splits
         self.seed = seed
 
@@ -149,7 +146,7 @@ class _GenerationMetric(BaseMetric):
         self, real: Tensor, fake: Tensor, logits: Tensor, kind: str, frames: int
     ) -> dict[str, float]:
         """FID, KID, IS, precision and recall, N in the name."""
-        kid, _ = subset_kernel_distance(real, fake, *self.kid, seed=self.seed)
+        kid, _ = subset_kernel_distance(real, fake, seed=self.seed)
         score, _ = inception_score(logits, min(self.splits, len(logits)))
         precision, recall = precision_recall(real, fake, _NEIGHBOURS)
         return {
@@ -179,7 +176,6 @@ class OccGenMetric3D(_GenerationMetric):
             and ``noise`` (voxels in random places) stand beside. Defaults to all.
         reference: Data set config of other real clips, for the baseline ``real``.
         num: Frames to compare. Defaults to None (all).
-        kid_subsets, kid_size: Of the kernel distance. Default to 100 and 1000.
         splits: Of the inception score. Defaults to 10.
         seed: Of all draws. Defaults to 0.
         collect_device, prefix: As in mmengine.
@@ -193,16 +189,12 @@ class OccGenMetric3D(_GenerationMetric):
         baselines: Sequence[str] = _GenerationMetric.BASELINES,
         reference: dict | None = None,
         num: int | None = None,
-        kid_subsets: int = 100,
-        kid_size: int = 1000,
         splits: int = 10,
         seed: int = 0,
         collect_device: str = "cpu",
         prefix: str | None = None,
     ) -> None:
-        super().__init__(
-            baselines, reference, num, kid_subsets, kid_size, splits, seed, collect_device, prefix
-        )
+        super().__init__(baselines, reference, num, splits, seed, collect_device, prefix)
         self.extractor = TASK_UTILS.build(extractor)
 
     def _title(self) -> str:
@@ -241,8 +233,8 @@ class OccGenMetric2D(_GenerationMetric):
             same).
         views: ``birds_eye`` and ``oblique``; numbers are given for each and averaged.
         scale: Pixels of a voxel in the bird's-eye view. Defaults to 4.
-        baselines, reference, num, kid_subsets, kid_size, splits, seed, collect_device,
-            prefix: As in :class:`OccGenMetric3D`.
+        baselines, reference, num, splits, seed, collect_device, prefix: As in
+            :class:`OccGenMetric3D`.
     """
 
     default_prefix = "gen2d"
@@ -257,16 +249,12 @@ class OccGenMetric2D(_GenerationMetric):
         baselines: Sequence[str] = _GenerationMetric.BASELINES,
         reference: dict | None = None,
         num: int | None = None,
-        kid_subsets: int = 100,
-        kid_size: int = 1000,
         splits: int = 10,
         seed: int = 0,
         collect_device: str = "cpu",
         prefix: str | None = None,
     ) -> None:
-        super().__init__(
-            baselines, reference, num, kid_subsets, kid_size, splits, seed, collect_device, prefix
-        )
+        super().__init__(baselines, reference, num, splits, seed, collect_device, prefix)
         unknown = set(views) - set(self.RENDERERS)
         if unknown or not views:
             raise ValueError(f"views must be of {sorted(self.RENDERERS)}, got {tuple(views)}")

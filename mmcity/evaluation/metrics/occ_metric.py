@@ -27,9 +27,9 @@ class OccMetric(BaseMetric):
 
     ``miou`` is the mean over all classes but free that occur in prediction or ground truth
     (17 on Occ3D-nuScenes: classes that are never predicted count as 0); ``miou15`` leaves out
-    ``unscored``; ``miou_present`` is over the classes of the ground truth alone, for few frames
-    in which one wrong voxel of a class that is not there would cost its whole share. Counts are
-    collected over ranks and start anew with every evaluation.
+    ``others`` and ``other_flat``; ``miou_present`` is over the classes of the ground truth alone,
+    for few frames in which one wrong voxel of a class that is not there would cost its whole
+    share. Counts are collected over ranks and start anew with every evaluation.
 
     Args:
         num_classes: Labels, free included. Defaults to 18.
@@ -37,7 +37,6 @@ class OccMetric(BaseMetric):
         use_image_mask: Count voxels seen by a camera; goes before the lidar mask.
             Defaults to True.
         free_class: Label of empty voxels. Defaults to 17.
-        unscored: Labels that ``miou15`` leaves out. Defaults to (0, 12).
         ranges: Borders in metres of horizontal distance bands to report beside.
             Defaults to (20, 40).
         volume_range: Grid in metres. Defaults to Occ3D's.
@@ -56,7 +55,6 @@ class OccMetric(BaseMetric):
         use_lidar_mask: bool = False,
         use_image_mask: bool = True,
         free_class: int = 17,
-        unscored: Sequence[int] = (0, 12),
         ranges: Sequence[float] = (20.0, 40.0),
         volume_range: Sequence[float] = (-40.0, -40.0, -1.0, 40.0, 40.0, 5.4),
         ray_iou: bool = False,
@@ -69,7 +67,6 @@ class OccMetric(BaseMetric):
         self.use_lidar_mask = use_lidar_mask
         self.use_image_mask = use_image_mask
         self.free_class = free_class
-        self.unscored = tuple(unscored)
         self.ranges = tuple(ranges)
         self.volume_range = tuple(volume_range)
         self.ray_iou = ray_iou
@@ -148,7 +145,7 @@ class OccMetric(BaseMetric):
         seen = (counts.true_positive + counts.false_positive + counts.false_negative) > 0
         seen[self.free_class] = False
         scored = seen.clone()
-        scored[list(self.unscored)] = False
+        scored[[0, 12]] = False  # others, other_flat
         present = counts.present() & seen
         return {
             "miou": counts.mean_iou(seen),

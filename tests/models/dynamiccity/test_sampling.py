@@ -61,6 +61,7 @@ def test_higher_order_converges_faster():
     "sampler, error",
     [
         (AncestralSampler(100), 0.05),
+        (DDIMSampler("ddim100", eta=1.0), 0.05),
         (DPMSolverSampler(50, order=1, stochastic=True), 0.05),
         (DPMSolverSampler(25, order=2, stochastic=True), 0.015),
     ],

@@ -121,6 +121,14 @@ def test_a_background_colour_shines_through(kind):
     assert torch.allclose(out["rgb"], expected, atol=1e-6)
 
 
+def test_a_background_may_change_at_each_step_of_training():
+    background = MODELS.build(dict(type="ConstantBackground", random_in_training=True))
+    cameras = ring_of_cameras()[:2]
+    first, second = background(cameras), background(cameras)
+    assert first.shape == (2, 1, 1, 3) and not torch.equal(first, second)
+    assert background.eval()(cameras).abs().max() == 0
+
+
 @pytest.mark.parametrize("kind", ["SphericalHarmonicsBackground", "EnvironmentMapBackground"])
 def test_a_sky_learns_a_colour_that_depends_on_the_direction(kind):
     torch.manual_seed(0)

@@ -101,6 +101,7 @@ def test_roma_coordinates_end_at_the_edges(monkeypatch, tmp_path):
             return "warp", "certainty"
 
         def sample(self, warp, certainty, num):
+            assert num == 3
             corners = torch.tensor([[-1.0, -1, -1, -1], [1, 1, 1, 1], [0, 0, 0.5, 0]])
             return corners, torch.tensor([0.1, 0.2, 0.3])
 
@@ -114,7 +115,8 @@ def test_roma_coordinates_end_at_the_edges(monkeypatch, tmp_path):
     )
     for name in ("a.pth", "b.pth"):
         torch.save({name: torch.ones(1)}, tmp_path / name)
-    matcher = RoMaMatcher(tmp_path / "a.pth", tmp_path / "b.pth", device="cpu")
+    files = dict(weights=tmp_path / "a.pth", dinov2_weights=tmp_path / "b.pth")
+    matcher = RoMaMatcher(**files, max_matches=3, device="cpu")
     matches = matcher(torch.zeros(3, 120, 160), torch.zeros(3, 60, 80))
     np.testing.assert_allclose(matches.query, [[0, 0], [160, 120], [80, 60]])
     np.testing.assert_allclose(matches.reference, [[0, 0], [80, 60], [60, 30]])

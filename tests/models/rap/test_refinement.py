@@ -165,6 +165,27 @@ def test_threshold_may_follow_the_size_of_the_picture():
     assert found[1].status == "failed"  # no match is as good as that
 
 
+@pytest.mark.parametrize(
+    ("option", "status"),
+    [
+        (dict(min_inliers=10_000), "failed"),
+        (dict(depth_jump=-1.0), "failed"),  # every pixel is an edge
+        (dict(min_confidence=1.0), "low_confidence"),
+    ],
+)
+def test_poses_of_too_little_evidence_are_not_ok(option, status):
+    truth = room_camera(*VIEWS[0])
+    refiner = RenderMatchRefiner(render_room, **option)
+    assert refiner(render_room(truth)["rgb"], moved(truth, 0.1, 3, 7)).status == status
+
+
+def test_starts_after_one_that_suffices_are_not_tried():
+    truth = room_camera(*VIEWS[0])
+    image, starts = render_room(truth)["rgb"], [moved(truth, 0.3, 5.0, seed=1), truth]
+    for enough, best in ((20, 0), (10_000, 1)):
+        assert RenderMatchRefiner(render_room, enough_inliers=enough)(image, starts).start == best
+
+
 def test_picture_of_another_place_fails_with_a_reason():
     other = torch.rand(3, 120, 160, generator=torch.Generator().manual_seed(2))
     start = room_camera(*VIEWS[0])

@@ -305,6 +305,8 @@ def test_another_focal_length_is_refused(toytown_citygsx, scene_map, tmp_path):
     model.focal_ratio.fill_(0.123)
     with pytest.raises(ValueError, match="learns one camera"):
         model.test_step(batch)
+    model.check_intrinsics = False
+    assert len(model.test_step(batch)) == len(batch["data_samples"])
 
 
 def test_photographs_of_several_cameras_train_together(toytown_citygsx, scene_map, tmp_path):

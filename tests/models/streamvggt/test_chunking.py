@@ -147,6 +147,15 @@ def test_loop_closure_corrects_the_drift():
     assert after < 0.25 * before
 
 
+def test_loops_close_between_few_places_that_look_alike():
+    stage = Stage(drift=0.01)
+    options = dict(overlap=2, loop_closure=True, loop_similarity=1.01, max_keyframes=2)
+    session, _ = run(stage, stage.period + 3, **options)
+    for _, (correction,) in session.stitcher.corrections():  # none looks more than alike
+        torch.testing.assert_close(correction.matrix, torch.eye(4).double(), atol=1e-5, rtol=0)
+    assert len(session.stitcher.state_dict()["keyframes"]) == 2
+
+
 def test_overlap_must_be_shorter_than_the_chunk():
     with pytest.raises(ValueError, match="overlap"):
         StreamSession(Stage(), "chunk(4, 4)")

@@ -43,10 +43,7 @@ class DefaultStrategy(Strategy):
             removes only what is all of these. Defaults to True.
         reset_every: Iterations between two resets of the opacities; 0 for never. Defaults
             to 3000.
-        reset_stop: No reset from this iteration on. Defaults to None: ``refine_stop``.
         extra_resets: Further iterations at which opacities are reset. Defaults to none.
-        pause_after_reset: Iterations without edits after a reset, since gradients are
-            unusual then. Defaults to 0.
         absgrad: Average absolute gradients per pixel instead of their sum (AbsGS, Ye et
             al. 2024). Defaults to False.
         exposure_max: Of several renders that make one blurred photograph, take each Gaussian's
@@ -70,9 +67,7 @@ class DefaultStrategy(Strategy):
         prune_radius2d: float | None = None,
         prune_any: bool = True,
         reset_every: int = 3000,
-        reset_stop: int | None = None,
         extra_resets: Sequence[int] = (),
-        pause_after_reset: int = 0,
         absgrad: bool = False,
         exposure_max: bool = False,
         max_gaussians: int | None = None,
@@ -89,8 +84,6 @@ class DefaultStrategy(Strategy):
         self.prune_opacity = prune_opacity
         self.prune_scale3d = prune_scale3d
         self.reset_every = reset_every
-        self.reset_stop = refine_stop if reset_stop is None else reset_stop
-        self.pause_after_reset = pause_after_reset
         self.absgrad = absgrad
         self.max_gaussians = max_gaussians
         self.grad2d = torch.zeros(0)  # (N,) sum of gradient norms since the last edit
@@ -130,16 +123,13 @@ class DefaultStrategy(Strategy):
             return {}
         self._gather(splats, render_meta)
         report: dict[str, int] = {}
-        since_reset = iteration % self.reset_every if self.reset_every else iteration
-        paused = self.reset_every and iteration > self.reset_every
-        paused = paused and since_reset < self.pause_after_reset
-        if iteration > self.refine_start and iteration % self.refine_every == 0 and not paused:
+        if iteration > self.refine_start and iteration % self.refine_every == 0:
             report |= self._grow(splats, optimizer, iteration, scene_extent)
             report |= self._prune(splats, optimizer, iteration, scene_extent)
             self.grad2d = splats.means.new_zeros(len(splats))
             self.count = torch.zeros_like(self.grad2d)
             self.max_radius = torch.zeros_like(self.grad2d)
-        is_due = self.reset_every and since_reset == 0 and 0 < iteration < self.reset_stop
+        is_due = self.reset_every and iteration > 0 and iteration % self.reset_every == 0
         if is_due or iteration in self.extra_resets:
             reset_opacities(splats, optimizer, 2 * self.prune_opacity)
             report["reset"] = len(splats)

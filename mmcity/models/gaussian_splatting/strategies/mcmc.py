@@ -37,7 +37,6 @@ class MCMCStrategy(Strategy):
         min_opacity: A Gaussian at or below it is dead. Defaults to 0.005.
         noise_lr: Size of the noise in units of the means' learning rate. 0 switches it
             off. Defaults to 5e5.
-        noise_stop: No noise from this iteration on. Defaults to None: never stops.
         seed: Seed of the draws. Defaults to 0.
     """
 
@@ -50,7 +49,6 @@ class MCMCStrategy(Strategy):
         growth: float = 1.05,
         min_opacity: float = 0.005,
         noise_lr: float = 5e5,
-        noise_stop: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(seed)
@@ -61,7 +59,6 @@ class MCMCStrategy(Strategy):
         self.growth = growth
         self.min_opacity = min_opacity
         self.noise_lr = noise_lr
-        self.noise_stop = noise_stop
 
     def step(
         self,
@@ -80,7 +77,7 @@ class MCMCStrategy(Strategy):
         if is_time and iteration % self.refine_every == 0:
             report["relocated"] = self._relocate(splats, optimizer, generator)
             report["added"] = self._add(splats, optimizer, generator)
-        if self.noise_lr and (self.noise_stop is None or iteration < self.noise_stop):
+        if self.noise_lr:
             self._shake(splats, means_lr, generator)
         return report
 

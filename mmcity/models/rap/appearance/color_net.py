@@ -10,6 +10,7 @@ from mmcity.registry import MODELS
 __all__ = ["AppearanceColorNet", "encode_positions"]
 
 _FREQUENCIES = 10
+_INTRINSIC = 48  # channels of the intrinsic features
 
 
 def encode_positions(points: Tensor, frequencies: int = _FREQUENCIES) -> Tensor:
@@ -37,17 +38,14 @@ class AppearanceColorNet(nn.Module):
 
     Args:
         appearance_dim (int): Channels of all maps. Defaults to 48.
-        intrinsic_dim (int): Defaults to 48.
         dropout (float): Of the appearance while training. Defaults to 0.1.
     """
 
-    def __init__(
-        self, appearance_dim: int = 48, intrinsic_dim: int = 48, dropout: float = 0.1
-    ) -> None:
+    def __init__(self, appearance_dim: int = 48, dropout: float = 0.1) -> None:
         super().__init__()
         position_dim = 3 + 6 * _FREQUENCIES
-        self.encoder = _mlp(position_dim + appearance_dim + intrinsic_dim, 128, 96, 64, 48)
-        self.decoder = _mlp(48 + intrinsic_dim, 48, 48, 48)
+        self.encoder = _mlp(position_dim + appearance_dim + _INTRINSIC, 128, 96, 64, 48)
+        self.decoder = _mlp(48 + _INTRINSIC, 48, 48, 48)
         self.color_decoder = _mlp(48 + 3, 48, 3)
         self.dropout = dropout
 

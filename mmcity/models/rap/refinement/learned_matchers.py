@@ -158,7 +158,6 @@ class MASt3RMatcher:
         long_side (int): px. Defaults to 512.
         grid (int): px between seeds. Defaults to 8.
         border (int): px at the edge where matches are dropped. Defaults to 3.
-        max_rounds (int): Of going back and forth. Defaults to 10.
         device (str, optional): Defaults to CUDA where it is.
     """
 
@@ -168,7 +167,6 @@ class MASt3RMatcher:
         long_side: int = 512,
         grid: int = 8,
         border: int = 3,
-        max_rounds: int = 10,
         device: str | None = None,
     ) -> None:
         name = type(self).__name__
@@ -177,7 +175,6 @@ class MASt3RMatcher:
         self.device = _device(device)
         self.model = package.AsymmetricMASt3R.from_pretrained(str(path)).to(self.device).eval()
         self.long_side, self.grid, self.border = long_side, grid, border
-        self.max_rounds = max_rounds
 
     @torch.no_grad()
     def __call__(self, query: Tensor, reference: Tensor) -> Matches:
@@ -188,7 +185,7 @@ class MASt3RMatcher:
         views = [self._view(picture, row) for row, picture in enumerate((first, second))]
         results = self.model(*views)
         descriptors = [result["desc"][0].float() for result in results]  # (H, W, D)
-        pixels = reciprocal_matches(*descriptors, grid=self.grid, max_rounds=self.max_rounds)
+        pixels = reciprocal_matches(*descriptors, grid=self.grid)
         confidence = results[0].get("desc_conf")
         keep = np.ones(len(pixels[0]), bool)
         for points, picture in zip(pixels, (first, second)):

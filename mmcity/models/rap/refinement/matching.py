@@ -54,29 +54,16 @@ class SIFTMatcher:
     Args:
         max_keypoints (int): Per image. Defaults to 4000.
         ratio (float): A match's distance over that to the second neighbour. Defaults to 0.85.
-        contrast_threshold (float): Lower finds more keypoints. Defaults to 0.02.
-        equalize (bool): Equalise contrast locally first, for changes of light. Defaults to
-            False.
     """
 
-    def __init__(
-        self,
-        max_keypoints: int = 4000,
-        ratio: float = 0.85,
-        contrast_threshold: float = 0.02,
-        equalize: bool = False,
-    ) -> None:
+    def __init__(self, max_keypoints: int = 4000, ratio: float = 0.85) -> None:
         self.max_keypoints, self.ratio = max_keypoints, ratio
-        self.contrast_threshold, self.equalize = contrast_threshold, equalize
 
     def extract(self, image: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Keypoints ``(N, 2)`` and unit descriptors ``(N, 128)`` of an image."""
         cv2 = _opencv()
-        gray = _to_gray(image)
-        if self.equalize:
-            gray = cv2.createCLAHE(2.0, (8, 8)).apply(gray)
-        sift = cv2.SIFT_create(self.max_keypoints, contrastThreshold=self.contrast_threshold)
-        keypoints, descriptors = sift.detectAndCompute(gray, None)
+        sift = cv2.SIFT_create(self.max_keypoints, contrastThreshold=0.02)
+        keypoints, descriptors = sift.detectAndCompute(_to_gray(image), None)
         if descriptors is None:
             return np.zeros((0, 2)), np.zeros((0, 128), np.float32)
         # OpenCV counts from the centre of the first pixel.

@@ -53,13 +53,12 @@ class VLADRetrieval:
 
     Args:
         words (int): Defaults to 32.
-        max_keypoints (int): Per image. Defaults to 600.
         seed (int): Of the choice of words. Defaults to 0.
     """
 
-    def __init__(self, words: int = 32, max_keypoints: int = 600, seed: int = 0) -> None:
+    def __init__(self, words: int = 32, seed: int = 0) -> None:
         self.words, self.seed = words, seed
-        self.features = SIFTMatcher(max_keypoints=max_keypoints)
+        self.features = SIFTMatcher(max_keypoints=600)
 
     def fit(self, images: Iterable[Tensor]) -> None:
         """Choose words and remember the mapped images ``(3, H, W)`` in [0, 1]."""
