@@ -17,9 +17,9 @@ from typing import Any
 from mmengine.registry import Registry
 
 from mmcity.engine.launch import load_config, parse_options, train
+from mmcity.utils.child_process import Result, call_in_child, describe_call
 from mmcity.utils.cli import UserError, find_root
 
-from .child_process import Result, call_in_child, describe_call
 from .manifest import Finding, Manifest, StageRecord
 from .report import handover_table, write_report
 

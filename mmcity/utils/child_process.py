@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mmcity.utils.cli import UserError, find_root, run_command
+from .cli import UserError, find_root, run_command
 
 __all__ = ["call_in_child", "describe_call"]
 
