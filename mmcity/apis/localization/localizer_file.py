@@ -87,7 +87,9 @@ def build_localizer(
     """A localiser of its parts: see :func:`write_localizer_file` and :class:`Localizer`."""
     resize = None if long_side is None else dict(long_side=long_side)
     mapped = ColmapDataset(scene, split="train", resize=resize, require_points=False)
-    renderer = SceneRenderer(map_config, map, device=device, depth_mode=depth_mode)
+    renderer = SceneRenderer(
+        map_config, map, device=device, depth_mode=depth_mode, show_progress=False
+    )
     return Localizer(
         renderer, mapped, config, checkpoint, alignment=alignment, device=device, **options
     )
