@@ -9,8 +9,20 @@ import argparse
 import shlex
 
 from mmcity.cli import flags
+from mmcity.cli.main import build_parser
 
 EXAMPLE = "mmcity make-localizer PICTURES OUT"
+
+
+def _mapping(words: str) -> dict[str, object]:
+    """Arguments of structure from motion, of words of its own command."""
+    parser = build_parser("verbs.data", "images-to-colmap", "--mapping-options")
+    given = vars(parser.parse_args(["PICTURES", "SCENE", *shlex.split(words)]))
+    return {
+        name: value
+        for name, value in given.items()
+        if name not in ("images", "out") and value != parser.get_default(name)
+    }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     poses.add_argument("--positions", metavar="CSV", help="GPS or metres of cameras, for metres")
     poses.add_argument("--metric", action="store_true", help="scene units are metres already")
     poses.add_argument(
-        "--mapping-options", default="", metavar="WORDS", type=shlex.split,
-        help='for structure from motion, such as "--matching sequential"',
+        "--mapping-options", dest="mapping", default={}, metavar="WORDS", type=_mapping,
+        help='for mmcity data images-to-colmap, such as "--matching sequential"',
     )  # fmt: skip
     training = parser.add_argument_group("training and localisation")
     training.add_argument("--map-config", default="configs/rap/rap_map_colmap_cpu.py")

@@ -19,6 +19,8 @@ from mmcity.structures import (
     write_voxel_grid,
 )
 from mmcity.structures.geometry import se3_inverse
+from mmcity.toytown import ToytownConfig
+from mmcity.toytown.writers import write_formats
 from mmcity.utils.cli import UserError
 from mmcity.utils.fileio import atomic_path
 from mmcity.visualization import write_image, write_video
@@ -65,10 +67,12 @@ class FutureModel(Stage):
         vae, model = self.vae_checkpoint, self.checkpoint
         if vae is None or model is None:
             data = context.folder / "drives"
-            context.run_tool(
-                *("tools/dataset_converters/create_toytown.py", "--out", data),
-                *("--formats", "carlasc", "--scenes", self.towns, "--frames", self.frames),
-                *("--seed", 500 + context.seed),
+            context.call(
+                write_formats,
+                data,
+                ToytownConfig(seed=500 + context.seed),
+                ["carlasc"],
+                options={"carlasc": {"num_scenes": self.towns, "num_frames": self.frames}},
             )
             vae_values = {"data_root": data / "carlasc" / "Cartesian", **self.vae_options}
             vae = str(context.train(self.vae_config, "vae", vae_values))

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from mmcity.datasets.alignment import align_positions, geodetic_to_enu, read_positions
+from mmcity.datasets.converters import map_pictures
 from mmcity.datasets.io.colmap_model import find_colmap_model, read_colmap_model, write_colmap_model
 from mmcity.datasets.io.colmap_types import ColmapModel
 from mmcity.evaluation.functional.localization import localization_errors
@@ -149,10 +150,12 @@ class StructureFromMotion(_EstimatedPoses):
 
     def run(self, context: StageContext) -> dict[str, Path]:
         mapped = context.folder / "mapped"
-        context.run_tool(
-            "tools/dataset_converters/images_to_colmap.py",
-            *(context.artefact("images", "images"), mapped),
-            *("--max-features", self.max_features, "--seed", context.seed),
+        context.call(
+            map_pictures,
+            context.artefact("images", "images"),
+            mapped,
+            max_features=self.max_features,
+            seed=context.seed,
         )
         images = next(p for p in (mapped / "images", mapped / "train" / "rgbs") if p.is_dir())
         return self.lay_out(context, images, read_colmap_model(find_colmap_model(mapped)))

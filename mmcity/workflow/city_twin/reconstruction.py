@@ -10,6 +10,7 @@ import trimesh
 
 from mmcity.apis import SceneRenderer
 from mmcity.datasets import ColmapDataset
+from mmcity.datasets.depth_scale import fit_scene_depths
 from mmcity.engine.launch import test
 from mmcity.evaluation.functional.point_clouds import f1_score
 from mmcity.workflow import STAGES, Finding, Stage, StageContext, cfg_options
@@ -54,7 +55,7 @@ class Reconstruct(Stage):
             link = scene / "train" / "depths"
             link.unlink(missing_ok=True)
             link.symlink_to(priors, target_is_directory=True)
-            context.run_tool("tools/fit_depth_scale.py", scene)
+            context.call(fit_scene_depths, scene)
         checkpoint = context.train(self.config, "train", self.values(context))
         results = context.folder / "results"
         shutil.rmtree(results, ignore_errors=True)

@@ -2,12 +2,15 @@
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from mmcity.apis.localization.localizer_file import write_localizer_file
+from mmcity.datasets.alignment import align_scene
 from mmcity.datasets.colmap import find_image_dir
+from mmcity.datasets.converters import map_pictures
 from mmcity.datasets.io.colmap_model import find_colmap_model, read_colmap_model
 from mmcity.engine.rap.scene_checks import check_localization_scene
 from mmcity.utils.cli import UserError
@@ -26,8 +29,9 @@ class ScenePoses(Stage):
         images: Folder of pictures, or of a COLMAP scene.
         model: Folder of the COLMAP model, if it does not lie in the scene.
         test_every: Hold out every n-th picture, where the scene does not say which.
-        positions: CSV of camera positions, see ``align_scene.py``.
-        mapping: Further words for ``images_to_colmap.py``.
+        positions: CSV of camera positions, see
+            :func:`~mmcity.datasets.alignment.align_scene`.
+        mapping: Further arguments of :func:`~mmcity.datasets.converters.map_pictures`.
     """
 
     def __init__(
@@ -36,10 +40,10 @@ class ScenePoses(Stage):
         model: str | None = None,
         test_every: int = 10,
         positions: str | None = None,
-        mapping: tuple[str, ...] = (),
+        mapping: Mapping[str, Any] | None = None,
     ) -> None:
         self.images, self.model = Path(images), None if model is None else Path(model)
-        self.test_every, self.positions, self.mapping = test_every, positions, tuple(mapping)
+        self.test_every, self.positions, self.mapping = test_every, positions, dict(mapping or {})
 
     def run(self, context: StageContext) -> dict[str, Path]:
         if not self.images.is_dir():
@@ -49,10 +53,7 @@ class ScenePoses(Stage):
         made = {"scene": scene}
         if self.positions is not None:
             made["alignment"] = context.folder / "alignment.json"
-            context.run_tool(
-                *("tools/dataset_converters/align_scene.py", scene),
-                *("--positions", self.positions, "--out", made["alignment"]),
-            )
+            context.call(align_scene, scene, self.positions, out=made["alignment"])
         return made
 
     def _given_model(self) -> Path | None:
@@ -66,9 +67,11 @@ class ScenePoses(Stage):
     def _map(self, context: StageContext) -> Path:
         scene = context.folder / "scene"
         if not scene.is_dir():  # else made before a kill, whole
-            context.run_tool(
-                *("tools/dataset_converters/images_to_colmap.py", self.images, scene),
-                *("--test-every", self.test_every, "--seed", context.seed, *self.mapping),
+            context.call(
+                map_pictures,
+                self.images,
+                scene,
+                **{"test_every": self.test_every, "seed": context.seed, **self.mapping},
             )
         return scene
 

@@ -1,7 +1,7 @@
 """From a folder of pictures to a localiser."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ def make_localizer(
     test_every: int = 10,
     positions: str | os.PathLike | None = None,
     metric: bool = False,
-    mapping_options: Sequence[str] = (),
+    mapping: Mapping[str, Any] | None = None,
     map_config: str | os.PathLike = _CONFIGS / "rap_map_colmap_cpu.py",
     map_options: Mapping[str, Any] | None = None,
     config: str | os.PathLike = _CONFIGS / "rap_colmap_cpu.py",
@@ -48,7 +48,8 @@ def make_localizer(
             Defaults to 10.
         positions: CSV of GPS or metric positions of cameras, for metres. Defaults to None.
         metric: Scene units are metres already. Defaults to False.
-        mapping_options: Words for structure from motion. Defaults to none.
+        mapping: Arguments of structure from motion, see
+            :func:`~mmcity.datasets.converters.map_pictures`. Defaults to None.
         map_config, map_options: Config of the map, a path from here or from the root of the
             toolbox, and values of it.
         config, network_options: The same of the pose network.
@@ -85,7 +86,7 @@ def make_localizer(
             model=_full(model),
             test_every=test_every,
             positions=_full(positions),
-            mapping=list(mapping_options),
+            mapping=dict(mapping or {}),
         ),
         "checks": dict(type="CheckScene", regression=not takes_any_camera, metric=metric),
         "map": dict(
