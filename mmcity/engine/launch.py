@@ -29,6 +29,7 @@ __all__ = [
     "apply_show",
     "as_config",
     "build_runner",
+    "find_hook",
     "load_config",
     "parse_options",
     "set_work_dir",
@@ -94,6 +95,15 @@ def _hook_type(hook: Mapping) -> str:
     """Class name of a hook's config, without scope."""
     kind = hook.get("type")
     return getattr(kind, "__name__", str(kind).rsplit(".", 1)[-1])
+
+
+def find_hook(cfg: Config, kind: str) -> str | None:
+    """Dotted key of the first hook of a class, named or listed; None if there is none."""
+    hooks = {f"default_hooks.{name}": hook for name, hook in cfg.get("default_hooks", {}).items()}
+    listed = enumerate(cfg.get("custom_hooks") or ())
+    hooks |= {f"custom_hooks.{row}": hook for row, hook in listed}
+    found = (place for place, hook in hooks.items() if hook and _hook_type(hook) == kind)
+    return next(found, None)
 
 
 #: Hooks with which the lists of configs began before hooks had names.
@@ -213,12 +223,12 @@ def apply_dump(cfg: Config, folder: str) -> None:
 
     A ``DumpResultHook`` that the config already has keeps its other arguments.
     """
-    hooks = [*cfg.setdefault("default_hooks", {}).values(), *(cfg.get("custom_hooks") or ())]
-    for hook in hooks:
-        if hook is not None and _hook_type(hook) == "DumpResultHook":
-            hook.out_dir = folder
-            return
-    cfg.default_hooks.dump = dict(type="mmcity.DumpResultHook", out_dir=folder)
+    place = find_hook(cfg, "DumpResultHook")
+    if place is None:
+        hook = dict(type="mmcity.DumpResultHook", out_dir=folder)
+        cfg.merge_from_dict({"default_hooks.dump": hook})
+    else:
+        cfg.merge_from_dict({f"{place}.out_dir": folder})
 
 
 def apply_show(cfg: Config, folder: str) -> None:

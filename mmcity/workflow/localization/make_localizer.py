@@ -7,6 +7,7 @@ from typing import Any
 
 from mmcity.engine.launch import load_config
 from mmcity.utils.cli import UserError, find_root
+from mmcity.utils.config_index import find_config
 from mmcity.utils.setup_env import register_all_modules
 from mmcity.workflow.chain import Chain
 
@@ -51,7 +52,7 @@ def make_localizer(
         mapping: Arguments of structure from motion, see
             :func:`~mmcity.datasets.converters.map_pictures`. Defaults to None.
         map_config, map_options: Config of the map, a path from here or from the root of the
-            toolbox, and values of it.
+            toolbox or a name that ``mmcity list`` prints, and values of it.
         config, network_options: The same of the pose network.
         network: Whether to train one; without, queries start from mapped images that look
             alike, and cameras may be mixed. Defaults to True.
@@ -73,9 +74,7 @@ def make_localizer(
             f"test_every: expected at least 2, got {test_every}: without queries nothing can be "
             "measured"
         )
-    config, map_config = (
-        _full(path if Path(path).is_file() else find_root() / path) for path in (config, map_config)
-    )
+    config, map_config = _find_config(config), _find_config(map_config)
     shared = {"randomness.seed": seed}
     preprocessor = load_config(config, network_options).model.get("data_preprocessor", {})
     takes_any_camera = not network or preprocessor.get("normalize_focal", False)
@@ -111,6 +110,11 @@ def make_localizer(
         f"Localiser: {Path(out).resolve().name}", force, until=until
     )
     return Path(out) / "localizer.json"
+
+
+def _find_config(path: str | os.PathLike) -> str:
+    places = [place for place in (Path(path), find_root() / path) if place.is_file()]
+    return str((places[0] if places else find_config(str(path))).resolve())
 
 
 def _full(path: str | os.PathLike | None) -> str | None:

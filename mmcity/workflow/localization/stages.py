@@ -9,7 +9,9 @@ import torch
 
 from mmcity.apis import localize_queries
 from mmcity.datasets.io.colmap_model import find_colmap_model, read_colmap_model
+from mmcity.engine.launch import find_hook, load_config
 from mmcity.evaluation.functional.localization import localization_errors
+from mmcity.utils.cli import UserError, find_root
 from mmcity.utils.fileio import atomic_path
 from mmcity.workflow.chain import STAGES, Stage, StageContext
 from mmcity.workflow.manifest import Finding
@@ -47,7 +49,8 @@ class PoseNetwork(Stage):
 
     Args:
         config: Training config.
-        map_option: Name of the config's value that takes the map.
+        map_option: Name of the config's value that takes the map. Defaults to None: ``map`` of
+            its ``ViewSynthesisHook``.
         cfg_options: Further values of the config.
         map_stage: Stage that made the map. Defaults to ``baked``.
     """
@@ -57,7 +60,7 @@ class PoseNetwork(Stage):
     def __init__(
         self,
         config: str,
-        map_option: str = "default_hooks.view_synthesis.map",
+        map_option: str | None = None,
         cfg_options: dict | None = None,
         map_stage: str = "baked",
     ) -> None:
@@ -66,13 +69,19 @@ class PoseNetwork(Stage):
         self.needs = ("poses", map_stage)
 
     def run(self, context: StageContext) -> dict[str, Path]:
+        place = self.map_option
+        if place is None:
+            hook = find_hook(load_config(find_root() / self.config), "ViewSynthesisHook")
+            if hook is None:
+                raise UserError(f"{self.config}: expected a ViewSynthesisHook, found none")
+            place = f"{hook}.map"
         values = {
             "data_root": context.artefact("poses", "scene"),
-            self.map_option: context.artefact(self.map_stage, "scene"),
+            place: context.artefact(self.map_stage, "scene"),
         }
         map_config = context.find(self.map_stage, "config")
         if map_config is not None:
-            values[f"{self.map_option.removesuffix('_path')}_config"] = map_config
+            values[f"{place.removesuffix('_path')}_config"] = map_config
         checkpoint = context.train(self.config, values={**values, **self.cfg_options})
         # The run leaves a copy of its config with all options.
         config = checkpoint.parent / Path(self.config).name
