@@ -5,8 +5,6 @@ import json
 import os
 import resource
 import shutil
-import subprocess
-import sys
 import time
 import uuid
 from abc import ABC, abstractmethod
@@ -82,34 +80,6 @@ class StageContext:
         print(f"  > {line}", flush=True)
         self.manifest.stages[self.name].commands.append(line)
         return call_in_child(function, args, kwargs, self.folder)
-
-    def run_tool(self, *words: object) -> None:
-        """Run a command of the toolbox; its output goes to ``log.txt`` of the stage.
-
-        Raises:
-            UserError: If it fails, with the end of its output.
-        """
-        command = [str(word) for word in words]
-        print(f"  $ python {' '.join(command)}", flush=True)
-        self.manifest.stages[self.name].commands.append(" ".join(["python", *command]))
-        log = self.folder / "log.txt"
-        root = find_root()
-        paths = [str(root), os.environ.get("PYTHONPATH", "")]
-        env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-        with open(log, "a", encoding="utf-8") as file:
-            file.write(f"$ python {' '.join(command)}\n")
-            file.flush()
-            done = subprocess.run(
-                [sys.executable, *command],
-                cwd=root,
-                env=env,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                check=False,
-            )
-        if done.returncode:
-            tail = log.read_text(encoding="utf-8", errors="replace")[-1500:]
-            raise UserError(f"the command ended with status {done.returncode}; {log}:\n{tail}")
 
     def train(
         self, config: str, name: str = "train", values: Mapping[str, Any] | None = None

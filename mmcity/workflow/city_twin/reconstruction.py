@@ -3,16 +3,19 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import trimesh
 
 from mmcity.apis import SceneRenderer
+from mmcity.apis.scenes import export_scene, extract_mesh
 from mmcity.datasets import ColmapDataset
 from mmcity.datasets.depth_scale import fit_scene_depths
 from mmcity.engine.launch import test
 from mmcity.evaluation.functional.point_clouds import f1_score
+from mmcity.visualization import draw_results
 from mmcity.workflow import STAGES, Finding, Stage, StageContext, cfg_options
 
 __all__ = ["BakeScene", "ExtractMesh", "Reconstruct"]
@@ -68,13 +71,12 @@ class Reconstruct(Stage):
             out=context.folder / "test.json",
             cfg_options=cfg_options(self.values(context)),
         )
-        context.run_tool("tools/visualize.py", results, "--out", context.folder, "--max-rows", 4)
+        sheets = context.call(draw_results, results, context.folder, max_rows=4)
         kept = context.folder / "checkpoint.pth"
         shutil.copyfile(checkpoint, kept)
         note = context.folder / "model.json"
         note.write_text(json.dumps({"config": self.config, "values": self.values(context)},
                                    default=str))  # fmt: skip
-        sheets = sorted(context.folder.glob("*.png")) + sorted(context.folder.glob("*.jpg"))
         made = {"checkpoint": kept, "model": note, "numbers": context.folder / "test.json"}
         if sheets:
             made["held-out views"] = sheets[0]
@@ -135,18 +137,25 @@ class ExtractMesh(Stage):
         model = json.loads(context.artefact("reconstruction", "model").read_text())
         target = context.folder / "mesh.glb"
         mesh = context.folder / "mesh.ply"
-        agreement: tuple[object, ...] = ()
+        agreement: dict[str, Any] = {}
         if self.neighbour_distance is not None:
-            agreement = ("--use-depth-filter", "--max-dis", self.neighbour_distance,
-                         "--max-angle", self.neighbour_angle)  # fmt: skip
-        context.run_tool(
-            *("tools/extract_mesh.py", model["config"]),
+            agreement = dict(
+                use_depth_filter=True,
+                max_dis=self.neighbour_distance,
+                max_angle=self.neighbour_angle,
+            )
+        context.call(
+            extract_mesh,
+            model["config"],
             context.artefact("reconstruction", "checkpoint"),
-            *("--voxel-size", self.voxel_size, "--max-depth", self.max_depth),
-            *("--min-triangles", self.min_triangles, "--out", mesh, *agreement),
-            *("--cfg-options", f"data_root={model['values']['data_root']}"),
+            mesh,
+            voxel_size=self.voxel_size,
+            max_depth=self.max_depth,
+            min_triangles=self.min_triangles,
+            cfg_options={"data_root": model["values"]["data_root"]},
+            **agreement,
         )
-        context.run_tool("tools/export.py", mesh, target)
+        context.call(export_scene, mesh, target)
         return {"mesh": mesh, "glb": target}
 
     def check(self, context: StageContext) -> list[Finding]:
@@ -178,16 +187,11 @@ class BakeScene(Stage):
     def run(self, context: StageContext) -> dict[str, Path]:
         model = json.loads(context.artefact("reconstruction", "model").read_text())
         scene = context.folder / "scene.ply"
-        context.run_tool(
-            *("tools/bake_scene.py", model["config"]),
-            *(context.artefact("reconstruction", "checkpoint"), scene),
-        )
+        checkpoint = context.artefact("reconstruction", "checkpoint")
+        context.call(export_scene, checkpoint, scene, config=model["config"])
         tiles = context.folder / "tiles"
         for target in (context.folder / "scene.spz", tiles / "tileset.json"):
-            context.run_tool(
-                *("tools/export.py", scene, target, f"--up={self.up}"),
-                *("--max-per-cell", self.max_per_cell),
-            )
+            context.call(export_scene, scene, target, up=self.up, max_per_cell=self.max_per_cell)
         return {"scene": scene, "spz": context.folder / "scene.spz", "tiles": tiles}
 
     def check(self, context: StageContext) -> list[Finding]:

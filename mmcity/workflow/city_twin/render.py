@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from mmcity.apis.scenes import film_scene
 from mmcity.workflow import STAGES, Stage, StageContext
 
 __all__ = ["RenderTour"]
@@ -23,12 +24,14 @@ class RenderTour(Stage):
         self.frames, self.long_side, self.format = frames, long_side, format
 
     def run(self, context: StageContext) -> dict[str, Path]:
-        context.run_tool(
-            *("tools/visualize.py", context.artefact("baked", "scene"), "--out", context.folder),
-            *("--cameras", context.artefact("poses", "scene"), "--frames", self.frames),
-            *("--format", self.format, "--long-side", self.long_side, "--fps", 12),
+        film, _, depth, normals = context.call(
+            film_scene,
+            context.artefact("baked", "scene"),
+            context.folder,
+            cameras=context.artefact("poses", "scene"),
+            frames=self.frames,
+            fps=12,
+            format=self.format,
+            long_side=self.long_side,
         )
-        films = sorted(context.folder.glob(f"*.{self.format}"))
-        pictures = sorted(context.folder.glob("*.png")) + sorted(context.folder.glob("*.jpg"))
-        made = {file.stem: file for file in [*films, *pictures[:2]]}
-        return made
+        return {file.stem: file for file in (film, depth, normals)}
