@@ -23,14 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the chain, or show its state."""
-    from mmcity.engine.config_options import parse_options
     from mmcity.workflow.city_twin import build_city_twin, run_city_twin
 
-    options = parse_options(args.cfg_options)
-    if args.list:
-        chain = build_city_twin(args.config, args.work_dir, options)
+    options = flags.function_arguments(args)
+    if options.pop("list"):
+        chain = build_city_twin(args.config, args.work_dir, options["cfg_options"])
         for name in chain.stages:
             record = chain.manifest.stages.get(name)
             print(f"{name:14s} {'-' if record is None else record.status}")
         return
-    run_city_twin(args.config, args.work_dir, args.force, args.skip, args.until, options)
+    run_city_twin(**options)

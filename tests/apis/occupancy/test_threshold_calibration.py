@@ -1,9 +1,12 @@
 """Thresholds found by counting once are those found by trying every one."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from mmcity.apis.occupancy.threshold_calibration import ThresholdCalibrator
+from mmcity.apis.occupancy import threshold_calibration
+from mmcity.apis.occupancy.threshold_calibration import ThresholdCalibrator, calibrate_thresholds
 from mmcity.evaluation.functional.occupancy import count_occupancy
 from mmcity.models.gausstr import Vocabulary, load_vocabulary, save_vocabulary
 from mmcity.models.gausstr.labelling import label_voxels
@@ -68,3 +71,37 @@ def test_thresholds_travel_in_a_vocabulary_file(tmp_path):
 def test_nothing_counted_is_an_error():
     with pytest.raises(RuntimeError, match="no voxel was counted"):
         ThresholdCalibrator(WORDS, 4).result()
+
+
+def test_a_model_is_calibrated_on_frames_of_the_split(tmp_path, monkeypatch):
+    frames = [frame(seed) for seed in range(5)]
+    seen = []
+
+    class Predictor:
+        """Stands for a model whose volumes are known."""
+
+        model = SimpleNamespace(gauss_heads=[SimpleNamespace(vocabulary=WORDS)])
+
+        def __init__(self, config, checkpoint):
+            seen.append(config.test_dataloader.dataset.ann_file)
+
+        def count_frames(self, dataset):
+            return len(frames)
+
+        def predict_volumes(self, index, dataset):
+            seen.append(index)
+            density, prompts, target, valid = frames[index]
+            sample = SimpleNamespace(gt_occupancy=target, mask_camera=valid)
+            return dict(density=density[None], prompts=prompts[None]), sample
+
+    monkeypatch.setattr(threshold_calibration, "OccupancyPredictor", Predictor)
+    config = tmp_path / "config.py"
+    loaders = [f"{s}_dataloader = dict(dataset=dict(ann_file='{s}.pkl'))" for s in ("val", "test")]
+    config.write_text("\n".join(loaders))
+    out = tmp_path / "words.yaml"
+    result = calibrate_thresholds(config, "weights.pth", out, split="val", frames=3)
+    assert seen == ["val.pkl", 0, 2, 4] and result.frames == 3
+    calibrator = ThresholdCalibrator(WORDS)
+    calibrator.add_frames([frames[0], frames[2], frames[4]])
+    assert result == calibrator.result()
+    assert load_vocabulary(out).density_threshold == pytest.approx(result.density_threshold)
