@@ -43,6 +43,7 @@ class _PlainBlock(nn.Module):
         self.shortcut = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, C, H, W)``."""
         out = self.spatial(x)
         out = self.project(out * self.gate(out))
         return out + x if self.shortcut else out
@@ -64,6 +65,7 @@ class _PlainEncoder(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor, positions: Tensor) -> Tensor:
+        """Tokens after all layers, shaped as ``x``."""
         for row, (attention, mlp) in enumerate(zip(self.attention, self.mlps)):
             normed = self.norms[2 * row](x)
             placed = normed + positions
@@ -96,6 +98,7 @@ class PlainRAPNet(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
+        """Poses ``(B, 3, 4)`` of images ``(B, 3, H, W)``."""
         x, levels = self.stem(images), {}
         for block, stride in zip(self.blocks, self.strides):
             x = block(x)

@@ -64,6 +64,7 @@ class FutureModel(Stage):
         self.vae_options, self.cfg_options = dict(vae_options or {}), dict(cfg_options or {})
 
     def run(self, context: StageContext) -> dict[str, Path]:
+        """Note ``model`` of the trained autoencoder and diffusion model."""
         vae, model = self.vae_checkpoint, self.checkpoint
         if vae is None or model is None:
             data = context.folder / "drives"
@@ -193,6 +194,7 @@ class OccupancyFuture(Stage):
         return poses
 
     def run(self, context: StageContext) -> dict[str, Path]:
+        """Generated ``future``, its ``film``, and ``exact`` labels where there are some."""
         from mmcity.apis import OccupancyGenerator
         from mmcity.engine.launch import load_config
 
@@ -251,6 +253,7 @@ class OccupancyFuture(Stage):
         )
 
     def check(self, context: StageContext) -> list[Finding]:
+        """Frames, and IoU with the exact town."""
         clip = read_voxel_grid(context.artefact(context.name, "future")).labels
         findings = [Finding("frames generated", float(len(clip) - self.frames))]
         file = context.find(context.name, "exact")

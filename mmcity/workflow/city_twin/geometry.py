@@ -45,6 +45,7 @@ class StreamModel(Stage):
         self.towns, self.num_images, self.image_size = towns, num_images, tuple(image_size)
 
     def run(self, context: StageContext) -> dict[str, Path]:
+        """Note ``model`` of the trained network."""
         note = context.folder / "model.json"
         checkpoint = self.checkpoint
         if checkpoint is None:
@@ -97,6 +98,7 @@ class StreamingGeometry(Stage):
         self.policy, self.max_points = policy, max_points
 
     def run(self, context: StageContext) -> dict[str, Path]:
+        """``priors``, ``sparse`` model and ``depths`` of the stream."""
         from mmcity.apis import GeometryPrior, StreamingReconstructor
 
         model = json.loads(context.artefact("stream_model", "model").read_text())
@@ -131,6 +133,7 @@ class StreamingGeometry(Stage):
         return target
 
     def check(self, context: StageContext) -> list[Finding]:
+        """Errors of trajectory and depth against the exact town."""
         truth = true_poses(context)
         if truth is None:
             return []

@@ -52,6 +52,7 @@ class ToytownImages(Stage):
         )
 
     def run(self, context: StageContext) -> dict[str, Path]:
+        """``source`` and ``images`` of a new toy town, with its ``truth``."""
         from mmcity.toytown import ToytownConfig
         from mmcity.toytown.writers import write_citygsx
 
@@ -69,6 +70,7 @@ class ToytownImages(Stage):
         }
 
     def check(self, context: StageContext) -> list[Finding]:
+        """Number of images."""
         counts = json.loads(context.artefact("images", "toytown").read_text())
         return [Finding("images", float(counts.get("options", {}).get("num_images", 0))
                         or float(self.options["num_images"]))]  # fmt: skip
@@ -88,6 +90,7 @@ class FolderImages(Stage):
         self.path, self.images = path, images
 
     def run(self, context: StageContext) -> dict[str, Path]:
+        """``source`` and ``images`` of a folder."""
         data = os.environ.get("MMCITY_DATA", "../shared/data")
         source = Path(self.path.replace("$MMCITY_DATA", data)).resolve()
         images = source / self.images

@@ -145,6 +145,7 @@ class OccupancyFromGaussians(Stage):
         self.up = up
 
     def run(self, context: StageContext) -> dict[str, Path]:
+        """``occupancy`` of the map, its ``votes``, and ``exact`` labels where there are some."""
         scene = ColmapDataset(
             context.artefact("poses", "scene"), split="train", resize=dict(long_side=320)
         )
@@ -214,6 +215,7 @@ class OccupancyFromGaussians(Stage):
         )
 
     def check(self, context: StageContext) -> list[Finding]:
+        """Occupied voxels, and IoU with the exact town."""
         grid = read_voxel_grid(context.artefact(context.name, "occupancy"))[0]
         findings = [Finding("occupied voxels", float(grid.occupied.sum()))]
         file = context.find(context.name, "exact")

@@ -65,12 +65,14 @@ class GivenPoses(Stage):
     needs = ("images",)
 
     def run(self, context: StageContext) -> dict[str, Path]:
+        """``scene`` with the poses that the capture brings."""
         source = context.artefact("images", "source")
         model = read_colmap_model(find_colmap_model(source))
         images = context.artefact("images", "images")
         return {"scene": _lay_out(context, images, model, _held_out(source))}
 
     def check(self, context: StageContext) -> list[Finding]:
+        """Errors of the poses, where exact ones are known."""
         return _pose_findings(context)
 
 
@@ -120,6 +122,7 @@ class _EstimatedPoses(Stage):
         }
 
     def check(self, context: StageContext) -> list[Finding]:
+        """Errors of the poses, where exact ones are known."""
         return _pose_findings(context)
 
 
@@ -149,6 +152,7 @@ class StructureFromMotion(_EstimatedPoses):
         self.max_features = max_features
 
     def run(self, context: StageContext) -> dict[str, Path]:
+        """``scene`` with poses of structure from motion."""
         mapped = context.folder / "mapped"
         context.call(
             map_pictures,
@@ -179,6 +183,7 @@ class StreamedPoses(_EstimatedPoses):
     needs = ("images", "geometry")
 
     def run(self, context: StageContext) -> dict[str, Path]:
+        """``scene`` with poses of the stream."""
         model = read_colmap_model(context.artefact("geometry", "sparse"))
         return self.lay_out(context, context.artefact("images", "images"), model)
 

@@ -51,6 +51,7 @@ class Reconstruct(Stage):
         return values
 
     def run(self, context: StageContext) -> dict[str, Path]:
+        """Trained ``checkpoint`` with its ``config``, and ``results`` on held-out views."""
         scene = context.artefact("poses", "scene")
         if self.priors != "none":
             priors = context.artefact("geometry", "priors") if self.priors == "streaming" else (
@@ -83,6 +84,7 @@ class Reconstruct(Stage):
         return {**made, "results": results}
 
     def check(self, context: StageContext) -> list[Finding]:
+        """PSNR, SSIM and depth error of held-out views."""
         numbers = json.loads(context.artefact(context.name, "numbers").read_text())
         against = "held-out photographs"
         findings = [
@@ -134,6 +136,7 @@ class ExtractMesh(Stage):
         self.neighbour_distance, self.neighbour_angle = neighbour_distance, neighbour_angle
 
     def run(self, context: StageContext) -> dict[str, Path]:
+        """``mesh`` and its ``glb``."""
         model = json.loads(context.artefact("reconstruction", "model").read_text())
         target = context.folder / "mesh.glb"
         mesh = context.folder / "mesh.ply"
@@ -159,6 +162,7 @@ class ExtractMesh(Stage):
         return {"mesh": mesh, "glb": target}
 
     def check(self, context: StageContext) -> list[Finding]:
+        """Triangles, and F1 against the exact town."""
         mesh = trimesh.load(context.artefact(context.name, "mesh"), process=False)
         findings = [Finding("triangles", float(len(mesh.faces)))]
         truth = context.find("images", "truth")
@@ -185,6 +189,7 @@ class BakeScene(Stage):
         self.up, self.max_per_cell = up, max_per_cell
 
     def run(self, context: StageContext) -> dict[str, Path]:
+        """``scene`` of plain Gaussians, as ``spz`` and as ``tiles``."""
         model = json.loads(context.artefact("reconstruction", "model").read_text())
         scene = context.folder / "scene.ply"
         checkpoint = context.artefact("reconstruction", "checkpoint")
@@ -195,6 +200,7 @@ class BakeScene(Stage):
         return {"scene": scene, "spz": context.folder / "scene.spz", "tiles": tiles}
 
     def check(self, context: StageContext) -> list[Finding]:
+        """PSNR and size of the baked scene."""
         size = context.artefact(context.name, "spz").stat().st_size / 1e6
         renderer = SceneRenderer(checkpoint=context.artefact(context.name, "scene"))
         held = ColmapDataset(

@@ -24,6 +24,7 @@ class RenderTour(Stage):
         self.frames, self.long_side, self.format = frames, long_side, format
 
     def run(self, context: StageContext) -> dict[str, Path]:
+        """Film, depth and normals of a flight over the baked scene."""
         film, _, depth, normals = context.call(
             film_scene,
             context.artefact("baked", "scene"),

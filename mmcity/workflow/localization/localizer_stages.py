@@ -46,6 +46,7 @@ class ScenePoses(Stage):
         self.test_every, self.positions, self.mapping = test_every, positions, dict(mapping or {})
 
     def run(self, context: StageContext) -> dict[str, Path]:
+        """``scene``, and its ``alignment`` where positions are given."""
         if not self.images.is_dir():
             raise UserError(f"{self.images}: expected a folder of pictures, found none")
         given = self._given_model()
@@ -101,6 +102,7 @@ class ScenePoses(Stage):
         return scene
 
     def check(self, context: StageContext) -> list[Finding]:
+        """Number of posed images."""
         model = find_colmap_model(context.artefact(context.name, "scene"))
         count = len(read_colmap_model(model, with_features=False, with_points=False).images)
         return [Finding("posed images", float(count))]
@@ -121,6 +123,7 @@ class CheckScene(Stage):
         self.regression, self.metric = regression, metric
 
     def run(self, context: StageContext) -> dict[str, Path]:
+        """``scale`` of the scene, with what the checks say."""
         unit_scale = 1.0 if self.metric else None
         alignment = context.find("poses", "alignment")
         if alignment is not None:
@@ -144,6 +147,7 @@ class CheckScene(Stage):
         return {"scale": path}
 
     def check(self, context: StageContext) -> list[Finding]:
+        """Number of warnings, and the scale."""
         content = json.loads(context.artefact(context.name, "scale").read_text())
         doubts = sum(row["level"] == "warning" for row in content["checks"])
         return [Finding("warnings", float(doubts)), Finding("scale", content["unit_scale"], "m")][
@@ -166,6 +170,7 @@ class TrainMap(Stage):
         self.config, self.cfg_options = config, dict(cfg_options or {})
 
     def run(self, context: StageContext) -> dict[str, Path]:
+        """Trained ``scene`` and its ``config``."""
         values = {"data_root": context.artefact("poses", "scene"), **self.cfg_options}
         checkpoint = context.train(self.config, values=values)
         # The run leaves a copy of its config with all options.
@@ -187,6 +192,7 @@ class WriteLocalizer(Stage):
         self.long_side = long_side
 
     def run(self, context: StageContext) -> dict[str, Path]:
+        """The ``localizer`` file."""
         scale = json.loads(context.artefact("checks", "scale").read_text())
         network: dict[str, str] = {}
         model = context.find("pose_network", "model")

@@ -69,6 +69,7 @@ class PoseNetwork(Stage):
         self.needs = ("poses", map_stage)
 
     def run(self, context: StageContext) -> dict[str, Path]:
+        """Note ``model`` of the trained network."""
         place = self.map_option
         if place is None:
             hook = find_hook(load_config(find_root() / self.config), "ViewSynthesisHook")
@@ -109,6 +110,7 @@ class LocaliseQueries(Stage):
         self.needs = ("poses", map_stage)
 
     def run(self, context: StageContext) -> dict[str, Path]:
+        """``results`` of the queries."""
         queries = context.folder / "queries"
         options: dict[str, Any] = {}
         model = context.find("pose_network", "model")
@@ -136,6 +138,7 @@ class LocaliseQueries(Stage):
         return made
 
     def check(self, context: StageContext) -> list[Finding]:
+        """Share of localised queries, and their errors."""
         rows = json.loads(context.artefact(context.name, "results").read_text())["queries"]
         found = {
             Path(row["name"]).stem: np.array(row["cam_to_world"])
