@@ -98,7 +98,7 @@ class PlainRAPNet(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Poses ``(B, 3, 4)`` of images ``(B, 3, H, W)``."""
+        """Poses ``(B, 12)``, rows of ``(3, 4)``, of images ``(B, 3, H, W)``."""
         x, levels = self.stem(images), {}
         for block, stride in zip(self.blocks, self.strides):
             x = block(x)
