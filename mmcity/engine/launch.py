@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from unittest import mock
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
@@ -38,6 +39,25 @@ __all__ = [
 ]
 
 
+#: Schedules with hooks, which inherit the default runtime to add theirs to its.
+_WHOLE_SCHEDULES = tuple(
+    f"schedules/{name}.py"
+    for name in ("citygsx_100k", "gaussian_splatting_30k", "hexplane_dit_300k", "rap_2000e")
+)
+_read_base_files = Config._get_base_files
+
+
+def _bases_of(filename: str) -> list[str]:
+    """Bases of a config, without a default runtime that its schedule brings too.
+
+    Configs of 0.1.0 name both; mmengine refuses bases that share a key.
+    """
+    bases = _read_base_files(filename)
+    if any(base.endswith(_WHOLE_SCHEDULES) for base in bases):
+        bases = [base for base in bases if not base.endswith("default_runtime.py")]
+    return bases
+
+
 def load_config(path: str | os.PathLike, options: Mapping[str, object] | None = None) -> Config:
     """Read a config file, check its names and merge the options of the command line.
 
@@ -52,15 +72,9 @@ def load_config(path: str | os.PathLike, options: Mapping[str, object] | None = 
     if not Path(path).is_file():
         path = find_config(str(path))
     register_all_modules(init_default_scope=False)
-    try:
+    # 0.1.0's way of naming bases, see _bases_of
+    with mock.patch.object(Config, "_get_base_files", _bases_of):
         cfg = Config.fromfile(path)
-    except KeyError as error:
-        if "Duplicate key" in str(error) and "'default_hooks'" in str(error):
-            raise ConfigError(
-                f"{path}: expected one of the _base_ files to bring the hooks, got several: take "
-                "default_runtime.py out of the list, the schedule brings it"
-            ) from error
-        raise
     for name, loader in cfg.items():
         if name.endswith("_dataloader") and isinstance(loader.get("collate_fn"), dict):
             # mmengine marks all of a base "mmcity::..." and would hand the mark to the function
@@ -107,7 +121,7 @@ def find_hook(cfg: Config, kind: str) -> str | None:
 
 
 #: Hooks with which the lists of configs began before hooks had names.
-_LIST_HEADS = {"SceneInitHook", "PoseFrameHook", "LatentStatisticsHook"}
+_LIST_HEADS = {"SceneInitHook", "PoseFrameHook", "ViewSynthesisHook", "LatentStatisticsHook"}
 
 
 def _settle_hooks(cfg: Config) -> None:

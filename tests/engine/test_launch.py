@@ -61,13 +61,16 @@ def test_a_child_changes_one_value_of_a_hook(tmp_path):
     assert child.default_hooks == base.default_hooks
 
 
-def test_bases_that_bring_hooks_twice_are_told_apart(tmp_path):
+def test_a_runtime_beside_a_schedule_that_brings_it_is_read_once(tmp_path):
+    """Configs of 0.1.0 name both."""
+    bases = ["mmcity::_base_/schedules/rap_2000e.py", "mmcity::_base_/default_runtime.py"]
     path = tmp_path / "user.py"
-    path.write_text(
-        "_base_ = ['mmcity::_base_/default_runtime.py', 'mmcity::_base_/schedules/rap_2000e.py']\n"
-    )
-    with pytest.raises(ConfigError, match=r"user\.py: .* take default_runtime\.py out"):
-        load_config(path)
+    path.write_text(f"_base_ = {bases}\n")
+    alone = tmp_path / "alone.py"
+    alone.write_text(f"_base_ = {bases[:1]}\n")
+
+    assert load_config(path).to_dict() == load_config(alone).to_dict()
+    assert load_config(path).default_hooks.checkpoint.type == "CityCheckpointHook"
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ class PointToMultiViewDepth(BaseTransform):
         self.downsample = downsample
 
     def transform(self, results: dict) -> dict:
-        """Add ``depth`` (N, H, W), float32 metres, 0 where no point falls."""
+        """Add ``gt_depth`` (N, H, W), float32 metres, 0 where no point falls."""
         points = np.asarray(results["points"])[:, :3].astype(np.float64)
         maps = []
         for i, image in enumerate(results["img"]):
