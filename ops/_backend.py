@@ -36,7 +36,7 @@ def _load_library(kind: str, path: Path) -> None:
         torch.ops.load_library(str(path))
     except OSError as error:
         raise _build.BuildError(
-            f"cannot load {path} ({error}); delete its folder and try again"
+            f"{path}: expected a library, got {error}: delete its folder and try again"
         ) from error
     _loaded.add(kind)
 
@@ -91,7 +91,7 @@ def _choose(device_type: str) -> bool:
     if device_type == "cuda":
         return load_cuda_library()
     if device_type not in ("cpu", "meta"):
-        raise RuntimeError(f"mmcity_ops has no backend for device '{device_type}' (cpu, cuda)")
+        raise RuntimeError(f"device: expected cpu or cuda, got '{device_type}'")
     if _state["no_compiler"] and name == "auto":
         return False
     try:
@@ -221,7 +221,9 @@ def check_finite(**tensors: Tensor | None) -> None:
         bad = ~torch.isfinite(tensor.detach())
         if bool(bad.any()):
             index = tuple(bad.nonzero()[0].tolist())
-            raise ValueError(f"{name}: {tensor[index].item()} at index {list(index)}")
+            raise ValueError(
+                f"{name}: expected finite, got {tensor[index].item()} at index {list(index)}"
+            )
 
 
 # ------------------------------------------------------------------ rules for native operators
@@ -261,8 +263,8 @@ def forbid_double_backward(op: str) -> None:
 
     def raise_error(ctx: Any, *grads: Tensor) -> None:
         raise RuntimeError(
-            f"double backward is not supported by {op}; use MMCITY_OPS_BACKEND=reference, whose "
-            "operations are differentiable any number of times"
+            f"{op}: expected no double backward, got one: use MMCITY_OPS_BACKEND=reference, "
+            "whose operations are differentiable any number of times"
         )
 
     torch.library.register_autograd(op, raise_error)

@@ -111,8 +111,8 @@ def build_lock(folder: Path, timeout: float | None = None) -> Iterator[None]:
         handle = open(folder / ".build_lock", "a+")
     except OSError as error:
         raise BuildError(
-            f"cannot write to the build folder {folder} ({error}); "
-            "set TORCH_EXTENSIONS_DIR to a folder you may write to"
+            f"{folder}: expected a build folder to write to, got '{error}': set "
+            "TORCH_EXTENSIONS_DIR to a folder you may write to"
         ) from error
     start, told = time.monotonic(), False
     if int(os.environ.get("LOCAL_RANK", "0")) > 0:
@@ -125,8 +125,8 @@ def build_lock(folder: Path, timeout: float | None = None) -> Iterator[None]:
             except OSError as error:
                 if time.monotonic() - start > timeout:
                     raise BuildError(
-                        f"another process has been building in {folder} for more than "
-                        f"{timeout:.0f} s; wait for it, end it, or raise MMCITY_BUILD_TIMEOUT"
+                        f"{folder}: expected another process to have built within {timeout:.0f} "
+                        "s, got none: wait for it, end it, or raise MMCITY_BUILD_TIMEOUT"
                     ) from error
                 if not told:
                     say(f"waiting for another process that builds {folder.name}")
@@ -150,13 +150,15 @@ def check_toolchain() -> None:
     compiler = os.environ.get("CXX", "c++")
     if shutil.which(compiler.split()[0]) is None:
         raise CompilerMissingError(
-            f"no C++ compiler: '{compiler}' is not on PATH (install g++ or set CXX)"
+            f"{compiler}: expected a C++ compiler on PATH, found none: install g++ or set CXX"
         )
     if shutil.which("ninja") is None:
-        raise CompilerMissingError("ninja is not on PATH (pip install ninja)")
+        raise CompilerMissingError("ninja: expected on PATH, found none: pip install ninja")
     include = Path(sysconfig.get_path("include"))
     if not (include / "Python.h").exists():
-        raise CompilerMissingError(f"Python.h is missing below {include} (install python3-dev)")
+        raise CompilerMissingError(
+            f"Python.h: expected in {include}, got none: install python3-dev"
+        )
 
 
 def first_errors(output: str) -> str:
@@ -290,7 +292,7 @@ def build_cpu() -> Path:
         units = write_cpu_units(folder)
     except OSError as error:
         raise BuildError(
-            f"cannot write to the build folder {folder} ({error}); "
-            "set TORCH_EXTENSIONS_DIR to a folder you may write to"
+            f"{folder}: expected a build folder to write to, got '{error}': set "
+            "TORCH_EXTENSIONS_DIR to a folder you may write to"
         ) from error
     return compile_library(name, units, what="the CPU operators")

@@ -38,7 +38,7 @@ def find_nvcc() -> Path | None:
     named = os.environ.get("MMCITY_NVCC")
     if named:
         if not Path(named).exists():
-            raise _build.BuildError(f"MMCITY_NVCC={named} does not exist")
+            raise _build.BuildError(f"MMCITY_NVCC: expected a file, got {named}")
         return Path(named)
     home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
     if home and (Path(home) / "bin" / "nvcc").exists():
@@ -56,7 +56,7 @@ def toolkit_of(nvcc: Path) -> Path:
     for root in candidates:
         if (root / "include" / "cuda_runtime_api.h").exists():
             return root.resolve()
-    raise _build.BuildError(f"the CUDA headers that belong to {nvcc} were not found")
+    raise _build.BuildError(f"{nvcc}: expected the CUDA headers that belong to it, found none")
 
 
 def kernel_sources() -> list[Path]:
@@ -147,12 +147,12 @@ def build_cuda(archs: tuple[str, ...] | None = None) -> Path:
     if (folder / "complete").exists() and (folder / f"{name}.so").exists():
         return folder / f"{name}.so"
     if not kernel_sources() or not binding_sources():
-        raise _build.BuildError("the CUDA library 'mmcity_cuda' has no kernel sources here")
+        raise _build.BuildError("mmcity_cuda: expected its kernel sources, found none")
     nvcc = find_nvcc()
     if nvcc is None:
         raise _build.BuildError(
-            "the CUDA library 'mmcity_cuda' is not built and nvcc was not found; run "
-            "'python -m mmcity_ops.build --cuda' where a CUDA toolkit is (CUDA_HOME, MMCITY_NVCC)"
+            "mmcity_cuda: expected this CUDA library or nvcc, found neither: run 'python -m "
+            "mmcity_ops.build --cuda' where a CUDA toolkit is (CUDA_HOME, MMCITY_NVCC)"
         )
     objects = _compile_objects(nvcc, folder / "objects", archs)
     return _build.compile_library(
@@ -212,7 +212,7 @@ def check_cuda(archs: tuple[str, ...] = DEFAULT_ARCHS) -> dict[str, dict[str, li
     """
     nvcc = find_nvcc()
     if nvcc is None:
-        raise _build.BuildError("nvcc was not found (set MMCITY_NVCC or CUDA_HOME)")
+        raise _build.BuildError("nvcc: expected a compiler, got none: set MMCITY_NVCC or CUDA_HOME")
     folder = _build.cache_root() / "mmcity_cuda_check"
     folder.mkdir(parents=True, exist_ok=True)
     report: dict[str, dict[str, list[KernelUsage]]] = {}

@@ -22,11 +22,11 @@ def rasterization_gsplat(
         import gsplat
     except ImportError as error:
         raise RuntimeError(
-            "implementation='gsplat' needs the package gsplat (pip install gsplat), "
-            f"which cannot be imported: {error}"
+            f"implementation='gsplat': expected the package gsplat, got '{error}': pip install "
+            "gsplat"
         ) from error
     if not means.is_cuda:
-        raise RuntimeError(f"implementation='gsplat' needs CUDA tensors, got {means.device}")
+        raise RuntimeError(f"implementation='gsplat': expected CUDA tensors, got {means.device}")
     refused = {
         "render_mode +N or +P": "N" in render_mode.split("+") or "P" in render_mode.split("+"),
         "masks": masks is not None,

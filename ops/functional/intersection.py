@@ -42,8 +42,8 @@ def check_key_width(n_images: int, n_tiles: int) -> None:
     bits = 32 + math.ceil(math.log2(max(n_tiles, 1))) + math.ceil(math.log2(max(n_images, 1)))
     if bits > 64:
         raise ValueError(
-            f"the sort key of {n_images} images of {n_tiles} tiles needs {bits} bits, more than"
-            " 64: render fewer images at once or use larger tiles"
+            f"images: expected a sort key of at most 64 bits, got {bits} for {n_images} images "
+            f"of {n_tiles} tiles: render fewer images at once or use larger tiles"
         )
 
 
@@ -100,7 +100,7 @@ def tile_lists(
     if image_ids is None:
         n_images = math.prod(means2d.shape[:-2]) if n_images is None else n_images
     elif n_images is None:
-        raise ValueError("n_images is required with image_ids (packed rows)")
+        raise ValueError("n_images: expected a number with image_ids (packed rows), got none")
     means2d, depths, conics, opacities = (
         None if value is None else value.detach() for value in (means2d, depths, conics, opacities)
     )
@@ -195,7 +195,7 @@ def isect_offset_encode(
         begins, the last one at ``n_isects``.
     """
     if isect_ids.dtype != torch.int64:
-        raise TypeError(f"isect_ids must be int64, got {isect_ids.dtype}")
+        raise TypeError(f"isect_ids: expected int64, got {isect_ids.dtype}")
     check_key_width(n_images, tile_width * tile_height)
     return reference.isect_offset_encode(isect_ids, n_images, tile_width, tile_height)
 

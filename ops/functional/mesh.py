@@ -91,7 +91,7 @@ def _with_skimage(
         from skimage.measure import marching_cubes
     except ImportError as error:
         raise ImportError(
-            "method='skimage' needs scikit-image (pip install scikit-image), or use 'native'"
+            "method='skimage': expected scikit-image, found none: install it, or use 'native'"
         ) from error
     values = tsdf[0].detach().cpu()
     known = ((weight[0] >= min_weight) & tsdf[0].isfinite()).cpu()

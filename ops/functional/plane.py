@@ -52,12 +52,10 @@ def plane_features(
         raise ValueError("camera_ids and gaussian_ids: expected both or none")
     if gaussian_ids is not None and means.dim() != 2:
         raise ValueError(
-            f"means: packed rows need shape [N, 3] without batch, got {list(means.shape)}"
+            f"means: expected packed rows [N, 3] without batch, got {list(means.shape)}"
         )
     if gaussian_ids is not None and viewmats.dim() != 3:
-        raise ValueError(
-            f"viewmats: packed rows need shape [C, 4, 4] without batch, got {list(viewmats.shape)}"
-        )
+        raise ValueError(f"viewmats: expected [C, 4, 4] without batch, got {list(viewmats.shape)}")
     if not backend.use_native(means):
         return backend.float32_under_autocast(reference.plane_features)(
             means, quats, scales, viewmats, camera_ids, gaussian_ids

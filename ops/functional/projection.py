@@ -109,9 +109,9 @@ def fully_fused_projection(
     backend.check_finite(**floats)
     backend.check_choice("camera_model", camera_model, CAMERA_MODELS)
     if sparse_grad and not packed:
-        raise ValueError("sparse_grad=True needs packed=True")
+        raise ValueError("packed: expected True for sparse_grad=True, got False")
     if sparse_grad and covars is not None:
-        raise ValueError("sparse_grad=True needs quats and scales instead of covars")
+        raise ValueError("covars: expected quats and scales for sparse_grad=True, got covars")
     tensors = (means, covars, quats, scales, viewmats, Ks, opacities)
     settings = dict(
         width=width, height=height, eps2d=float(eps2d), near_plane=float(near_plane),

@@ -275,7 +275,7 @@ def _check(
 ) -> None:  # fmt: skip
     """Everything that can be wrong, before any work."""
     if covars is not None and (mode.normals or mode.plane):
-        raise ValueError("render_mode +N and +P need quats and scales, got covars")
+        raise ValueError("render_mode: expected quats and scales for +N and +P, got covars")
     check_gaussians(means, covars, quats, scales, opacities)
     batch = tuple(means.shape[:-2])
     check_cameras(batch, viewmats, Ks)
@@ -286,9 +286,9 @@ def _check(
     backend.check_choice("camera_model", camera_model, CAMERA_MODELS)
     backend.check_choice("semantics", semantics, ("default", "inria"))
     if semantics == "inria" and camera_model != "pinhole":
-        raise ValueError(f"semantics='inria' knows only pinhole cameras, got {camera_model!r}")
+        raise ValueError(f"camera_model: expected pinhole for 'inria', got {camera_model!r}")
     if sparse_grad and not packed:
-        raise ValueError("sparse_grad=True needs packed=True")
+        raise ValueError("packed: expected True for sparse_grad=True, got False")
     if mode.color and colors is None:
         raise ValueError("colors: expected a tensor for a render_mode with RGB, got None")
     n_gaussians, n_cameras = means.shape[-2], viewmats.shape[-3]
@@ -297,7 +297,7 @@ def _check(
         if sh_degree is not None:
             check_coeffs(sh_degree, (*batch, n_gaussians), colors)
         elif len(pair) != 1:
-            raise ValueError("colors: a pair is only taken with sh_degree")
+            raise ValueError("colors: expected a pair only with sh_degree, got one without")
         elif colors.dim() == means.dim():
             backend.check_shape("colors", colors, (*batch, n_gaussians, "D"))
         else:

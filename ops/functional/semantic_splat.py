@@ -156,7 +156,9 @@ def _register() -> None:
 
     def _backward(ctx: Any, v_logits: Tensor, v_complement: Tensor, v_density: Tensor, _: Any):
         if ctx.needs_input_grad[0]:
-            raise RuntimeError("semantic_splat: points are not differentiable; detach them")
+            raise RuntimeError(
+                "points: expected no gradient for semantic_splat, got some: detach them"
+            )
         grads = torch.ops.mmcity.semantic_splat_bwd(
             v_logits, v_complement, v_density, *ctx.saved_tensors, *ctx.settings
         )

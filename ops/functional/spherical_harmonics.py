@@ -28,7 +28,7 @@ def check_coeffs(degree: int, rows: tuple, coeffs: Tensor | tuple[Tensor, Tensor
         available = 1 + rest.shape[-2]
     if available < needed:
         raise ValueError(
-            f"coeffs: degree {degree} needs K >= {needed} coefficients, got {available}"
+            f"coeffs: expected K >= {needed} coefficients for degree {degree}, got {available}"
         )
 
 
@@ -78,10 +78,10 @@ def spherical_harmonics(
     if gaussian_ids is not None:
         if means.dim() != 2:
             raise ValueError(
-                f"means: packed rows need shape [N, 3] without batch, got {list(means.shape)}"
+                f"means: expected packed rows [N, 3] without batch, got {list(means.shape)}"
             )
         if masks is not None:
-            raise ValueError("masks: not taken together with packed rows")
+            raise ValueError("masks: expected none together with packed rows, got some")
         backend.check_shape("camera_ids", camera_ids, gaussian_ids.shape)
     elif masks is not None:
         wanted = (*means.shape[:-2], viewmats.shape[-3], means.shape[-2])

@@ -83,8 +83,8 @@ def _check(img1: Tensor, img2: Tensor, padding: str, mask: Tensor | None) -> Non
     height, width = img1.shape[2:]
     if padding == "valid" and min(height, width) < reference.WINDOW_SIZE:
         raise ValueError(
-            f"img1: padding='valid' needs at least {reference.WINDOW_SIZE} pixels per side, "
-            f"got {height} x {width}"
+            f"img1: expected at least {reference.WINDOW_SIZE} pixels per side for "
+            f"padding='valid', got {height} x {width}"
         )
     if mask is not None:
         batch, channels = img1.shape[:2]
@@ -118,7 +118,7 @@ def _register() -> None:
     def _backward(ctx: Any, v_map: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
         img1, img2, partials = ctx.saved_tensors
         if ctx.needs_input_grad[1] and partials.shape[0] != 4 or partials.shape[0] == 0:
-            raise RuntimeError("fused_ssim: backward needs train=True in the forward call")
+            raise RuntimeError("train: expected True in fused_ssim for backward, got False")
         v_img1, v_img2 = torch.ops.mmcity.fused_ssim_bwd(v_map, img1, img2, partials)
         need1, need2 = ctx.needs_input_grad[:2]
         return v_img1 if need1 else None, v_img2 if need2 else None, None

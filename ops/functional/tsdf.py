@@ -76,7 +76,7 @@ def tsdf_integrate(
             raise ValueError(f"{name}: expected a positive number, got {value}")
     if image is not None:
         if color is None:
-            raise ValueError("image: the volume has no colour; create it with color=True")
+            raise ValueError("image: expected color=True of the volume, got False")
         _backend.check_shape("color", color, (*tsdf.shape, 3))
         _backend.check_shape("image", image, (*depth.shape, 3))
         image = image.to(device=tsdf.device, dtype=tsdf.dtype)

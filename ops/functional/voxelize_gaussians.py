@@ -116,7 +116,9 @@ def _check(
         )
     given = {name for name in ("covars", "quats", "scales") if others[name] is not None}
     if given not in ({"covars"}, {"quats", "scales"}):
-        raise ValueError("covars, quats, scales: give either covars, or quats and scales")
+        raise ValueError(
+            f"covars, quats, scales: expected covars, or quats and scales, got {sorted(given)}"
+        )
     last = dict(covars=(3, 3), quats=(4,), scales=(3,), features=("C",))
     for name, tensor in others.items():
         if tensor is not None:

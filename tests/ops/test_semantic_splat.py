@@ -148,7 +148,7 @@ def test_errors():
         splat({**args, "opacities": torch.zeros(3)})
     with pytest.raises(TypeError, match="radii: expected torch.int32"):
         splat(args, radii=torch.zeros(12, dtype=torch.int64))
-    with pytest.raises(RuntimeError, match="points are not differentiable"):
+    with pytest.raises(RuntimeError, match="points: expected no gradient"):
         points = args["points"].requires_grad_()
         args["means"].requires_grad_()
         splat({**args, "points": points})[0].sum().backward()

@@ -245,7 +245,7 @@ def test_errors():
         TSDFVolume([0, 0, 0], 0.1, block_size=4)
     volume = sparse(color=False)
     image = torch.zeros(SIZE, SIZE, 3)
-    with pytest.raises(ValueError, match="image: the volume has no colour"):
+    with pytest.raises(ValueError, match="image: expected color=True"):
         volume.integrate(torch.ones(SIZE, SIZE), image, K, torch.eye(4))
     with pytest.raises(ValueError, match=r"depth: expected shape \[H, W\]"):
         volume.integrate(torch.ones(3, SIZE, SIZE), None, K, torch.eye(4))

@@ -123,7 +123,7 @@ def test_bitwise_equal_for_any_number_of_threads(thread_counts):
 
 def test_errors():
     args = scene(4)
-    with pytest.raises(ValueError, match="give either covars, or quats and scales"):
+    with pytest.raises(ValueError, match="expected covars, or quats and scales"):
         gaussians_to_voxels(**args, covars=torch.eye(3).expand(4, 3, 3), **GRID)
     with pytest.raises(ValueError, match=r"features: expected shape \[4, C\]"):
         gaussians_to_voxels(**{**args, "features": torch.zeros(3, 2)}, **GRID)
