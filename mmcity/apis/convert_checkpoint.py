@@ -140,7 +140,7 @@ def _check(
     if lines:
         raise CheckpointError(
             f"{src}: expected the names and shapes of {config}, got {len(lines)} others; nothing "
-            "was written. What to do: name the config that the weights are for\n" + "\n".join(lines)
+            "was written: name the config that the weights are for\n" + "\n".join(lines)
         )
 
 

@@ -39,7 +39,7 @@ def register_all() -> dict[str, list[str]]:
         from mmdet3d.utils import register_all_modules as register_theirs
     except (ImportError, AssertionError) as error:  # mmdet3d asserts versions of mmcv, mmdet
         raise BridgeError(
-            f"mmcity.compat.mmdet3d needs mmcv, mmdet and mmdet3d ({error}). Install "
+            f"mmcity.compat.mmdet3d: expected mmcv, mmdet and mmdet3d, got '{error}': install "
             "requirements/det3d.txt and requirements/det3d-nodeps.txt, see docs/faq.md"
         ) from error
 

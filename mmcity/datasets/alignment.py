@@ -112,8 +112,8 @@ def align_positions(
         keep = best
         if keep.sum() < 3:
             raise ValueError(
-                f"alignment: no three of {len(source)} positions agree within {threshold} m. "
-                "What to do: raise the threshold, or check the positions"
+                f"alignment: expected three of {len(source)} positions that agree within "
+                f"{threshold} m, found none: raise the threshold, or check the positions"
             )
     similarity = Sim3.from_points(torch.from_numpy(source[keep]), torch.from_numpy(target[keep]))
     return similarity, residuals(similarity)

@@ -251,8 +251,8 @@ class ColmapDataset(PosedImagesDataset):
         path = model_folder / "depth_params.json"
         if not path.is_file():
             raise FileNotFoundError(
-                f"{path}: expected scale and offset of the depth priors, found none. What to "
-                "do: fit them first (mmcity data fit-depth-scale), or set depth_kind='metric'"
+                f"{path}: expected scale and offset of the depth priors, found none: "
+                "fit them first (mmcity data fit-depth-scale), or set depth_kind='metric'"
             )
         return read_depth_params(path)
 
@@ -269,8 +269,8 @@ class ColmapDataset(PosedImagesDataset):
         keep = points.track_lengths >= self.min_track_length
         if len(points) and not keep.any():
             raise ValueError(
-                f"{self.data_root}: min_track_length={self.min_track_length} would leave none of "
-                f"{len(points)} points"
+                f"{self.data_root}: expected some of {len(points)} points within "
+                f"min_track_length={self.min_track_length}, got none"
             )
         return points[np.flatnonzero(keep)[:: self.point_stride]]
 
@@ -298,7 +298,7 @@ def find_image_dir(root: Path, names: Sequence[str], image_dir: str = "auto") ->
                 return root / choice
     raise FileNotFoundError(
         f"{root}: expected the image {names[0]!r} in one of {', '.join(_IMAGE_DIRS)}, found it "
-        "in none. What to do: set image_dir"
+        "in none: set image_dir"
     )
 
 

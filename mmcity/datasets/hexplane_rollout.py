@@ -73,14 +73,14 @@ class HexPlaneRollout(BaseDataset):
         self.index = read_rollout_index(self.data_root)
         if self.txyz is not None and tuple(self.index["txyz"]) != self.txyz:
             raise ValueError(
-                f"{self.data_root}: exported with latent sizes txyz = {self.index['txyz']}, "
-                f"but the config expects {list(self.txyz)}"
+                f"{self.data_root}: expected latent sizes txyz = {list(self.txyz)} as of the "
+                f"config, got an export with {self.index['txyz']}"
             )
         frames = self.index["sequence_length"]
         if not 0 <= self.predecessor_overlap < frames:
             raise ValueError(
-                f"predecessor_overlap must be from 0 to below the {frames} frames of a clip, "
-                f"got {self.predecessor_overlap}"
+                f"predecessor_overlap: expected 0 to below the {frames} frames of a clip, got "
+                f"{self.predecessor_overlap}"
             )
         span = (frames - self.predecessor_overlap) * (self.index.get("skip", 0) + 1)
         by_window = {(w["scene"], w["window"]): w["path"] for w in self.index["windows"]}
@@ -101,7 +101,7 @@ class HexPlaneRollout(BaseDataset):
                 level=logging.INFO,
             )
         if not data:
-            raise ValueError(f"{self.data_root}: no window has what {self.conditions} need")
+            raise ValueError(f"{self.data_root}: expected {self.conditions}, found none")
         return data
 
     @property
@@ -109,7 +109,7 @@ class HexPlaneRollout(BaseDataset):
         """Mean and standard deviation ``(6, C)`` per plane and channel, over the export."""
         values = self.index.get("statistics")
         if values is None:
-            raise ValueError(f"{self.data_root}: the export has no statistics; export it again")
+            raise ValueError(f"{self.data_root}: expected statistics, got none: export it again")
         return torch.tensor(values["mean"]), torch.tensor(values["std"])
 
     def _read(self, path: str) -> dict[str, np.ndarray]:
@@ -147,7 +147,7 @@ class HexPlaneRollout(BaseDataset):
         needed = "layout" if name == "layout" else "planar_poses"
         if needed not in arrays:
             raise ValueError(
-                f"{info['path']} has no '{needed}', which the condition '{name}' needs; "
+                f"{info['path']}: expected '{needed}' for the condition '{name}', got none: "
                 "export it from a data set that has it"
             )
         if name == "layout":

@@ -101,7 +101,9 @@ class NerfstudioDataset(PosedImagesDataset):
                 if undo is not None:
                     image.viewmat = _without_scale(image.viewmat)
                 if image.name in images and not part:
-                    raise TransformsFormatError(f"{file}: image {image.name!r} occurs twice")
+                    raise TransformsFormatError(
+                        f"{file}: expected images of their own names, got {image.name!r} twice"
+                    )
                 images.setdefault(image.name, image)
                 if part:
                     self._listed.setdefault(part, set()).add(image.name)
@@ -143,13 +145,15 @@ class NerfstudioDataset(PosedImagesDataset):
             ].reshape(3, 4)
         scale = float(data.get("applied_scale", 1.0))
         if not scale > 0 or abs(np.linalg.det(applied)) < 1e-9:
-            raise TransformsFormatError(f"{file}: applied_transform or applied_scale is singular")
+            raise TransformsFormatError(
+                f"{file}: expected applied_transform and applied_scale to invert, got singular ones"
+            )
         return np.linalg.inv(np.diag([scale, scale, scale, 1.0]) @ applied)
 
     def _image(self, file: Path, data: dict, number: int, frame: dict) -> PosedImage:
         where = f"frame {number}"
         if not isinstance(frame, dict) or not isinstance(frame.get("file_path"), str):
-            raise TransformsFormatError(f"{file}: {where} has no file_path")
+            raise TransformsFormatError(f"{file}: {where}: expected a file_path, got none")
         name = _clean(frame["file_path"])
         where += f" ({name})"
         pose = _numbers(frame.get("transform_matrix"), file, f"transform_matrix of {where}", 12)
@@ -240,7 +244,7 @@ def _camera(values: dict, path: Path, file: Path, where: str, camera_id: int) ->
     if number("w") is None or number("h") is None:
         if not path.is_file():
             raise FileNotFoundError(
-                f"{path}: the image of {where} of {file} does not exist, and the file gives no size"
+                f"{path}: expected the image of {where} of {file} for its size, found none"
             )
         width, height = image_size(path)
     else:

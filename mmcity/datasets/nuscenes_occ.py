@@ -80,12 +80,14 @@ class NuScenesOccDataset(BaseDataset):
         for number, info in enumerate(content["data_list"]):
             missing = [key for key in _INFO_KEYS if key not in info]
             if missing:
-                raise InfoFileError(f"{self.ann_file}: entry {number} lacks {missing}")
+                raise InfoFileError(
+                    f"{self.ann_file}: expected {missing} of entry {number}, got none"
+                )
             if self.scenes is not None and info.get("scene_idx") not in self.scenes:
                 continue
             infos.append(self.parse_data_info(info, number))
         if not infos:
-            raise InfoFileError(f"{self.ann_file}: no key frame of the wanted scenes")
+            raise InfoFileError(f"{self.ann_file}: expected key frames of these scenes, got none")
         return infos
 
     def parse_data_info(self, raw_data_info: dict, number: int = 0) -> dict:
@@ -97,7 +99,9 @@ class NuScenesOccDataset(BaseDataset):
         for camera, image in info["images"].items():
             lacking = [key for key in ("img_path", "cam2img", "cam2ego") if key not in image]
             if lacking:
-                raise InfoFileError(f"{self.ann_file}: entry {number}, {camera} lacks {lacking}")
+                raise InfoFileError(
+                    f"{self.ann_file}: expected {lacking} in entry {number}, {camera}, got none"
+                )
             prefix = self.camera_prefix.get(camera, f"samples/{camera}")
             images[camera] = {**image, "img_path": str(root / prefix / image["img_path"])}
         info["images"] = images
@@ -110,7 +114,8 @@ class NuScenesOccDataset(BaseDataset):
         info = super().get_data_info(idx)
         if "occ_path" not in info:
             raise InfoFileError(
-                f"{self.ann_file}: '{info['token']}' has no 'scene_idx'; run mmcity data update"
+                f"{self.ann_file}: expected 'scene_idx' of '{info['token']}': run mmcity data "
+                "update"
             )
         if self.ray_origins:
             info["ray_origins"] = self._origins_around(info)
@@ -144,7 +149,7 @@ class NuScenesOccDataset(BaseDataset):
         position = members.index(idx)
         if len(members) < 2 * step + 1:
             raise ValueError(
-                f"scene {scene} has {len(members)} key frames, too few for interval {step}"
+                f"scene {scene}: expected more key frames for interval {step}, got {len(members)}"
             )
         # At a border the three frames slide inward.
         centre = min(max(position, step), len(members) - 1 - step)

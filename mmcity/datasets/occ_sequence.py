@@ -96,7 +96,7 @@ class OccSequenceDataset(BaseDataset):
     ) -> None:
         if sequence_length < 1 or skip < 0 or stride < 1:
             raise ValueError(
-                "sequence_length and stride must be at least 1 and skip at least 0, got "
+                "sequence_length, stride, skip: expected at least 1, 1 and 0, got "
                 f"{sequence_length}, {stride} and {skip}"
             )
         self.split = split
@@ -106,10 +106,10 @@ class OccSequenceDataset(BaseDataset):
         self.scenes = None if scenes is None else set(scenes)
         self.crop = None if crop is None else tuple(crop)
         if random_crop and crop is None:
-            raise ValueError("random_crop needs the size of the crop")
+            raise ValueError("random_crop: expected the size of the crop too, got none")
         self.random_crop = random_crop
         if class_balance and not random_crop:
-            raise ValueError("class_balance places random crops; set random_crop too")
+            raise ValueError("class_balance: expected random_crop to place, got none")
         self.class_balance = class_balance
         self.data_length = data_length
         self.shuffle_dataset = shuffle_dataset
@@ -134,8 +134,8 @@ class OccSequenceDataset(BaseDataset):
             missing = self.scenes - {scene["name"] for scene in scenes}
             if missing:
                 raise ValueError(
-                    f"{self.data_root}: scenes {sorted(missing)} are not in split "
-                    f"'{self.split}', which has {sorted(scene['name'] for scene in scenes)}"
+                    f"{self.data_root}: expected scenes of split '{self.split}', "
+                    f"{sorted(scene['name'] for scene in scenes)}, got {sorted(missing)}"
                 )
             scenes = [scene for scene in scenes if scene["name"] in self.scenes]
         span = self.sequence_length * (self.skip + 1) - self.skip
@@ -156,8 +156,8 @@ class OccSequenceDataset(BaseDataset):
                 windows.append(window)
         if not windows:
             raise ValueError(
-                f"{self.data_root}: no clip of {self.sequence_length} frames (skip {self.skip}) in "
-                f"split '{self.split}'; its {len(scenes)} scenes have "
+                f"{self.data_root}: expected clips of {self.sequence_length} frames (skip "
+                f"{self.skip}) in split '{self.split}', got {len(scenes)} scenes of "
                 f"{sorted(len(scene['frames']) for scene in scenes)} frames"
             )
         if self.shuffle_dataset:
@@ -175,7 +175,7 @@ class OccSequenceDataset(BaseDataset):
         for path in info["frames"]:
             frame, mask = self.read_frame(path, info)
             if self.crop is not None and any(c > n for c, n in zip(self.crop, frame.shape)):
-                raise ValueError(f"{path}: crop {self.crop} is larger than the grid {frame.shape}")
+                raise ValueError(f"{path}: expected crop within {frame.shape}, got {self.crop}")
             if not self.raw_labels:
                 frame = remap_labels(frame, self.LABEL_TABLE, str(path))
             labels.append(frame)
@@ -208,7 +208,7 @@ class OccSequenceDataset(BaseDataset):
 
 def _folders(root: Path) -> list[Path]:
     if not root.is_dir():
-        raise FileNotFoundError(f"{root}: no such folder; is data_root right?")
+        raise FileNotFoundError(f"{root}: expected a folder, found none: check data_root")
     return sorted(path for path in root.iterdir() if path.is_dir())
 
 
@@ -316,7 +316,7 @@ class Occ3DNuScenesOccSequence(OccSequenceDataset):
             frames = [root / self.split / name / token / "labels.npz" for token in tokens]
             missing = [str(frame) for frame in frames if not frame.is_file()]
             if missing:
-                raise FileNotFoundError(f"{path} lists {missing[0]}, which does not exist")
+                raise FileNotFoundError(f"{path}: expected files that exist, got {missing[0]}")
             scenes.append({"name": name, "frames": [str(f) for f in frames], "poses": None})
         return scenes
 
@@ -359,7 +359,7 @@ class SemanticKITTIOccSequence(OccSequenceDataset):
                 continue
             with np.load(path) as data:
                 if self.grid_key not in data:
-                    raise ValueError(f"{path}: no array '{self.grid_key}', got {data.files}")
+                    raise ValueError(f"{path}: expected array '{self.grid_key}', got {data.files}")
                 pose = data["lidar2world"]
                 count = len(data["times"])
             yaw = np.arctan2(pose[:, 1, 0], pose[:, 0, 0])

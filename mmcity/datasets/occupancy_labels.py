@@ -136,7 +136,7 @@ def remap_labels(labels: np.ndarray, table: tuple[int, ...], source: str = "labe
     lookup = np.asarray(table, dtype=np.uint8)
     if labels.size and (int(labels.max()) >= len(lookup) or int(labels.min()) < 0):
         raise ValueError(
-            f"{source}: label {int(labels.max())} is outside the label set 0..{len(lookup) - 1}"
+            f"{source}: expected labels of 0..{len(lookup) - 1}, got {int(labels.max())}"
         )
     return lookup[labels]
 

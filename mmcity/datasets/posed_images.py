@@ -122,13 +122,13 @@ class PosedImagesDataset(Dataset, metaclass=ABCMeta):
         self.data_root = Path(data_root)
         if not self.data_root.is_dir():
             raise FileNotFoundError(
-                f"{self.data_root}: expected a scene folder, found none. What to do: set "
+                f"{self.data_root}: expected a scene folder, found none: set "
                 "data_root to the folder that holds the images and the poses"
             )
         if selection_every < 0 or selection_every == 1:
             raise ValueError(f"selection_every: expected 0, or 2 and more, got {selection_every}")
         if split == "selection" and not selection_every:
-            raise ValueError("split 'selection' needs selection_every")
+            raise ValueError("selection_every: expected for the split 'selection', got none")
         self.split, self.selection_every = split, selection_every
         self.undistort = undistort
         self.missing_images = missing_images
@@ -152,7 +152,7 @@ class PosedImagesDataset(Dataset, metaclass=ABCMeta):
         self.scene_extent = train_cameras.scene_extent() if len(train_cameras) else 0.0
         if require_points and not len(self.points3D):
             raise ValueError(
-                f"{self.data_root}: expected 3D points, got none. What to do: triangulate the "
+                f"{self.data_root}: expected 3D points, got none: triangulate the "
                 "scene, or set require_points=False and choose a start without points"
             )
         self._metainfo = {
@@ -187,8 +187,8 @@ class PosedImagesDataset(Dataset, metaclass=ABCMeta):
             what = f"{len(missing)} of {len(images)} image files do not exist: {named}"
             if self.missing_images == "error" or len(missing) == len(images):
                 raise FileNotFoundError(
-                    f"{self.data_root}: {what}. What to do: complete the folder, set image_dir, "
-                    "or leave such images out with missing_images='skip'"
+                    f"{self.data_root}: expected all images, but {what}: complete the folder, "
+                    "set image_dir, or leave such images out with missing_images='skip'"
                 )
             print_log(f"{self.data_root}: {what}; they are left out", "current", 30)
             lost = {id(image) for image in missing}
@@ -200,8 +200,8 @@ class PosedImagesDataset(Dataset, metaclass=ABCMeta):
             if not image.camera.is_pinhole and not self.undistort:
                 raise ValueError(
                     f"{self.data_root}: image {image.name!r} has a {image.camera.model} camera "
-                    f"with distortion {image.camera.params.tolist()}; expected PINHOLE pictures. "
-                    "What to do: undistort them with `colmap image_undistorter`, or set "
+                    f"with distortion {image.camera.params.tolist()}; expected PINHOLE pictures: "
+                    "undistort them with `colmap image_undistorter`, or set "
                     "undistort=True to do it on load"
                 )
         return images
@@ -232,8 +232,8 @@ class PosedImagesDataset(Dataset, metaclass=ABCMeta):
             rows = rows[np.asarray(indices, dtype=np.int64)]
         if not len(rows):
             raise ValueError(
-                f"{self.data_root}: the split {self.split!r} holds none of the "
-                f"{len(self.images)} images. What to do: choose another rule with split_by"
+                f"{self.data_root}: expected some of the {len(self.images)} images in the split "
+                f"{self.split!r}, got none: choose another rule with split_by"
             )
         return rows
 
@@ -307,7 +307,7 @@ class PosedImagesDataset(Dataset, metaclass=ABCMeta):
             ImageReadError: If the file does not decode.
         """
         if not -len(self) <= index < len(self):
-            raise IndexError(f"image {index} of {len(self)}")
+            raise IndexError(f"image: expected an index below {len(self)}, got {index}")
         row = int(self._rows[index])
         rank, size = get_dist_info()
         if self.storage == "replicated" or size == 1:
@@ -345,8 +345,8 @@ class PosedImagesDataset(Dataset, metaclass=ABCMeta):
             print_log(
                 f"{self.data_root}: about {fitting} of {len(rows)} images fit into the cache of "
                 f"{self.cache.max_bytes / 1e9:.1f} GB (all need about "
-                f"{first * len(rows) / 1e9:.1f} GB); the others are read when needed. "
-                "What to do: raise cache_bytes, or lower the resolution",
+                f"{first * len(rows) / 1e9:.1f} GB); the others are read when needed: "
+                "raise cache_bytes, or lower the resolution",
                 "current",
                 30,
             )
@@ -365,7 +365,7 @@ def _camera_at(camera: ColmapCamera, width: int, height: int, path: Path) -> Col
     if abs(ratio_x / ratio_y - 1) > 0.02:
         raise ValueError(
             f"{path}: expected the proportions of its camera {camera.width}x{camera.height}, got "
-            f"{width}x{height}. What to do: give the images that the poses were computed from"
+            f"{width}x{height}: give the images that the poses were computed from"
         )
     factors = {"fx": ratio_x, "cx": ratio_x, "fy": ratio_y, "cy": ratio_y}
     factors["f"] = (ratio_x + ratio_y) / 2

@@ -53,7 +53,7 @@ class CameraSampler(Sampler):
         if self.batch_size < 1 or len(dataset) < group:
             raise ValueError(
                 f"expected at least {group} views for a batch of {self.batch_size} on "
-                f"{self.ranks} rank(s), got {len(dataset)}. What to do: lower the batch size"
+                f"{self.ranks} rank(s), got {len(dataset)}: lower the batch size"
             )
         self.batches_per_epoch = len(dataset) // group
 

@@ -64,8 +64,8 @@ def _intrinsics(camera: ColmapCamera) -> dict[str, Any]:
     unknown = sorted(set(lens) - set(_DISTORTION_KEYS))
     if any(lens[key] for key in unknown) or camera.model == "FOV":
         raise ValueError(
-            f"camera {camera.camera_id}: Nerfstudio has no model {camera.model} with {unknown}; "
-            "undistort the images first"
+            f"camera {camera.camera_id}: expected a model that Nerfstudio has, got "
+            f"{camera.model} with {unknown}: undistort the images first"
         )
     model = "OPENCV_FISHEYE" if "FISHEYE" in camera.model else "OPENCV"
     return {

@@ -102,7 +102,9 @@ def held_out(
     names = list(names)
     if rule == "auto":
         if file is not None:
-            raise ValueError("split_file needs split_by to be 'tsv', 'list' or 'val_folder'")
+            raise ValueError(
+                "split_by: expected 'tsv', 'list' or 'val_folder' with a file, got 'auto'"
+            )
         rule = next((r for r in ("tsv", "list", "val_folder") if _find(root, r, None)), "every_n")
     if rule == "none":
         return [False] * len(names), [True] * len(names), "no image held out"
@@ -120,9 +122,9 @@ def held_out(
     path = _find(root, rule, file)
     if path is None:
         raise FileNotFoundError(
-            f"{root}: split_by='{rule}' expects "
-            f"{ {'tsv': '*.tsv', 'list': 'list_test.txt', 'val_folder': 'val/rgbs/'}[rule] }, "
-            "found none. What to do: add it, or choose split_by='every_n'"
+            f"{root}: expected "
+            f"{ {'tsv': '*.tsv', 'list': 'list_test.txt', 'val_folder': 'val/rgbs/'}[rule] } for "
+            f"split_by='{rule}', found none: add it, or choose split_by='every_n'"
         )
     trained: set[str] | None = None
     if rule == "list":

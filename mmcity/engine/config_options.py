@@ -24,7 +24,7 @@ def parse_options(texts: Sequence[str] | None) -> dict[str, Any]:
     for text in texts or ():
         key, separator, value = text.partition("=")
         if not separator or not key:
-            raise ConfigError(f"--cfg-options takes KEY=VALUE, got {text!r}")
+            raise ConfigError(f"--cfg-options: expected KEY=VALUE, got {text!r}")
         options[key] = _parse_value(value)
     return options
 
@@ -93,8 +93,8 @@ def _replace_variable(cfg: Config, name: str, new: Any) -> None:
     equal = [path for path, holder, key in uses if holder[key] == old and type(old) is not bool]
     if equal:
         raise ConfigError(
-            f"--cfg-options {name}: '{name}' is a variable that the config has already used. Set "
-            f"the places instead; equal to it now: {', '.join(equal[:8])}"
+            f"--cfg-options {name}: expected no variable that the config has already used, got "
+            f"'{name}': set the places instead; equal to it now: {', '.join(equal[:8])}"
         )
 
 

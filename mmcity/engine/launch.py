@@ -173,7 +173,7 @@ def apply_amp(cfg: Config) -> None:
         if kind == "MixedPrecisionOptimWrapper":
             return
         raise ConfigError(
-            f"--amp replaces an optim_wrapper of type 'OptimWrapper', but the config has {kind!r}"
+            f"--amp: expected an optim_wrapper of type 'OptimWrapper' to replace, got {kind!r}"
         )
     wrapper.type = "mmcity.MixedPrecisionOptimWrapper"
     wrapper.setdefault("loss_scale", "dynamic")
@@ -188,8 +188,8 @@ def apply_auto_scale_lr(cfg: Config) -> None:
     scale = cfg.get("auto_scale_lr")
     if scale is None or "base_batch_size" not in scale:
         raise ConfigError(
-            "--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config: the "
-            "batch size over all processes that its learning rate was chosen for"
+            "--auto-scale-lr: expected auto_scale_lr=dict(base_batch_size=...) in the config: "
+            "the batch size over all processes that its learning rate was chosen for"
         )
     scale.enable = True
 
@@ -214,7 +214,7 @@ def apply_resume(cfg: Config, resume: str | None) -> None:
             return
         resume = str(find_checkpoint(cfg.work_dir))
     if "://" not in resume and not Path(resume).expanduser().is_file():
-        raise FileNotFoundError(f"cannot resume: checkpoint {resume} does not exist")
+        raise FileNotFoundError(f"checkpoint {resume}: expected a file to resume from, found none")
     cfg.resume, cfg.load_from = True, resume
 
 
@@ -228,7 +228,7 @@ def apply_checkpoint(cfg: Config, checkpoint: str | None) -> None:
     if checkpoint is None:
         return
     if "://" not in checkpoint and not Path(checkpoint).expanduser().is_file():
-        raise FileNotFoundError(f"checkpoint {checkpoint} does not exist or is not a file")
+        raise FileNotFoundError(f"checkpoint {checkpoint}: expected a file, found none")
     cfg.load_from = checkpoint
 
 
@@ -254,8 +254,8 @@ def apply_show(cfg: Config, folder: str) -> None:
     hook = cfg.get("default_hooks", {}).get("visualization")
     if hook is None:
         raise ConfigError(
-            "--show-dir needs default_hooks.visualization in the config; to get pictures from "
-            "results, use --dump DIR and then tools/visualize.py DIR"
+            "--show-dir: expected default_hooks.visualization in the config, got none: to get "
+            "pictures from results, use --dump DIR and then tools/visualize.py DIR"
         )
     hook.draw = True
     hook.test_out_dir = folder

@@ -137,14 +137,14 @@ class OccNetFeatures(_Extractor):
         path = Path(checkpoint)
         if not path.is_file():
             raise FileNotFoundError(
-                f"feature network {path} does not exist; train it with "
+                f"feature network {path}: expected a file, found none: train it with "
                 "configs/dynamiccity/occ_feature_net_*.py"
             )
         state = torch.load(path, map_location="cpu", weights_only=True)
         state = state.get("state_dict", state)
         expected = network.state_dict()
         if set(state) != set(expected) or any(state[k].shape != expected[k].shape for k in state):
-            raise ValueError(f"{path}: weights do not fit the feature network's config {model}")
+            raise ValueError(f"{path}: expected weights of the config {model}, got others")
         network.load_state_dict(state)
         super().__init__("occ-feature-net", network)
         _check_sum(self.checksum, sha256, path)
@@ -178,7 +178,7 @@ class ScriptedImageFeatures(_Extractor):
     ) -> None:
         file = Path(path)
         if not file.is_file():
-            raise FileNotFoundError(f"feature network {file} does not exist")
+            raise FileNotFoundError(f"feature network {file}: expected a file, found none")
         checksum = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
         _check_sum(checksum, sha256, file)
         network = torch.jit.load(str(file), map_location="cpu")

@@ -51,7 +51,9 @@ class TensorContainer:
         if isinstance(index, int | np.integer):
             index = int(index)
             if not -len(self) <= index < len(self):
-                raise IndexError(f"row {index} of a {type(self).__name__} of {len(self)}")
+                raise IndexError(
+                    f"row: expected an index of a {type(self).__name__} of {len(self)}, got {index}"
+                )
             index = slice(index, index + 1 or None)
         elif isinstance(index, np.ndarray | list | tuple):
             index = torch.as_tensor(np.asarray(index))
@@ -85,10 +87,12 @@ class TensorContainer:
             values = [getattr(part, name) for part in parts]
             missing = [value is None for value in values]
             if any(missing) and not all(missing):
-                raise ValueError(f"{cls.__name__}.cat: only some of the parts have {name}")
+                raise ValueError(f"{cls.__name__}.cat: expected {name} in all parts, got some")
             shapes = {tuple(value.shape[1:]) for value in values if value is not None}
             if len(shapes) > 1:
-                raise ValueError(f"{cls.__name__}.cat: {name} has rows of shapes {sorted(shapes)}")
+                raise ValueError(
+                    f"{cls.__name__}.cat: expected one shape of {name}, got {sorted(shapes)}"
+                )
             rows[name] = None if all(missing) else torch.cat(values)
         return parts[0]._rebuilt(rows)
 

@@ -113,7 +113,7 @@ class Cameras(TensorContainer):
     def fovs(self) -> Tensor:
         """``(C, 2)`` horizontal and vertical opening angle in radians, were cx, cy central."""
         if self.camera_model == "ortho":
-            raise ValueError("an ortho camera has no opening angle")
+            raise ValueError("camera: expected one with an opening angle, got an ortho camera")
         sizes = torch.stack([self.widths, self.heights], -1).to(self.dtype)
         half = sizes / (2 * torch.stack([self.Ks[:, 0, 0], self.Ks[:, 1, 1]], -1))
         return 2 * (half if self.camera_model == "fisheye" else torch.atan(half))

@@ -78,7 +78,7 @@ class Gaussians(TensorContainer):
                 raise ValueError(f"{name}: expected shape {shape}, got {tuple(value.shape)}")
         if self.shN is not None:
             if self.sh0 is None:
-                raise ValueError("shN needs sh0")
+                raise ValueError("shN: expected sh0 too, got none")
             if self.shN.ndim != 3 or self.shN.shape[0] != count or self.shN.shape[2] != 3:
                 raise ValueError(
                     f"shN: expected shape ({count}, K - 1, 3), got {tuple(self.shN.shape)}"

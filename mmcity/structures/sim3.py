@@ -86,7 +86,7 @@ class Sim3:
         variance = (weights * ds * ds).sum()
         u, singular, vt = torch.linalg.svd((weights * dt).T @ ds)
         if not bool(singular[1] > 1e-12 * singular[0].clamp_min(1e-300)):
-            raise ValueError("the points lie on one line or in one place: no rotation is fixed")
+            raise ValueError("points: expected some off one line, got all on one")
         sign = torch.ones(3).to(source)
         sign[2] = torch.sign(torch.linalg.det(u) * torch.linalg.det(vt))
         rotation = (u * sign) @ vt

@@ -104,7 +104,7 @@ class VoxelGrid:
 
     def __len__(self) -> int:
         if self._values.ndim == 3:
-            raise TypeError("a single grid has no length; `shape` gives its cells")
+            raise TypeError("grid: expected a batch to count, got a single one: see `shape`")
         return len(self._values)
 
     def __getitem__(self, index) -> "VoxelGrid":

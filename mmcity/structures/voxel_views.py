@@ -17,9 +17,9 @@ _FACE_SHADES = (1.0, 0.78, 0.6)
 
 def _check(voxels: np.ndarray, palette: np.ndarray) -> None:
     if voxels.ndim != 3:
-        raise ValueError(f"voxels must be (X, Y, Z), got {voxels.shape}")
+        raise ValueError(f"voxels: expected (X, Y, Z), got {voxels.shape}")
     if voxels.size and int(voxels.max()) >= len(palette):
-        raise ValueError(f"label {int(voxels.max())} has no colour, the palette has {len(palette)}")
+        raise ValueError(f"labels: expected below {len(palette)} colours, got {int(voxels.max())}")
 
 
 def render_birds_eye(

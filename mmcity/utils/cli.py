@@ -29,7 +29,7 @@ def find_root() -> Path:
     for folder in (package.parent, package / ".mim"):
         if (folder / "model-index.yml").is_file():
             return folder
-    raise UserError("neither the source tree nor mmcity/.mim is there; install mmcity again")
+    raise UserError("mmcity: expected sources or mmcity/.mim, got none: install it again")
 
 
 def run_command(main: Callable[[], object]) -> None:

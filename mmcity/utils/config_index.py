@@ -54,5 +54,5 @@ def find_config(name: str) -> Path:
     if name.lower() not in configs:
         alike = difflib.get_close_matches(name.lower(), configs, n=3)
         hint = f": did you mean {' or '.join(alike)}? (`mmcity list` prints all)" if alike else ""
-        raise FileNotFoundError(f"config {name} does not exist or is not a file{hint}")
+        raise FileNotFoundError(f"config {name}: expected a file, found none{hint}")
     return root / configs[name.lower()]

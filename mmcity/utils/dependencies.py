@@ -24,8 +24,8 @@ def runtime_requirements() -> list[str]:
         required = metadata.requires("mmcity") or []
     except metadata.PackageNotFoundError as error:
         raise DependencyError(
-            "mmcity is neither installed nor in a source tree: pip install -e . "
-            "--no-build-isolation --no-deps"
+            "mmcity: expected an installed package or a source tree, found neither: pip install "
+            "-e . --no-build-isolation --no-deps"
         ) from error
     return [line for line in required if "extra ==" not in line]
 
@@ -61,7 +61,7 @@ def _parse(line: str) -> tuple[str, list[tuple[str, str]]]:
     requirement = line.split(";")[0]
     match = re.match(r"\s*([A-Za-z0-9._-]+)", requirement)
     if match is None:
-        raise ValueError(f"not a requirement: {line!r}")
+        raise ValueError(f"expected a requirement, got {line!r}")
     return match.group(1), re.findall(r"(>=|<=|==|!=|<|>)\s*([0-9][\w.]*)", requirement)
 
 

@@ -19,7 +19,7 @@ def to_uint8(image) -> np.ndarray:
     if array.ndim == 3 and array.shape[0] == 3 and array.shape[2] != 3:
         array = array.transpose(1, 2, 0)
     if array.ndim != 3 or array.shape[2] != 3:
-        raise ValueError(f"expected an image (3, H, W) or (H, W, 3), received {array.shape}")
+        raise ValueError(f"expected an image (3, H, W) or (H, W, 3), got {array.shape}")
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array)
     return np.ascontiguousarray((np.clip(array, 0, 1) * 255).round().astype(np.uint8))

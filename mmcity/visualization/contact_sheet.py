@@ -36,7 +36,7 @@ def contact_sheet(
         ValueError: If there is no picture.
     """
     if not rows or not all(len(row) for row in rows):
-        raise ValueError("a contact sheet needs at least one picture in each row")
+        raise ValueError("contact sheet: expected at least one picture in each row, got none")
     n_columns = max(len(row) for row in rows)
     width = n_columns * cell_width + (n_columns + 1) * _GAP
     bands = []

@@ -42,7 +42,7 @@ def occupancy_mesh(grid: VoxelGrid, palette: Sequence[Sequence[int]]) -> trimesh
     colors = np.asarray(palette, dtype=np.float64)
     if occupied.any() and int(labels[occupied].max()) >= len(colors):
         raise ValueError(
-            f"label {int(labels[occupied].max())} has no colour, the palette has {len(colors)}"
+            f"labels: expected below {len(colors)} colours, got {int(labels[occupied].max())}"
         )
     padded = np.pad(occupied, 1)
     corners, shades = [], []

@@ -62,15 +62,15 @@ def write_occupancy_page(
     """
     shapes = {volume.shape for volume in volumes.values()}
     if len(shapes) != 1:
-        raise ValueError(f"volumes must have one shape, got {sorted(shapes)}")
+        raise ValueError(f"volumes: expected one shape, got {sorted(shapes)}")
     shape = shapes.pop()
     if len(shape) not in (3, 4) or max(shape[-3:]) > 256:
         raise ValueError(
-            f"a page shows (X, Y, Z) or (T, X, Y, Z) of up to 256 voxels a side, got {shape}"
+            f"volumes: expected (X, Y, Z) or (T, X, Y, Z) of up to 256 voxels a side, got {shape}"
         )
     highest = max(int(volume.max()) for volume in volumes.values())
     if highest >= len(palette):
-        raise ValueError(f"label {highest} has no colour, the palette has {len(palette)}")
+        raise ValueError(f"labels: expected below {len(palette)} colours, got {highest}")
     content = {
         "shape": list(shape[-3:]),
         "palette": [list(map(int, color)) for color in palette],

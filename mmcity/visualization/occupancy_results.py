@@ -39,7 +39,7 @@ def _load(path: Path) -> dict:
     try:
         content = load_plain_pickle(path)
     except (InfoFileError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path} is no dumped result ({error})") from error
+        raise ValueError(f"{path}: expected a dumped result, got another file ({error})") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a dict of arrays, got {type(content).__name__}")
     return content
@@ -63,7 +63,7 @@ def read_occupancy_result(path: str | Path) -> dict:
         if key is not None:
             found[name] = np.asarray(content[key])
     if "prediction" not in found or found["prediction"].ndim != 3:
-        raise ValueError(f"{path}: no predicted occupancy, it holds {sorted(content)}")
+        raise ValueError(f"{path}: expected predicted occupancy, got {sorted(content)}")
     masks = {"camera": found.pop("mask")} if "mask" in found else None
     for name in ("prediction", "truth"):
         if name in found:

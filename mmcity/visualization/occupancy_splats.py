@@ -80,7 +80,7 @@ def grid_camera(grid: VoxelGrid, view: str, size: tuple[int, int]) -> Camera:
     if view == "oblique":
         eye = center + span * np.array([-1.15, 0.5, 0.95])
         return _camera(eye, center, (0.0, 0.0, 1.0), 1.02 * min(width, 1.5 * height), size)
-    raise ValueError(f"view must be 'oblique' or 'birds_eye', got {view!r}")
+    raise ValueError(f"view: expected 'oblique' or 'birds_eye', got {view!r}")
 
 
 def splat_occupancy(

@@ -89,7 +89,7 @@ def write_glb(
         image_size: (height, width), needed with ``cam_to_world``.
     """
     if len(points) == 0:
-        raise ValueError(f"{path}: no points to write; lower the confidence percentile")
+        raise ValueError(f"{path}: expected points, got none: lower the confidence percentile")
     scene = trimesh.Scene([trimesh.PointCloud(points, colors)])
     if cam_to_world is not None:
         low, high = np.percentile(points, [5, 95], axis=0)

@@ -55,7 +55,7 @@ def write_video(path: str | os.PathLike, frames: Iterable, fps: float = 24.0) ->
     pictures = (to_uint8(frame) for frame in frames)
     first = next(pictures, None)
     if first is None:
-        raise ValueError(f"{path}: no frames to write")
+        raise ValueError(f"{path}: expected frames to write, got none")
 
     def every() -> Iterable[np.ndarray]:
         yield first
@@ -109,8 +109,8 @@ def _write_with_opencv(path: Path, frames: Iterable[np.ndarray], fps: float) -> 
             writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), fps, size)
             if not writer.isOpened():
                 raise RuntimeError(
-                    f"{path}: OpenCV cannot write mp4 here; `pip install imageio-ffmpeg` or "
-                    "write a .gif"
+                    f"{path}: expected an OpenCV that can write mp4, got another: `pip install "
+                    "imageio-ffmpeg` or write a .gif"
                 )
         writer.write(frame[..., ::-1])
         count += 1

@@ -217,7 +217,9 @@ def test_misspelt_arguments_are_refused_with_the_known_ones(case):
 
 def test_unknown_names_are_answered_with_alike_ones():
     assert find_config("3DGS_toytown_CPU").name == "3dgs_toytown_cpu.py"
-    with pytest.raises(FileNotFoundError, match=r"3dgs_toytwn_cpu .*did you mean 3dgs_toytown_cpu"):
+    with pytest.raises(
+        FileNotFoundError, match=r"3dgs_toytwn_cpu: .*did you mean 3dgs_toytown_cpu"
+    ):
         SceneRenderer("3dgs_toytwn_cpu", "x.pth")
 
 

@@ -83,7 +83,7 @@ def test_localizer_file_names_what_is_gone(tmp_path):
         "long_side": 480, "config": None,
     }  # fmt: skip
     (tmp_path / "map.ply").unlink()
-    with pytest.raises(FileNotFoundError, match="map.ply is gone"):
+    with pytest.raises(FileNotFoundError, match="expected its map .*map.ply, found none"):
         read_localizer_file(file)
     file.write_text("[]")
     with pytest.raises(ValueError, match="mmcity make-localizer"):

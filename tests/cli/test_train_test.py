@@ -136,7 +136,7 @@ class TestWrongInput:
 
     def test_weights_cannot_be_resumed(self, run_tool, trained, tmp_path):
         best = next(trained.glob("best_*.pth"))
-        with pytest.raises(CheckpointError, match="holds no optimizer"):
+        with pytest.raises(CheckpointError, match="got no optimizer"):
             run_tool("train", TOY_CONFIG, "--work-dir", tmp_path, "--resume", best)
 
     def test_missing_files_are_named(self, run_tool, tmp_path):
@@ -155,7 +155,7 @@ def test_errors_are_one_line_without_traceback(run_command, tmp_path):
     done = run_command(sys.executable, REPO / "tools/train.py", tmp_path / "no.py", check=False)
     assert done.returncode == 1
     assert done.stderr.strip() == (
-        f"error: FileNotFoundError: config {tmp_path / 'no.py'} does not exist or is not a file"
+        f"error: FileNotFoundError: config {tmp_path / 'no.py'}: expected a file, found none"
     )
 
 

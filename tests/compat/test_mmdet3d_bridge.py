@@ -59,5 +59,7 @@ def test_missing_mmdet3d_is_one_clear_error():
         "except UserError as error:\n    print(type(error).__name__, error)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.stdout.startswith("BridgeError mmcity.compat.mmdet3d needs mmcv, mmdet and mmdet3d")
+    assert done.stdout.startswith(
+        "BridgeError mmcity.compat.mmdet3d: expected mmcv, mmdet and mmdet3d"
+    )
     assert "requirements/det3d.txt" in done.stdout

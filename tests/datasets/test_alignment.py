@@ -52,7 +52,7 @@ def test_wrong_positions_are_found():
     assert (residuals[:12] > 5).all() and (residuals[12:] < 0.5).all()
     with pytest.raises(ValueError, match="at least 3"):
         align_positions(source[:2], target[:2])
-    with pytest.raises(ValueError, match="no three"):
+    with pytest.raises(ValueError, match="expected three of"):
         align_positions(source[:6], rng.uniform(-90, 90, (6, 3)), threshold=0.01)
 
 

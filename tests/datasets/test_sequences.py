@@ -69,7 +69,7 @@ def test_unpaired_files_are_an_error(tmp_path):
 def test_missing_root_names_the_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match="rgbd_bonn_dataset"):
         list_sequences("bonn", tmp_path)
-    with pytest.raises(ValueError, match="layout must be one of"):
+    with pytest.raises(ValueError, match="layout: expected one of"):
         list_sequences("cityscapes", tmp_path)
 
 

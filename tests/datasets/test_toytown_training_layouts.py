@@ -112,5 +112,5 @@ def test_mirrored_clips_keep_pixels_depths_and_cameras_together(videos):
 def test_unknown_layout_is_named(videos, tmp_path):
     with pytest.raises(ValueError, match="nuscenes"):
         write_training_layout("nuscenes", tmp_path, videos)
-    with pytest.raises(FileNotFoundError, match="no videos"):
+    with pytest.raises(FileNotFoundError, match="expected videos"):
         write_training_layout("waymo", tmp_path, tmp_path)

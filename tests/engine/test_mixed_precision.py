@@ -57,5 +57,5 @@ def test_state_of_the_scaler_is_restored():
 def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match="float16.*got 'float8'"):
         make(dtype="float8")
-    with pytest.raises(TypeError, match="loss_scale .* got -1"):
+    with pytest.raises(TypeError, match="loss_scale: .* got -1"):
         make(loss_scale=-1)

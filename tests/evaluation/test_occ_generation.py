@@ -111,7 +111,7 @@ def test_extractors_have_a_checksum_of_their_weights(tmp_path):
     assert features.shape == (FRAMES, 16) and logits.shape == (FRAMES, 12)
     with pytest.raises(ValueError, match="checksum"):
         OccNetFeatures(model, str(path), sha256="0" * 16)
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(ValueError, match="expected weights of the config"):
         OccNetFeatures({**model, "channels": (8, 8, 8)}, str(path))
 
 

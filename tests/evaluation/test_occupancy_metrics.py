@@ -20,9 +20,9 @@ def test_counts_by_hand():
     assert counts.binary_iou() == pytest.approx(100 * 3 / 5)
     halves = [count_occupancy(pred[i], target[i], 4, 0) for i in (slice(0, 3), slice(3, 6))]
     assert torch.equal((halves[0] + halves[1]).true_positive, counts.true_positive)
-    with pytest.raises(ValueError, match=r"target labels must be in 0\.\.3"):
+    with pytest.raises(ValueError, match=r"target: expected labels of 0\.\.3"):
         count_occupancy(pred, target + 3, 4, 0)
-    with pytest.raises(ValueError, match="equal shapes"):
+    with pytest.raises(ValueError, match="target: expected .2,. as pred"):
         count_occupancy(pred[:2], target, 4, 0)
 
 

@@ -118,5 +118,5 @@ def test_a_page_shows_the_clip_without_a_network(street, tmp_path):
 def test_pages_refuse_what_they_cannot_show(tmp_path):
     with pytest.raises(ValueError, match="up to 256"):
         write_occupancy_page(tmp_path / "a.html", {"a": np.zeros((1, 300, 4, 4), np.uint8)})
-    with pytest.raises(ValueError, match="no colour"):
+    with pytest.raises(ValueError, match="colours, got"):
         write_occupancy_page(tmp_path / "a.html", {"a": np.full((1, 4, 4, 4), 40, np.uint8)})

@@ -105,5 +105,5 @@ def test_dumps_of_the_published_layout_are_drawn(tmp_path):
             return (print, ("run",))
 
     (tmp_path / "evil.pkl").write_bytes(pickle.dumps({"occ_pred": Evil()}))
-    with pytest.raises(ValueError, match="no dumped result"):
+    with pytest.raises(ValueError, match="expected a dumped result"):
         read_occupancy_result(tmp_path / "evil.pkl")

@@ -93,7 +93,7 @@ class Localizer(Inferencer):
         show_progress: bool = True,
     ) -> None:
         if (config is None) != (checkpoint is None):
-            raise ValueError("a pose network needs both config and checkpoint")
+            raise ValueError("config, checkpoint: expected both for a pose network, got one")
         if config is None and (mapped is None or scene is None):
             raise ValueError(
                 "expected a pose network (config, checkpoint), or a scene and its mapped images"
@@ -182,7 +182,7 @@ class Localizer(Inferencer):
             ValueError: If a first pose is given but there is no map to refine it in.
         """
         if start is not None and self.refiner is None:
-            raise ValueError(f"{name}: a first pose needs a scene to be refined in")
+            raise ValueError(f"{name}: expected a scene to refine its first pose in, got none")
         image, blank = self.preprocess(image, K, name)
         result = LocalizationResult(name, alignment=self.alignment)
         if start is not None:
@@ -303,8 +303,9 @@ class Localizer(Inferencer):
             ratio = (width / int(like.widths[0])) / (height / int(like.heights[0]))
             if abs(ratio - 1) > 0.02:
                 raise ValueError(
-                    f"{name}: {width}x{height} has other proportions than the mapped images "
-                    f"({int(like.widths[0])}x{int(like.heights[0])}): give its intrinsics K"
+                    f"{name}: expected the proportions "
+                    f"{int(like.widths[0])}x{int(like.heights[0])} of the mapped images, got "
+                    f"{width}x{height}: give its intrinsics K"
                 )
             return like.resize(width, height)
         return Cameras(np.asarray(K, dtype=np.float32), np.eye(4), width, height)
@@ -320,8 +321,8 @@ class Localizer(Inferencer):
                 image, seen = canonical_view(image, camera.Ks[0], size, trained * size[1])
                 if seen < _WHOLE_VIEW:
                     raise ValueError(
-                        f"focal length over width is {ratio:.4f}, the network knows {trained:.4f} "
-                        "and needs to see as much"
+                        f"focal length over width: expected {trained:.4f}, which the network "
+                        f"knows, got {ratio:.4f}: it needs to see as much"
                     )
             view = preprocessor.view(image, camera)
         except ValueError as error:

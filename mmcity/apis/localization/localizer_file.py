@@ -55,7 +55,7 @@ def read_localizer_file(path: str | os.PathLike) -> dict[str, Any]:
         if content.get(name) is not None:
             content[name] = str((path.parent / content[name]).resolve())
             if not Path(content[name]).exists():
-                raise FileNotFoundError(f"{path}: its {name} {content[name]} is gone")
+                raise FileNotFoundError(f"{path}: expected its {name} {content[name]}, found none")
     return content
 
 

@@ -108,7 +108,7 @@ def localize_queries(
         raise UserError("map: expected a .ply file or checkpoint, got none: give --map, or a "
                         "localizer.json that names it")  # fmt: skip
     if start == "regression" and parts["config"] is None:
-        raise UserError("start: regression expects a pose network: give --config and --checkpoint")
+        raise UserError("start: expected a pose network, got none: give --config and --checkpoint")
     refiner = dict(matcher=dict(type=matcher), pnp=dict(backend=pnp), sigma_scale=sigma_scale)
     if matcher_weights is not None:
         refiner["matcher"]["weights"] = matcher_weights
@@ -203,7 +203,7 @@ def read_intrinsics(path: str | os.PathLike) -> dict[str, ColmapCamera]:
                 f"({error})"
             ) from error
         if "FISHEYE" in camera.model and camera.distortion.any():
-            raise ValueError(f"{path}, line {number}: undistort fisheye pictures first")
+            raise ValueError(f"{path}, line {number}: expected undistorted pictures, got a fisheye")
         cameras[parts[0]] = camera
     return cameras
 
@@ -222,8 +222,8 @@ def _query_camera(
         ratio = np.array([width / camera.width, height / camera.height])
         if abs(ratio[0] / ratio[1] - 1) > 0.02:
             raise ValueError(
-                f"{name}: {width}x{height}, but its intrinsics are for "
-                f"{camera.width}x{camera.height}"
+                f"{name}: expected {camera.width}x{camera.height} as of its intrinsics, got "
+                f"{width}x{height}"
             )
         return np.diag([*ratio, 1.0]) @ camera.K, camera.distortion
     if truth is not None:

@@ -302,7 +302,7 @@ def localization_table(
         if len(seeds) < min_seeds:
             raise ValueError(
                 f"{scene}, {label or 'no label'}: expected runs of {min_seeds} seeds, got "
-                f"{sorted(map(str, seeds))}. What to do: train with others, and give --seed to "
+                f"{sorted(map(str, seeds))}: train with others, and give --seed to "
                 "mmcity localize"
             )
         unit = members[0].get("unit", "m")

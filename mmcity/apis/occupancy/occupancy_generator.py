@@ -90,7 +90,7 @@ class OccupancyGenerator(Inferencer):
         model = self.cfg.model.copy()
         model.pop("init_cfg", None)
         if model.get("vae") is None:
-            raise ValueError("the config's model has no `vae`, which is needed to decode")
+            raise ValueError("config: expected a model with `vae`, to decode, got none")
         return MODELS.build(model)
 
     def choose_weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -189,15 +189,17 @@ class OccupancyGenerator(Inferencer):
             check_choice("condition", name, self.model.denoiser.conditions)
             if name == "command" and isinstance(value, str):
                 if value not in COMMANDS:
-                    raise ValueError(f"commands are {COMMANDS}, got {value!r}")
+                    raise ValueError(f"commands: expected some of {COMMANDS}, got {value!r}")
                 value = COMMANDS.index(value)
             value = torch.as_tensor(value).to(self.device)
             if value.dim() == _SHARED_DIMS[name]:
                 value = value.expand(count, *value.shape)
             if len(value) != count:
-                raise ValueError(f"condition '{name}' is for {len(value)} samples, not {count}")
+                raise ValueError(f"condition '{name}': expected {count} samples, got {len(value)}")
             if name == "command" and not bool(((value >= 0) & (value < len(COMMANDS))).all()):
-                raise ValueError(f"commands are 0..{len(COMMANDS) - 1} {COMMANDS}, got {value}")
+                raise ValueError(
+                    f"commands: expected 0..{len(COMMANDS) - 1} {COMMANDS}, got {value}"
+                )
             prepared[name] = value.float() if name != "command" else value.long()
         return prepared
 
@@ -314,12 +316,12 @@ class OccupancyGenerator(Inferencer):
         overlap = trained if overlap is None else overlap
         if trained and overlap != trained:
             raise ValueError(
-                f"this model was trained with windows that share {trained} frames "
-                f"(predecessor_overlap), got overlap {overlap}"
+                f"overlap: expected {trained}, the frames that windows of the training share "
+                f"(predecessor_overlap), got {overlap}"
             )
         if not 0 <= overlap < frames or overlap % reduction:
             raise ValueError(
-                f"overlap must be a multiple of {reduction} below {frames}, got {overlap}"
+                f"overlap: expected a multiple of {reduction} below {frames}, got {overlap}"
             )
         clips = [] if start is None else [start.to(self.device)]
         rollout = None if start is None else self._encode(start)
@@ -365,8 +367,8 @@ class OccupancyGenerator(Inferencer):
         sequence = torch.as_tensor(sequence)
         if sequence.shape[axis] < first + frames:
             raise ValueError(
-                f"the {name} has {sequence.shape[axis]} frames, the window from frame {first} on "
-                f"needs {first + frames}"
+                f"{name}: expected {first + frames} frames for the window from frame {first} on, "
+                f"got {sequence.shape[axis]}"
             )
         return sequence.narrow(axis, first, frames)
 

@@ -49,7 +49,7 @@ def load_gaussian_set(path: str | Path) -> GaussianSet:
     with np.load(path, allow_pickle=False) as data:
         missing = [name for name in _FIELDS if name not in data]
         if missing:
-            raise ValueError(f"{path}: arrays {missing} are missing, got {data.files}")
+            raise ValueError(f"{path}: expected arrays {missing} too, got {data.files}")
         return GaussianSet(**{name: torch.from_numpy(data[name]) for name in _FIELDS})
 
 

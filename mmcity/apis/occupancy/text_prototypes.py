@@ -37,9 +37,9 @@ def clip_encoder(weights: str | Path, device: str = "cpu") -> TextEncoder:
     try:
         import clip
     except ImportError as error:
-        raise ImportError("encoder 'clip' needs the package 'clip' of OpenAI") from error
+        raise ImportError("encoder 'clip': expected OpenAI's package 'clip', found none") from error
     if not Path(weights).is_file():
-        raise FileNotFoundError(f"weights {weights} do not exist")
+        raise FileNotFoundError(f"{weights}: expected the weights, found no such file")
     model, _ = clip.load(str(weights), device=device)
 
     def encode(texts: Sequence[str]) -> Tensor:
@@ -68,7 +68,7 @@ def talk2dino_encoder(
     layers = []
     for name in ("linear_layer", "linear_layer2"):
         if f"{name}.weight" not in state:
-            raise ValueError(f"{weights}: '{name}.weight' is missing, got {sorted(state)}")
+            raise ValueError(f"{weights}: expected '{name}.weight', got {sorted(state)}")
         layers.append((state[f"{name}.weight"].float(), state[f"{name}.bias"].float()))
     encode_text = clip_encoder(clip_weights, device)
 
@@ -91,11 +91,11 @@ def stored_encoder(path: str | Path) -> TextEncoder:
     def encode(texts: Sequence[str]) -> Tensor:
         if isinstance(stored, np.ndarray):
             if len(stored) != len(texts):
-                raise ValueError(f"{path}: {len(stored)} embeddings for {len(texts)} prompts")
+                raise ValueError(f"{path}: expected {len(texts)} embeddings, got {len(stored)}")
             return torch.from_numpy(stored).float()
         missing = [text for text in texts if text not in stored]
         if missing:
-            raise ValueError(f"{path}: no embedding of {missing}")
+            raise ValueError(f"{path}: expected an embedding of {missing}, got none")
         return torch.from_numpy(np.stack([stored[text] for text in texts])).float()
 
     return encode
@@ -122,7 +122,7 @@ def embed_prompts(
     check_choice("normalize", normalize, ("none", "l2"))
     for template in templates:
         if "{}" not in template:
-            raise ValueError(f"template {template!r} has no {{}} for the prompt")
+            raise ValueError(f"template: expected a {{}} for the prompt, got {template!r}")
     embedded = []
     for template in templates:
         rows = encoder([template.replace("{}", prompt) for prompt in prompts])

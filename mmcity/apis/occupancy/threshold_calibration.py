@@ -123,7 +123,7 @@ class ThresholdCalibrator:
             RuntimeError: If no frame was counted.
         """
         if not self.counts.any():
-            raise RuntimeError("no voxel was counted: calibration needs frames with ground truth")
+            raise RuntimeError("calibration: expected frames with ground truth, got no voxel")
         words, kept = self.vocabulary, self._occupied()
         base = self._index(words.density_threshold)
         before = [base] * self.num_classes

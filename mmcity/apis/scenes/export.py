@@ -99,7 +99,7 @@ def export_scene(
     elif kind == "points":
         data = trimesh.PointCloud(*data)
     elif kind != "mesh":
-        raise UserError(f"{source}: {kind} cannot be written as {target.name}")
+        raise UserError(f"{source}: expected what {target.name} can hold, got {kind}")
     return _export_mesh(data, target, up)
 
 

@@ -101,7 +101,7 @@ def extract_mesh(
     rank, size = launched_processes()
     if size > 1:
         if scratch is None:
-            raise UserError("several processes need --scratch, a folder that all of them see")
+            raise UserError("--scratch: expected a folder that all processes see, got none")
         init_cpu_process_group("pytorch")
     with contextlib.ExitStack() as stack:
         folder = Path(scratch or stack.enter_context(tempfile.TemporaryDirectory()))
@@ -123,7 +123,9 @@ def extract_mesh(
                 parts.append(tuple(file[name] for name in file.files))
     vertices, faces, colors = weld(parts, 1e-3 * voxel_size)
     if not len(faces):
-        raise UserError("no surface found: check --max-depth, --min-alpha and --voxel-size")
+        raise UserError(
+            "mesh: expected a surface, got none: check --max-depth, --min-alpha and --voxel-size"
+        )
     mesh = trimesh.Trimesh(vertices, faces, vertex_colors=colors, process=False)
     _drop_small_parts(mesh, min_triangles)
     with atomic_path(out) as temporary:

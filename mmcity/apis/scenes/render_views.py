@@ -101,7 +101,7 @@ def _appearance_setter(model: nn.Module, cfg: Config, name: str | None, blend: f
     """What gives a model the look of a view's photograph, or the one that was asked for."""
     if not hasattr(model, "set_appearance"):
         raise UserError(
-            f"--appearance, --blend: a {type(model).__name__} shows every photograph alike"
+            f"--appearance, --blend: expected a model with them, got {type(model).__name__}"
         )
     if name is None:
         return lambda photograph, camera: model.set_appearance(photograph, camera, blend)

@@ -84,8 +84,8 @@ class SceneRenderer(Inferencer):
             renderer = getattr(self.model, "renderer", None)
             if not isinstance(renderer, SplatRenderer):
                 raise ValueError(
-                    f"depth_mode={depth_mode!r}: {type(self.model).__name__} renders "
-                    "the depth of its planes"
+                    f"depth_mode: expected none for {type(self.model).__name__}, which renders "
+                    f"the depth of its planes, got {depth_mode!r}"
                 )
             renderer.depth_mode = depth_mode
 

@@ -86,7 +86,7 @@ def score_renders(
     for name in names:
         truth = folder / "gt" / name
         if not truth.is_file():
-            raise UserError(f"{folder}: the render {name} has no photograph {truth}")
+            raise UserError(f"{folder}: expected a photograph {truth} of {name}, found none")
         render = _read(folder / "renders" / name, downscale)
         rows[name] = metric.score(render, _read(truth, downscale))
     keys = ["psnr", "ssim", "psnr_cc", "ssim_cc", *(["lpips"] if lpips_weights else [])]

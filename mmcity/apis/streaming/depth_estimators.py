@@ -90,7 +90,7 @@ class DepthAnythingEstimator(DepthEstimator):
             from transformers import AutoImageProcessor, AutoModelForDepthEstimation
         except ImportError as error:
             raise UserError(
-                "this estimator needs the package transformers: pip install transformers"
+                "estimator: expected the package transformers, found none: pip install transformers"
             ) from error
         self.processor = AutoImageProcessor.from_pretrained(weights, local_files_only=True)
         self.model = AutoModelForDepthEstimation.from_pretrained(weights, local_files_only=True)

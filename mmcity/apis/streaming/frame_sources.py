@@ -61,13 +61,13 @@ def open_source(
     """
     check_choice("decoder", decoder, DECODERS, SourceError)
     if stride < 1:
-        raise SourceError(f"stride must be at least 1, got {stride}")
+        raise SourceError(f"stride: expected at least 1, got {stride}")
     if isinstance(source, str | os.PathLike) and not str(source).startswith("webcam:"):
         path = Path(source)
         if path.is_dir():
             frames = _folder_frames(path)
         elif not path.is_file():
-            raise SourceError(f"{path}: no such folder, image or video")
+            raise SourceError(f"{path}: expected a folder, image or video, found none")
         elif path.suffix.lower() in IMAGE_SUFFIXES:
             frames = iter([Frame(_read_image(path), path.stem, 0.0)])
         elif path.suffix.lower() in VIDEO_SUFFIXES:
@@ -106,7 +106,7 @@ def _read_image(path: Path) -> np.ndarray:
 def _folder_frames(folder: Path) -> Iterator[Frame]:
     files = list_images(folder)
     if not files:
-        raise SourceError(f"{folder}: no images {IMAGE_SUFFIXES} in this folder")
+        raise SourceError(f"{folder}: expected images {IMAGE_SUFFIXES}, found none")
     return (Frame(_read_image(f), f.stem, float(i)) for i, f in enumerate(files))
 
 
@@ -115,7 +115,7 @@ def _opencv_frames(target: str | int) -> Iterator[Frame]:
 
     capture = cv2.VideoCapture(target)
     if not capture.isOpened():
-        raise SourceError(f"{target}: cannot be opened as a video or camera")
+        raise SourceError(f"{target}: expected a video or camera, got what cannot be opened")
     fps = capture.get(cv2.CAP_PROP_FPS) or 0.0
 
     def read() -> Iterator[Frame]:
@@ -129,7 +129,7 @@ def _opencv_frames(target: str | int) -> Iterator[Frame]:
                 yield Frame(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), f"{index:06d}", stamp)
                 index += 1
             if index == 0:
-                raise SourceError(f"{target}: holds no frame that can be decoded")
+                raise SourceError(f"{target}: expected frames that can be decoded, got none")
         finally:
             capture.release()
 
@@ -140,16 +140,16 @@ def _pyav_frames(target: str | int) -> Iterator[Frame]:
     try:
         import av
     except ImportError as error:
-        raise DependencyError("decoder='pyav' needs the av package: pip install av") from error
+        raise DependencyError("decoder='pyav': expected av, found none: pip install av") from error
     device = "v4l2" if isinstance(target, int) else None
     name = f"/dev/video{target}" if isinstance(target, int) else target
     try:
         container = av.open(name, mode="r", format=device)
     except (av.FFmpegError, OSError) as error:
-        raise SourceError(f"{name}: cannot be opened as a video or camera ({error})") from error
+        raise SourceError(f"{name}: expected a video or camera, got {error}") from error
     if not container.streams.video:
         container.close()
-        raise SourceError(f"{name}: holds no video stream")
+        raise SourceError(f"{name}: expected a video stream, found none")
 
     def read() -> Iterator[Frame]:
         index = 0
@@ -161,10 +161,10 @@ def _pyav_frames(target: str | int) -> Iterator[Frame]:
                     index += 1
             except av.FFmpegError as error:
                 raise SourceError(
-                    f"{name}: cannot be decoded after frame {index} ({error})"
+                    f"{name}: expected a frame after frame {index}, got {error}"
                 ) from error
         if index == 0:
-            raise SourceError(f"{name}: holds no frame that can be decoded")
+            raise SourceError(f"{name}: expected frames that can be decoded, got none")
 
     return read()
 

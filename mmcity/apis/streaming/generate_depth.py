@@ -67,9 +67,9 @@ def _build_estimator(
         return ToytownDepthEstimator(scene)
     check_choice("estimator", name, ("depth_anything", "streaming"), UserError)
     if weights is None:
-        raise UserError(f"--estimator {name} needs --weights")
+        raise UserError(f"--weights: expected a file for --estimator {name}, got none")
     if name == "depth_anything":
         return DepthAnythingEstimator(weights, device)
     if config is None:
-        raise UserError("--estimator streaming needs --config")
+        raise UserError("--config: expected a file for --estimator streaming, got none")
     return StreamingDepthEstimator(config, weights, device)

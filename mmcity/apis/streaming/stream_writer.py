@@ -46,7 +46,7 @@ class StreamWriter:
     ) -> None:
         unknown = set(formats) - {"ply", "glb"}
         if unknown:
-            raise ValueError(f"formats must be of 'ply' and 'glb', got {sorted(unknown)}")
+            raise ValueError(f"formats: expected some of 'ply' and 'glb', got {sorted(unknown)}")
         self.folder = Path(folder)
         self.formats = formats
         self.max_points = max_points

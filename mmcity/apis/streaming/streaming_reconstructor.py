@@ -112,7 +112,7 @@ class StreamingReconstructor(Inferencer):
         super().__init__(config, checkpoint, device, show_progress)
         if not hasattr(self.model, "stream_step"):
             raise UserError(
-                f"{type(self.model).__name__} cannot stream; take a config of StreamVGGT"
+                f"config: expected a model of StreamVGGT, got {type(self.model).__name__}"
             )
         options = self.cfg.get("stream", {})
         self.dtype = DTYPES[dtype]

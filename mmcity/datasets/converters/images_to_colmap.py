@@ -156,8 +156,8 @@ def _pycolmap():
         import pycolmap
     except ImportError as error:
         raise DependencyError(
-            "pycolmap: mapping a folder of pictures needs it, found none: "
-            "pip install -r requirements/mapping.txt"
+            "pycolmap: expected the package, which maps a folder of pictures, found none: pip "
+            "install -r requirements/mapping.txt"
         ) from error
     return pycolmap
 
@@ -177,7 +177,7 @@ def _check_sizes(folder: Path, names: list[str]) -> None:
     if len(sizes) > 1:
         text = "; ".join(f"{w}x{h}: {len(n)}, e.g. {n[0]}" for (w, h), n in sizes.items())
         raise ValueError(
-            f"{folder}: expected pictures of one size from one camera, got {text}. What to do: "
+            f"{folder}: expected pictures of one size from one camera, got {text}: "
             "map each camera's pictures alone, or leave the odd ones out"
         )
 
@@ -200,8 +200,8 @@ def _largest_model(images: Path, work: Path, threads: int, seed: int):
     )
     if not models:
         raise UserError(
-            f"{images}: no model could be made. What to do: take more pictures with more overlap "
-            "(two thirds of each), of a scene with texture, and move between them"
+            f"{images}: expected pictures that make a model, got none: take more pictures with "
+            "more overlap (two thirds of each), of a scene with texture, and move between them"
         )
     number, model = max(models.items(), key=lambda item: item[1].num_reg_images())
     if len(models) > 1:

@@ -80,8 +80,8 @@ def _official_splits() -> dict[str, list[str]]:
         from nuscenes.utils.splits import create_splits_scenes
     except ImportError as error:
         raise DependencyError(
-            "the scenes of train and val are listed in nuscenes-devkit, which is not "
-            f"installed ({error}). Install requirements/det3d-nodeps.txt, or write splits.json "
+            "nuscenes-devkit: expected the package, which lists the scenes of train and val, "
+            f"got '{error}': install requirements/det3d-nodeps.txt, or write splits.json "
             "({'train': [names], 'val': [names]}) beside the tables"
         ) from error
     return create_splits_scenes()
@@ -97,5 +97,5 @@ def _check_files(root: Path, infos: list[dict]) -> None:
         missing += [path for path in paths if not (root / path).is_file()]
     if missing:
         raise FileNotFoundError(
-            f"{root}: {len(missing)} files are missing, the first is {missing[0]}"
+            f"{root}: expected {len(missing)} more files, the first is {missing[0]}"
         )

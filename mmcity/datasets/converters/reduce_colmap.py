@@ -91,7 +91,7 @@ def reduce_scene(
     sources = {image.name: resolve_image(image_dir, image.name) for image in model.images.values()}
     missing = [str(path) for path in sources.values() if not path.is_file()]
     if missing:
-        raise FileNotFoundError(f"{src}: {len(missing)} images do not exist, e.g. {missing[:3]}")
+        raise FileNotFoundError(f"{src}: expected {len(missing)} more images, e.g. {missing[:3]}")
     before = len(model.points3D)
     model = _reduce_model(model, long_side, max_points, features)
     write_colmap_model(model, dst / folder.relative_to(src))

@@ -51,7 +51,7 @@ def add_scene_names(
         changed = 0
         for info in track(content["data_list"], description=path.name):
             if info["token"] not in scenes:
-                raise ValueError(f"{path}: sample {info['token']} is in no table of {root}")
+                raise ValueError(f"{path}: expected samples of {root}, got {info['token']}")
             token, name = scenes[info["token"]]
             if (info.get("scene_token"), info.get("scene_idx")) != (token, name):
                 info["scene_token"], info["scene_idx"] = token, name
@@ -68,7 +68,7 @@ def _table_folders(root: Path, version: str) -> list[Path]:
     folders = [root / name for name in names if (root / name).is_dir()]
     if not folders:
         raise FileNotFoundError(
-            f"{root}: expected one of the folders {names}, found none. What to do: name the "
+            f"{root}: expected one of the folders {names}, found none: name the "
             "folder of nuScenes as root path"
         )
     return folders

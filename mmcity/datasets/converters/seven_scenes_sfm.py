@@ -48,7 +48,7 @@ def convert_seven_scenes(
         for name, numbers in (row for file in files for row in _read_poses(Path(file))):
             picture = root / name
             if not picture.is_file():
-                raise FileNotFoundError(f"{picture}: a pose file names it, found none")
+                raise FileNotFoundError(f"{picture}: expected, as a pose file names it, got none")
             width, height = image_size(picture)
             key = (width, height, numbers[7])
             if key not in cameras:

@@ -54,8 +54,8 @@ def find_colmap_model(root: str | os.PathLike) -> Path:
             return root / name
     raise FileNotFoundError(
         f"{root}: expected cameras and images (.bin or .txt) in one of "
-        f"{', '.join(_SEARCHED)}, found {sorted(p.name for p in root.iterdir())[:20]}. "
-        "What to do: name the scene folder, or give the model folder as `sparse_dir`"
+        f"{', '.join(_SEARCHED)}, found {sorted(p.name for p in root.iterdir())[:20]}: "
+        "name the scene folder, or give the model folder as `sparse_dir`"
     )
 
 
@@ -93,7 +93,7 @@ def read_colmap_model(
     if with_points and not files["points3D"].is_file():
         raise FileNotFoundError(
             f"{files['points3D']}: expected the points of the model beside its {ext} images, "
-            "found no such file. What to do: export the model again with all three files"
+            "found no such file: export the model again with all three files"
         )
     if ext == ".bin":
         cameras = colmap_binary.read_cameras_bin(files["cameras"])

@@ -23,7 +23,7 @@ class ColmapFormatError(ValueError):
 
     def __init__(self, path, expected: str, got: str, hint: str | None = None) -> None:
         hint = hint or "export the model again with COLMAP (`colmap model_converter`)"
-        super().__init__(f"{path}: expected {expected}, got {got}. What to do: {hint}.")
+        super().__init__(f"{path}: expected {expected}, got {got}: {hint}")
         self.path = str(path)
 
 
@@ -101,7 +101,7 @@ class ColmapCamera:
         names = CAMERA_MODELS[self.model].params
         if len(self.params) != len(names):
             raise ValueError(
-                f"camera {self.camera_id}: {self.model} takes {len(names)} parameters "
+                f"camera {self.camera_id}: expected {len(names)} parameters of {self.model} "
                 f"({' '.join(names)}), got {len(self.params)}"
             )
         if self.width <= 0 or self.height <= 0:
@@ -150,7 +150,9 @@ class ColmapCamera:
         """
         p = self.named_params
         if self.model == "FOV" or "THIN_PRISM" in self.model:
-            raise ValueError(f"camera {self.camera_id}: OpenCV knows no model {self.model}")
+            raise ValueError(
+                f"camera {self.camera_id}: expected a model that OpenCV knows, got {self.model}"
+            )
         if "FISHEYE" in self.model:
             return np.array([p.get(k, 0.0) for k in ("k1", "k2", "k3", "k4")])
         return np.array([p.get(k, 0.0) for k in _OPENCV_ORDER])
@@ -290,7 +292,7 @@ class ColmapPoints:
         """Points by slice, mask or integer array, with their tracks."""
         rows = np.arange(len(self))[index]
         if rows.ndim != 1:
-            raise IndexError("points are taken by slice, mask or index array, not by one number")
+            raise IndexError("points: expected a slice, mask or index array, got one number")
         lengths = self.track_lengths[rows]
         starts = np.repeat(self.track_offsets[:-1][rows], lengths)
         within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
@@ -330,25 +332,26 @@ class ColmapModel:
         for image in self.images.values():
             if image.camera_id not in self.cameras:
                 raise ValueError(
-                    f"image {image.image_id} ({image.name!r}) refers to camera "
-                    f"{image.camera_id}, but the cameras are {sorted(self.cameras)[:10]}"
+                    f"image {image.image_id} ({image.name!r}): expected a camera of "
+                    f"{sorted(self.cameras)[:10]}, got {image.camera_id}"
                 )
             if image.name in names:
                 raise ValueError(
-                    f"images {names[image.name]} and {image.image_id} have one name {image.name!r}"
+                    f"images {names[image.name]}, {image.image_id}: expected two names, got "
+                    f"{image.name!r}"
                 )
             if len(image.xys) != len(image.point3D_ids):
                 raise ValueError(
-                    f"image {image.image_id} ({image.name!r}): {len(image.xys)} pixels but "
-                    f"{len(image.point3D_ids)} point ids"
+                    f"image {image.image_id} ({image.name!r}): expected as many point ids as "
+                    f"pixels, got {len(image.point3D_ids)} and {len(image.xys)}"
                 )
             names[image.name] = image.image_id
         bad = ~np.isfinite(self.points3D.xyz).all(axis=1)
         if bad.any():
             first = int(np.flatnonzero(bad)[0])
             raise ValueError(
-                f"{int(bad.sum())} points are not finite, first id {self.points3D.ids[first]}: "
-                f"{self.points3D.xyz[first].tolist()}"
+                f"points: expected finite coordinates, got others of {int(bad.sum())}, first id "
+                f"{self.points3D.ids[first]}: {self.points3D.xyz[first].tolist()}"
             )
 
     def pinhole_cameras(self) -> Cameras:
@@ -378,7 +381,9 @@ class ColmapModel:
         for image in self.images.values():
             camera = self.cameras[image.camera_id]
             if not camera.is_pinhole:
-                raise ValueError(f"camera {camera.camera_id} ({camera.model}) has distortion")
+                raise ValueError(
+                    f"camera {camera.camera_id}: expected no distortion, got {camera.model}"
+                )
             seen = image.point3D_ids >= 0
             wanted = image.point3D_ids[seen]
             place = np.searchsorted(ids, wanted).clip(max=max(len(ids) - 1, 0))

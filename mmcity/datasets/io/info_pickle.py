@@ -83,12 +83,12 @@ def _load_plain(path: str | Path, file: IO[bytes]) -> Any:
         return _DataUnpickler(file).load()
     except pickle.UnpicklingError as error:
         raise InfoFileError(
-            f"{path} is refused: reading it needs '{error}', but an info file may hold plain "
-            "data and numpy arrays only"
+            f"{path}: expected an info file of plain data and numpy arrays only, refused as "
+            f"reading it needs '{error}'"
         ) from error
     except (EOFError, IndexError, KeyError, AttributeError, ImportError, TypeError, ValueError,
             OverflowError, MemoryError) as error:  # fmt: skip
-        raise InfoFileError(f"{path} is not a readable pickle file ({error})") from error
+        raise InfoFileError(f"{path}: expected a readable pickle file, got {error}") from error
 
 
 def load_info_pickle(path: str | Path) -> dict:

@@ -48,8 +48,8 @@ class MapStore:
             differ = {k: (found.get(k), v) for k, v in self.meta.items() if found.get(k) != v}
             if differ:
                 raise MapStoreError(
-                    f"{self.folder} holds other maps: {differ} (found, asked for). Choose another "
-                    "folder, or remove it"
+                    f"{self.folder}: expected maps made alike, found others: {differ} (found, "
+                    "asked for): choose another folder, or remove it"
                 )
         self._shape: tuple[int, ...] | None = None
 
@@ -68,11 +68,11 @@ class MapStore:
         """
         array = np.asarray(array)
         if not np.isfinite(array).all():
-            raise MapStoreError(f"{name}: the map holds numbers that are not finite")
+            raise MapStoreError(f"{name}: expected finite numbers, got others in the map")
         if self.dtype == np.float16:
             array = np.clip(array, -65504, 65504)
         elif self.dtype == np.uint8 and (array.min() < 0 or array.max() > 255):
-            raise MapStoreError(f"{name}: labels must lie in 0..255")
+            raise MapStoreError(f"{name}: expected labels of 0..255, got others")
         array = array.astype(self.dtype)
         if not (self.folder / _META).is_file():
             height, width = array.shape[-2:]
@@ -101,15 +101,15 @@ class MapStore:
             shape = shape or array.shape
             if array.shape != shape or array.dtype != self.dtype:
                 raise MapStoreError(
-                    f"{self.path(name)}: {array.dtype} {array.shape}, others are "
-                    f"{self.dtype} {shape}"
+                    f"{self.path(name)}: expected {self.dtype} {shape} as the others, got "
+                    f"{array.dtype} {array.shape}"
                 )
             if not np.isfinite(array).all():
-                raise MapStoreError(f"{self.path(name)}: numbers are not finite")
+                raise MapStoreError(f"{self.path(name)}: expected finite numbers, got others")
             count += 1
         if missing:
             raise MapStoreError(
-                f"{self.folder}: {len(missing)} maps are missing, the first is {missing[0]}"
+                f"{self.folder}: expected {len(missing)} maps more, the first is {missing[0]}"
             )
         return count
 
@@ -121,4 +121,4 @@ class MapStore:
                     return loaded["data"]
             return loaded
         except (ValueError, EOFError, OSError, KeyError) as error:
-            raise MapStoreError(f"{self.path(name)} is damaged ({error})") from error
+            raise MapStoreError(f"{self.path(name)}: expected a whole map, got {error}") from error

@@ -89,7 +89,7 @@ class NuScenesTables:
         self.version = version
         if not self.folder.is_dir():
             raise NuScenesTableError(
-                f"{self.folder} does not exist; give the folder that holds '{version}' as root"
+                f"{self.folder}: expected the folder that holds '{version}', found none"
             )
         self._rows = {name: self._read(name) for name in _TABLES}
         self.channel = {
@@ -112,9 +112,9 @@ class NuScenesTables:
             rows = json.loads(path.read_text())
             return {row["token"]: row for row in rows}
         except FileNotFoundError as error:
-            raise NuScenesTableError(f"{path} is missing") from error
+            raise NuScenesTableError(f"{path}: expected a table, found no such file") from error
         except (ValueError, KeyError, TypeError) as error:
-            raise NuScenesTableError(f"{path} is no table of rows with tokens ({error})") from error
+            raise NuScenesTableError(f"{path}: expected rows with tokens, got {error}") from error
 
     def get(self, table: str, token: str) -> dict:
         """Row of a token."""
@@ -122,7 +122,7 @@ class NuScenesTables:
             return self._rows[table][token]
         except KeyError as error:
             raise NuScenesTableError(
-                f"{self.folder / table}.json has no row '{token}', which another table names"
+                f"{self.folder / table}.json: expected a row '{token}' named elsewhere, got none"
             ) from error
 
     def scenes(self) -> list[dict]:
@@ -196,8 +196,8 @@ def scene_splits(
         splits = {"train": [n for n in names if n not in _MINI_VAL], "val": sorted(_MINI_VAL)}
     elif official is None:
         raise NuScenesTableError(
-            f"{tables.folder}: the scenes of train and val are not known. Write {own.name} "
-            "({'train': [names], 'val': [names]}) beside the tables"
+            f"{tables.folder}: expected the scenes of train and val, found none: write "
+            f"{own.name} ({{'train': [names], 'val': [names]}}) beside the tables"
         )
     else:
         lists = official()
@@ -205,7 +205,7 @@ def scene_splits(
     found = {split: [n for n in names if n in set(members)] for split, members in splits.items()}
     lost = sorted(set(names) - {n for members in found.values() for n in members})
     if lost:
-        raise NuScenesTableError(f"{tables.folder}: scenes {lost} belong to no split")
+        raise NuScenesTableError(f"{tables.folder}: expected splits of scenes, got none of {lost}")
     return {split: members for split, members in found.items() if members}
 
 
@@ -230,7 +230,8 @@ def _info(tables: NuScenesTables, scene: dict, sample: dict, max_sweeps: int) ->
     shots = tables.shots.get(sample["token"], {})
     if "LIDAR_TOP" not in shots:
         raise NuScenesTableError(
-            f"{tables.folder / 'sample_data'}.json: key frame {sample['token']} has no LIDAR_TOP"
+            f"{tables.folder / 'sample_data'}.json: expected LIDAR_TOP of {sample['token']}, got "
+            "none"
         )
     lidar = shots["LIDAR_TOP"]
     lidar_to_ego = tables.pose("calibrated_sensor", lidar["calibrated_sensor_token"])

@@ -46,5 +46,5 @@ def read_nvm(path: str | os.PathLike) -> NvmModel:
             table = [next(lines).split(maxsplit=6)[:6] for _ in range(count)]
             values = np.array(table, dtype=float).reshape(-1, 6)
         except (StopIteration, ValueError, IndexError) as error:
-            raise ValueError(f"{Path(path)}: broken NVM file ({error!r})") from error
+            raise ValueError(f"{Path(path)}: expected an NVM file, got {error!r}") from error
     return NvmModel(names, focals, values[:, :3], values[:, 3:].clip(0, 255).astype(np.uint8))

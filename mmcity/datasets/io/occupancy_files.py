@@ -45,10 +45,10 @@ def read_carlasc_params(folder: str | Path) -> dict:
     try:
         params = json.loads(path.read_text())
     except ValueError as error:
-        raise OccupancyFormatError(f"{path}: not valid JSON ({error})") from error
+        raise OccupancyFormatError(f"{path}: expected JSON, got {error}") from error
     missing = [key for key in ("grid_size", "min_bound", "max_bound") if key not in params]
     if missing:
-        raise OccupancyFormatError(f"{path}: keys {missing} are missing")
+        raise OccupancyFormatError(f"{path}: expected keys {missing}, got none")
     params["grid_size"] = [int(n) for n in params["grid_size"]]
     return params
 
@@ -81,18 +81,18 @@ def _read_npz(path: Path, keys: tuple[str, ...]) -> list[np.ndarray]:
             missing = [key for key in keys if key not in data]
             if missing:
                 raise OccupancyFormatError(
-                    f"{path}: arrays {missing} are missing, it holds {sorted(data.files)}"
+                    f"{path}: expected arrays {missing} too, got {sorted(data.files)}"
                 )
             arrays = [data[key] for key in keys]
     except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
         if isinstance(error, (OccupancyFormatError, FileNotFoundError)):
             raise
-        raise OccupancyFormatError(f"{path}: not a readable npz file ({error})") from error
+        raise OccupancyFormatError(f"{path}: expected a readable npz file, got {error}") from error
     shape = arrays[0].shape
     for key, array in zip(keys, arrays):
         if array.shape != shape or array.ndim != 3:
             raise OccupancyFormatError(
-                f"{path}: '{key}' must be a grid like '{keys[0]}' {shape}, got {array.shape}"
+                f"{path}: '{key}': expected a grid like '{keys[0]}' {shape}, got {array.shape}"
             )
     return arrays
 
@@ -152,12 +152,12 @@ def read_planar_poses(path: str | Path) -> np.ndarray:
     try:
         rows = np.loadtxt(path, dtype=np.float64, ndmin=2)
     except ValueError as error:
-        raise OccupancyFormatError(f"{path}: not a table of numbers ({error})") from error
+        raise OccupancyFormatError(f"{path}: expected a table of numbers, got {error}") from error
     if rows.shape[1] != 12:
         raise OccupancyFormatError(f"{path}: expected 12 numbers a row, got {rows.shape[1]}")
     if not np.isfinite(rows).all():
         raise OccupancyFormatError(
-            f"{path}: row {int(np.argwhere(~np.isfinite(rows))[0, 0])} "
-            "holds a number that is not finite"
+            f"{path}: expected finite numbers, got others in row "
+            f"{int(np.argwhere(~np.isfinite(rows))[0, 0])}"
         )
     return np.stack([rows[:, 3], rows[:, 7], np.arctan2(rows[:, 4], rows[:, 0])], axis=1)

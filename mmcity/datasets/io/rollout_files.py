@@ -63,7 +63,7 @@ def read_rollout(path: str | Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as data:
             arrays = {key: data[key] for key in data.files}
     except (zipfile.BadZipFile, EOFError, ValueError) as error:
-        raise ValueError(f"{path}: not a readable npz file ({error})") from error
+        raise ValueError(f"{path}: expected a readable npz file, got {error}") from error
     if "rollout" not in arrays or arrays["rollout"].ndim != 4:
         raise ValueError(f"{path}: expected an array 'rollout' (1, C, S, S), got {sorted(arrays)}")
     return arrays
@@ -85,10 +85,10 @@ def read_rollout_index(root: str | Path) -> dict:
     path = Path(root) / INDEX_NAME
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} does not exist; export rollouts with tools/export_rollouts.py first"
+            f"{path}: expected rollouts: export them with tools/export_rollouts.py first"
         )
     index = json.loads(path.read_text())
     missing = [k for k in ("txyz", "channels", "sequence_length", "windows") if k not in index]
     if missing:
-        raise ValueError(f"{path}: keys {missing} are missing")
+        raise ValueError(f"{path}: expected keys {missing}, got none")
     return index

@@ -43,14 +43,14 @@ def _folders(root: Path, wanted: tuple[str, ...] | None = None) -> list[Path]:
     if wanted is not None:
         found = [p for p in found if p.name in wanted]
     if not found:
-        raise FileNotFoundError(f"{root}: no sequences in this folder")
+        raise FileNotFoundError(f"{root}: expected sequences, found none")
     return found
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:
     files = sorted(folder.glob(pattern)) if folder.is_dir() else []
     if not files:
-        raise FileNotFoundError(f"{folder}: no files {pattern}")
+        raise FileNotFoundError(f"{folder}: expected files {pattern}, found none")
     return files
 
 
@@ -61,8 +61,8 @@ def _paired(images: list[Path], depths: list[Path], key: Callable[[Path], str]) 
     surplus = set(by_name) - {key(path) for path in images}
     if lonely or surplus:
         raise SequenceFileError(
-            f"{images[0].parent} and {depths[0].parent}: files do not pair up by name; images "
-            f"without depth {lonely[:3]}, depths without image {sorted(surplus)[:3]}"
+            f"{images[0].parent} and {depths[0].parent}: expected files that pair up by name, "
+            f"got images without depth {lonely[:3]}, depths without image {sorted(surplus)[:3]}"
         )
     return [by_name[key(path)] for path in images]
 
@@ -96,7 +96,9 @@ def bonn(root: Path) -> list[VideoSequence]:
         depths = _files(folder / "depth_110", "*.png")
         # Colour and depth have time stamps of their own; their order pairs them.
         if len(images) != len(depths):
-            raise SequenceFileError(f"{folder}: {len(images)} images but {len(depths)} depth maps")
+            raise SequenceFileError(
+                f"{folder}: expected {len(images)} depth maps, got {len(depths)}"
+            )
         poses, times = _tum_poses(folder / "groundtruth_110.txt", len(images))
         frames = [SequenceFrame(i, d, p) for i, d, p in zip(images, depths, poses)]
         name = folder.name.removeprefix("rgbd_bonn_")

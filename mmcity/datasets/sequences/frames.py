@@ -124,7 +124,7 @@ def read_depth(frame: SequenceFrame, form: DepthFormat) -> np.ndarray:
     """Depth map ``(H, W)`` float32 in scene units; 0 = none, -1 = sky."""
     path = frame.depth
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: depth file does not exist")
+        raise FileNotFoundError(f"{path}: expected a depth file, found none")
     if path.suffix == ".npy":
         stored = np.load(path)
     elif path.suffix == ".dpt":
@@ -153,7 +153,7 @@ def _read_exr(path: Path) -> np.ndarray:
         import OpenEXR
     except ImportError as error:
         raise DependencyError(
-            f"{path}: reading EXR depth needs the OpenEXR package: pip install OpenEXR"
+            f"{path}: expected OpenEXR, found none: pip install OpenEXR"
         ) from error
     with OpenEXR.File(str(path)) as file:
         channels = {name: channel.pixels for name, channel in file.channels().items()}
@@ -218,4 +218,4 @@ def write_sintel_camera(path: Path, K: np.ndarray, world_to_cam: np.ndarray) -> 
 
 def _check_tag(path: Path, data: bytes) -> None:
     if len(data) < 12 or struct.unpack("<f", data[:4])[0] != SINTEL_TAG:
-        raise SequenceFileError(f"{path}: not a Sintel file (tag {SINTEL_TAG} is missing)")
+        raise SequenceFileError(f"{path}: expected a Sintel file, got no tag {SINTEL_TAG}")

@@ -74,5 +74,7 @@ class OverlapGraph:
         """Image numbers of a walk; any image with enough others in reach may begin it."""
         walk = sample_overlap_walk(self.scores, num_views, rng, self.threshold)
         if walk is None:
-            raise ValueError(f"no image has {num_views - 1} others in reach; see can_fill")
+            raise ValueError(
+                f"num_views: expected images with {num_views - 1} others in reach: see can_fill"
+            )
         return walk

@@ -28,7 +28,7 @@ def posed_video(
     if not files[0].is_file():
         files = sorted(root.glob("*/cameras.json"))
     if not files:
-        raise FileNotFoundError(f"{root}: no cameras.json here or one folder below")
+        raise FileNotFoundError(f"{root}: expected cameras.json here or one level below, got none")
     return [_read(file, depth_scale, use_depth_camera) for file in files]
 
 
@@ -36,7 +36,7 @@ def _read(file: Path, depth_scale: float | None, use_depth_camera: bool) -> Vide
     content = json.loads(file.read_text(encoding="utf-8"))
     scale = content.get("depth_scale", depth_scale)
     if scale is None:
-        raise SequenceFileError(f"{file}: holds no depth_scale; give it as an argument")
+        raise SequenceFileError(f"{file}: expected a depth_scale, got none: give it as an argument")
     K = np.array(content["K_depth" if use_depth_camera else "K"], dtype=np.float64)
     frames, times = [], []
     for row in content["frames"]:

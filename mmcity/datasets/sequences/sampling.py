@@ -59,7 +59,7 @@ def sample_clip(
         ValueError: If the sequence is shorter than the clip.
     """
     if num_frames < num_views:
-        raise ValueError(f"a clip needs {num_views} frames, the sequence has {num_frames}")
+        raise ValueError(f"num_views: expected at most {num_frames} frames, got {num_views}")
     if num_views == 1:
         return [start]
     left = num_frames - start
@@ -132,7 +132,7 @@ def assemble_epoch(lengths: Sequence[int], quotas: Sequence[int], epoch: int) ->
     parts = []
     for index, (length, quota) in enumerate(zip(lengths, quotas)):
         if length == 0:
-            raise ValueError(f"data set {index} is empty")
+            raise ValueError(f"data set {index}: expected samples, got none")
         order = np.random.default_rng(777 + epoch).permutation(length)
         items = np.resize(order, quota)
         parts.append(np.stack([np.full(quota, index), items], axis=1))

@@ -56,7 +56,7 @@ def list_sequences(
     if purpose == "train" and layout in TRAIN_LAYOUTS:
         return TRAIN_LAYOUTS[layout].sequences(root, **kwargs)
     names = [*VIDEO_LAYOUTS, *(EVAL_LAYOUTS if purpose == "eval" else TRAIN_LAYOUTS)]
-    raise ValueError(f"layout must be one of {names}, got {layout!r}")
+    raise ValueError(f"layout: expected one of {names}, got {layout!r}")
 
 
 def _picture(frame: SequenceFrame) -> Image.Image:
@@ -218,11 +218,13 @@ class ClipDataset(Dataset):
     ) -> None:
         bad = [tuple(r) for r in resolutions if any(side % patch_size for side in r)]
         if bad:
-            raise ValueError(f"resolutions {bad} are not multiples of {patch_size}")
+            raise ValueError(f"resolutions: expected multiples of {patch_size}, got {bad}")
         sequences = list_sequences(layout, data_root, "train", **layout_args)
         self.sequences = [s for s in sequences if s.can_fill(num_views)]
         if not self.sequences:
-            raise ValueError(f"{data_root}: no sequence of {layout} fills {num_views} frames")
+            raise ValueError(
+                f"{data_root}: expected {num_views} frames a sequence of {layout}, got fewer"
+            )
         known = TRAIN_LAYOUTS.get(layout)
         self.layout, self.num_views = layout, num_views
         self.resolutions = [tuple(r) for r in resolutions]
@@ -319,7 +321,9 @@ class MixtureDataset(Dataset):
         self.datasets = [DATASETS.build(dict(d)) if isinstance(d, Mapping) else d for d in datasets]
         self.quotas = list(quotas or [d.clips for d in self.datasets])
         if len(self.quotas) != len(self.datasets):
-            raise ValueError(f"{len(self.datasets)} data sets but {len(self.quotas)} quotas")
+            raise ValueError(
+                f"quotas: expected {len(self.datasets)}, one a data set, got {len(self.quotas)}"
+            )
 
     def __len__(self) -> int:
         return sum(self.quotas)
@@ -351,7 +355,9 @@ class MixtureSampler(Sampler):
         count = len(dataset.datasets[0].resolutions)
         weights = np.ones(count) if probabilities is None else np.asarray(probabilities, float)
         if len(weights) != count:
-            raise ValueError(f"{count} resolutions but {len(weights)} probabilities")
+            raise ValueError(
+                f"probabilities: expected one for each of {count} resolutions, got {len(weights)}"
+            )
         self.probabilities = weights / weights.sum()
         self.rank, self.ranks = get_dist_info()
         self.epoch = 0

@@ -87,7 +87,7 @@ class TrainLayout:
         depth = len(Path(self.images).parts)
         found = {p.parents[depth - 1] for p in base.rglob(self.images)}
         if not found:
-            raise FileNotFoundError(f"{base}: no scene with pictures {self.images}")
+            raise FileNotFoundError(f"{base}: expected scenes with {self.images}, found none")
         return sorted(found)
 
     def sequences(self, data_root: Path, use_overlap: bool = True) -> list[VideoSequence]:
@@ -132,7 +132,7 @@ class TrainLayout:
         """One sequence per set; a set is a row of the scene's number and image numbers."""
         path = base / self.sets
         if not path.is_file():
-            raise FileNotFoundError(f"{path}: the sets of images are missing; {_WITHOUT}")
+            raise FileNotFoundError(f"{path}: expected the sets of images, found none: {_WITHOUT}")
         scenes, images = (load_plain_npz(path, name) for name in ("scenes", "images"))
         known: dict[Path, SequenceFrame] = {}
         out = []
@@ -165,7 +165,7 @@ class TrainLayout:
         elif stem in cameras:
             frame.K, frame.cam_to_world = cameras[stem]
         else:
-            raise SequenceFileError(f"{scene}: no camera for {image.name}")
+            raise SequenceFileError(f"{scene}: expected a camera for {image.name}, got none")
         return frame
 
     def _scene_cameras(self, scene: Path) -> dict:
@@ -196,11 +196,11 @@ def _image_collection(
     def read(scene: Path, stems: list[str]) -> ImageGroups:
         path = scene / file
         if not path.is_file():
-            raise FileNotFoundError(f"{path}: groups of overlapping images are missing; {_WITHOUT}")
+            raise FileNotFoundError(f"{path}: expected groups of images, got none: {_WITHOUT}")
         try:
             collection = load_plain_npz(path, "image_collection")
         except KeyError as error:
-            raise SequenceFileError(f"{path}: no image_collection in it; {_WITHOUT}") from error
+            raise SequenceFileError(f"{path}: expected image_collection: {_WITHOUT}") from error
         position = {stem: number for number, stem in enumerate(stems)}
         names = [Path(str(name)).stem for name in load_plain_npz(path, "images")]
         groups: list[list[int]] = [[number] for number in range(len(stems))]
@@ -222,16 +222,16 @@ def _overlap_scores(file: str) -> Callable[[Path, list[str]], OverlapGraph]:
     def read(scene: Path, stems: list[str]) -> OverlapGraph:
         path = scene.parent / file
         if not path.is_file():
-            raise FileNotFoundError(f"{path}: the overlap of the images is missing; {_WITHOUT}")
+            raise FileNotFoundError(f"{path}: expected the images' overlap, got none: {_WITHOUT}")
         try:
             import h5py
         except ImportError as error:
-            raise DependencyError(
-                f"{path}: reading it needs the h5py package: pip install h5py"
-            ) from error
+            raise DependencyError(f"{path}: expected h5py, found none: pip install h5py") from error
         with h5py.File(path) as content:
             if scene.name not in content:
-                raise SequenceFileError(f"{path}: no scene {scene.name}; {_WITHOUT}")
+                raise SequenceFileError(
+                    f"{path}: expected scene {scene.name}, got none: {_WITHOUT}"
+                )
             group = content[scene.name]
             names = [name.decode() for name in group["basenames"][:]]
             rows, values = group["indices"][:], group["values"][:]

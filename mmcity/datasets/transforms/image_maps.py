@@ -31,7 +31,7 @@ def read_feature_map(folder: Path, image_path: str) -> np.ndarray:
     path = plain if plain.is_file() else packed
     if not path.is_file():
         raise FileNotFoundError(
-            f"{plain} (or .npz) does not exist; generate it with tools/generate_targets.py"
+            f"{plain}: expected this or .npz: generate it with tools/generate_targets.py"
         )
     try:
         loaded = np.load(path, allow_pickle=False)
@@ -40,7 +40,9 @@ def read_feature_map(folder: Path, image_path: str) -> np.ndarray:
                 key = "data" if "data" in loaded.files else loaded.files[0]
                 loaded = loaded[key]
     except (ValueError, EOFError, OSError, IndexError) as error:
-        raise ValueError(f"{path} is not a readable map ({error}); generate it again") from error
+        raise ValueError(
+            f"{path}: expected a readable map, got {error}: generate it again"
+        ) from error
     return loaded
 
 
@@ -87,7 +89,7 @@ class LoadFeatMaps(BaseTransform):
             maps.append(tensor)
         shapes = {tuple(m.shape) for m in maps}
         if len(shapes) > 1:
-            raise ValueError(f"{folder}: maps of one sample differ in shape: {sorted(shapes)}")
+            raise ValueError(f"{folder}: expected maps of one shape a sample, got {sorted(shapes)}")
         results[self.key] = torch.stack(maps)
         return results
 
@@ -100,9 +102,11 @@ class LoadFeatMaps(BaseTransform):
         A map at network size already (its size is ``final_dim``) stays as it is.
         """
         if values.dim() != 2:
-            raise ValueError(f"{path}: only 2D maps can be augmented, got {tuple(values.shape)}")
+            raise ValueError(f"{path}: expected 2D maps to augment, got {tuple(values.shape)}")
         if abs(matrix[0, 1]) > 1e-6 or abs(matrix[1, 0]) > 1e-6:
-            raise ValueError(f"{path}: maps cannot follow a rotation or shear of the image")
+            raise ValueError(
+                f"{path}: expected no rotation or shear of the image, which maps cannot follow"
+            )
         if final_dim is not None and tuple(values.shape) == tuple(final_dim):
             return values
         height = int(values.shape[0] * matrix[1, 1] + 0.5)

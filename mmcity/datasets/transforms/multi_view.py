@@ -51,7 +51,7 @@ class BEVLoadMultiViewImageFromFiles(BaseTransform):
         ego_at: str = "sensor",
     ) -> None:
         if color_type != "color":
-            raise ValueError(f"color_type must be 'color', got {color_type!r}")
+            raise ValueError(f"color_type: expected 'color', got {color_type!r}")
         check_choice("ego_at", ego_at, ("sensor", "lidar"))
         self.to_float32 = to_float32
         self.num_views = num_views
@@ -96,8 +96,8 @@ class BEVLoadMultiViewImageFromFiles(BaseTransform):
         lidar = results.get("lidar_points", {})
         if "lidar2ego" not in lidar or "lidar2cam" not in info:
             raise KeyError(
-                f"{results.get('token')}, {camera}: ego_at='lidar' needs 'lidar2cam' of the image "
-                "and 'lidar_points.lidar2ego'"
+                f"{results.get('token')}, {camera}: expected 'lidar2cam' of the image and "
+                "'lidar_points.lidar2ego' for ego_at='lidar', got none"
             )
         lidar2cam = np.asarray(info["lidar2cam"], dtype=np.float64)
         lidar2ego = np.asarray(lidar["lidar2ego"], dtype=np.float64)
@@ -118,8 +118,8 @@ class AlignAdjacentCameras(BaseTransform):
         poses = np.asarray(results["ego2global"], dtype=np.float64)
         if poses.ndim != 3:
             raise ValueError(
-                f"{results.get('token')}: AlignAdjacentCameras needs frames before and after; set "
-                "load_adj_frame=True in the dataset"
+                f"{results.get('token')}: expected frames before and after for "
+                "AlignAdjacentCameras, got none: set load_adj_frame=True in the dataset"
             )
         per_frame = len(results["cam2ego"]) // len(poses)
         to_current = np.linalg.inv(poses[0]) @ poses  # (T, 4, 4)
@@ -204,7 +204,7 @@ class PackMultiViewInputs(BaseTransform):
         for key in self.keys:
             if key not in results:
                 raise KeyError(
-                    f"PackMultiViewInputs needs '{key}'; add the transform that makes it"
+                    f"PackMultiViewInputs: expected '{key}': add the transform that makes it"
                 )
             inputs[key] = torch.as_tensor(results[key])
         sample = OccupancyDataSample(

@@ -75,7 +75,7 @@ def load_network_image(
         is_wide = width >= height
         size = (target_size, fit(height, width)) if is_wide else (fit(width, height), target_size)
     else:
-        raise ValueError(f"mode must be 'crop' or 'pad', got {mode!r}")
+        raise ValueError(f"mode: expected 'crop' or 'pad', got {mode!r}")
     out = image_to_tensor(image.resize(size, Image.Resampling.BICUBIC))
     if mode == "pad":
         return _pad(out, target_size, target_size)
@@ -145,8 +145,8 @@ def crop_around_principal_point(
     half_w, half_h = min(cx, image.width - cx), min(cy, image.height - cy)
     if half_w <= 0 or half_h <= 0:
         raise ValueError(
-            f"principal point ({cx:.1f}, {cy:.1f}) lies outside of the image "
-            f"{image.width} x {image.height}"
+            f"principal point: expected one inside of the image {image.width} x {image.height}, "
+            f"got ({cx:.1f}, {cy:.1f})"
         )
     left, top = round(cx - half_w), round(cy - half_h)
     right, bottom = round(cx + half_w), round(cy + half_h)

@@ -110,7 +110,7 @@ def vehicle_layout(voxels: np.ndarray, down: int = 4, vehicle_class: int = 10) -
     """Bird's-eye vehicle mask ``(T, X/down, Y/down)`` uint8 of a clip ``(T, X, Y, Z)``."""
     frames, x, y = voxels.shape[:3]
     if x % down or y % down:
-        raise ValueError(f"grid {x}x{y} is not divisible by the layout reduction {down}")
+        raise ValueError(f"grid: expected multiples of the layout reduction {down}, got {x}x{y}")
     top = (voxels == vehicle_class).any(axis=3)
     blocks = top.reshape(frames, x // down, down, y // down, down)
     return blocks.any(axis=(2, 4)).astype(np.uint8)
@@ -119,7 +119,7 @@ def vehicle_layout(voxels: np.ndarray, down: int = 4, vehicle_class: int = 10) -
 def _need_poses(results: dict, name: str) -> np.ndarray:
     poses = results.get("planar_poses")
     if poses is None:
-        raise ValueError(f"{name} needs poses, but scene '{results.get('scene')}' has none")
+        raise ValueError(f"{name}: expected poses, got none of scene '{results.get('scene')}'")
     return np.asarray(poses, dtype=np.float64)
 
 
@@ -225,7 +225,7 @@ class PackOccInputs(BaseTransform):
         inputs = {"voxels": voxels}
         for key in self.conditions:
             if key not in results:
-                raise KeyError(f"PackOccInputs needs '{key}'; add the transform that makes it")
+                raise KeyError(f"PackOccInputs: expected '{key}': add the transform that makes it")
             inputs[key] = torch.as_tensor(results[key])
         sample = OccupancyDataSample(
             metainfo={key: results[key] for key in _SAMPLE_KEYS if key in results}

@@ -34,7 +34,7 @@ class ImageReadError(ValueError):
 
     def __init__(self, path, what: str) -> None:
         super().__init__(
-            f"{path}: expected an image that decodes, got {what}. What to do: replace the file, "
+            f"{path}: expected an image that decodes, got {what}: replace the file, "
             "or take the image out of the model"
         )
 

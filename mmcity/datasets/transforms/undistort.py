@@ -63,8 +63,8 @@ def undistorted_K(camera: ColmapCamera) -> np.ndarray:
     low, high = 0.5, 4.0
     if not is_covered(high):
         raise ValueError(
-            f"camera {camera.camera_id} ({camera.model}): the distortion "
-            f"{camera.distortion.tolist()} leaves no picture to take; undistort with COLMAP"
+            f"camera {camera.camera_id} ({camera.model}): expected a distortion that leaves a "
+            f"picture, got {camera.distortion.tolist()}: undistort with COLMAP"
         )
     for _ in range(40):
         middle = (low + high) / 2

@@ -76,9 +76,9 @@ def encode_checkpoint(value: Any, where: str = "checkpoint") -> Any:
     if isinstance(value, (bool, int, float, str)):  # enums and other subclasses
         return next(base(value) for base in (bool, int, float, str) if isinstance(value, base))
     raise CheckpointContentError(
-        f"{where} holds a {type(value).__module__}.{type(value).__qualname__}, which could not be "
-        "read back safely (weights_only=True); keep tensors, numbers, strings, lists and dicts "
-        "in a state_dict, or rebuild the object in load_state_dict"
+        f"{where}: expected tensors, numbers, strings, lists and dicts, which can be read back "
+        f"safely (weights_only=True), got a {type(value).__module__}.{type(value).__qualname__}: "
+        "keep such in a state_dict, or rebuild the object in load_state_dict"
     )
 
 
@@ -125,5 +125,5 @@ def _decode_tagged(value: dict) -> Any:
     if kind in containers:
         return containers[kind](decode_checkpoint(value["data"]))
     raise CheckpointContentError(
-        f"unknown kind '{kind}' in the checkpoint; was it written by a newer mmcity?"
+        f"checkpoint: expected a known kind, got '{kind}': it may be written by a newer mmcity"
     )

@@ -57,7 +57,7 @@ def load_from_local(filename: str | os.PathLike, map_location: Any = None) -> An
     """
     path = Path(filename).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"checkpoint {path} does not exist or is not a file")
+        raise FileNotFoundError(f"checkpoint {path}: expected a file, found none")
     try:
         return decode_checkpoint(torch.load(path, map_location=map_location, weights_only=True))
     except pickle.UnpicklingError as error:
@@ -66,8 +66,8 @@ def load_from_local(filename: str | os.PathLike, map_location: Any = None) -> An
             raise _not_a_checkpoint(path) from error
         if not is_unsafe_load_allowed():
             raise UnsafeCheckpointError(
-                f"checkpoint {path} is refused: reading it would import and call "
-                f"{', '.join(offenders)}, which can run any code. If you trust its origin, "
+                f"checkpoint {path}: expected data only, refused as reading it would import and "
+                f"call {', '.join(offenders)}, which can run any code: if you trust its origin, "
                 f"pass --unsafe-load to the tool or set {UNSAFE_LOAD_VARIABLE}=1"
             ) from error
     except (EOFError, RuntimeError, ValueError, KeyError, IndexError) as error:

@@ -91,12 +91,12 @@ def read_rows(index: list[dict], folder: Path, rank: int, world_size: int) -> di
             path = folder / entry["file"]
             if not path.is_file():
                 raise CheckpointError(
-                    f"{path} is missing: a checkpoint of a shared scene needs all its "
-                    f"{len(index)} shard files beside it"
+                    f"{path}: expected all {len(index)} shard files of the checkpoint of a "
+                    "shared scene beside it, found no such file"
                 )
             tables = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
             if len(tables[f"{MODULE}.positions"]) != entry["rows"]:
-                raise CheckpointError(f"{path} holds another number of rows than its index says")
+                raise CheckpointError(f"{path}: expected the rows of its index, got another number")
             for name, table in tables.items():
                 parts.setdefault(name, []).append(table[max(low, 0) : max(high, 0)].clone())
         start += entry["rows"]

@@ -49,8 +49,8 @@ def check_is_resumable(checkpoint: Mapping, source: str) -> None:
     missing = [key for key in ("meta", "message_hub", "optimizer") if key not in checkpoint]
     if missing:
         raise CheckpointError(
-            f"cannot resume from {source}: it holds no {', '.join(missing)}, only weights. Start "
-            "a new run from these weights with --cfg-options load_from=... instead"
+            f"{source}: expected a checkpoint to resume from, got no {', '.join(missing)}, only "
+            "weights: start a new run from these weights with --cfg-options load_from=..."
         )
 
 
@@ -108,8 +108,9 @@ def check_matches_model(model: nn.Module, state_dict: Mapping, source: str) -> N
     ]
     if problems:
         raise CheckpointError(
-            f"{source} does not fit the model {type(model).__name__}: {'; '.join(problems)}. Use "
-            "the config the checkpoint was trained with (it is stored in its meta['cfg'])"
+            f"{source}: expected to fit the model {type(model).__name__}, got "
+            f"{'; '.join(problems)}: use the config the checkpoint "
+            "was trained with (it is stored in its meta['cfg'])"
         )
 
 

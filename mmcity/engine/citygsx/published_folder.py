@@ -45,7 +45,7 @@ def read_folder(folder: Path) -> dict[str, Tensor]:
     networks = folder / "checkpoints.pth"
     if not networks.is_file():
         raise FileNotFoundError(
-            f"{networks}: expected the networks. What to do: for traced modules (*.pt) save "
+            f"{networks}: expected the networks: for traced modules (*.pt) save "
             "their state dicts under opacity_mlp, cov_mlp, color_mlp first"
         )
     state = mlps_to_state(load_from_local(networks, map_location="cpu"))

@@ -142,7 +142,7 @@ def _as_words(table: Tensor) -> Tensor:
     """Rows as int32 words ``(N, W)``."""
     flat = table.reshape(len(table), -1).contiguous()
     if flat.element_size() not in (4, 8):
-        raise TypeError(f"tables of {table.dtype} cannot be moved between processes")
+        raise TypeError(f"tables: expected 4 or 8 bytes an element, got {table.dtype}")
     return flat.view(torch.int32)
 
 

@@ -77,7 +77,9 @@ class ShardedScene(nn.Module):
     ) -> None:
         super().__init__()
         if type(module.exposure).__name__ == "BilateralGridExposure":
-            raise ValueError("BilateralGridExposure needs whole pictures: take AffineExposure")
+            raise ValueError(
+                "exposure: expected AffineExposure, got BilateralGridExposure, which cannot be cut"
+            )
         check_choice("checkpoint", checkpoint, ("sharded", "merged"))
         self.module = module
         self.checkpoint = checkpoint

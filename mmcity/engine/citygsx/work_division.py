@@ -55,8 +55,8 @@ def snap_to_images(cuts: list[int], n_rows: int, border: float = 1.0) -> list[in
     for first, last in zip(out, out[1:]):
         if not first + border < last:
             raise ValueError(
-                f"cuts {out} of rows leave a rank with no more than {border} rows: use fewer "
-                "ranks, more views per batch or larger images"
+                f"cuts {out} of rows: expected more than {border} rows for each rank, got no "
+                "more: use fewer ranks, more views per batch or larger images"
             )
     return out
 

@@ -138,6 +138,8 @@ def exchange_strips(
         rows = [part for _, part in sorted(found[w], key=lambda item: item[0])]
         rows = torch.cat(rows) if rows else buffer[:0].reshape(0, like[view].shape[1], channels)
         if len(rows) != last - first:
-            raise ValueError(f"rows {first} to {last} of view {view}: {len(rows)} were found")
+            raise ValueError(
+                f"rows {first} to {last} of view {view}: expected all, got {len(rows)}"
+            )
         out.append(rows)
     return out

@@ -111,7 +111,7 @@ def _read(name: str, launcher: str) -> str:
             "mpi": "mpirun, with MASTER_ADDR exported",
         }[launcher]
         raise RuntimeError(
-            f"--launcher {launcher} needs the environment variable {name}: start with {starter}"
+            f"--launcher {launcher}: expected the variable {name}: start with {starter}"
         )
     return os.environ[name]
 

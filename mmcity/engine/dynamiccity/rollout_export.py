@@ -133,7 +133,7 @@ def rollout_statistics(
         total = sums if total is None else total + sums
         squares = powers if squares is None else squares + powers
     if total is None:
-        raise ValueError("no rollout files to take statistics from")
+        raise ValueError("statistics: expected rollout files, found none")
     mean = total / counts[:, None]
     variance = np.maximum(squares / counts[:, None] - mean**2, 0.0)
     # What is constant but for the rounding of the files must not be blown up to unit variance.
@@ -191,7 +191,7 @@ def export_rollouts(
             name = str(path.relative_to(out_dir))
             windows.append({"path": name, "scene": scene, "window": window})
     if len({w["path"] for w in windows}) != len(windows):
-        raise ValueError("two windows of the data set have the same first frame and scene")
+        raise ValueError("windows: expected own first frames and scenes, got two with the same")
     for i in track(range(rank, len(windows), world), description="rollouts", disable=rank != 0):
         path = out_dir / windows[i]["path"]
         if path.is_file():

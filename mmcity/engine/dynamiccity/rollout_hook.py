@@ -40,7 +40,7 @@ class SaveRolloutHook(Hook):
     ) -> None:
         unknown = set(splits) - {"train", "val", "test"}
         if unknown:
-            raise ValueError(f"splits must be of train, val, test, got {sorted(unknown)}")
+            raise ValueError(f"splits: expected some of train, val, test, got {sorted(unknown)}")
         self.out_dir = out_dir
         self.splits = tuple(splits)
         self.layout_down = layout_down

@@ -35,7 +35,7 @@ class CacheSizeHook(Hook):
         model = unwrap(runner.model)
         if not hasattr(model, "last_cache_nbytes"):
             raise TypeError(
-                f"CacheSizeHook: {type(model).__name__} has no cache; take it out of the config"
+                f"CacheSizeHook: expected a model with a cache, got {type(model).__name__}"
             )
         self.largest = max(self.largest, model.last_cache_nbytes)
         runner.message_hub.update_scalar("test/cache_bytes", model.last_cache_nbytes)

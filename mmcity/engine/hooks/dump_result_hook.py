@@ -57,7 +57,7 @@ class DumpResultHook(Hook):
     ) -> None:
         check_choice("format", format, ("npz", "pkl"))
         if interval < 1:
-            raise ValueError(f"interval must be at least 1, received {interval}")
+            raise ValueError(f"interval: expected at least 1, got {interval}")
         self.out_dir = out_dir
         self.interval = interval
         self.format = format
@@ -168,13 +168,13 @@ def _flatten(name: str, value: Any, flat: dict[str, np.ndarray]) -> None:
         for key, inner in vars(value).items():
             _flatten(f"{name}.{key.lstrip('_')}", inner, flat)
     else:
-        raise TypeError(f"cannot dump '{name}' of type {type(value).__name__}")
+        raise TypeError(f"{name}: expected what can be dumped, got {type(value).__name__}")
 
 
 def _choose(flat: dict[str, np.ndarray], keys: dict[str, str], stem: str) -> dict[str, np.ndarray]:
     missing = sorted(set(keys.values()) - set(flat))
     if missing:
-        raise KeyError(f"sample {stem} has no {missing}; it has {sorted(flat)}")
+        raise KeyError(f"sample {stem}: expected {missing}, got {sorted(flat)}")
     return {name: flat[source] for name, source in keys.items()}
 
 

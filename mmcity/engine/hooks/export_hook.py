@@ -33,7 +33,7 @@ class SceneExportHook(Hook):
     ) -> None:
         unknown = set(formats) - {"ply", "splat"}
         if unknown:
-            raise ValueError(f"unknown formats {sorted(unknown)}; there are 'ply' and 'splat'")
+            raise ValueError(f"formats: expected some of 'ply' and 'splat', got {sorted(unknown)}")
         self.formats = tuple(formats)
         self.interval = interval
         self.out_dir = out_dir

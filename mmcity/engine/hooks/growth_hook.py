@@ -84,8 +84,9 @@ class GrowthHook(Hook):
         count = model.count_anchors() if is_shared else len(scene.table)
         if count == 0:
             raise RuntimeError(
-                f"iteration {iteration}: no {scene.element} is left. The images do not fit the "
-                "poses, or the strategy's least opacity / the learning rates are too high"
+                f"iteration {iteration}: expected a {scene.element}, got none: the images do not "
+                "fit the poses, or the strategy's least opacity / the learning rates are too "
+                "high"
             )
         did = ", ".join(f"{number} {name}" for name, number in self._done.items() if number)
         share = f" ({len(scene.table)} of {count} here)" if is_shared else ""

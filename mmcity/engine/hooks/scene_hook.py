@@ -37,8 +37,8 @@ class SceneInitHook(Hook):
         ]
         if missing:
             raise TypeError(
-                f"{type(dataset).__name__} has no {', '.join(missing)}: a scene is initialised "
-                "from a dataset of posed images, such as ColmapDataset"
+                "dataset: expected one of posed images to initialise a scene from, such as "
+                f"ColmapDataset, got a {type(dataset).__name__} without {', '.join(missing)}"
             )
         model = unwrap(runner.model)
         points = dataset.points3D

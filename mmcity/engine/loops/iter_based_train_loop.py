@@ -47,7 +47,7 @@ class ResumableIterBasedTrainLoop(BaseLoop):
         dynamic_intervals: list[tuple[int, int]] | None = None,
     ) -> None:
         if int(max_iters) != max_iters or max_iters < 1:
-            raise ValueError(f"max_iters must be a positive whole number, got {max_iters}")
+            raise ValueError(f"max_iters: expected a positive whole number, got {max_iters}")
         self._loader_cfg = copy.deepcopy(dataloader) if isinstance(dataloader, dict) else None
         self._loader_seed = runner.seed
         super().__init__(runner, dataloader)

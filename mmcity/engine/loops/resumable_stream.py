@@ -97,7 +97,7 @@ class BatchStream:
         while skip > 0:
             dropped = sum(1 for _ in islice(indices, skip))
             if dropped == 0:
-                raise ValueError("the training dataset is empty")
+                raise ValueError("training dataset: expected samples, got none")
             skip -= dropped
             if skip > 0:
                 self._begin_epoch(self.epoch + 1)

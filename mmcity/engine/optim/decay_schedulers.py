@@ -45,13 +45,13 @@ class ExponentialDecayLR(_ParamScheduler):
         verbose: bool = False,
     ) -> None:
         if by_epoch:
-            raise ValueError("ExponentialDecayLR counts iterations: set by_epoch=False")
+            raise ValueError("by_epoch: expected False for ExponentialDecayLR, got True")
         if not 0 < final_ratio:
-            raise ValueError(f"final_ratio must be positive, received {final_ratio}")
+            raise ValueError(f"final_ratio: expected a positive number, got {final_ratio}")
         names = [group.get("name") for group in optimizer.param_groups]
         unknown = set(groups or []) - set(names)
         if unknown and not optional:
-            raise ValueError(f"no parameter group named {sorted(unknown)}; there are {names}")
+            raise ValueError(f"parameter groups: expected some of {names}, got {sorted(unknown)}")
         self.final_ratio = final_ratio
         self.decay_length = end - begin
         self.groups = groups

@@ -55,7 +55,9 @@ class GaussianOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         for group in groups:
             is_optional = group.pop("optional", False)
             if not group["params"] and not is_optional:
-                raise ValueError(f"optimiser group '{group['name']}' has no parameter")
+                raise ValueError(
+                    f"optimiser group '{group['name']}': expected parameters, got none"
+                )
         cfg = self.optimizer_cfg.copy()
         cfg["params"] = [group for group in groups if group["params"]]
         wrapper_cfg = self.optim_wrapper_cfg.copy()

@@ -49,7 +49,7 @@ class MixedPrecisionOptimWrapper(OptimWrapper):
             options = {"init_scale": self._fixed_scale}
         else:
             raise TypeError(
-                f'loss_scale must be "dynamic", a positive number or a dict, got {loss_scale!r}'
+                f'loss_scale: expected "dynamic", a positive number or a dict, got {loss_scale!r}'
             )
         self.loss_scaler = torch.amp.GradScaler(
             self.device_type, enabled=self.cast_dtype == torch.float16, **options

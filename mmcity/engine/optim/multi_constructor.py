@@ -32,7 +32,7 @@ class MultiOptimWrapperConstructor:
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
         if paramwise_cfg:
-            raise ValueError("paramwise_cfg belongs into the single wrappers")
+            raise ValueError("paramwise_cfg: expected in the single wrappers, got one for all")
         self.cfg = {name: dict(cfg) for name, cfg in dict(optim_wrapper_cfg).items()}
 
     def __call__(self, model: nn.Module) -> OptimWrapperDict:
@@ -45,11 +45,12 @@ class MultiOptimWrapperConstructor:
             parts = nn.ModuleList(part for part in parts)
             wanted = [p for p in parts.parameters() if p.requires_grad]
             if not wanted:
-                raise ValueError(f"optim_wrapper.{name}: its modules have no parameter to move")
+                raise ValueError(f"optim_wrapper.{name}: expected parameters to move, got none")
             for parameter in wanted:
                 if owner.setdefault(id(parameter), name) != name:
                     raise ValueError(
-                        f"optim_wrapper.{name} and .{owner[id(parameter)]} share a parameter"
+                        f"optim_wrapper.{name}: expected own parameters, got some of "
+                        f".{owner[id(parameter)]}"
                     )
             wrappers[name] = build_optim_wrapper(parts, cfg)
         lost = [
@@ -58,5 +59,7 @@ class MultiOptimWrapperConstructor:
             if parameter.requires_grad and id(parameter) not in owner
         ]
         if lost:
-            raise ValueError(f"no optimiser moves {lost[:5]} ({len(lost)} parameters)")
+            raise ValueError(
+                f"optimisers: expected to move all, but not {lost[:5]} ({len(lost)} parameters)"
+            )
         return OptimWrapperDict(**wrappers)

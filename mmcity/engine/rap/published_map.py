@@ -158,7 +158,7 @@ def _find_iteration(root: Path, iteration: int | None) -> Path:
         raise FileNotFoundError(f"{root}: expected ckpts_point_cloud/iteration_N, found none")
     number = max(found) if iteration is None else iteration
     if number not in found:
-        raise FileNotFoundError(f"{root}: no iteration {number}, there are {sorted(found)}")
+        raise FileNotFoundError(f"{root}: expected an iteration of {sorted(found)}, got {number}")
     return found[number]
 
 

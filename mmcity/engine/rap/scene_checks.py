@@ -106,7 +106,7 @@ def _intrinsics(scene: ColmapDataset, regression: bool) -> SceneCheck:
             return SceneCheck("intrinsics", "ok", f"{text}; refinement takes each as it is")
         return SceneCheck(
             "intrinsics", "error",
-            f"{text}; a pose network knows one camera. What to do: "
+            f"{text}; a pose network knows one camera: "
             "model.data_preprocessor.normalize_focal=True, or no pose network",
         )  # fmt: skip
     sizes = torch.stack([cameras.widths, cameras.heights], 1)
@@ -133,7 +133,7 @@ def _split(mapped: list[PosedImage], queries: list[PosedImage]) -> list[SceneChe
     if twins:
         out.append(SceneCheck(
             "split", "error", f"{_names(twins)}: the same files are mapped, so that errors would "
-            "say nothing. What to do: remove copies",
+            "say nothing: remove copies",
         ))  # fmt: skip
     if len(mapped) < _FEW_MAPPED:
         out.append(SceneCheck(
@@ -197,7 +197,7 @@ def _points_and_scale(scene: ColmapDataset, unit_scale: float | None) -> list[Sc
     if share < _SEEN:
         check = SceneCheck(
             "points", "error", f"only {share:.0%} of them lie in some picture: poses and points do "
-            "not belong together. What to do: see whether poses are world to camera (COLMAP's) "
+            "not belong together: see whether poses are world to camera (COLMAP's) "
             "and axes are x right, y down, z forward",
         )  # fmt: skip
     elif count < _FEW_POINTS:
@@ -211,7 +211,7 @@ def _scale(unit_scale: float | None, depth: float | None) -> SceneCheck:
     if unit_scale is None:
         return SceneCheck(
             "scale", "warning", "metres per scene unit are not known: errors will be in scene "
-            "units. What to do: give positions of cameras (--positions), or say --metric",
+            "units: give positions of cameras (--positions), or say --metric",
         )  # fmt: skip
     text = f"{unit_scale:.6g} m per scene unit"
     if depth is None:

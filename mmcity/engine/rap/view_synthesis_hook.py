@@ -161,8 +161,8 @@ class ViewSynthesisHook(Hook):
             return
         if self.budget.monitor not in metrics:
             raise KeyError(
-                f"budget.monitor: no metric {self.budget.monitor!r} in validation, which gives "
-                f"{sorted(metrics)}"
+                f"budget.monitor: expected a metric of the validation, {sorted(metrics)}, got "
+                f"{self.budget.monitor!r}"
             )
         message = self.budget.judge(float(metrics[self.budget.monitor]))
         if message:
@@ -197,7 +197,7 @@ class ViewSynthesisHook(Hook):
         if not runner._resume:
             return
         if "view_synthesis" not in checkpoint:
-            raise ValueError("cannot resume: the checkpoint holds no synthesised views")
+            raise ValueError("checkpoint: expected synthesised views to resume, got none")
         state = checkpoint["view_synthesis"]
         unwrap(runner.model).views.load_state_dict(state["views"])
         self.sets_taken = int(state["sets_taken"])
@@ -211,13 +211,13 @@ class ViewSynthesisHook(Hook):
             self.budget.load_state_dict(self._budget_state)
         if self.budget.monitor is None:
             return
-        todo = "What to do: set selection_every of the data sets, or budget.monitor=None"
+        todo = "set selection_every of the data sets, or budget.monitor=None"
         if runner.val_loop is None:
-            raise ValueError(f"budget.monitor needs a validation. {todo}")
+            raise ValueError(f"budget.monitor: expected a validation, got none: {todo}")
         if getattr(runner.val_dataloader.dataset, "split", None) == "test":
             raise ValueError(
-                "budget.monitor: validation runs on the queries, which must not steer training. "
-                + todo
+                "budget.monitor: expected a validation on other images, got one on the queries, "
+                f"which must not steer training: {todo}"
             )
 
     # ---- what the renderer needs

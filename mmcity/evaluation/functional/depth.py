@@ -158,7 +158,7 @@ def evaluate_depth(
     """
     if pred.shape != gt.shape:
         raise ValueError(
-            f"pred and gt must have one shape, got {tuple(pred.shape)} and {tuple(gt.shape)}; "
+            f"pred, gt: expected one shape, got {tuple(pred.shape)} and {tuple(gt.shape)}: "
             "resize the prediction first"
         )
     valid = gt > 0

@@ -15,10 +15,10 @@ __all__ = [
 def _check(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     if real.dim() != 2 or fake.dim() != 2 or real.shape[1] != fake.shape[1]:
         raise ValueError(
-            f"features must be (N, D) with one D, got {tuple(real.shape)} and {tuple(fake.shape)}"
+            f"features: expected (N, D) with one D, got {tuple(real.shape)} and {tuple(fake.shape)}"
         )
     if len(real) < 2 or len(fake) < 2:
-        raise ValueError(f"at least 2 samples a set are needed, got {len(real)} and {len(fake)}")
+        raise ValueError(f"features: expected at least 2 a set, got {len(real)} and {len(fake)}")
     return real.double(), fake.double()
 
 
@@ -89,7 +89,7 @@ def inception_score(logits: Tensor, splits: int = 10) -> tuple[float, float]:
         Mean and population standard deviation over the splits.
     """
     if not 1 <= splits <= len(logits):
-        raise ValueError(f"splits must be in 1..{len(logits)}, got {splits}")
+        raise ValueError(f"splits: expected 1..{len(logits)}, got {splits}")
     scores = []
     for part in torch.tensor_split(logits.double(), splits):
         log_p = part.log_softmax(dim=1)
@@ -110,7 +110,7 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, flo
     """
     real, fake = _check(real, fake)
     if not 1 <= k < min(len(real), len(fake)):
-        raise ValueError(f"k must be in 1..{min(len(real), len(fake)) - 1}, got {k}")
+        raise ValueError(f"k: expected 1..{min(len(real), len(fake)) - 1}, got {k}")
 
     def covered(reference: Tensor, queries: Tensor) -> float:
         own = torch.cdist(reference, reference)

@@ -17,7 +17,7 @@ SSIM_C2 = 0.03**2
 def _check_pair(prediction: Tensor, target: Tensor) -> None:
     if prediction.shape != target.shape or prediction.ndim < 3:
         raise ValueError(
-            "prediction and target must be images (..., C, H, W) of one shape; received "
+            "prediction, target: expected images (..., C, H, W) of one shape, got "
             f"{tuple(prediction.shape)} and {tuple(target.shape)}"
         )
 
@@ -125,7 +125,7 @@ def colour_correct(prediction: Tensor, target: Tensor, mask: Tensor | None = Non
     """
     _check_pair(prediction, target)
     if prediction.ndim != 3:
-        raise ValueError(f"expected one image (3, H, W), received {tuple(prediction.shape)}")
+        raise ValueError(f"expected one image (3, H, W), got {tuple(prediction.shape)}")
     source = prediction.double().flatten(1).T  # (P, 3)
     wanted = target.double().flatten(1).T
     design = torch.cat([source, torch.ones_like(source[:, :1])], dim=1)  # (P, 4)

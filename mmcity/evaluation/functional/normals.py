@@ -24,7 +24,7 @@ def normal_errors(pred: Tensor, gt: Tensor) -> dict[str, float]:
     """
     if pred.shape != gt.shape or pred.ndim != 2 or pred.shape[1] != 3 or not len(pred):
         raise ValueError(
-            f"expected two (N, 3) sets of normals with N > 0, received {tuple(pred.shape)} and "
+            f"expected two (N, 3) sets of normals with N > 0, got {tuple(pred.shape)} and "
             f"{tuple(gt.shape)}"
         )
     pred, gt = pred.double(), gt.double()

@@ -65,17 +65,15 @@ def count_occupancy(
         ValueError: If shapes differ or a label is outside 0..K-1.
     """
     if pred.shape != target.shape:
-        raise ValueError(
-            f"pred {tuple(pred.shape)} and target {tuple(target.shape)} must have equal shapes"
-        )
+        raise ValueError(f"target: expected {tuple(pred.shape)} as pred, got {tuple(target.shape)}")
     if valid is not None:
         pred, target = pred[valid], target[valid]
     pred, target = pred.reshape(-1).long(), target.reshape(-1).long()
     for name, labels in (("pred", pred), ("target", target)):
         if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
             raise ValueError(
-                f"{name} labels must be in 0..{num_classes - 1}, "
-                f"got {int(labels.min())}..{int(labels.max())}"
+                f"{name}: expected labels of 0..{num_classes - 1}, got "
+                f"{int(labels.min())}..{int(labels.max())}"
             )
     table = torch.bincount(target * num_classes + pred, minlength=num_classes**2)
     table = table.view(num_classes, num_classes)

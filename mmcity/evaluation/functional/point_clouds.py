@@ -85,7 +85,7 @@ def estimate_normals(points: np.ndarray, neighbours: int = 30) -> np.ndarray:
     """Unit normals ``(N, 3)`` from the nearest neighbours (themselves included); sign is free."""
     count = min(neighbours, len(points))
     if count < 3:
-        raise ValueError(f"normals need at least 3 points, got {len(points)}")
+        raise ValueError(f"points: expected at least 3 for normals, got {len(points)}")
     index = cKDTree(points).query(points, k=count)[1]  # (N, k)
     normals = np.empty_like(points, dtype=np.float64)
     for start in range(0, len(points), 100_000):  # bounds the memory of the gathered rows

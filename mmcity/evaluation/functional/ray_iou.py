@@ -20,7 +20,7 @@ def lidar_directions() -> Tensor:
     while pitches[-1] + (step := pitches[-1] - pitches[-2]) < 0.21:
         pitches.append(pitches[-1] + step)
         if len(pitches) > 200:
-            raise RuntimeError("ring spacing does not grow")
+            raise RuntimeError("rings: expected a spacing that grows, got one that does not")
     pitch = torch.tensor(pitches, dtype=torch.float64)[:, None]
     azimuth = torch.deg2rad(torch.arange(360, dtype=torch.float64))[None]
     directions = torch.stack(

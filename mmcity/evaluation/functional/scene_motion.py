@@ -94,7 +94,7 @@ def register_motion(
         ValueError: If the clip is too short.
     """
     if len(clip) < 2:
-        raise ValueError(f"a clip needs at least 2 frames, got {len(clip)}")
+        raise ValueError(f"clip: expected at least 2 frames, got {len(clip)}")
     lag = min(lag, len(clip) - 1)
     columns = _columns(clip, classes)
     frames, _, size_x, size_y = columns.shape

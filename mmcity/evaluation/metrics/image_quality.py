@@ -60,7 +60,7 @@ class ImageQualityMetric(BaseMetric):
         """
         for sample in data_samples:
             if "gt_image" not in sample:
-                raise ValueError(f"{sample.get('img_path')}: no photograph to compare with")
+                raise ValueError(f"{sample.get('img_path')}: expected a photograph, got none")
             self.results.append(
                 self.score(
                     sample["pred_image"],
@@ -120,7 +120,7 @@ class ImageQualityMetric(BaseMetric):
     def compute_metrics(self, results: list[dict[str, float]]) -> dict[str, Any]:
         """Means over the images, their number and size."""
         if not results:
-            raise ValueError("no image was scored: the split is empty")
+            raise ValueError("split: expected images to score, got none")
         means: dict[str, Any] = {}
         for name in _AVERAGED:
             values = [result[name] for result in results if name in result]

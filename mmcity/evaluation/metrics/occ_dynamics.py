@@ -181,7 +181,7 @@ class ConditionFidelity(BaseMetric):
         super().__init__(collect_device=collect_device, prefix=prefix)
         unknown = set(conditions) - set(self.CONDITIONS)
         if unknown:
-            raise ValueError(f"conditions must be of {self.CONDITIONS}, got {sorted(unknown)}")
+            raise ValueError(f"conditions: expected of {self.CONDITIONS}, got {sorted(unknown)}")
         self.conditions = tuple(conditions)
         self.voxel_size = voxel_size
         self.command_options = command_options or {}
@@ -205,7 +205,7 @@ class ConditionFidelity(BaseMetric):
         for i, sample in enumerate(data_samples):
             missing = [name for name in self.conditions if name not in inputs]
             if missing:
-                raise KeyError(f"the inputs hold no {missing}; they hold {sorted(inputs)}")
+                raise KeyError(f"inputs: expected {missing}, got {sorted(inputs)}")
             row = {
                 "asked": {n: torch.as_tensor(inputs[n][i]).cpu().numpy() for n in self.conditions},
                 "generated": self._measure(sample["pred_occupancy"].cpu().numpy()),

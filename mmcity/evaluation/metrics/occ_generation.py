@@ -64,9 +64,9 @@ class _GenerationMetric(BaseMetric):
         super().__init__(collect_device=collect_device, prefix=prefix)
         unknown = set(baselines) - set(self.BASELINES)
         if unknown:
-            raise ValueError(f"baselines must be of {self.BASELINES}, got {sorted(unknown)}")
+            raise ValueError(f"baselines: expected some of {self.BASELINES}, got {sorted(unknown)}")
         if "real" in baselines and reference is None:
-            raise ValueError("the baseline 'real' needs a data set of other clips as `reference`")
+            raise ValueError("reference: expected a data set for the baseline 'real', got none")
         self.baselines = tuple(baselines)
         self.reference = reference
         self.num = num
@@ -86,7 +86,7 @@ class _GenerationMetric(BaseMetric):
             real, fake = sample["gt_occupancy"].cpu(), sample["pred_occupancy"].cpu()
             if real.shape != fake.shape:
                 raise ValueError(
-                    f"generated clip {tuple(fake.shape)} and real clip {tuple(real.shape)} differ"
+                    f"generated clip: expected {tuple(real.shape)}, got {tuple(fake.shape)}"
                 )
             row = {"data": self._clip_features(real), "generated": self._clip_features(fake)}
             generator = torch.Generator().manual_seed(self.seed + len(self.results))
@@ -101,8 +101,8 @@ class _GenerationMetric(BaseMetric):
         dataset = DATASETS.build(self.reference)
         if len(dataset) < count:
             raise ValueError(
-                f"the reference has {len(dataset)} clips, {count} are compared; "
-                "shorten the test set (`data_length`) or give a larger reference"
+                f"reference: expected at least {count} clips, as many as are compared, got "
+                f"{len(dataset)}: shorten the test set (`data_length`) or give a larger reference"
             )
         picked = np.linspace(0, len(dataset) - 1, count).round().astype(int)
         return [self._clip_features(dataset[int(i)]["inputs"]["voxels"]) for i in picked]
@@ -257,7 +257,7 @@ class OccGenMetric2D(_GenerationMetric):
         super().__init__(baselines, reference, num, splits, seed, collect_device, prefix)
         unknown = set(views) - set(self.RENDERERS)
         if unknown or not views:
-            raise ValueError(f"views must be of {sorted(self.RENDERERS)}, got {tuple(views)}")
+            raise ValueError(f"views: expected of {sorted(self.RENDERERS)}, got {tuple(views)}")
         self.views = tuple(views)
         self.scale = scale
         self.extractor = TASK_UTILS.build(extractor)

@@ -93,8 +93,8 @@ class ReconstructionMetric(BaseMetric):
         pred = pred.double()
         if pred.shape != gt.shape:
             raise ValueError(
-                f"{sample['sequence']}: predicted points {tuple(pred.shape)} and true depths "
-                f"{tuple(depths.shape)} differ in size; load the data with "
+                f"{sample['sequence']}: expected true depths of the size of the predicted points "
+                f"{tuple(pred.shape)}, got {tuple(depths.shape)}: load the data with "
                 "resize='principal_point'"
             )
         if self.use_proj:

@@ -125,7 +125,7 @@ class OctreeAnchors(ResizableModule):
         if points.ndim != 2 or points.shape[1] != 3 or not len(points):
             raise ValueError(f"points: expected (P, 3) with P >= 1, got {tuple(points.shape)}")
         if not bool(torch.isfinite(points).all()):
-            raise ValueError("points hold NaN or infinite coordinates")
+            raise ValueError("points: expected finite coordinates, got NaN or infinite ones")
         points = points.float().unique(dim=0)
         centers = centers.to(points)
         table = fit_levels(points, centers, fork=self.fork, **self._level_options)
@@ -139,8 +139,8 @@ class OctreeAnchors(ResizableModule):
         )
         if not len(positions):
             raise ValueError(
-                f"visible_threshold={self.visible_threshold} leaves no anchor of {len(points)} "
-                "points: lower it"
+                f"visible_threshold: expected one that leaves anchors of {len(points)} points, "
+                f"got {self.visible_threshold}: lower it"
             )
         self.set_octree(grid, table)
         self.assign(positions, levels)

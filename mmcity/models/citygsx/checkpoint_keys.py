@@ -62,7 +62,7 @@ def state_to_columns(state: dict[str, Tensor]) -> tuple[dict[str, np.ndarray], n
     a = {k.removeprefix("anchors."): v for k, v in state.items() if k.startswith("anchors.")}
     count = len(a["positions"])
     if count < 2:
-        raise ValueError(f"the original's file needs at least 2 anchors, got {count}")
+        raise ValueError(f"anchors: expected at least 2 in the original's file, got {count}")
     info = torch.zeros(count)
     info[0], info[1] = a["voxel_size"], a["standard_dist"]
     offsets = a["offsets"].transpose(1, 2).reshape(count, -1)
@@ -86,7 +86,7 @@ def mlps_to_state(checkpoint: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]
     missing = [name for name in MLPS[:3] if name not in checkpoint]
     unknown = sorted(set(checkpoint) - set(MLPS))
     if missing or unknown:
-        raise ValueError(f"checkpoints.pth: missing networks {missing}, unknown {unknown}")
+        raise ValueError(f"checkpoints.pth: expected networks {missing} too, got unknown {unknown}")
     return {
         f"decoder.{name}.{key}": value
         for name, part in checkpoint.items()

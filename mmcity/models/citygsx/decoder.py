@@ -38,7 +38,7 @@ class AppearanceTable(ResizableModule):
         """``(dim,)`` vector of a photograph."""
         count = len(self.embedding.weight)
         if not 0 <= index < count:
-            raise IndexError(f"photograph {index} of {count} with an appearance")
+            raise IndexError(f"photograph: expected one of {count} with an appearance, got {index}")
         return self.embedding.weight[index]
 
 

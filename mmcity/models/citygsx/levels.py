@@ -143,8 +143,8 @@ def voxel_keys(points: Tensor, origin: Tensor, size: float | Tensor) -> Tensor:
     voxels = torch.round((points - origin) / size).long() + _SHIFT  # (P, 3)
     if len(voxels) and (int(voxels.min()) < 0 or int(voxels.max()) >= 2 * _SHIFT):
         raise ValueError(
-            f"points lie beyond 2^20 voxels of edge {float(size):.3g}: raise default_voxel_size, "
-            "or remove stray points"
+            f"points: expected within 2^20 voxels of edge {float(size):.3g}, got some beyond: "
+            "raise default_voxel_size, or remove stray points"
         )
     return (voxels[:, 0] << 2 * COORDINATE_BITS) | (voxels[:, 1] << COORDINATE_BITS) | voxels[:, 2]
 

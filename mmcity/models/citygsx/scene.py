@@ -90,7 +90,7 @@ class AnchorScene(SceneModel):
             generator: Not used.
         """
         if points is None:
-            raise ValueError("the capture has no points to place anchors at")
+            raise ValueError("capture: expected points to place anchors at, got none")
         self.views.initialize(cameras)
         self.anchors.initialize(points, cameras.centers)
         if self.decoder.appearance is not None:
@@ -288,7 +288,7 @@ class AnchorScene(SceneModel):
             values = (out.means, out.quats, out.scales, out.opacities, out.colors)
             parts.append([value[keep].cpu() for value in values])
         if not parts:
-            raise ValueError(f"no anchor lies on the levels up to {finest}")
+            raise ValueError(f"level: expected anchors on the levels up to {finest}, got none")
         means, quats, scales, opacities, colors = map(torch.cat, zip(*parts))
         sh0 = ((colors - 0.5) / SH_C0)[:, None]
         return Gaussians(means, quats, scales, opacities, sh0=sh0)

@@ -28,7 +28,7 @@ def grid_sincos(dim: int, grid: int) -> Tensor:
     [sin(p w), cos(p w)] with ``w_k = 10000**(-k / (dim/4))``.
     """
     if dim % 4:
-        raise ValueError(f"the width of a 2D position table must be divisible by 4, got {dim}")
+        raise ValueError(f"dim: expected a width divisible by 4 for a 2D position table, got {dim}")
     rates = 10000.0 ** (-torch.arange(dim // 4, dtype=torch.float64) / (dim / 4))
     angles = torch.arange(grid, dtype=torch.float64)[:, None] * rates
     line = torch.cat([angles.sin(), angles.cos()], dim=1)  # (grid, dim/2)
@@ -103,7 +103,7 @@ class LayoutEmbedder(_ConditionEmbedder):
         weight = self.embedder.proj.weight
         if layout.shape[1] != weight.shape[1]:
             raise ValueError(
-                f"layout must have {weight.shape[1]} frames, got {tuple(layout.shape)}"
+                f"layout: expected {weight.shape[1]} frames, got {tuple(layout.shape)}"
             )
         layout = F.interpolate(layout.to(weight.dtype), (self.plane_size,) * 2, mode="nearest")
         pad = self.size - self.plane_size

@@ -158,7 +158,7 @@ class VoxelDecoder(nn.Module):
     ) -> None:
         super().__init__()
         if pe_freq < 1:
-            raise ValueError(f"pe_freq must be at least 1, got {pe_freq}")
+            raise ValueError(f"pe_freq: expected at least 1, got {pe_freq}")
         self.pe_freq = pe_freq
         self.conv_in = nn.Sequential(nn.Conv3d(in_channels, low, 1), nn.LeakyReLU(_LEAK))
         self.conv_layers = nn.ModuleList(

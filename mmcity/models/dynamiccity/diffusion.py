@@ -37,14 +37,14 @@ def respace_steps(num_steps: int, spacing: str | int) -> list[int]:
         for stride in range(1, num_steps + 1):
             if len(range(0, num_steps, stride)) == wanted:
                 return list(range(0, num_steps, stride))
-        raise ValueError(f"no integer stride takes exactly {wanted} of {num_steps} steps")
+        raise ValueError(f"steps: expected an integer stride in {num_steps}, got {wanted}")
     counts = [int(part) for part in spacing.split(",")]
     size, extra = divmod(num_steps, len(counts))
     steps, start = [], 0
     for i, count in enumerate(counts):
         section = size + (1 if i < extra else 0)
         if not 0 < count <= section:
-            raise ValueError(f"cannot take {count} steps from a section of {section} steps")
+            raise ValueError(f"steps: expected at most the {section} of a section, got {count}")
         stride = 1.0 if count == 1 else (section - 1) / (count - 1)
         position = 0.0
         for _ in range(count):

@@ -193,8 +193,8 @@ class HexPlaneDiT(BaseModule):
         if isinstance(condition_dropout, dict):
             if set(condition_dropout) - set(conditions):
                 raise ValueError(
-                    f"condition_dropout names {sorted(condition_dropout)}, the model has "
-                    f"{tuple(conditions)}"
+                    f"condition_dropout: expected some of {tuple(conditions)}, got "
+                    f"{sorted(condition_dropout)}"
                 )
             drop.update(condition_dropout)
         else:
@@ -284,11 +284,12 @@ class HexPlaneDiT(BaseModule):
         """
         if x.shape[1:] != (self.in_channels, self.size, self.size):
             raise ValueError(
-                f"x must be (B, {self.in_channels}, {self.size}, {self.size}), got {tuple(x.shape)}"
+                f"x: expected (B, {self.in_channels}, {self.size}, {self.size}), got "
+                f"{tuple(x.shape)}"
             )
         unused = set(conditions or {}) - set(self.conditions)
         if unused:
-            raise ValueError(f"this model has conditions {self.conditions}, got {sorted(unused)}")
+            raise ValueError(f"conditions: expected of {self.conditions}, got {sorted(unused)}")
         tokens = self.x_embedder(x) + self.pos_embed
         if self.drop_tokens:
             tokens = tokens[:, self.valid_tokens]

@@ -89,7 +89,7 @@ class _Attention(nn.Module):
         super().__init__()
         if dim % heads:
             raise ValueError(
-                f"latent_channels {dim} must be divisible by transformer_heads {heads}"
+                f"latent_channels: expected a multiple of transformer_heads {heads}, got {dim}"
             )
         self.heads = heads
         self.dropout = dropout
@@ -265,7 +265,7 @@ class HexPlaneEncoder(nn.Module):
         sizes = {"t": sequence_length}
         for axis, size, d in zip("xyz", spatial_size, down):
             if size % 2**d:
-                raise ValueError(f"grid size {size} along {axis} is not divisible by 2**{d}")
+                raise ValueError(f"size along {axis}: expected a multiple of 2**{d}, got {size}")
             sizes[axis] = size // 2**d
 
         names = list(PLANES)
@@ -367,7 +367,7 @@ class HexPlaneEncoder(nn.Module):
         """Labels ``(B, T, X, Y, Z)`` to six planes ``(B, C, a, b)``."""
         if labels.shape[1] != self.sequence_length:
             raise ValueError(
-                f"this encoder takes clips of {self.sequence_length} frames, got {labels.shape[1]}"
+                f"clips: expected {self.sequence_length} frames, got {labels.shape[1]}"
             )
         spatial, temporal = self.encode_voxels(labels)
         if self.separate_t_reducer:

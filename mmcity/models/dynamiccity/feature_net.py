@@ -50,9 +50,9 @@ class OccFeatureNet(BaseModel):
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         if len(channels) < 3:
-            raise ValueError(f"channels must name at least 3 levels, got {tuple(channels)}")
+            raise ValueError(f"channels: expected at least 3 levels, got {tuple(channels)}")
         if not 0.0 <= corruption < 1.0:
-            raise ValueError(f"corruption must be in [0, 1), got {corruption}")
+            raise ValueError(f"corruption: expected a number in [0, 1), got {corruption}")
         self.num_classes = num_classes
         self.corruption = corruption
         self.histogram_weight = histogram_weight
@@ -138,7 +138,7 @@ class OccFeatureNet(BaseModel):
                 "loss_histogram": self.histogram_weight * F.cross_entropy(histogram, shares),
             }
         if mode != "predict":
-            raise ValueError(f"mode must be 'loss', 'predict' or 'tensor', got {mode!r}")
+            raise ValueError(f"mode: expected 'loss', 'predict' or 'tensor', got {mode!r}")
         pred = self.segment(frames)[0].argmax(1).to(torch.uint8).unflatten(0, voxels.shape[:2])
         if data_samples is None:
             data_samples = [OccupancyDataSample() for _ in range(len(pred))]

@@ -40,10 +40,10 @@ def check_rollout_sizes(txyz: Sequence[int], patch_size: int = 1) -> None:
     """
     _, x, y, _ = txyz
     if x != y:
-        raise ValueError(f"a padded rollout needs x == y, got latent sizes txyz = {tuple(txyz)}")
+        raise ValueError(f"latent sizes txyz: expected x == y for padding, got {tuple(txyz)}")
     if any(size % patch_size for size in txyz):
         raise ValueError(
-            f"latent sizes txyz = {tuple(txyz)} must be divisible by the patch size {patch_size}"
+            f"latent sizes txyz: expected multiples of the patch {patch_size}, got {tuple(txyz)}"
         )
 
 
@@ -96,8 +96,8 @@ def from_rollout(rollout: Tensor, txyz: Sequence[int]) -> list[Tensor]:
     size = rollout_size(txyz)
     if tuple(rollout.shape[-2:]) != (size, size):
         raise ValueError(
-            f"rollout of latent sizes txyz = {tuple(txyz)} must be {size}x{size}, "
-            f"got {tuple(rollout.shape[-2:])}"
+            f"rollout: expected {size}x{size} for latent sizes txyz = {tuple(txyz)}, got "
+            f"{tuple(rollout.shape[-2:])}"
         )
     planes = []
     for (rows, cols), transposed in zip(rollout_slices(txyz), _TRANSPOSED):

@@ -47,7 +47,7 @@ class RepaintSchedule:
     def __post_init__(self) -> None:
         if self.jump_length < 1 or self.jump_n < 1:
             raise ValueError(
-                f"jump_length and jump_n must be at least 1, got {self.jump_length}, {self.jump_n}"
+                f"jump_length, jump_n: expected at least 1, got {self.jump_length}, {self.jump_n}"
             )
 
     def steps(self, length: int) -> Iterator[tuple[int, bool]]:

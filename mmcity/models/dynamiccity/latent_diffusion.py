@@ -75,8 +75,8 @@ class HexPlaneDiffusion(BaseModel):
             self.vae = MODELS.build(vae).requires_grad_(False).eval()
             if tuple(self.vae.txyz) != tuple(self.denoiser.txyz):
                 raise ValueError(
-                    f"the VAE's latent sizes txyz = {self.vae.txyz} differ from the "
-                    f"denoiser's {self.denoiser.txyz}"
+                    f"vae: expected the denoiser's latent sizes txyz = {self.denoiser.txyz}, got "
+                    f"{self.vae.txyz}"
                 )
         channels = self.denoiser.in_channels
         self.register_buffer("latent_mean", torch.zeros(6, channels))
@@ -107,7 +107,7 @@ class HexPlaneDiffusion(BaseModel):
                 f"statistics must be {expected}, got {tuple(mean.shape)} and {tuple(std.shape)}"
             )
         if not bool((std > 0).all()):
-            raise ValueError("the standard deviations must be positive")
+            raise ValueError("standard deviations: expected positive numbers, got others")
         self.latent_mean.copy_(mean)
         self.latent_std.copy_(std.clamp_min(0.01 * float(std.max())))
 
@@ -299,12 +299,12 @@ class HexPlaneDiffusion(BaseModel):
     def decode_rollouts(self, rollouts: Tensor) -> Tensor:
         """Latent rollouts ``(B, C, S, S)`` to labels ``(B, T, X, Y, Z)`` uint8."""
         if self.vae is None:
-            raise RuntimeError("this model was built without a VAE; set `vae` in its config")
+            raise RuntimeError("vae: expected one in the config of this model, got none")
         return self.vae.decode_labels(from_rollout(rollouts, self.txyz))
 
     @torch.no_grad()
     def encode_clips(self, voxels: Tensor) -> Sequence[Tensor]:
         """Labels ``(B, T, X, Y, Z)`` to latent plane means."""
         if self.vae is None:
-            raise RuntimeError("this model was built without a VAE; set `vae` in its config")
+            raise RuntimeError("vae: expected one in the config of this model, got none")
         return self.vae.encode(voxels)[0]

@@ -31,7 +31,7 @@ class OccResampler(BaseModel):
         super().__init__()
         check_choice("pool", pool, ("majority", "occupied", "nearest"))
         if len(factors) != 4 or min(factors) < 1:
-            raise ValueError(f"factors must be four positive integers (t, x, y, z), got {factors}")
+            raise ValueError(f"factors: expected four positive numbers (t, x, y, z), got {factors}")
         self.factors = tuple(factors)
         self.pool = pool
         self.num_classes = num_classes
@@ -39,7 +39,9 @@ class OccResampler(BaseModel):
     def resample(self, labels: Tensor) -> Tensor:
         """Labels ``(B, T, X, Y, Z)``, reduced and blown up again."""
         if any(n % f for n, f in zip(labels.shape[1:], self.factors)):
-            raise ValueError(f"clip {tuple(labels.shape[1:])} is not divisible by {self.factors}")
+            raise ValueError(
+                f"clip: expected sides divisible by {self.factors}, got {tuple(labels.shape[1:])}"
+            )
         blocks = labels
         for axis, factor in enumerate(self.factors, 1):
             blocks = blocks.unflatten(axis, (-1, factor)).movedim(axis + 1, -1)

@@ -103,7 +103,7 @@ class DDIMSampler(_Sampler):
 def _logsnr_steps(count: int, num_steps: int) -> list[int]:
     """``count`` distinct steps, as even as possible in the log signal-to-noise ratio."""
     if not 2 <= count <= num_steps:
-        raise ValueError(f"the number of steps must be in 2..{num_steps}, got {count}")
+        raise ValueError(f"steps: expected 2..{num_steps}, got {count}")
     abar = GaussianDiffusion(num_steps=num_steps).alphas_cumprod
     ratio = np.log(abar) - np.log1p(-abar)  # falls with the step
     wanted = np.linspace(ratio[0], ratio[-1], count)
@@ -145,7 +145,7 @@ class DPMSolverSampler(_Sampler):
         super().__init__(spacing, num_steps)
         check_choice("order", order, (1, 2, 3))
         if stochastic and order == 3:
-            raise ValueError("order must be 1 or 2 where stochastic is set, got 3")
+            raise ValueError("order: expected 1 or 2 where stochastic is set, got 3")
         self.order = order
         self.stochastic = stochastic
         abar = np.clip(self.diffusion.alphas_cumprod, None, 1 - 1e-12)

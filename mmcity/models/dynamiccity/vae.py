@@ -124,8 +124,8 @@ class HexPlaneVAE(BaseModel):
         check_choice("decoder_type", decoder_type, ("conv", "query"))
         if class_frequencies is not None and len(class_frequencies) != num_classes:
             raise ValueError(
-                f"class_frequencies must have num_classes = {num_classes} entries, "
-                f"got {len(class_frequencies)}"
+                f"class_frequencies: expected num_classes = {num_classes} entries, got "
+                f"{len(class_frequencies)}"
             )
         weights = {"ce": 1.0, "lovasz": 1.0, "kl": 0.0015, **(loss_weights or {})}
         self.num_classes = num_classes
@@ -177,7 +177,9 @@ class HexPlaneVAE(BaseModel):
         sizes = []
         for axis, size, halving in zip("txyz", (frames, *spatial_size), halvings):
             if size % 2**halving:
-                raise ValueError(f"size {size} along {axis} is not divisible by 2**{halving}")
+                raise ValueError(
+                    f"size along {axis}: expected multiple of 2**{halving}, got {size}"
+                )
             sizes.append(size // 2**halving)
         return tuple(sizes)
 
@@ -255,4 +257,4 @@ class HexPlaneVAE(BaseModel):
             return data_samples
         if mode == "tensor":
             return self.decode(mus)
-        raise ValueError(f"mode must be 'loss', 'predict' or 'tensor', got {mode!r}")
+        raise ValueError(f"mode: expected 'loss', 'predict' or 'tensor', got {mode!r}")

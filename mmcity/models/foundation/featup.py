@@ -38,7 +38,7 @@ class FeatUpMaskCLIP(nn.Module):
         super().__init__()
         if network is None:
             if repo is None:
-                raise ValueError("FeatUpMaskCLIP needs a network, or 'repo' by path")
+                raise ValueError("FeatUpMaskCLIP: expected a network, or 'repo' by path, got none")
             network = load_local_hub(repo, "maskclip", weights, use_norm=False)
         self.network = network
         self.image_size = tuple(image_size)

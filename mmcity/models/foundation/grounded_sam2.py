@@ -87,8 +87,8 @@ class GroundedSAM2:
             from sam2.sam2_image_predictor import SAM2ImagePredictor
         except ImportError as error:
             raise ImportError(
-                "GroundedSAM2 needs the packages 'groundingdino' and 'sam2' "
-                f"({error}); install them from their repositories"
+                f"GroundedSAM2: expected the packages 'groundingdino' and 'sam2', got '{error}': "
+                "install them from their repositories"
             ) from error
         self.detector = load_model(dino_config, dino_weights, device=device)
         self.predictor = SAM2ImagePredictor(build_sam2(sam_config, sam_weights, device=device))

@@ -30,10 +30,10 @@ def load_local_hub(
     repo = Path(repo)
     if not (repo / "hubconf.py").is_file():
         raise FileNotFoundError(
-            f"{repo} holds no hubconf.py; give a local clone of the model's repository"
+            f"{repo}: expected hubconf.py, found none: give a local clone of the model's repository"
         )
     if weights is not None and not Path(weights).is_file():
-        raise FileNotFoundError(f"weights {weights} do not exist")
+        raise FileNotFoundError(f"{weights}: expected the weights, found no such file")
     network = torch.hub.load(str(repo), entry, source="local", trust_repo=True, **kwargs)
     if weights is not None:
         state = torch.load(weights, map_location="cpu", weights_only=True)

@@ -41,7 +41,7 @@ class Metric3D(nn.Module):
         super().__init__()
         if network is None:
             if repo is None or weights is None:
-                raise ValueError("Metric3D needs a network, or 'repo' and 'weights' by path")
+                raise ValueError("Metric3D: expected network, or paths 'repo' and 'weights'")
             network = load_local_hub(repo, entry, weights, "model_state_dict", pretrain=False)
         self.network = network
         self.input_size = tuple(input_size)

@@ -41,8 +41,8 @@ class _PerImage(ResizableModule):
     def _training_rows(self, image_ids: Tensor) -> Tensor:
         if int(image_ids.max()) >= len(self.table):
             raise ValueError(
-                f"exposure: image {int(image_ids.max())} of a table of {len(self.table)}; the "
-                "model was initialised on another capture"
+                f"exposure: expected an image of a table of {len(self.table)}, got "
+                f"{int(image_ids.max())}: the model was initialised on another capture"
             )
         return self.table[image_ids]
 

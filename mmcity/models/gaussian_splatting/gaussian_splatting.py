@@ -99,9 +99,9 @@ class GaussianSplatting(SplatSceneModel):
             centre = cameras.centers.mean(0)
             points, colors = random_points(count, centre, spread * extent, generator)
         elif source != "points":
-            raise ValueError(f"init.source must be 'points' or 'random', received '{source}'")
+            raise ValueError(f"init.source: expected 'points' or 'random', got {source!r}")
         elif points is None or colors is None:
-            raise ValueError("the capture has no points: set init.source='random' in the model")
+            raise ValueError("capture: expected points, got none: set init.source='random'")
         if "max_scale" in options:
             options["max_scale"] = options["max_scale"] * extent
         self.splats.assign(

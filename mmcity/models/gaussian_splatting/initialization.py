@@ -57,13 +57,13 @@ def splats_from_points(
     """
     if points.ndim != 2 or points.shape[1] != 3 or colors.shape != points.shape:
         raise ValueError(
-            f"points and colors must both be (N, 3), received {tuple(points.shape)} and "
+            f"points, colors: expected (N, 3) both, got {tuple(points.shape)} and "
             f"{tuple(colors.shape)}"
         )
     if points.shape[0] == 0:
-        raise ValueError("no points to start from: give a model with points or init='random'")
+        raise ValueError("points: expected some, got none: give points or init='random'")
     if not bool(torch.isfinite(points).all()):
-        raise ValueError("points hold NaN or infinite coordinates")
+        raise ValueError("points: expected finite coordinates, got NaN or infinite ones")
     points = points.float()
     count = points.shape[0]
     scales = knn_mean_dist2(points, k=3).clamp_min(MIN_DISTANCE2).sqrt() * scale_factor

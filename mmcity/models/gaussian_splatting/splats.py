@@ -30,7 +30,7 @@ class SplatParameters(SplatTable):
     def __init__(self, sh_degree: int = 3) -> None:
         super().__init__()
         if not 0 <= sh_degree <= 4:
-            raise ValueError(f"sh_degree must be in 0..4, received {sh_degree}")
+            raise ValueError(f"sh_degree: expected 0..4, got {sh_degree}")
         self.sh_degree = sh_degree
         self.sh0 = nn.Parameter(torch.zeros(0, 1, 3))
         self.shN = nn.Parameter(torch.zeros(0, (sh_degree + 1) ** 2 - 1, 3))
@@ -51,14 +51,14 @@ class SplatParameters(SplatTable):
             ValueError: If the scene has no colours or more degrees than this module.
         """
         if gaussians.sh0 is None:
-            raise ValueError("the Gaussians carry no colours (sh0)")
+            raise ValueError("gaussians: expected colours (sh0), got none")
         count, columns = len(gaussians), self.shN.shape[1]
         higher = gaussians.means.new_zeros(count, columns, 3)
         if gaussians.shN is not None:
             if gaussians.shN.shape[1] > columns:
                 raise ValueError(
-                    f"the Gaussians have {gaussians.shN.shape[1] + 1} SH coefficients, the model "
-                    f"holds {columns + 1} (sh_degree={self.sh_degree})"
+                    f"gaussians: expected {columns + 1} SH coefficients "
+                    f"(sh_degree={self.sh_degree}), got {gaussians.shN.shape[1] + 1}"
                 )
             higher[:, : gaussians.shN.shape[1]] = gaussians.shN
         tiny = torch.finfo(gaussians.opacities.dtype).eps

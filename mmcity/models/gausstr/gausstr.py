@@ -127,7 +127,7 @@ class GaussTR(BaseModel):
         """Foundation features ``(B, N, C, h, w)``: stored ones, or the backbone's."""
         if self.backbone is None:
             if "feats" not in inputs:
-                raise KeyError("a GaussTR without backbone needs stored feature maps ('feats')")
+                raise KeyError("inputs: expected 'feats' for a GaussTR without backbone, got none")
             feats = inputs["feats"]
         else:
             images = inputs["imgs"]
@@ -204,7 +204,7 @@ class GaussTR(BaseModel):
         if mode == "tensor":
             return gaussians
         if mode != "predict":
-            raise ValueError(f"mode must be 'loss', 'predict' or 'tensor', got {mode!r}")
+            raise ValueError(f"mode: expected 'loss', 'predict' or 'tensor', got {mode!r}")
         return self._predict(gaussians, data_samples)
 
     def _gather_inputs(
@@ -226,7 +226,7 @@ class GaussTR(BaseModel):
             gathered[key] = value.to(device=device, dtype=torch.float32)
         missing = [key for key in (*_CAMERA_KEYS, "depth") if key not in gathered]
         if missing:
-            raise KeyError(f"inputs {missing} are missing; let the pipeline pack them")
+            raise KeyError(f"inputs: expected {missing}, got none: let the pipeline pack them")
         return gathered
 
     def _loss(
@@ -271,11 +271,11 @@ class GaussTR(BaseModel):
     def _ori_shape(data_samples: Sequence[OccupancyDataSample] | None) -> tuple[int, int]:
         if not data_samples or "ori_shape" not in data_samples[0]:
             raise ValueError(
-                "the data samples need the metainfo 'ori_shape' (height, width of the images)"
+                "data samples: expected metainfo 'ori_shape' (height, width), got none"
             )
         shapes = {tuple(sample.ori_shape[:2]) for sample in data_samples}
         if len(shapes) > 1:
-            raise ValueError(f"images of one batch must have one original size, got {shapes}")
+            raise ValueError(f"images: expected one original size in a batch, got {shapes}")
         return shapes.pop()
 
     def _predict(

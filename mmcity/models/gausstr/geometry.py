@@ -32,7 +32,7 @@ def sine_encode(coords: Tensor, num_feats: int = 128, temperature: float = 10000
     """
     order = {2: [1, 0], 4: [1, 0, 2, 3]}.get(coords.shape[-1])
     if order is None:
-        raise ValueError(f"coords must end in 2 or 4, got {tuple(coords.shape)}")
+        raise ValueError(f"coords: expected a last axis of 2 or 4, got {tuple(coords.shape)}")
     exponent = 2 * torch.div(
         torch.arange(num_feats, device=coords.device), 2, rounding_mode="floor"
     )

@@ -46,11 +46,11 @@ class Vocabulary:
     def __post_init__(self) -> None:
         if sum(self.groups) != len(self.prompts):
             raise ValueError(
-                f"groups sum to {sum(self.groups)}, but there are {len(self.prompts)} prompts"
+                f"groups: expected a sum of {len(self.prompts)} prompts, got {sum(self.groups)}"
             )
         if len(self.groups) != len(self.labels):
             raise ValueError(
-                f"{len(self.groups)} groups need as many labels, got {len(self.labels)}"
+                f"labels: expected {len(self.groups)}, one a group, got {len(self.labels)}"
             )
 
 

@@ -42,7 +42,7 @@ class MLP(Mlp):
         super().__init__(input_dim, hidden_dim, output_dim, keys=keys, activation=F.relu)
         check_choice("mode", mode, (None, "sigmoid"))
         if range is not None and mode is None:
-            raise ValueError("a range needs mode='sigmoid'")
+            raise ValueError("mode: expected 'sigmoid' for a range, got another")
         self.mode = mode
         self.range = None if range is None else tuple(range)
         if initial_output is not None:
@@ -56,7 +56,7 @@ class MLP(Mlp):
             low, high = self.range or (0.0, 1.0)
             if not ((output > low) & (output < high)).all():
                 raise ValueError(
-                    f"initial_output must lie between {low} and {high}, got {output.tolist()}"
+                    f"initial_output: expected between {low} and {high}, got {output.tolist()}"
                 )
             output = torch.logit((output - low) / (high - low))
         last.weight.zero_()

@@ -35,7 +35,7 @@ def _scaling(channels: int, scale: int) -> tuple[nn.Module, int]:
         return nn.Identity(), channels
     if scale == 1:
         return nn.MaxPool2d(2, stride=2), channels
-    raise ValueError(f"scales must be -2, -1, 0 or 1, got {scale}")
+    raise ValueError(f"scales: expected -2, -1, 0 or 1, got {scale}")
 
 
 @MODELS.register_module()

@@ -34,8 +34,8 @@ def span_basis(prototypes: Tensor, rank: int) -> Tensor:
     spanned = int((strength > 1e-6 * strength.max().clamp(min=1e-12)).sum())
     if spanned < rank:
         raise ValueError(
-            f"the prototypes {tuple(prototypes.shape)} span {spanned} directions, but "
-            f"reduce_dims is {rank}; lower it, or choose another pca mode"
+            f"reduce_dims: expected at most the {spanned} directions that the prototypes "
+            f"{tuple(prototypes.shape)} span, got {rank}: lower it, or choose another pca mode"
         )
     return left[:, :rank]
 
@@ -66,7 +66,7 @@ class FeatureBasis(nn.Module):
         """Set a pre-computed basis ``(C, R)``."""
         if tuple(basis.shape) != (self.channels, self.rank):
             raise ValueError(
-                f"basis must be ({self.channels}, {self.rank}), got {tuple(basis.shape)}"
+                f"basis: expected ({self.channels}, {self.rank}), got {tuple(basis.shape)}"
             )
         self.basis.copy_(basis)
         self.steps.fill_(1)
@@ -78,7 +78,9 @@ class FeatureBasis(nn.Module):
             return fit_pca(features, self.rank)
         if self.mode == "fixed":
             if self.steps == 0:
-                raise RuntimeError("pca mode 'fixed' needs set_basis() or a checkpoint with it")
+                raise RuntimeError(
+                    "basis: expected for pca mode 'fixed', got none: call set_basis() or load it"
+                )
             return self.basis
         if not self.training and self.steps > 0:
             return self.basis

@@ -38,17 +38,17 @@ def load_vocabulary(path: str | Path) -> Vocabulary:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML ({error})") from error
+        raise ValueError(f"{path}: expected YAML, got other text ({error})") from error
     if not isinstance(content, dict) or not isinstance(content.get("classes"), list):
         raise ValueError(f"{path}: expected a list 'classes' of {{label, prompts}}")
     options = {key: value for key, value in content.items() if key != "classes"}
     known = {field.name for field in fields(Vocabulary)} - set(_LISTS)
     if set(options) - known:
-        raise ValueError(f"{path}: unknown keys {sorted(set(options) - known)}, known: {known}")
+        raise ValueError(f"{path}: expected keys of {known}, got {sorted(set(options) - known)}")
     prompts, groups, labels = [], [], []
     for row in content["classes"]:
         if not isinstance(row, dict) or set(row) != {"label", "prompts"} or not row["prompts"]:
-            raise ValueError(f"{path}: a class must be {{label: N, prompts: [...]}}, got {row}")
+            raise ValueError(f"{path}: expected a class as {{label: N, prompts: [...]}}, got {row}")
         prompts += [str(prompt) for prompt in row["prompts"]]
         groups.append(len(row["prompts"]))
         labels.append(int(row["label"]))
@@ -103,7 +103,7 @@ def load_prototypes(path: str | Path) -> tuple[Tensor, Vocabulary | None]:
     if isinstance(content, dict):
         missing = {"embeds", *_LISTS} - set(content)
         if missing:
-            raise ValueError(f"{path}: {sorted(missing)} are missing, got {sorted(content)}")
+            raise ValueError(f"{path}: expected {sorted(missing)} too, got {sorted(content)}")
         vocabulary = Vocabulary(
             prompts=[str(p) for p in content["prompts"]],
             groups=[int(n) for n in content["groups"]],
@@ -114,7 +114,9 @@ def load_prototypes(path: str | Path) -> tuple[Tensor, Vocabulary | None]:
     if embeds.dim() != 2:
         raise ValueError(f"{path}: expected prototypes (channels, prompts), got {embeds.shape}")
     if vocabulary is not None and embeds.shape[1] != len(vocabulary.prompts):
-        raise ValueError(f"{path}: {embeds.shape[1]} prototypes, {len(vocabulary.prompts)} prompts")
+        raise ValueError(
+            f"{path}: expected {len(vocabulary.prompts)} prototypes, got {embeds.shape[1]}"
+        )
     return embeds, vocabulary
 
 

@@ -38,7 +38,7 @@ class GaussianVoxelizer(nn.Module):
     ) -> None:
         super().__init__()
         if len(vol_range) != 6:
-            raise ValueError(f"vol_range must have 6 numbers, got {vol_range}")
+            raise ValueError(f"vol_range: expected 6 numbers, got {vol_range}")
         self.vol_range = tuple(float(v) for v in vol_range)
         self.voxel_size = float(voxel_size)
         self.filter_gaussians = filter_gaussians

@@ -35,9 +35,7 @@ def frame_causal_attention(
     """
     tokens = q.shape[-2]
     if tokens % step_tokens:
-        raise ValueError(
-            f"number of tokens {tokens} is not a multiple of step_tokens {step_tokens}"
-        )
+        raise ValueError(f"tokens: expected a multiple of step_tokens {step_tokens}, got {tokens}")
     if step_tokens == 1 and window is None:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)
     outputs = []
@@ -70,7 +68,7 @@ class Attention(nn.Module):
     ) -> None:
         super().__init__()
         if dim % num_heads:
-            raise ValueError(f"dim {dim} is not a multiple of num_heads {num_heads}")
+            raise ValueError(f"dim: expected a multiple of num_heads {num_heads}, got {dim}")
         self.num_heads = num_heads
         head_dim = dim // num_heads
         self.qkv = nn.Linear(dim, 3 * dim)

@@ -38,7 +38,7 @@ class ConvStem(nn.Module):
     ) -> None:
         super().__init__()
         if patch_size % 4:
-            raise ValueError(f"patch_size must be a multiple of 4, got {patch_size}")
+            raise ValueError(f"patch_size: expected a multiple of 4, got {patch_size}")
         self.patch_size = patch_size
         rest = patch_size // 4
         self.layers = nn.Sequential(

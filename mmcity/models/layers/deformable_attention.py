@@ -68,7 +68,9 @@ class MultiScaleDeformableAttention(nn.Module):
     ) -> None:
         super().__init__()
         if embed_dims % num_heads:
-            raise ValueError(f"embed_dims {embed_dims} must be divisible by {num_heads} heads")
+            raise ValueError(
+                f"embed_dims: expected multiple of {num_heads} heads, got {embed_dims}"
+            )
         self.num_heads = num_heads
         self.num_levels = num_levels
         self.num_points = num_points

@@ -61,13 +61,11 @@ def flex_frame_causal_attention(
     """
     tokens = q.shape[-2]
     if tokens % step_tokens:
-        raise ValueError(
-            f"number of tokens {tokens} is not a multiple of step_tokens {step_tokens}"
-        )
+        raise ValueError(f"tokens: expected a multiple of step_tokens {step_tokens}, got {tokens}")
     if q.device.type == "cpu" and torch.is_grad_enabled() and q.requires_grad:
         raise NotImplementedError(
-            "flex attention has no backward pass on the CPU; take causal_kernel='steps' for "
-            "training there"
+            "causal_kernel: expected 'steps' for training on the CPU, got flex attention, which "
+            "has no backward pass there"
         )
     mask = _block_mask(tokens, step_tokens, window, str(q.device))
     if compiled:

@@ -19,7 +19,7 @@ def patch_tokens(projection: nn.Module, images: Tensor, patch_size: int) -> Tens
     height, width = images.shape[-2:]
     if height % patch_size or width % patch_size:
         raise ValueError(
-            f"image sides must be multiples of {patch_size}, got {height} x {width} "
-            "(H x W); resize or crop the images"
+            f"image sides: expected multiples of {patch_size}, got {height} x {width} (H x W): "
+            "resize or crop the images"
         )
     return projection(images).flatten(2).transpose(1, 2)

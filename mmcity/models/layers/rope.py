@@ -21,7 +21,7 @@ def rope_tables_2d(positions: Tensor, head_dim: int, base: float = 100.0) -> tup
         Two float32 tensors ``(..., head_dim)``.
     """
     if head_dim % 4:
-        raise ValueError(f"head_dim must be divisible by 4 for 2D RoPE, got {head_dim}")
+        raise ValueError(f"head_dim: expected a multiple of 4 for 2D RoPE, got {head_dim}")
     half = head_dim // 2
     exponent = torch.arange(0, half, 2, device=positions.device, dtype=torch.float32) / half
     inv_freq = base**-exponent  # (half / 2,)

@@ -112,7 +112,7 @@ class SceneModel(BaseModel):
             return self.predict(inputs, data_samples)
         if mode == "tensor":
             return [self.render(sample.camera) for sample in data_samples]
-        raise ValueError(f"mode must be 'loss', 'predict' or 'tensor', received '{mode}'")
+        raise ValueError(f"mode: expected 'loss', 'predict' or 'tensor', got {mode!r}")
 
     # ---- the loop over views
 

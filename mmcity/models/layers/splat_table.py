@@ -59,7 +59,7 @@ class SplatTable(ResizableModule):
     def _check(self, values: dict[str, Tensor], where: str) -> None:
         missing = [name for name in self.NAMES if name not in values]
         if missing:
-            raise ValueError(f"{where}: the Gaussians lack {', '.join(missing)}")
+            raise ValueError(f"{where}: expected {', '.join(missing)} of the Gaussians, got none")
         count = values["means"].shape[0]
         for name in self.NAMES:
             expected = (count, *getattr(self, name).shape[1:])

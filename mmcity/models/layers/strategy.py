@@ -58,7 +58,7 @@ class Strategy(ABC):
         """Restore :meth:`state_dict`."""
         if state:
             raise ValueError(
-                f"{type(self).__name__} keeps no state, received {sorted(state)}: the checkpoint "
+                f"{type(self).__name__}: expected no state, got {sorted(state)}: the checkpoint "
                 "was written with another strategy"
             )
 

@@ -52,7 +52,7 @@ class LPIPS(nn.Module):
         check_choice("network", network, ("alex", "vgg"))
         path = Path(weights)
         if not path.is_file():
-            raise FileNotFoundError(f"LPIPS weights not found: {path}")
+            raise FileNotFoundError(f"{path}: expected LPIPS weights, found none")
         self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1))
         self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1))
         self.stages = nn.ModuleList()
@@ -84,7 +84,7 @@ class LPIPS(nn.Module):
     @staticmethod
     def _take(state: dict[str, Tensor], name: str, path: Path) -> Tensor:
         if name not in state:
-            raise ValueError(f"{path}: weight '{name}' is missing")
+            raise ValueError(f"{path}: expected a weight '{name}', got none")
         return state[name]
 
     @staticmethod

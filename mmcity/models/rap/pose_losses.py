@@ -37,7 +37,7 @@ class GeometricPoseLoss(nn.Module):
     ) -> None:
         super().__init__()
         if train_weights and not learnable:
-            raise ValueError("train_weights needs learnable=True: fixed weights would go to 0")
+            raise ValueError("learnable: expected True for train_weights, else they go to 0")
         self.learnable, self.norm = learnable, norm
         self.s_x = nn.Parameter(torch.tensor(float(s_x)), requires_grad=train_weights)
         self.s_q = nn.Parameter(torch.tensor(float(s_q)), requires_grad=train_weights)

@@ -55,7 +55,7 @@ class LocalizationPreprocessor(BaseDataPreprocessor):
         self.normalize_focal, self.min_seen = normalize_focal, min_seen
         if normalize_focal:
             if size is None:
-                raise ValueError("normalize_focal needs the size that the network sees")
+                raise ValueError("size: expected with normalize_focal, got none")
             #: Focal length of the view that the network sees, px; 0 before it is measured.
             self.register_buffer("focal", torch.zeros(()))
         elif size is None:
@@ -88,7 +88,7 @@ class LocalizationPreprocessor(BaseDataPreprocessor):
 
     def _known_focal(self) -> float:
         if float(self.focal) == 0:
-            raise ValueError("normalize_focal: the view is not measured; add the PoseFrameHook")
+            raise ValueError("normalize_focal: expected a view, got none: add the PoseFrameHook")
         return float(self.focal)
 
     def view(self, image: Tensor, camera: Cameras | None = None, name: str = "an image") -> Tensor:
@@ -133,7 +133,7 @@ class LocalizationPreprocessor(BaseDataPreprocessor):
         sizes = sorted({tuple(image.shape) for image in images})
         if len(sizes) > 1:
             raise ValueError(
-                f"pose regression needs images of one size, got {sizes[:4]}. What to do: set "
+                f"images: expected one size for pose regression, got {sizes[:4]}: set "
                 "size=(height, width) of the preprocessor"
             )
         if training and self.size is None and not self.trained_size.any():

@@ -141,8 +141,8 @@ def _packaged_model() -> Path:
         if path.is_file():
             return path
     raise FileNotFoundError(
-        "BRISQUE needs its regression model: install it with `pip install --no-deps brisque`, or "
-        "give the path of a LIBSVM model (svm.txt) as `model`"
+        "model: expected the regression model of BRISQUE, found none: install it with `pip "
+        "install --no-deps brisque`, or give the path of a LIBSVM model (svm.txt)"
     )
 
 

@@ -60,7 +60,7 @@ class SyntheticViews:
     def set_perturbed(self, pictures: Tensor, poses: Tensor) -> None:
         """Keep renders ``(N, 3, h, w)`` with their poses ``(N, 12)``."""
         if len(pictures) != len(poses):
-            raise ValueError(f"got {len(pictures)} pictures and {len(poses)} poses")
+            raise ValueError(f"poses: expected one a picture, got {len(poses)} for {len(pictures)}")
         self.perturbed = pictures.to("cpu", torch.float16)
         self.perturbed_poses = poses.to("cpu", torch.float32)
         self.errors = torch.full((len(poses), 2), torch.nan)

@@ -82,7 +82,7 @@ class RAPTrainer(BaseModel):
             MODELS.build(data_preprocessor or dict(type="LocalizationPreprocessor")), init_cfg
         )
         if discriminator is not None and not use_rendered:
-            raise ValueError("a discriminator compares photographs with renders: use_rendered")
+            raise ValueError("use_rendered: expected True for a discriminator, got False")
         self.network = MODELS.build(network or dict(type="RAPNet"))
         self.discriminator = None if discriminator is None else MODELS.build(discriminator)
         self.objective = MODELS.build(objective or dict(type="JointObjective"))
@@ -138,7 +138,7 @@ class RAPTrainer(BaseModel):
         if mode == "loss":
             poses = self.to_world(self.network(inputs))
             return self.objective(poses, self.gt_poses(data_samples, poses.device))
-        raise ValueError(f"mode must be 'loss', 'predict' or 'tensor', received '{mode}'")
+        raise ValueError(f"mode: expected 'loss', 'predict' or 'tensor', got {mode!r}")
 
     @torch.no_grad()
     def predict(
@@ -169,7 +169,7 @@ class RAPTrainer(BaseModel):
         if not self.normalize_poses:
             return poses
         if float(self.pose_scale) == 0:
-            raise ValueError("normalize_poses: the frame is not fitted; add the PoseFrameHook")
+            raise ValueError("normalize_poses: expected a frame, got none: add the PoseFrameHook")
         top = poses.unflatten(-1, (3, 4))
         shift = top[..., 3:] * self.pose_scale + self.pose_center[:, None]
         return torch.cat([top[..., :3], shift], -1).flatten(-2)
@@ -192,7 +192,7 @@ class RAPTrainer(BaseModel):
                 raise ValueError(
                     f"{sample.get('img_name', 'an image')}: focal length over width {ratio:.4f}, "
                     f"expected {float(self.focal_ratio):.4f} as in training: pose regression "
-                    "learns one camera. What to do: set normalize_focal=True of the data "
+                    "learns one camera: set normalize_focal=True of the data "
                     "preprocessor, localise by refinement, or set check_intrinsics=False"
                 )
 
@@ -257,6 +257,6 @@ class RAPTrainer(BaseModel):
         if not self.views.has(kind):
             return None
         if any(row is None for row in rows):
-            raise ValueError("samples need the meta value 'index' to find their renders")
+            raise ValueError("samples: expected meta value 'index' of their renders, got none")
         pixels = self.views.get(kind, rows).to(like.device)
         return self.data_preprocessor.normalize(pixels).to(like.dtype)

@@ -37,8 +37,8 @@ class PositionCodes(nn.Module):
         most = self.rows.num_embeddings - 1
         if max(height, width) > most:
             raise ValueError(
-                f"a feature map of {height}x{width} cells: expected at most {most} per side. What "
-                "to do: lower the resolution of the pose network's images"
+                f"a feature map of {height}x{width} cells: expected at most {most} per side: "
+                "lower the resolution of the pose network's images"
             )
         token = self.tokens.weight[:1].repeat(1, 2)
         # Row and column 0 belong to the token.
@@ -103,7 +103,7 @@ class PoseTokenEncoder(nn.Module):
     ) -> None:
         super().__init__()
         if dim % heads:
-            raise ValueError(f"dim {dim} is not a multiple of {heads} heads")
+            raise ValueError(f"dim: expected a multiple of {heads} heads, got {dim}")
         check_choice("activation", activation, ("gelu", "relu"))
         self.layers = nn.ModuleList(
             _EncoderLayer(dim, heads, hidden, dropout, activation) for _ in range(layers)

@@ -102,7 +102,7 @@ class SphericalHarmonicsBackground(_DirectionalBackground):
     ) -> None:
         super().__init__()
         if not 0 <= degree <= 4:
-            raise ValueError(f"degree must be in 0..4, received {degree}")
+            raise ValueError(f"degree: expected 0..4, got {degree}")
         self.degree = degree
         coefficients = torch.zeros((degree + 1) ** 2, 3)
         coefficients[0] = torch.tensor(color, dtype=torch.float32) * math.sqrt(4 * math.pi)

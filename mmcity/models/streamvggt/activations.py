@@ -22,7 +22,7 @@ def activate_points(raw: Tensor, kind: str) -> Tensor:
         return inverse_log(raw)
     if kind == "exp":
         return raw.exp()
-    raise ValueError(f"activation must be 'inv_log' or 'exp', got {kind!r}")
+    raise ValueError(f"activation: expected 'inv_log' or 'exp', got {kind!r}")
 
 
 def activate_confidence(raw: Tensor) -> Tensor:

@@ -90,7 +90,7 @@ class Aggregator(nn.Module):
             self.patch_embed = ConvStem(patch_size, embed_dim)
         else:
             raise ValueError(
-                f"patch_embed must be 'dino', 'conv' or 'conv_stem', got {patch_embed!r}"
+                f"patch_embed: expected 'dino', 'conv' or 'conv_stem', got {patch_embed!r}"
             )
         check_choice("causal_kernel", causal_kernel, CAUSAL_KERNELS)
         self.causal_kernel = CAUSAL_KERNELS[causal_kernel]
@@ -101,7 +101,7 @@ class Aggregator(nn.Module):
         self.gradient_checkpointing = gradient_checkpointing
         self.kept_layers = tuple([depth - 1] if kept_layers is None else kept_layers)
         if self.kept_layers and max(self.kept_layers) >= depth:
-            raise ValueError(f"kept_layers {self.kept_layers} exceed the depth {depth}")
+            raise ValueError(f"kept_layers: expected below depth {depth}, got {self.kept_layers}")
 
         def blocks() -> nn.ModuleList:
             return nn.ModuleList(
@@ -136,7 +136,7 @@ class Aggregator(nn.Module):
     def embed_patches(self, images: Tensor) -> Tensor:
         """Patch tokens ``(B, S, h*w, C)`` of images ``(B, S, 3, H, W)`` in [0, 1]."""
         if images.dim() != 5 or images.shape[2] != 3:
-            raise ValueError(f"images must be (B, S, 3, H, W), got {tuple(images.shape)}")
+            raise ValueError(f"images: expected (B, S, 3, H, W), got {tuple(images.shape)}")
         normalised = (images - self.image_mean) / self.image_std
         return self.patch_embed(normalised.flatten(0, 1)).unflatten(0, images.shape[:2])
 

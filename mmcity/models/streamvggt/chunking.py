@@ -62,7 +62,7 @@ def sample_points(outputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         viewmats, Ks = decode_pose(outputs["pose_enc"], depth.shape[-2:])
         points, conf = unproject_depth(depth, viewmats, Ks), outputs["depth_conf"]
     else:
-        raise ValueError("chunks can only be joined with a point head, or depth and camera heads")
+        raise ValueError("chunks: expected a point head, or depth and camera, got neither")
     frames = points.shape[1]
     points, conf = points.flatten(1, 3), conf.flatten(1)
     stride = max(1, points.shape[1] // (frames * MAX_POINTS))

@@ -154,10 +154,10 @@ class DistillationLoss(nn.Module):
         self.corner_safe = corner_safe
         check_choice("alignment", alignment, ("batch", "sample", "none"))
         if log_depth and alignment != "none":
-            raise ValueError("log_depth needs alignment='none': a shift has no logarithm")
+            raise ValueError("alignment: expected 'none' for log_depth, a shift has no logarithm")
         self.alignment = alignment
         if relative_share and not log_depth:
-            raise ValueError("relative_share needs log_depth")
+            raise ValueError("log_depth: expected True for relative_share, got False")
         self.log_depth = log_depth
         self.relative_share = relative_share
         self.normal_weight = normal_weight

@@ -55,7 +55,7 @@ def position_embedding(
         ``(width, channels / 2)`` and ``(height, channels / 2)``, float64.
     """
     if channels % 4:
-        raise ValueError(f"channels must be divisible by 4, got {channels}")
+        raise ValueError(f"channels: expected a multiple of 4, got {channels}")
     xs, ys = _axis_coordinates(width, height, aspect, device)
     return _sincos(xs, channels // 2), _sincos(ys, channels // 2)
 
@@ -224,9 +224,7 @@ class DPTHead(nn.Module):
     ) -> None:
         super().__init__()
         if len(layers) != 4 or len(out_channels) != 4:
-            raise ValueError(
-                f"a DPT head reads four layers, got {tuple(layers)} / {tuple(out_channels)}"
-            )
+            raise ValueError(f"layers: expected four, got {tuple(layers)} / {tuple(out_channels)}")
         self.layers = tuple(layers)
         self.activation = activation
         self.patch_size = patch_size
@@ -248,7 +246,7 @@ class DPTHead(nn.Module):
         self.detail = None
         if detail_width:
             if output_dim is None:
-                raise ValueError("detail_width needs a head with output_dim")
+                raise ValueError("output_dim: expected a number for detail_width, got none")
             self.detail = ImageDetail(detail_width, (features // 2, first, second))
         if from_scratch:
             self._init_for_training()

@@ -55,9 +55,7 @@ class MeanGeometry(nn.Module):
         """
         batch, frames, _, *size = images.shape
         if tuple(size) != tuple(self.pixels.shape[1:]):
-            raise ValueError(
-                f"averages are of images {tuple(self.pixels.shape[1:])}, got {tuple(size)}"
-            )
+            raise ValueError(f"images: expected {tuple(self.pixels.shape[1:])}, got {tuple(size)}")
         numbers = torch.arange(frames, device=images.device).clamp_max(len(self.pose) - 1)
         depth = (self.log_depth / self.pixels.clamp_min(1))[numbers].exp()
         depth = depth.expand(batch, -1, -1, -1).unsqueeze(-1)

@@ -51,7 +51,7 @@ def split_frames(
     """
     present = {new: outputs[old] for old, new in FRAME_KEYS.items() if old in outputs}
     if not present:
-        raise ValueError(f"outputs hold none of {list(FRAME_KEYS)}")
+        raise ValueError(f"outputs: expected some of {list(FRAME_KEYS)}, got none")
     frames = next(iter(present.values())).shape[1]
     results = [
         {name: value[:, frame] for name, value in present.items()} for frame in range(frames)

@@ -52,7 +52,7 @@ class StreamSession:
         self.tracker: TrackWindow | None = None
         if query_points is not None:
             if model.track_head is None:
-                raise ValueError("query_points were given, but the model has no track head")
+                raise ValueError("query_points: expected none without a track head, got some")
             self.tracker = TrackWindow(model, query_points, track_window)
 
     def reset(self) -> None:
@@ -121,6 +121,6 @@ class StreamSession:
         self._recent.extend(images.to(device) for images in state["recent"])
         for part, saved in ((self.stitcher, state["stitcher"]), (self.tracker, state["tracker"])):
             if (part is None) != (saved is None):
-                raise ValueError("the saved state belongs to a session with other arguments")
+                raise ValueError("saved state: expected arguments of this session, got others")
             if part is not None:
                 part.load_state_dict(saved, device)

@@ -77,7 +77,7 @@ class StreamVGGT(VGGT):
         if teacher is not None:
             self.set_teacher(MODELS.build(dict(teacher)))
         elif teacher_checkpoint is not None:
-            raise ValueError("teacher_checkpoint was given without a teacher")
+            raise ValueError("teacher_checkpoint: expected a teacher too, got none")
 
     def init_weights(self) -> None:
         """Initialise, and load the teacher strictly where it has a checkpoint."""

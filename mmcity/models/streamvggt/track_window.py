@@ -25,7 +25,7 @@ class TrackWindow:
 
     def __init__(self, model: VGGT, query_points: Tensor, window: int) -> None:
         if window < 2:
-            raise ValueError(f"track_window must be at least 2, got {window}")
+            raise ValueError(f"track_window: expected at least 2, got {window}")
         self.model = model
         self.query_points = query_points
         self._first: Tensor | None = None

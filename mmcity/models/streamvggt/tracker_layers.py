@@ -129,7 +129,7 @@ def embed_start(points: Tensor, height: int, width: int, channels: int) -> Tenso
         channels: Channels of the embedding, divisible by 4.
     """
     if channels % 4:
-        raise ValueError(f"channels must be divisible by 4, got {channels}")
+        raise ValueError(f"channels: expected a multiple of 4, got {channels}")
     of_x = _interpolate_rows(_axis_table(width, channels // 2, points.device), points[..., 0])
     of_y = _interpolate_rows(_axis_table(height, channels // 2, points.device), points[..., 1])
     return torch.cat([of_x, of_y], dim=-1)

@@ -84,7 +84,7 @@ class VGGT(BaseModel):
         names = [name for name, _ in self.named_parameters()]
         for part in self.frozen_parts:
             if not any(name == part or name.startswith(part + ".") for name in names):
-                raise ValueError(f"frozen_parts: no parameter begins with {part!r}")
+                raise ValueError(f"frozen_parts: expected a prefix of parameters, got {part!r}")
         for name, parameter in self.named_parameters():
             if any(name == part or name.startswith(part + ".") for part in self.frozen_parts):
                 parameter.requires_grad_(False)
@@ -123,7 +123,7 @@ class VGGT(BaseModel):
             return self.predict(images, query_points, data_samples)
         if mode == "loss":
             return self.loss(images, query_points, data_samples)
-        raise ValueError(f"mode must be 'tensor', 'predict' or 'loss', got {mode!r}")
+        raise ValueError(f"mode: expected 'tensor', 'predict' or 'loss', got {mode!r}")
 
     def run(
         self,
@@ -165,7 +165,7 @@ class VGGT(BaseModel):
     def track_features(self, tokens: Mapping[int, Tensor], images: Tensor) -> Tensor:
         """Feature maps of the tracker ``(B, S, C, H / stride, W / stride)``."""
         if self.track_head is None:
-            raise ValueError("query points were given, but the model has no track head")
+            raise ValueError("query_points: expected none without a track head, got some")
         return self.track_head.extract(tokens, images, self.aggregator.num_special)
 
     def run_tracker(self, query_points: Tensor, maps: Tensor) -> dict[str, Tensor]:
@@ -245,7 +245,7 @@ class VGGT(BaseModel):
     ) -> dict[str, Tensor]:
         """Losses against the ground truth in ``data_samples``."""
         if self.loss_module is None:
-            raise ValueError("the model was built without `loss`, so it cannot train")
+            raise ValueError("loss: expected one in the config of the model to train it, got none")
         predictions = split_frames(self.run(images, query_points))
         losses = self.loss_module(predictions, self.targets(images, query_points, data_samples))
         shown = ", ".join(str(sample.get("sequence")) for sample in data_samples or ())
@@ -269,7 +269,7 @@ class VGGT(BaseModel):
             world, ``Ks`` (B, 3, 3), ``is_metric`` and ``camera_only`` (B,).
         """
         if not data_samples:
-            raise ValueError("loss mode needs data_samples with the ground truth")
+            raise ValueError("data_samples: expected the ground truth in mode 'loss', got none")
         device = images.device
         depths = torch.stack([s.gt_depths for s in data_samples]).to(device)  # (B, S, H, W)
         viewmats = torch.stack([s.cameras.viewmats for s in data_samples]).to(device)

@@ -183,7 +183,7 @@ def _find_primitive(document: dict[str, Any]) -> tuple[dict, dict[str, int]] | N
                 if EXTENSION in primitive.get("extensions", {}):
                     return node, primitive["attributes"]
     except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise GlbFormatError(f"meshes are broken: {error!r}") from error
+        raise GlbFormatError(f"expected meshes, got broken ones: {error!r}") from error
     return None
 
 

@@ -68,9 +68,7 @@ def read_gaussians_ply(path: str | os.PathLike) -> Gaussians:
     try:
         columns = read_ply_vertices(path, _BASE)
     except PlyFormatError as error:
-        raise GaussianFileError(
-            f"{error}. What to do: give the point_cloud.ply of a trained scene"
-        ) from error
+        raise GaussianFileError(f"{error}: give the point_cloud.ply of a trained scene") from error
     features = _numbered(list(columns), "feature_")
     has_sh = all(f"f_dc_{i}" in columns for i in range(3))
     if not (has_sh or features):

@@ -117,7 +117,7 @@ def read_glb_container(path: str | os.PathLike) -> tuple[dict[str, Any], bytes]:
         length, kind = _CHUNK.unpack_from(data, start)
         start += _CHUNK.size
         if start + length > len(data):
-            raise GlbFormatError(f"{path}: truncated in part {kind!r}")
+            raise GlbFormatError(f"{path}: expected a whole file, got it cut in part {kind!r}")
         parts.setdefault(kind, data[start : start + length])
         start += length
     try:
@@ -147,7 +147,9 @@ def read_accessor(document: Mapping[str, Any], binary: bytes, number: int) -> np
             (count, columns), dtype, binary, start, (stride, dtype.itemsize)
         ).copy()
     except (KeyError, IndexError, StopIteration, TypeError, ValueError) as error:
-        raise GlbFormatError(f"accessor {number} does not fit the file: {error!r}") from error
+        raise GlbFormatError(
+            f"accessor {number}: expected to fit the file, got {error!r}"
+        ) from error
     if accessor.get("normalized"):
         return rows.astype(np.float32) / np.iinfo(dtype).max
     return rows

@@ -86,7 +86,7 @@ def walk_stretches(
             stretches.append((path, arcs))
             left -= 0.25 * len(arcs)
     if not stretches:
-        raise ValueError("walk_stretches: no sidewalk passes the part of the town asked for")
+        raise ValueError("walk_stretches: expected a sidewalk in this part of town, found none")
     return stretches
 
 

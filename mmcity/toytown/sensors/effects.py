@@ -41,13 +41,13 @@ class SensorEffects:
 
     def __post_init__(self) -> None:
         if self.exposure <= 0 or min(self.white_balance) <= 0:
-            raise ValueError("exposure and white_balance must be positive")
+            raise ValueError("exposure, white_balance: expected positive numbers, got others")
         if not 0 <= self.vignetting < 1:
-            raise ValueError(f"vignetting must be in [0, 1), got {self.vignetting}")
+            raise ValueError(f"vignetting: expected a number in [0, 1), got {self.vignetting}")
         if not 0 <= self.jpeg <= 100:
-            raise ValueError(f"jpeg must be in 0-100, got {self.jpeg}")
+            raise ValueError(f"jpeg: expected 0-100, got {self.jpeg}")
         if self.shutter < 0 or self.rolling < 0 or self.noise < 0:
-            raise ValueError("shutter, rolling and noise must not be negative")
+            raise ValueError("shutter, rolling, noise: expected at least 0, got less")
 
     def apply(self, rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Exposure, white balance, vignetting, noise and JPEG on (H, W, 3) uint8 sRGB."""

@@ -95,7 +95,7 @@ def feature_map(
     """
     height, width = cls.shape
     if height % patch or width % patch:
-        raise ValueError(f"image of {height} x {width} cannot be cut into patches of {patch}")
+        raise ValueError(f"image: expected multiples of the patch {patch}, got {height} x {width}")
     h, w = height // patch, width // patch
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(list(seed))))
     cells = cls.reshape(h, patch, w, patch).transpose(0, 2, 1, 3).reshape(h * w, -1)

@@ -120,7 +120,7 @@ class OccupancyMap:
 
     def __init__(self, renderer: Renderer, voxel_size: tuple[float, float, float]) -> None:
         if voxel_size[0] != voxel_size[1]:
-            raise ValueError(f"voxels must be as wide as long, got voxel_size {voxel_size}")
+            raise ValueError(f"voxel_size: expected voxels as wide as long, got {voxel_size}")
         self.rays = TownRays(renderer)
         self._size = np.asarray(voxel_size, dtype=np.float64)
         self._edge = _TILE * voxel_size[0]
@@ -166,9 +166,11 @@ class OccupancyMap:
 
     def _check(self, grid: Grid) -> None:
         if not np.allclose(grid.voxel_size, self._size):
-            raise ValueError(f"this map has voxels of {self._size}, the grid {grid.voxel_size}")
+            raise ValueError(
+                f"grid: expected voxels of {self._size} as in this map, got {grid.voxel_size}"
+            )
         if not np.allclose(np.asarray(grid.grid_to_world)[2, :3], (0, 0, 1), atol=1e-6):
-            raise ValueError("the grid's frame must be upright; use `voxelize` for others")
+            raise ValueError("grid: expected an upright frame, got another: use `voxelize`")
 
     def _tiles_under(self, grid: Grid) -> list["_Tile"]:
         bottom = grid.grid_to_world[2, 3] + grid.low[2]

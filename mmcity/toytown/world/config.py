@@ -52,13 +52,13 @@ class ToytownConfig:
         check_choice("supersampling", self.supersampling, (1, 4, 16))
         for name in ("seed", "sequence_seed", "traffic", "clutter"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+                raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)}")
         if self.haze_range <= 0:
-            raise ValueError(f"haze_range must be positive, got {self.haze_range}")
+            raise ValueError(f"haze_range: expected a positive number, got {self.haze_range}")
         if self.blocks is not None:
             blocks = tuple(int(n) for n in self.blocks)
             if len(blocks) != 2 or min(blocks) < 1:
-                raise ValueError(f"blocks must be two positive integers, got {self.blocks}")
+                raise ValueError(f"blocks: expected two positive integers, got {self.blocks}")
             object.__setattr__(self, "blocks", blocks)
 
     @property
@@ -75,5 +75,5 @@ class ToytownConfig:
         """Inverse of :meth:`to_dict`; unknown keys raise a ValueError that names them."""
         unknown = set(values) - {f.name for f in fields(cls)}
         if unknown:
-            raise ValueError(f"unknown keys of ToytownConfig: {sorted(unknown)}")
+            raise ValueError(f"ToytownConfig: expected its keys only, got {sorted(unknown)}")
         return cls(**values)

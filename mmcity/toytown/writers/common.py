@@ -83,14 +83,14 @@ class Output:
         found = out._recorded()
         if found is None and out.root.is_dir() and any(out.root.iterdir()):
             raise FileExistsError(
-                f"{out.root}: expected a new folder or one of toytown, found other files. "
-                "What to do: choose another folder"
+                f"{out.root}: expected a new folder or one of toytown, found other files: "
+                "choose another folder"
             )
         if found is not None and found != {"format": format, **settings}:
             raise FileExistsError(
-                f"{out.root}: holds a toytown of other settings ({found.get('format')}, "
-                f"{found.get('config')}, {found.get('options')}), asked for {format}, {settings}. "
-                "What to do: remove it or choose another folder"
+                f"{out.root}: expected a toytown of {format}, {settings}, found other settings "
+                f"({found.get('format')}, {found.get('config')}, {found.get('options')}): remove "
+                "it or choose another folder"
             )
         if not out.is_finished:
             out.root.mkdir(parents=True, exist_ok=True)
@@ -106,8 +106,8 @@ class Output:
                     return {k: values[k] for k in ("format", "config", "options")}
                 except (ValueError, KeyError, TypeError) as error:
                     raise FileExistsError(
-                        f"{path}: expected the settings of a toytown, got {error!r}. "
-                        f"What to do: remove {self.root} or choose another folder"
+                        f"{path}: expected the settings of a toytown, got {error!r}: "
+                        f"remove {self.root} or choose another folder"
                     ) from error
         return None
 

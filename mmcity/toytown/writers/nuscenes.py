@@ -325,9 +325,9 @@ def write_nuscenes(
     scenes, frames = num_scenes or scenes, num_frames or frames
     size = tuple(image_size or IMAGE_SIZES[config.size])
     if any(side % feature_patch for side in size):
-        raise ValueError(f"image_size must be multiples of {feature_patch}, got {size}")
+        raise ValueError(f"image_size: expected multiples of {feature_patch}, got {size}")
     if scenes < 2:
-        raise ValueError(f"num_scenes must be at least 2 (train and validation), got {scenes}")
+        raise ValueError(f"num_scenes: expected at least 2 (train and validation), got {scenes}")
     options = {
         "num_scenes": scenes,
         "num_frames": frames,

@@ -155,7 +155,7 @@ def _write(
     scenes, frames = PRESETS[config.size]
     scenes, frames = num_scenes or scenes, num_frames or frames
     if scenes < 3:
-        raise ValueError(f"num_scenes must be at least 3 (train, validation, test), got {scenes}")
+        raise ValueError(f"num_scenes: expected at least 3 (train, validation, test), got {scenes}")
     output = Output.open(out, name, config, num_scenes=scenes, num_frames=frames)
     if output.is_finished:
         return output.root

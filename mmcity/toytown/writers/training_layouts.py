@@ -65,7 +65,7 @@ class _Video:
             import OpenEXR
         except ImportError as error:
             raise DependencyError(
-                f"{path}: writing EXR depth needs the OpenEXR package: pip install OpenEXR"
+                f"{path}: expected OpenEXR, found none: pip install OpenEXR"
             ) from error
         header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
         with atomic_path(path) as temporary:
@@ -191,7 +191,7 @@ def _overlap_file(base: Path, videos: list[_Video]) -> None:
     try:
         import h5py
     except ImportError as error:
-        raise DependencyError(f"{base}: writing it needs h5py: pip install h5py") from error
+        raise DependencyError(f"{base}: expected h5py, found none: pip install h5py") from error
     with atomic_path(base / "new_overlap.h5") as temporary, h5py.File(temporary, "w") as file:
         for video in videos:
             pairs = [(i, j, s) for i, row in _neighbours(len(video)).items() for j, s in row]
@@ -296,6 +296,6 @@ def write_training_layout(
     check_choice("layout", layout, TRAINING_LAYOUTS)
     folders = sorted(p.parent for p in Path(videos).glob("*/poses.txt"))
     if not folders:
-        raise FileNotFoundError(f"{videos}: no videos of the toy town")
+        raise FileNotFoundError(f"{videos}: expected videos of the toy town, found none")
     TRAINING_LAYOUTS[layout](Path(out), [_Video(f, i) for i, f in enumerate(folders)])
     return folders

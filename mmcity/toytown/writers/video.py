@@ -229,7 +229,7 @@ def write_video(
     """
     unknown = sorted(set(paths) - set(_FOV))
     if unknown or not paths:
-        raise ValueError(f"paths must be some of {sorted(_FOV)}, got {list(paths)}")
+        raise ValueError(f"paths: expected some of {sorted(_FOV)}, got {list(paths)}")
     sequences, frames, size = PRESETS[config.size]
     sequences, frames = num_sequences or sequences, num_frames or frames
     width, height = image_size or size

@@ -99,7 +99,7 @@ def _open_file(path: Path) -> Iterator[Layer]:
     elif suffix == ".txt":
         yield Layer(name, "trajectory", _open_trajectory(path))
     else:
-        raise UnknownFileError(f"{path}: the viewer does not know files {suffix!r}")
+        raise UnknownFileError(f"{path}: expected a file that the viewer knows, got {suffix!r}")
 
 
 def _open_ply(path: Path, name: str) -> Layer:

@@ -68,7 +68,7 @@ class Viewer:
             import viser
         except ImportError as error:
             raise DependencyError(
-                "the viewer needs viser: pip install -r requirements/viewer.txt"
+                "viewer: expected viser: pip install -r requirements/viewer.txt"
             ) from error
         self.server = viser.ViserServer(host=host, port=port, label=title, verbose=False)
         self.server.scene.set_up_direction(up)

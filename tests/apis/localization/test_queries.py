@@ -41,7 +41,7 @@ def test_a_localizer_file_stands_for_what_is_left_out(built, tmp_path):
 def test_a_map_and_what_the_start_needs_are_asked_for(built, tmp_path):
     with pytest.raises(UserError, match="map: expected"):
         localize_queries(tmp_path, tmp_path)
-    with pytest.raises(UserError, match="expects a pose network"):
+    with pytest.raises(UserError, match="expected a pose network"):
         localize_queries(tmp_path, tmp_path, map="map.ply", start="regression")
     assert not built
 

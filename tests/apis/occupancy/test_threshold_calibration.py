@@ -69,7 +69,7 @@ def test_thresholds_travel_in_a_vocabulary_file(tmp_path):
 
 
 def test_nothing_counted_is_an_error():
-    with pytest.raises(RuntimeError, match="no voxel was counted"):
+    with pytest.raises(RuntimeError, match="expected frames with ground truth"):
         ThresholdCalibrator(WORDS, 4).result()
 
 

@@ -73,7 +73,7 @@ class TestSources:
         with pytest.raises(SourceError, match="decoder"):
             open_source(tmp_path / "film.mp4", decoder="vlc")
         (tmp_path / "empty").mkdir()
-        with pytest.raises(SourceError, match="no images"):
+        with pytest.raises(SourceError, match="expected images"):
             open_source(tmp_path / "empty")
         with pytest.raises(SourceError, match="missing"):
             open_source(tmp_path / "missing")

@@ -125,13 +125,15 @@ def test_tables_lead_to_the_published_info(tmp_path):
 
 
 def test_tables_that_lack_something_are_named(tmp_path):
-    with pytest.raises(NuScenesTableError, match=r"v1\.0-mini does not exist"):
+    with pytest.raises(NuScenesTableError, match=r"v1\.0-mini: expected .*, found"):
         NuScenesTables(tmp_path, "v1.0-mini")
     (tmp_path / "v1.0-mini").mkdir()
-    with pytest.raises(NuScenesTableError, match=r"calibrated_sensor\.json is missing"):
+    with pytest.raises(
+        NuScenesTableError, match=r"calibrated_sensor\.json: expected a table, found"
+    ):
         dispatch(["data", "nuscenes", str(tmp_path), "--version", "v1.0-mini"])
     (tmp_path / "v1.0-mini" / "calibrated_sensor.json").write_text("{")
-    with pytest.raises(NuScenesTableError, match="no table of rows"):
+    with pytest.raises(NuScenesTableError, match="expected rows with tokens"):
         NuScenesTables(tmp_path, "v1.0-mini")
 
 
@@ -153,5 +155,5 @@ def test_splits(tmp_path, version, name, split):
     (folder / "splits.json").write_text(json.dumps({"mine": [name]}))
     assert scene_splits(tables) == {"mine": [name]}
     (folder / "splits.json").write_text(json.dumps({"mine": []}))
-    with pytest.raises(NuScenesTableError, match="belong to no split"):
+    with pytest.raises(NuScenesTableError, match="expected splits of scenes, got none"):
         scene_splits(tables)

@@ -149,14 +149,14 @@ def test_memory_of_the_strategy_travels_in_the_checkpoint():
     # A strategy without memory needs no entry; one with memory misses it.
     anchors = hooks.GrowthHook(dict(type="AnchorGrowthStrategy"))
     anchors.after_load_checkpoint(SimpleNamespace(_resume=True), {})
-    with pytest.raises(ValueError, match="expects"):
+    with pytest.raises(ValueError, match="expected"):
         gaussians = hooks.GrowthHook(dict(type="DefaultStrategy"))
         gaussians.after_load_checkpoint(SimpleNamespace(_resume=True), {})
 
 
 def test_an_empty_scene_ends_the_training():
     hook, runner = hooks.GrowthHook(None), make_runner(RowScene(0), batch_size=1)
-    with pytest.raises(RuntimeError, match="iteration 1: no Row is left"):
+    with pytest.raises(RuntimeError, match="iteration 1: expected a Row, got none"):
         train(hook, runner, 1, [1.0])
 
 

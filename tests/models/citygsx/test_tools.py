@@ -133,7 +133,7 @@ def test_depth_without_neighbours_that_agree_leaves_no_surface(trained, tmp_path
         *trained, out, use_depth_filter=True, max_angle=180.0, max_dis=1e3, **options
     )
     assert 0 < filtered.triangles < whole.triangles
-    with pytest.raises(UserError, match="no surface"):
+    with pytest.raises(UserError, match="expected a surface"):
         extract_mesh(*trained, out, **{**options, "min_alpha": 1.1})
 
 

@@ -84,7 +84,7 @@ def test_rollout_needs_square_planes():
     planes = [torch.zeros(1, 1, a, b) for a, b in plane_sizes((2, 4, 6, 2))]
     with pytest.raises(ValueError, match="x == y"):
         to_rollout(planes)
-    with pytest.raises(ValueError, match="patch size 2"):
+    with pytest.raises(ValueError, match="the patch 2"):
         rollout_mask((3, 4, 4, 2), 2)
 
 
@@ -203,9 +203,9 @@ def test_evaluation_is_deterministic_with_dropout():
 
 
 def test_wrong_sizes_are_named():
-    with pytest.raises(ValueError, match="along x is not divisible"):
+    with pytest.raises(ValueError, match="along x: expected"):
         HexPlaneVAE(**{**SMALL, "spatial_size": (15, 16, 8)})
-    with pytest.raises(ValueError, match="clips of 4 frames, got 3"):
+    with pytest.raises(ValueError, match="clips: expected 4 frames, got 3"):
         HexPlaneVAE(**SMALL)({"voxels": clip()[:, :3]})
     with pytest.raises(ValueError, match="num_classes = 12"):
         HexPlaneVAE(**SMALL, class_frequencies=[1, 2])

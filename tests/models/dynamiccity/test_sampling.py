@@ -103,13 +103,13 @@ def test_limit_of_the_clean_sample():
 
 
 def test_wrong_spacings_are_refused():
-    with pytest.raises(ValueError, match="no integer stride"):
+    with pytest.raises(ValueError, match="expected an integer stride"):
         respace_steps(1000, "ddim999")
-    with pytest.raises(ValueError, match="cannot take 600 steps"):
+    with pytest.raises(ValueError, match="expected at most the 500 of a section, got 600"):
         respace_steps(1000, "600,100")
     with pytest.raises(ValueError, match="order: expected one of"):
         DPMSolverSampler(order=4)
-    with pytest.raises(ValueError, match="order must be 1 or 2"):
+    with pytest.raises(ValueError, match="order: expected 1 or 2"):
         DPMSolverSampler(order=3, stochastic=True)
 
 
@@ -185,7 +185,7 @@ def test_standardisation_is_undone():
     standard = model.standardize(rollout)
     assert not torch.allclose(standard, rollout)
     torch.testing.assert_close(model.unstandardize(standard), rollout)
-    with pytest.raises(ValueError, match="must be positive"):
+    with pytest.raises(ValueError, match="expected positive numbers"):
         model.set_statistics(torch.zeros(6, 4), torch.zeros(6, 4))
 
 
@@ -195,7 +195,7 @@ def test_seeded_generation_repeats_and_conditions_matter(generator):
     assert first.shape == (2, 4, 16, 16, 8) and first.dtype == torch.uint8
     assert torch.equal(first, generator.generate(**options))
     assert not torch.equal(first, generator.generate(command=2, **options))
-    with pytest.raises(ValueError, match=r"commands are 0\.\.3"):
+    with pytest.raises(ValueError, match=r"commands: expected 0\.\.3"):
         generator.generate(command=7)
 
 
@@ -221,10 +221,10 @@ def test_long_generation_joins_windows(generator):
     assert torch.equal(clips[:, :4], head)
     plain = generator.generate_long(2, 1, seed=3, command=1)
     assert plain.shape[1] == 8
-    with pytest.raises(ValueError, match="overlap must be a multiple of 2"):
+    with pytest.raises(ValueError, match="overlap: expected a multiple of 2"):
         generator.generate_long(2, 1, overlap=1)
     with pytest.raises(
-        ValueError, match="trajectory has 5 frames, the window from frame 4 on needs 8"
+        ValueError, match="trajectory: expected 8 frames for the window from frame 4 on, got 5"
     ):
         generator.generate_long(2, 1, trajectory=torch.zeros(5, 3))
 
@@ -291,7 +291,7 @@ def test_each_window_gets_its_part_of_the_conditions(generator, monkeypatch):
         # One metre a frame along the world's x lies on the right of a car that looks along y.
         expected = torch.stack([torch.zeros(4), -torch.arange(4.0), torch.zeros(4)], dim=-1)
         torch.testing.assert_close(seen[window]["trajectory"][1], expected)
-    with pytest.raises(ValueError, match="layout has 8 frames"):
+    with pytest.raises(ValueError, match="layout: expected 12 frames .*, got 8"):
         generator.generate_long(3, 2, layout=layout)
 
 
@@ -313,7 +313,7 @@ def test_windows_share_the_frames_the_model_was_trained_with(generator, monkeypa
     for window in (1, 2):
         shown = generator.model.standardize(generator._encode(clips[:, 2 * window - 2 :][:, :4]))
         torch.testing.assert_close(seen[window], shown)
-    with pytest.raises(ValueError, match="share 2 frames .* got overlap 0"):
+    with pytest.raises(ValueError, match="overlap: expected 2, .* share .*, got 0"):
         generator.generate_long(2, overlap=0)
 
 

@@ -182,7 +182,7 @@ def test_a_checkpoint_of_another_model_is_one_clear_error(trained, tmp_path):
     cfg, _, _ = trained
     foreign = tmp_path / "resnet.pth"
     torch.save({"state_dict": {"conv1.weight": torch.zeros(3, 3)}, "meta": {}}, foreign)
-    with pytest.raises(Exception, match="resnet.pth does not fit the model GaussianSplatting"):
+    with pytest.raises(Exception, match="resnet.pth: expected to fit the model GaussianSplatting"):
         test(cfg, foreign)
 
 

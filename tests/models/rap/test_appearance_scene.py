@@ -290,6 +290,6 @@ def test_published_config_without_appearance_and_motion(toytown_citygsx, tmp_pat
     runner = Runner.from_cfg(cfg)
     runner.train()
     assert runner.model.appearance is None and runner.model.motion is None
-    with pytest.raises(ValueError, match="no parameter group"):
+    with pytest.raises(ValueError, match="parameter groups: expected"):
         cfg.param_scheduler[-1].optional = False
         Runner.from_cfg(cfg).train()

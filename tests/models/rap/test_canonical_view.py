@@ -89,7 +89,7 @@ def test_what_is_not_known_is_refused():
     fresh = LocalizationPreprocessor(size=SIZE, normalize_focal=True)
     with pytest.raises(ValueError, match="PoseFrameHook"):
         fresh.view(picture, camera)
-    with pytest.raises(ValueError, match="needs the size"):
+    with pytest.raises(ValueError, match="size: expected"):
         LocalizationPreprocessor(normalize_focal=True)
     with pytest.raises(ValueError, match="cameras of the images"):
         fitted()({"inputs": [picture]})

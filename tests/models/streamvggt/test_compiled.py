@@ -21,7 +21,7 @@ def test_flex_attention_refuses_what_it_cannot():
     with pytest.raises(ValueError, match="multiple of step_tokens"):
         flex_frame_causal_attention(q, q, q, 3)
     q.requires_grad_()
-    with pytest.raises(NotImplementedError, match="causal_kernel='steps'"):
+    with pytest.raises(NotImplementedError, match="causal_kernel: expected 'steps'"):
         flex_frame_causal_attention(q, q, q, 5)
     with pytest.raises(ValueError, match="causal_kernel"):
         tiny_model(aggregator={**SIZES["aggregator"], "causal_kernel": "dense"})

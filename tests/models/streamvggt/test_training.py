@@ -279,7 +279,7 @@ def test_averages_are_those_of_the_clips():
     torch.testing.assert_close(
         out["pose_enc"][0, 0], normalise_scene(targets)[0]["camera_pose"].mean(0)
     )
-    with pytest.raises(ValueError, match="averages are of images"):
+    with pytest.raises(ValueError, match="images: expected"):
         mean.run(torch.zeros(1, 2, 3, 4, 3))
 
 

@@ -44,7 +44,7 @@ def generate_targets(
     """
     index, count = shard
     if not 0 <= index < count:
-        raise ValueError(f"shard must be I of N with 0 <= I < N, got {index} of {count}")
+        raise ValueError(f"shard: expected I of N with 0 <= I < N, got {index} of {count}")
     todo = [task for task in tasks[index::count] if task.name not in store]
     if not todo:
         return 0

@@ -78,11 +78,11 @@ class _ToytownProvider:
 
     def __init__(self, kind: str, options: dict) -> None:
         if "root" not in options:
-            raise ValueError("model 'toytown' needs the folder of the toy town: --options root=DIR")
+            raise ValueError("options: expected root=DIR, the folder of the toy town, got none")
         self.kind = kind
         self.folder = Path(options["root"]) / "truth"
         if not self.folder.is_dir():
-            raise FileNotFoundError(f"{self.folder} does not exist; is root a toy town?")
+            raise FileNotFoundError(f"root: expected a toy town with {self.folder}, found none")
         self.patch = int(options.get("patch", 8))
         self.channels = int(options.get("channels", 64))
 
@@ -109,7 +109,7 @@ class _LidarProvider:
 
     def __call__(self, image: np.ndarray, task: ImageTask) -> np.ndarray:
         if task.lidar_path is None or task.lidar2cam is None:
-            raise InfoFileError(f"{task.path}: the info file names no lidar sweep or 'lidar2cam'")
+            raise InfoFileError(f"{task.path}: expected a lidar sweep and 'lidar2cam', got none")
         points = np.fromfile(task.lidar_path, dtype="<f4").reshape(-1, 5)[:, :3]
         local = points.astype(np.float64) @ task.lidar2cam[:3, :3].T + task.lidar2cam[:3, 3]
         local = local[local[:, 2] > 0.5]
@@ -147,7 +147,7 @@ def find_provider(kind: str, model: str) -> Callable[[dict, str], TargetProvider
     """
     if (kind, model) not in _FACTORIES:
         known = sorted(name for of_kind, name in _FACTORIES if of_kind == kind)
-        raise ValueError(f"no model {model!r} for {kind!r}, known: {known}")
+        raise ValueError(f"{kind}: expected a model of {known}, got {model!r}")
     return _FACTORIES[kind, model]
 
 
@@ -170,4 +170,6 @@ def make_provider(
     try:
         return factory(options, device)
     except TypeError as error:
-        raise ValueError(f"{model}: options {json.dumps(options)} do not fit ({error})") from error
+        raise ValueError(
+            f"options: expected what {model} takes, got {json.dumps(options)} ({error})"
+        ) from error

@@ -218,8 +218,8 @@ class ValueBudget(UniformBudget):
         """See :class:`UniformBudget`."""
         if len(state["errors"]) != self.photographs:
             raise ValueError(
-                f"cannot resume: the checkpoint knows {len(state['errors'])} photographs, the "
-                f"training split has {self.photographs}"
+                f"checkpoint: expected {self.photographs} photographs as in the training split "
+                f"to resume, got {len(state['errors'])}"
             )
         self.errors = state["errors"].numpy().copy()
         self.observability = state["observability"].numpy().copy()

@@ -123,9 +123,9 @@ class ProcessExecutor:
                     continue
                 code = self._process.exitcode
                 raise SynthesisError(
-                    f"the process that renders views ended with exit code {code} and gave no "
-                    "result. What to do: see its last lines above; a negative code is the signal "
-                    "that ended it (-9 often means that memory ran out)"
+                    f"process that renders views: expected a result, got exit code {code}: see "
+                    "its last lines above; a negative code is the signal that ended it (-9 "
+                    "often means that memory ran out)"
                 ) from None
         if kind == "error":
             raise SynthesisError(f"the process that renders views failed:\n{value}")

@@ -265,9 +265,9 @@ class ViewSynthesizer:
                 return pose
             pose = self.perturber(self._poses[row], rng)
         raise ValueError(
-            f"keep_away: no pose near training image {row} is {away['distance']} and "
-            f"{away['degrees']} degrees away from all validation poses. What to do: widen the "
-            "perturber, or ask for less distance"
+            f"keep_away: expected a pose near training image {row} that is {away['distance']} "
+            f"and {away['degrees']} degrees away from all validation poses, found none: widen "
+            "the perturber, or ask for less distance"
         )
 
     def _take_appearance(self, row: int, blend: float) -> None:

@@ -102,7 +102,7 @@ class DefaultStrategy(Strategy):
         expected = set(self.state_dict())
         if set(state) != expected:
             raise ValueError(
-                f"DefaultStrategy expects {sorted(expected)}, received {sorted(state)}: the "
+                f"DefaultStrategy: expected {sorted(expected)}, got {sorted(state)}: the "
                 "checkpoint was written with another strategy"
             )
         for name, value in state.items():

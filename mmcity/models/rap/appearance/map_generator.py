@@ -85,7 +85,7 @@ class AppearanceMapGenerator(nn.Module):
     ) -> None:
         super().__init__()
         if batch_statistics and batch_norm_eval:
-            raise ValueError("batch_statistics needs batch_norm_eval=False")
+            raise ValueError("batch_norm_eval: expected False for batch_statistics, got True")
         self.batch_statistics = batch_statistics
         self.num_maps, self.channels = num_maps, channels
         self.batch_norm_eval = batch_norm_eval

@@ -117,7 +117,7 @@ class AppearanceGaussians(SplatSceneModel):
         self.mask_head = None
         if feature_mask:
             if not use_color_net:
-                raise ValueError("feature_mask needs use_color_net=True: it reads the maps")
+                raise ValueError("use_color_net: expected True for feature_mask, got False")
             channels = self.appearance.map_generator.channels * num_maps
             self.mask_head = nn.Conv2d(channels, 1, 1)
             nn.init.zeros_(self.mask_head.weight)
@@ -143,7 +143,7 @@ class AppearanceGaussians(SplatSceneModel):
     ) -> None:
         """Make the first scene from the points of the capture; see the scene hook."""
         if points is None or colors is None or not len(points):
-            raise ValueError("appearance Gaussians start from the points of the capture: none came")
+            raise ValueError("capture: expected points for appearance Gaussians, got none")
         self.views.initialize(cameras)
         self.splats.initialize(
             points,

@@ -28,8 +28,8 @@ def _package(name: str, matcher: str, source: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError as error:
         raise ImportError(
-            f"{matcher} needs the package '{name}' ({source}), which does not import: {error}. "
-            "What to do: install it, or take the matcher SIFTMatcher, which needs no weights"
+            f"{matcher}: expected the package '{name}' ({source}), got '{error}': install it, or "
+            "take the matcher SIFTMatcher, which needs no weights"
         ) from error
 
 

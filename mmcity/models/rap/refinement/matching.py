@@ -36,7 +36,7 @@ def _opencv():
         import cv2
     except ImportError as error:
         raise ImportError(
-            "the refinement of poses needs OpenCV: pip install opencv-python"
+            "opencv: expected to refine poses, found none: pip install opencv-python"
         ) from error
     return cv2
 

@@ -102,7 +102,7 @@ def _package(name: str):
         return importlib.import_module(name)
     except ImportError as error:
         raise ImportError(
-            f"backend='{name}' needs {name}: pip install {name}, or take 'opencv'"
+            f"backend='{name}': expected {name}, found none: pip install {name}, or take 'opencv'"
         ) from error
 
 

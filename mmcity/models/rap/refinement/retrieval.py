@@ -65,7 +65,7 @@ class VLADRetrieval:
         descriptors = [self._extract(image) for image in images]
         every = torch.cat(descriptors)
         if not len(every):
-            raise ValueError("no mapped image has key points: take ThumbnailRetrieval")
+            raise ValueError("mapped images: expected key points, got none: use ThumbnailRetrieval")
         rng = np.random.RandomState(self.seed)
         chosen = rng.permutation(len(every))[:_SAMPLES]
         sample = every[torch.from_numpy(chosen)]

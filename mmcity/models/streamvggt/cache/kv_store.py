@@ -109,8 +109,8 @@ class KVStore:
         """Add tokens ``(B, heads, N, head_dim)``; keys after norm and rotation."""
         if self.length and k.shape[:2] != self._buffers["k"].data.shape[:2]:
             raise ValueError(
-                f"cache holds (batch, heads) = {tuple(self._buffers['k'].data.shape[:2])}, "
-                f"got {tuple(k.shape[:2])}; start a new cache"
+                f"tokens: expected (batch, heads) = {tuple(self._buffers['k'].data.shape[:2])} "
+                f"as in the cache, got {tuple(k.shape[:2])}: start a new cache"
             )
         if self.is_quantized:
             self._append_quantized(k, v)
@@ -163,7 +163,7 @@ class KVStore:
             page_tokens: Tokens per page; the store must consist of whole pages.
         """
         if self.length % page_tokens:
-            raise ValueError(f"{self.length} tokens are not pages of {page_tokens}")
+            raise ValueError(f"tokens: expected whole pages of {page_tokens}, got {self.length}")
         for name in ("k", "v"):
             self._buffers[name].swap_out(page, page_tokens)
         if self.is_quantized:

@@ -69,7 +69,7 @@ class _RankedPolicy(CachePolicy):
 
     def __init__(self, num_frames: int) -> None:
         if num_frames < 1:
-            raise ValueError(f"num_frames must be at least 1, got {num_frames}")
+            raise ValueError(f"num_frames: expected at least 1, got {num_frames}")
         self.num_frames = num_frames
 
     def max_steps(self) -> int:
@@ -150,7 +150,7 @@ class ChunkPolicy(CachePolicy):
     ) -> None:
         if not 1 <= overlap < num_frames:
             raise ValueError(
-                f"overlap must be at least 1 and below num_frames {num_frames}, got {overlap}"
+                f"overlap: expected at least 1 and below num_frames {num_frames}, got {overlap}"
             )
         self.num_frames = num_frames
         self.overlap = overlap
@@ -188,12 +188,12 @@ def build_policy(policy: CachePolicy | dict | str | None) -> CachePolicy:
         match = re.fullmatch(r"(\w+)(?:\(([\d\s,_]*)\))?", policy.strip())
         if match is None or match[1] not in SHORT_NAMES:
             raise ValueError(
-                f"policy must be one of {list(SHORT_NAMES)}, with arguments as in 'window(5)' "
+                f"policy: expected one of {list(SHORT_NAMES)}, with arguments as in 'window(5)' "
                 f"or 'chunk(60, 8)', got {policy!r}"
             )
         kind, names = SHORT_NAMES[match[1]]
         values = [int(part) for part in (match[2] or "").split(",") if part.strip()]
         if len(values) > len(names):
-            raise ValueError(f"policy {match[1]!r} takes {list(names)}, got {policy!r}")
+            raise ValueError(f"policy {match[1]!r}: expected {list(names)}, got {policy!r}")
         policy = {"type": kind, **dict(zip(names, values))}
     return TASK_UTILS.build(policy)

@@ -79,4 +79,4 @@ def parse_cache_dtype(name: str | torch.dtype | None) -> torch.dtype | QuantForm
         return FORMATS[name]
     if name in DTYPES:
         return DTYPES[name]
-    raise ValueError(f"cache dtype must be one of {[*DTYPES, *FORMATS]} or None, got {name!r}")
+    raise ValueError(f"cache dtype: expected one of {[*DTYPES, *FORMATS]} or None, got {name!r}")

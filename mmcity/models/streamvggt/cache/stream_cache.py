@@ -151,13 +151,13 @@ class StreamCache:
             self._allocate()
         elif (frames, step_tokens) != (self.step_frames, self.step_tokens):
             raise ValueError(
-                f"the stream began with {self.step_frames} frames and {self.step_tokens} tokens "
-                f"per step, got {frames} and {step_tokens}; all frames of a stream must have one "
-                "size, else start a new cache"
+                f"stream: expected {self.step_frames} frames and {self.step_tokens} tokens per "
+                f"step as in the beginning, got {frames} and {step_tokens}: keep all frames of a "
+                "stream at one size, else start a new cache"
             )
         elif len(descriptor) != len(self._camera_table.ids):
             raise ValueError(
-                f"the stream began with batch size {len(self._camera_table.ids)}, "
+                f"stream: expected batch size {len(self._camera_table.ids)} as in the beginning, "
                 f"got {len(descriptor)}"
             )
         else:
@@ -222,7 +222,7 @@ class StreamCache:
     def evict(self, steps: list[int]) -> None:
         """Drop steps by number (policies on frames only); unknown numbers are an error."""
         if self.policy.is_token_policy:
-            raise ValueError("a policy on tokens does not know which step a token came from")
+            raise ValueError("policy: expected one on frames to drop steps, got one on tokens")
         for step in steps:
             for table, stores, page in (
                 (self._table, self.layers, self.step_tokens),
@@ -230,7 +230,7 @@ class StreamCache:
             ):
                 found = table.ids == step
                 if not bool(found.any(dim=1).all()):
-                    raise ValueError(f"step {step} is not held; held: {table.ids.tolist()}")
+                    raise ValueError(f"step: expected one of {table.ids.tolist()}, got {step}")
                 _remove_steps(table, found.long().argmax(1, keepdim=True), stores, page)
 
     def state_dict(self) -> dict:
@@ -262,10 +262,10 @@ class StreamCache:
             ("camera_cache_mode", self.camera_cache_mode),
         ):
             if state[name] != own:
-                raise ValueError(f"{name}: cache has {own!r}, the saved state {state[name]!r}")
+                raise ValueError(f"{name}: expected {own!r} of the cache, got {state[name]!r}")
         if len(state["layers"]) != len(self.layers):
             raise ValueError(
-                f"cache has {len(self.layers)} layers, the saved state {len(state['layers'])}"
+                f"saved state: expected {len(self.layers)} layers, got {len(state['layers'])}"
             )
         self.reset()
         self.num_steps = state["num_steps"]

@@ -120,8 +120,8 @@ class DiversityPolicy(TokenPolicy):
         free = self.budget - first_tokens * len(stores)
         if free < len(stores):
             raise ValueError(
-                f"budget {self.budget} leaves no tokens beside the first step's "
-                f"{first_tokens} in each of {len(stores)} layers"
+                f"budget: expected tokens beside the first step's {first_tokens} in each of "
+                f"{len(stores)} layers, got {self.budget}"
             )
         diversity = torch.stack(
             [1 - self.similarity(s.read_keys()[:, :, first_tokens:]).mean() for s in stores]
