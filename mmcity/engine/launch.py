@@ -75,10 +75,11 @@ def load_config(path: str | os.PathLike, options: Mapping[str, object] | None = 
     # 0.1.0's way of naming bases, see _bases_of
     with mock.patch.object(Config, "_get_base_files", _bases_of):
         cfg = Config.fromfile(path)
-    for name, loader in cfg.items():
-        if name.endswith("_dataloader") and isinstance(loader.get("collate_fn"), dict):
-            # mmengine marks all of a base "mmcity::..." and would hand the mark to the function
-            loader.collate_fn.pop("_scope_", None)
+    for place in ("train", "val", "test"):
+        # mmengine marks all of a base "mmcity::..." and would hand the mark to the function
+        collate = (cfg.get(f"{place}_dataloader") or {}).get("collate_fn")
+        if isinstance(collate, dict):
+            collate.pop("_scope_", None)
     check_config_keys(cfg)
     _settle_hooks(cfg)
     merge_options(cfg, options)

@@ -92,7 +92,10 @@ def test_results_are_dumped_once(tmp_path, text):
 
 def test_a_config_on_an_installed_base_loads_data(tmp_path, toytown_citygsx):
     path = tmp_path / "user.py"
-    path.write_text("_base_ = ['mmcity::gaussian_splatting/3dgs_toytown_cpu.py']\n")
+    path.write_text(
+        "_base_ = ['mmcity::gaussian_splatting/3dgs_toytown_cpu.py']\n"
+        "val_dataloader = val_cfg = val_evaluator = None\n"
+    )
     loader = load_config(path).train_dataloader
     loader.dataset.data_root = str(toytown_citygsx)
 
