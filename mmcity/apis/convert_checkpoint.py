@@ -36,7 +36,7 @@ _SHOWN_NAMES = 6
 
 @dataclass
 class ConversionReport:
-    """What a conversion has written.
+    """Files and differences of one conversion.
 
     Attributes:
         path: File or folder.

@@ -1,4 +1,4 @@
-"""What all inferencers share: config, weights, device, steps, progress."""
+"""Base of all inferencers: config, weights, device, steps, progress."""
 
 import functools
 import inspect

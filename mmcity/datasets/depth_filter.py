@@ -22,7 +22,7 @@ _MOST_KNOWN = 64
 
 @dataclass
 class DepthMasks:
-    """What the filter has written.
+    """Masks that the filter has written.
 
     Attributes:
         folder: Of the masks.

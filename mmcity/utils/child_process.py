@@ -69,7 +69,7 @@ def call_in_child(
 
 
 def _answer(exchange: str) -> None:
-    """What the child does: the call in the file gives way to its result."""
+    """Main function of the child: the call in the file gives way to its result."""
 
     def call() -> None:
         function, args, kwargs = pickle.loads(Path(exchange).read_bytes())

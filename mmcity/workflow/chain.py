@@ -49,7 +49,7 @@ class Stage(ABC):
 
 
 class StageContext:
-    """What a stage may use.
+    """Context of a stage: its folder, earlier artefacts, calls in child processes.
 
     Attributes:
         folder: Of the stage; kept when a killed run goes on, cleared when it starts anew.

@@ -1,4 +1,4 @@
-"""What each stage has made, written to disk after every step."""
+"""Record of each stage's artefacts, written to disk after every step."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Where a picture was taken."""
+"""Localisation of pictures in mapped scenes."""
 
 from .localizer import Localizer
 from .localizer_file import load_localizer, read_localizer_file, write_localizer_file

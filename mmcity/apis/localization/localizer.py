@@ -1,4 +1,4 @@
-"""Where a picture was taken, in a map of Gaussians."""
+"""Localisation of pictures in a map of Gaussians."""
 
 import os
 import time
@@ -377,7 +377,7 @@ def as_picture(image: np.ndarray | Tensor) -> Tensor:
 
 
 def _device_of(scene: nn.Module) -> torch.device:
-    """Where a scene's parameters lie."""
+    """Device of a scene's parameters."""
     return next(scene.parameters()).device
 
 

@@ -36,7 +36,7 @@ def write_localizer_file(path: str | os.PathLike, **parts: Any) -> None:
 
 
 def read_localizer_file(path: str | os.PathLike) -> dict[str, Any]:
-    """What :func:`write_localizer_file` wrote, with full paths.
+    """Content of a file of :func:`write_localizer_file`, with full paths.
 
     Raises:
         ValueError: If it is no such file.

@@ -1,4 +1,4 @@
-"""What a run of the localiser found: files, tables and pictures."""
+"""Report of a run of the localiser: files, tables and pictures."""
 
 import json
 import math
@@ -103,7 +103,7 @@ class LocalizationReport:
         return pair[0] * self.unit_scale, pair[1]
 
     def _sigma_factors(self, rows: list[dict[str, Any]]) -> dict[str, float]:
-        """How many times larger errors are than predicted deviations, by medians; 1: calibrated."""
+        """Ratios of errors to predicted deviations, by medians; 1: calibrated."""
         out = {}
         units = {"translation": self.unit_scale, "rotation": 1.0}
         for key, unit in units.items():

@@ -1,4 +1,4 @@
-"""What a localiser says about one query."""
+"""Result of localising one query."""
 
 from dataclasses import dataclass, field
 from typing import Any

@@ -17,7 +17,7 @@ def read_layers(
     config: str | os.PathLike | None = None,
     level: int | None = None,
 ) -> list[Layer]:
-    """What the paths hold, in order, for :meth:`~mmcity.visualization.viewer.Viewer.add_layer`.
+    """Layers of the paths, in order, for :meth:`~mmcity.visualization.viewer.Viewer.add_layer`.
 
     Args:
         paths: Checkpoints of scenes (``.pth``, ``.pt``, ``.ckpt``), and what

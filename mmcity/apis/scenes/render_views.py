@@ -98,7 +98,7 @@ def _load_view(model: nn.Module, item: dict[str, Any]) -> tuple[Tensor, SceneDat
 
 
 def _appearance_setter(model: nn.Module, cfg: Config, name: str | None, blend: float) -> _Look:
-    """What gives a model the look of a view's photograph, or the one that was asked for."""
+    """Function that gives a model the look of a view's photograph, or the one asked for."""
     if not hasattr(model, "set_appearance"):
         raise UserError(
             f"--appearance, --blend: expected a model with them, got {type(model).__name__}"

@@ -150,7 +150,7 @@ class SceneRenderer(Inferencer):
 
     @torch.no_grad()
     def forward(self, camera: Cameras) -> dict[str, Tensor]:
-        """What the scene's ``render`` gives for one camera."""
+        """Outputs of the scene's ``render`` for one camera."""
         return self.model.render(camera.to(self.device))
 
     def postprocess(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -108,7 +108,7 @@ class DepthAnythingEstimator(DepthEstimator):
 
 
 class ToytownDepthEstimator(DepthEstimator):
-    """What a network might guess: the toy town's true depth with unknown scale, blur and noise.
+    """Stand-in of a network: the toy town's true depth with unknown scale, blur and noise.
 
     Args:
         scene: Folder of the toy town with ``gt/depths``.

@@ -22,7 +22,7 @@ __all__ = ["GeometryPrior", "PriorFiles"]
 
 @dataclass
 class PriorFiles:
-    """What was written.
+    """Files of a prior.
 
     Attributes:
         depths: One 16-bit picture of inverse depth per image.

@@ -27,7 +27,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass
 class FrameResult:
-    """What is known about one frame, as numpy arrays.
+    """Pose, depth and points of one frame, as numpy arrays.
 
     The world is the camera frame of the first image (OpenCV axes); its scale is the
     network's, not metres.
@@ -269,7 +269,7 @@ class StreamingReconstructor(Inferencer):
         )
 
     def visualize(self, result: FrameResult) -> list[np.ndarray]:
-        """What the network saw beside its depth."""
+        """The network's view beside its depth."""
         return [np.concatenate([result.image, colorize_depth(result.depth)], axis=1)]
 
     @property

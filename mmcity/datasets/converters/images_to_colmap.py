@@ -24,7 +24,7 @@ _LARGE_ERROR = 1.5
 
 @dataclass
 class MappedScene:
-    """What structure from motion made of a folder of pictures.
+    """Scene that structure from motion made of a folder of pictures.
 
     Attributes:
         path: Folder of the scene.

@@ -236,7 +236,7 @@ class AnchorScene(SceneModel):
 
     @property
     def statistics(self) -> list[Tensor]:
-        """What the anchors and their Gaussians looked like in training views."""
+        """Statistics of the anchors and their Gaussians in training views."""
         return [getattr(self.anchors, name) for name in self.anchors.STATISTICS]
 
     @torch.no_grad()

@@ -197,7 +197,7 @@ class SceneModel(BaseModel):
     @property
     @abstractmethod
     def table(self) -> nn.Module:
-        """What the scene consists of, one row each."""
+        """Table of the scene's Gaussians or anchors, one row each."""
 
     @property
     def statistics(self) -> list[Tensor]:

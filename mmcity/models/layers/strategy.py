@@ -1,4 +1,4 @@
-"""What decides how a scene grows."""
+"""Interface of strategies that grow a scene."""
 
 from abc import ABC, abstractmethod
 from typing import Any

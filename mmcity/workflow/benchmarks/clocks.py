@@ -26,7 +26,7 @@ class Clock:
 
     @property
     def name(self) -> str:
-        """What is measured."""
+        """Name of the measured quantity."""
         if self.on_gpu:
             return "CUDA events"
         return "wall time" if self.wall else "longest CPU time of a thread"

@@ -42,7 +42,7 @@ REFERENCE_LIMIT = 500_000  # intersections up to which the torch reference is ti
 
 @dataclass
 class _Settings:
-    """What is measured, and how."""
+    """Settings of a measurement."""
 
     backend: str
     against: str

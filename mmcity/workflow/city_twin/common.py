@@ -1,4 +1,4 @@
-"""What several stages need."""
+"""Shared helpers of the twin's stages."""
 
 import json
 

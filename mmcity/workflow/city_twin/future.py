@@ -1,4 +1,4 @@
-"""What the street may look like next: generated continuations of the occupancy."""
+"""Generated continuations of the occupancy."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Where the pictures come from."""
+"""Sources of the pictures."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Where new pictures were taken."""
+"""Stages that localise pictures in a map."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Who makes a map of an image: published models, or the ground truth of a toy town."""
+"""Providers of maps of an image: published models, or the ground truth of a toy town."""
 
 import json
 from collections.abc import Callable

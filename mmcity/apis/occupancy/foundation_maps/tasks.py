@@ -1,4 +1,4 @@
-"""What there is to make maps of."""
+"""Images to make maps of, from info files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
