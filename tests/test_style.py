@@ -47,3 +47,18 @@ def test_feed_forward_parts_share_one_class():
         if isinstance(node, ast.ClassDef) and names.search(node.name)
     }
     assert bases == {"Mlp": ["nn.Module"], "MLP": ["Mlp"]}
+
+
+def test_docstrings_begin_with_the_thing_not_with_a_question():
+    """ "Samplers of the next training views", not "Which views come next"."""
+    questions = {"What", "Which", "How", "Where", "Who", "Whose", "When", "Why"}
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    riddles = [
+        f"{name}: {text}"
+        for name, tree in syntax().items()
+        for node in ast.walk(tree)
+        if isinstance(node, kinds)
+        for text in [ast.get_docstring(node)]
+        if text and text.split()[0] in questions
+    ]
+    assert not riddles

@@ -6,7 +6,7 @@ EXAMPLE = "mmcity list citygsx"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What to list."""
+    """Options of listing."""
     parser.add_argument("what", nargs="?", help="a system (part of its name), or a role")
     parser.add_argument(
         "--types", action="store_true", help="types that configs may name, by role (models, ...)"
