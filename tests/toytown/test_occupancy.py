@@ -11,7 +11,7 @@ from mmcity.toytown.world.meshes import MeshBuilder
 
 def _box(size, center):
     builder = MeshBuilder()
-    builder.box(center, size, 0.3, Material.PLAIN, WorldClass.CAR)
+    builder.box(center, size, Material.PLAIN, WorldClass.CAR, yaw=0.3)
     return builder.build()
 
 

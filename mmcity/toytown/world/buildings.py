@@ -1,5 +1,7 @@
 """Buildings: wings with inset windows, doors, shop fronts, roofs, chimneys, balconies."""
 
+from functools import partial
+
 import numpy as np
 
 from mmcity.toytown.world.building_style import BuildingStyle, Lot, LotFrame
@@ -119,6 +121,7 @@ def _add_wing(
             is_street=is_front and side == 0,
         )
     roof_args = {"instance": style.instance, "seed": style.seed}
+    box = partial(builder.box, cls=WorldClass.BUILDING, yaw=lot.yaw, **roof_args)
     if roof == "flat":
         tone = float(rng.uniform(0.16, 0.42))
         color = (tone, tone * 0.98, tone * 0.95)
@@ -128,29 +131,15 @@ def _add_wing(
         for _ in range(int(rng.integers(1, 4))):
             size = (*rng.uniform(0.8, 2.4, 2), rng.uniform(0.6, 1.6))
             cx, cy = rng.uniform(x0 + 1.6, x1 - 1.6), rng.uniform(y0 + 1.6, y1 - 1.6)
-            builder.box(
-                at(cx, cy, z1 + size[2] / 2),
-                size,
-                lot.yaw,
-                Material.METAL,
-                WorldClass.BUILDING,
-                color=(0.45, 0.46, 0.47),
-                **roof_args,
-            )
+            box(at(cx, cy, z1 + size[2] / 2), size, Material.METAL, color=(0.45, 0.46, 0.47))
         return z1 + parapet
     rise = min(w, d) / 2 * float(rng.uniform(0.55, 0.95))
     add_pitched_roof(builder, at, (x0, y0, x1, y1), z1, rise, roof, style)
     for _ in range(int(rng.integers(1, 3))):
         cx, cy = rng.uniform(x0 + 1, x1 - 1), y + rng.uniform(-0.2, 0.2) * d
         height = rise + 0.8
-        builder.box(
-            at(cx, cy, z1 + height / 2),
-            (0.6, 0.8, height),
-            lot.yaw,
-            Material.BRICK,
-            WorldClass.BUILDING,
-            color=(0.3, 0.13, 0.09),
-            **roof_args,
+        box(
+            at(cx, cy, z1 + height / 2), (0.6, 0.8, height), Material.BRICK, color=(0.3, 0.13, 0.09)
         )
     return z1 + rise
 
@@ -244,6 +233,7 @@ def _add_wall(
     plain(0, length, z, height)
     if is_ground and is_street and storeys > 1:
         yaw = float(np.arctan2(d[1], d[0]))
+        box = partial(builder.box, cls=WorldClass.BUILDING, yaw=yaw, **common)
         if style.has_shops:  # name board above the shop windows
             board = 0.6 * length
             corners = [
@@ -252,26 +242,10 @@ def _add_wall(
                 at(length / 2 + board / 2, 3.45, -0.1),
                 at(length / 2 - board / 2, 3.45, -0.1),
             ]
-            builder.box(
-                at(length / 2, 3.2, -0.04),
-                (board, 0.1, 0.5),
-                yaw,
-                Material.PLAIN,
-                WorldClass.BUILDING,
-                color=style.accent,
-                **common,
-            )
+            box(at(length / 2, 3.2, -0.04), (board, 0.1, 0.5), Material.PLAIN, color=style.accent)
             builder.patch(corners, Material.SIGN, WorldClass.BUILDING, color=style.accent, **common)
         else:
-            builder.box(
-                at(length / 2, 3.35, -0.03),
-                (length, 0.12, 0.2),
-                yaw,
-                Material.KERB,
-                WorldClass.BUILDING,
-                color=style.trim,
-                **common,
-            )
+            box(at(length / 2, 3.35, -0.03), (length, 0.12, 0.2), Material.KERB, color=style.trim)
 
 
 def _row_of_openings(
@@ -309,21 +283,11 @@ def _add_balcony(
     yaw = float(np.arctan2(d[1], d[0]))
     width = s1 - s0 + 0.7
     common = {"instance": style.instance, "seed": style.seed}
-    builder.box(
-        at((s0 + s1) / 2, floor + 0.05, -0.5),
-        (width, 1.0, 0.15),
-        yaw,
-        Material.KERB,
-        WorldClass.BUILDING,
-        color=style.trim,
-        **common,
-    )
-    builder.box(
+    box = partial(builder.box, cls=WorldClass.BUILDING, yaw=yaw, **common)
+    box(at((s0 + s1) / 2, floor + 0.05, -0.5), (width, 1.0, 0.15), Material.KERB, color=style.trim)
+    box(
         at((s0 + s1) / 2, floor + 0.6, -0.98),
         (width, 0.05, 0.95),
-        yaw,
         Material.METAL,
-        WorldClass.BUILDING,
         color=(0.1, 0.11, 0.12),
-        **common,
     )

@@ -1,5 +1,7 @@
 """Street furniture: lamps, traffic lights, signs, benches, bins, fences, cones, barriers."""
 
+from functools import partial
+
 import numpy as np
 
 from mmcity.toytown.world.materials import Material
@@ -47,9 +49,9 @@ def add_lamp(builder: MeshBuilder, base: np.ndarray, yaw: float, instance: int) 
     builder.box(
         base + d * 1.7 + [0, 0, 6.28],
         (0.7, 0.25, 0.12),
-        yaw,
         Material.PLAIN,
         WorldClass.POLE,
+        yaw=yaw,
         instance=instance,
         color=(0.6, 0.6, 0.58),
     )
@@ -64,9 +66,9 @@ def add_traffic_light(builder: MeshBuilder, base: np.ndarray, yaw: float, instan
     builder.box(
         head,
         (0.22, 0.32, 0.95),
-        yaw,
         Material.PLAIN,
         kind,
+        yaw=yaw,
         instance=instance,
         color=(0.03, 0.035, 0.03),
     )
@@ -89,9 +91,9 @@ def add_sign(
         builder.box(
             middle - d * 0.02,
             (0.03, 1.0, 0.6),
-            yaw,
             Material.METAL,
             cls,
+            yaw=yaw,
             instance=instance,
             color=(0.3, 0.3, 0.3),
         )
@@ -121,24 +123,16 @@ def add_bench(builder: MeshBuilder, base: np.ndarray, yaw: float, instance: int)
     base, d = np.asarray(base, dtype=np.float64), _direction(yaw)
     back = np.array([-d[1], d[0], 0])
     kwargs = {"instance": instance, "color": (0.3, 0.17, 0.08)}
-    builder.box(
-        base + [0, 0, 0.45], (1.7, 0.45, 0.06), yaw, Material.WOOD, WorldClass.OTHER, **kwargs
-    )
-    builder.box(
-        base + back * 0.25 + [0, 0, 0.75],
-        (1.7, 0.05, 0.4),
-        yaw,
-        Material.WOOD,
-        WorldClass.OTHER,
-        **kwargs,
-    )
+    box = partial(builder.box, cls=WorldClass.OTHER, yaw=yaw, **kwargs)
+    box(base + [0, 0, 0.45], (1.7, 0.45, 0.06), Material.WOOD)
+    box(base + back * 0.25 + [0, 0, 0.75], (1.7, 0.05, 0.4), Material.WOOD)
     for s in (-0.7, 0.7):
         builder.box(
             base + d * s + [0, 0, 0.21],
             (0.07, 0.4, 0.42),
-            yaw,
             Material.METAL,
             WorldClass.OTHER,
+            yaw=yaw,
             instance=instance,
             color=_STEEL,
         )
@@ -151,9 +145,9 @@ def add_bin(builder: MeshBuilder, base: np.ndarray, seed: int, instance: int) ->
         builder.box(
             base + [0, 0, 0.6],
             (0.45, 0.4, 1.2),
-            0.1 * (seed % 60),
             Material.PLAIN,
             WorldClass.OTHER,
+            yaw=0.1 * (seed % 60),
             instance=instance,
             color=(0.65, 0.45, 0.04),
             seed=seed,
@@ -177,29 +171,20 @@ def add_fence(
         builder.box(
             middle + [0, 0, 0.7],
             (length, 0.05, 1.4),
-            yaw,
             Material.WOOD,
             WorldClass.FENCE,
+            yaw=yaw,
             instance=instance,
             color=(0.28, 0.19, 0.11),
             seed=seed,
         )
         return
     steel = {"instance": instance, "color": (0.06, 0.09, 0.07), "seed": seed}
+    box = partial(builder.box, cls=WorldClass.FENCE, yaw=yaw, **steel)
     for z in (0.15, 0.95):
-        builder.box(
-            middle + [0, 0, z], (length, 0.04, 0.05), yaw, Material.METAL, WorldClass.FENCE, **steel
-        )
+        box(middle + [0, 0, z], (length, 0.04, 0.05), Material.METAL)
     for s in np.linspace(0, 1, max(int(length / 0.45), 2)):
-        builder.box(
-            start + d * s + [0, 0, 0.52],
-            (0.035, 0.035, 1.04),
-            yaw,
-            Material.METAL,
-            WorldClass.FENCE,
-            bottom=False,
-            **steel,
-        )
+        box(start + d * s + [0, 0, 0.52], (0.035, 0.035, 1.04), Material.METAL, bottom=False)
 
 
 def add_cone(builder: MeshBuilder, base: np.ndarray, instance: int) -> None:
@@ -209,7 +194,6 @@ def add_cone(builder: MeshBuilder, base: np.ndarray, instance: int) -> None:
     builder.box(
         base + [0, 0, 0.02],
         (0.4, 0.4, 0.04),
-        0.0,
         Material.RUBBER,
         cls,
         instance=instance,
@@ -230,45 +214,14 @@ def add_barrier(
     d = end - start
     length, yaw = float(np.hypot(d[0], d[1])), float(np.arctan2(d[1], d[0]))
     middle = (start + end) / 2
+    box = partial(builder.box, cls=WorldClass.BARRIER, instance=instance, yaw=yaw)
     if concrete:
-        builder.box(
-            middle + [0, 0, 0.2],
-            (length, 0.5, 0.4),
-            yaw,
-            Material.PANEL,
-            WorldClass.BARRIER,
-            instance=instance,
-            color=(0.42, 0.41, 0.39),
-        )
-        builder.box(
-            middle + [0, 0, 0.6],
-            (length, 0.22, 0.4),
-            yaw,
-            Material.PANEL,
-            WorldClass.BARRIER,
-            instance=instance,
-            color=(0.42, 0.41, 0.39),
-        )
+        box(middle + [0, 0, 0.2], (length, 0.5, 0.4), Material.PANEL, color=(0.42, 0.41, 0.39))
+        box(middle + [0, 0, 0.6], (length, 0.22, 0.4), Material.PANEL, color=(0.42, 0.41, 0.39))
         return
-    builder.box(
-        middle + [0, 0, 0.85],
-        (length, 0.05, 0.28),
-        yaw,
-        Material.STRIPES,
-        WorldClass.BARRIER,
-        instance=instance,
-        color=(0.6, 0.04, 0.03),
-    )
+    box(middle + [0, 0, 0.85], (length, 0.05, 0.28), Material.STRIPES, color=(0.6, 0.04, 0.03))
     for s in (0.12, 0.88):
-        builder.box(
-            start + d * s + [0, 0, 0.45],
-            (0.08, 0.5, 0.9),
-            yaw,
-            Material.METAL,
-            WorldClass.BARRIER,
-            instance=instance,
-            color=(0.5, 0.5, 0.5),
-        )
+        box(start + d * s + [0, 0, 0.45], (0.08, 0.5, 0.9), Material.METAL, color=(0.5, 0.5, 0.5))
 
 
 def add_billboard(
@@ -280,9 +233,9 @@ def add_billboard(
     builder.box(
         base + [0, 0, 1.35],
         (0.16, 1.3, 2.1),
-        yaw,
         Material.PLAIN,
         WorldClass.OTHER,
+        yaw=yaw,
         instance=instance,
         color=(0.12, 0.13, 0.14),
     )

@@ -178,9 +178,9 @@ class MeshBuilder:
         self,
         center: np.ndarray,
         size: tuple,
-        yaw: float,
         material: int,
         cls: WorldClass,
+        yaw: float = 0.0,
         bottom: bool = True,
         **kwargs,
     ) -> None:

@@ -50,7 +50,6 @@ def make_pedestrian(rng: np.random.Generator, instance: int) -> list[SurfaceMesh
         torso.box(
             (-0.2, 0, 1.2),
             (0.16, 0.3, 0.42),
-            0.0,
             Material.CLOTH,
             cls,
             instance=instance,
@@ -66,7 +65,6 @@ def make_pedestrian(rng: np.random.Generator, instance: int) -> list[SurfaceMesh
             limb.box(
                 (0.06, 0, -0.86),
                 (0.26, 0.1, 0.08),
-                0.0,
                 Material.PLAIN,
                 cls,
                 instance=instance,

@@ -1,5 +1,7 @@
 """Bicycles and motorcycles in their own frame: x forward, y left, z up, wheels on z = 0."""
 
+from functools import partial
+
 import numpy as np
 
 from mmcity.toytown.world.materials import Material
@@ -42,26 +44,11 @@ def add_two_wheeler(
     ):
         builder.cylinder(a, b, (tube, tube), 6, frame)
     builder.cylinder(bars + [0, -0.28, 0.03], bars + [0, 0.28, 0.03], (0.02, 0.02), 6, rubber)
+    box = partial(builder.box, cls=spec.cls, instance=instance)
     if is_motor:
-        builder.box(
-            (0.05, 0, 0.6),
-            (0.75, 0.32, 0.4),
-            0.0,
-            Material.CAR_PAINT,
-            spec.cls,
-            instance=instance,
-            color=color,
-            seed=seed,
-        )
-        builder.box(
-            (-0.45, 0, 0.8),
-            (0.7, 0.26, 0.14),
-            0.0,
-            Material.RUBBER,
-            spec.cls,
-            instance=instance,
-            color=(0.04, 0.04, 0.04),
-            seed=seed,
+        box((0.05, 0, 0.6), (0.75, 0.32, 0.4), Material.CAR_PAINT, color=color, seed=seed)
+        box(
+            (-0.45, 0, 0.8), (0.7, 0.26, 0.14), Material.RUBBER, color=(0.04, 0.04, 0.04), seed=seed
         )
     if not has_rider:
         return

@@ -119,9 +119,9 @@ def add_hedge(
     builder.box(
         (start + end) / 2 + [0, 0, height / 2],
         (length, 0.6, height),
-        float(np.arctan2(d[1], d[0])),
         Material.LEAVES,
         WorldClass.VEGETATION,
+        yaw=float(np.arctan2(d[1], d[0])),
         color=color,
         instance=instance,
         seed=int(rng.integers(1 << 31)),

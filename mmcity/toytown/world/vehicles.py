@@ -1,6 +1,7 @@
 """Vehicles in their own frame: x forward, y left, z up, wheels on z = 0."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -89,27 +90,12 @@ def _wheels(
 def _lights(
     builder: MeshBuilder, front: float, back: float, half: float, z: float, cls: int, instance: int
 ) -> None:
+    box = partial(builder.box, cls=cls, instance=instance)
     for sign in (-1, 1):
         for x, color in ((front, (0.8, 0.8, 0.72)), (back, (0.5, 0.02, 0.02))):
-            builder.box(
-                (x, sign * (half - 0.2), z),
-                (0.06, 0.32, 0.14),
-                0.0,
-                Material.PLAIN,
-                cls,
-                instance=instance,
-                color=color,
-            )
+            box((x, sign * (half - 0.2), z), (0.06, 0.32, 0.14), Material.PLAIN, color=color)
     for x in (front, back):
-        builder.box(
-            (x, 0, z - 0.22),
-            (0.04, 0.5, 0.11),
-            0.0,
-            Material.PLAIN,
-            cls,
-            instance=instance,
-            color=(0.7, 0.7, 0.66),
-        )
+        box((x, 0, z - 0.22), (0.04, 0.5, 0.11), Material.PLAIN, color=(0.7, 0.7, 0.66))
 
 
 def add_vehicle(builder: MeshBuilder, kind: str, color: tuple, instance: int, seed: int) -> None:
@@ -125,6 +111,7 @@ def add_vehicle(builder: MeshBuilder, kind: str, color: tuple, instance: int, se
         Material.GLASS, cls, instance, (0.05, 0.05, 0.06), axis_v=(0, 0, 1), seed=seed
     )
     dark = builder.surface(Material.PLAIN, cls, instance, (0.03, 0.03, 0.03), seed=seed)
+    box = partial(builder.box, cls=cls, instance=instance)
     if kind in ("car", "hatchback"):
         f, r = length / 2, -length / 2
         _loft(
@@ -171,52 +158,24 @@ def add_vehicle(builder: MeshBuilder, kind: str, color: tuple, instance: int, se
             dark,
         )
         for sign in (-1, 1):
-            builder.box(
-                (f - 1.85, sign * half * 0.965, 1.5),
-                (0.9, 0.03, 0.5),
-                0.0,
-                Material.GLASS,
-                cls,
-                instance=instance,
-                seed=seed,
-            )
+            box((f - 1.85, sign * half * 0.965, 1.5), (0.9, 0.03, 0.5), Material.GLASS, seed=seed)
         _wheels(builder, [r + 0.9, f - 0.9], half, 0.36, cls, instance)
         _lights(builder, f - 0.05, r, half * 0.9, 0.75, cls, instance)
     elif kind == "bus":
-        builder.box(
-            (0, 0, 1.72),
-            (length, width, 2.75),
-            0.0,
-            Material.CAR_PAINT,
-            cls,
-            instance=instance,
-            color=color,
-            seed=seed,
-        )
+        box((0, 0, 1.72), (length, width, 2.75), Material.CAR_PAINT, color=color, seed=seed)
         for sign in (-1, 1):
             for k in range(6):
                 x = -length / 2 + 1.2 + k * 1.6
                 y = sign * (half + 0.01)
                 corners = [[x, y, 1.5], [x + 1.4, y, 1.5], [x + 1.4, y, 2.55], [x, y, 2.55]]
                 builder.quad(corners if sign < 0 else corners[::-1], glass)
-            builder.box(
+            box(
                 (0, sign * (half + 0.005), 0.9),
                 (length * 0.98, 0.02, 0.25),
-                0.0,
                 Material.PLAIN,
-                cls,
-                instance=instance,
                 color=(0.72, 0.72, 0.7),
             )
-        builder.box(
-            (length / 2, 0, 1.9),
-            (0.05, width * 0.9, 1.3),
-            0.0,
-            Material.GLASS,
-            cls,
-            instance=instance,
-            seed=seed,
-        )
+        box((length / 2, 0, 1.9), (0.05, width * 0.9, 1.3), Material.GLASS, seed=seed)
         board = [
             [length / 2 + 0.03, -0.8, 2.65],
             [length / 2 + 0.03, 0.8, 2.65],
@@ -230,13 +189,10 @@ def add_vehicle(builder: MeshBuilder, kind: str, color: tuple, instance: int, se
         _lights(builder, length / 2, -length / 2, half, 0.85, cls, instance)
     elif kind == "truck":
         cargo = length - 2.3
-        builder.box(
+        box(
             (-length / 2 + cargo / 2, 0, 2.0),
             (cargo, width, height - 0.85),
-            0.0,
             Material.PANEL,
-            cls,
-            instance=instance,
             color=(0.66, 0.66, 0.63),
             seed=seed,
         )
@@ -256,13 +212,10 @@ def add_vehicle(builder: MeshBuilder, kind: str, color: tuple, instance: int, se
                 color=color,
                 seed=seed,
             )
-        builder.box(
+        box(
             (0, 0, 0.68),
             (length * 0.95, width * 0.5, 0.25),
-            0.0,
             Material.METAL,
-            cls,
-            instance=instance,
             color=(0.06, 0.06, 0.06),
         )
         f = length / 2
@@ -279,35 +232,21 @@ def add_vehicle(builder: MeshBuilder, kind: str, color: tuple, instance: int, se
             dark,
         )
         for sign in (-1, 1):
-            builder.box(
-                (f - 1.15, sign * half * 0.955, 1.95),
-                (0.9, 0.04, 0.65),
-                0.0,
-                Material.GLASS,
-                cls,
-                instance=instance,
-                seed=seed,
-            )
+            box((f - 1.15, sign * half * 0.955, 1.95), (0.9, 0.04, 0.65), Material.GLASS, seed=seed)
         _wheels(builder, [-f + 1.3, f - 1.2], half, 0.46, cls, instance)
         _lights(builder, f - 0.02, -f, half, 0.8, cls, instance)
     elif kind == "trailer":
-        builder.box(
+        box(
             (0, 0, 1.55),
             (length * 0.92, width, height - 0.5),
-            0.0,
             Material.PANEL,
-            cls,
-            instance=instance,
             color=color,
             seed=seed,
         )
-        builder.box(
+        box(
             (length * 0.46, 0, 0.45),
             (length * 0.08, 0.12, 0.1),
-            0.0,
             Material.METAL,
-            cls,
-            instance=instance,
             color=(0.05, 0.05, 0.05),
         )
         _wheels(builder, [-0.9, 0.1], half, 0.36, cls, instance)
@@ -317,31 +256,19 @@ def add_vehicle(builder: MeshBuilder, kind: str, color: tuple, instance: int, se
 
 def _add_excavator(builder: MeshBuilder, cls: int, instance: int, seed: int) -> None:
     yellow = {"instance": instance, "color": (0.68, 0.4, 0.03), "seed": seed}
+    box = partial(builder.box, cls=cls, instance=instance)
     for sign in (-1, 1):
-        builder.box(
+        box(
             (-0.6, sign * 0.95, 0.4),
             (3.2, 0.5, 0.8),
-            0.0,
             Material.RUBBER,
-            cls,
-            instance=instance,
             color=(0.05, 0.05, 0.05),
             seed=seed,
         )
-    builder.box((-0.9, 0, 1.35), (2.5, 2.2, 0.95), 0.0, Material.METAL, cls, **yellow)
-    builder.box(
-        (-0.2, 0.6, 2.2), (1.3, 0.95, 1.4), 0.0, Material.GLASS, cls, instance=instance, seed=seed
-    )
-    builder.box((-0.2, 0.6, 2.95), (1.4, 1.05, 0.1), 0.0, Material.METAL, cls, **yellow)
+    builder.box((-0.9, 0, 1.35), (2.5, 2.2, 0.95), Material.METAL, cls, **yellow)
+    box((-0.2, 0.6, 2.2), (1.3, 0.95, 1.4), Material.GLASS, seed=seed)
+    builder.box((-0.2, 0.6, 2.95), (1.4, 1.05, 0.1), Material.METAL, cls, **yellow)
     arm = builder.surface(Material.METAL, cls, instance, (0.68, 0.4, 0.03), seed=seed)
     builder.cylinder([0.3, -0.4, 1.6], [1.7, -0.4, 2.9], (0.2, 0.16), 4, arm, smooth=False)
     builder.cylinder([1.7, -0.4, 2.9], [2.5, -0.4, 1.1], (0.16, 0.13), 4, arm, smooth=False)
-    builder.box(
-        (2.45, -0.4, 0.75),
-        (0.7, 0.9, 0.7),
-        0.0,
-        Material.METAL,
-        cls,
-        instance=instance,
-        color=(0.2, 0.19, 0.18),
-    )
+    box((2.45, -0.4, 0.75), (0.7, 0.9, 0.7), Material.METAL, color=(0.2, 0.19, 0.18))
