@@ -62,8 +62,8 @@ std::tuple<Tensor, Tensor, Tensor> features_bwd(const Tensor& v_features, const 
   const Tensor v = v_features.contiguous();
   check_float32(op, {&v});
   const auto options = in.means.options();
-  const Tensor rows = at::empty({in.raw.rows, 7}, options);
-  const Tensor row_poses = at::empty({poses ? in.raw.rows : 0, 12}, options);
+  const Tensor rows = at::empty({in.raw.rows, kPlaneGrads}, options);
+  const Tensor row_poses = at::empty({poses ? in.raw.rows : 0, kPlanePose}, options);
   check_launch(launch_plane_features_bwd(in.raw, read_or_null<float>(v),
                                          write_or_null<float>(rows),
                                          write_or_null<float>(row_poses),
@@ -81,11 +81,11 @@ std::tuple<Tensor, Tensor, Tensor> features_bwd(const Tensor& v_features, const 
   if (poses) {
     v_view = at::zeros_like(in.viewmats);
     v_view.view({cameras, 16})
-        .slice(1, 0, 12)
+        .slice(1, 0, kPlanePose)
         .copy_(add_up(row_poses, in.camera_ids, cameras, 2));
   }
   return {total.slice(1, 0, 3).reshape(in.means.sizes()).contiguous(),
-          total.slice(1, 3, 7).reshape(in.quats.sizes()).contiguous(), v_view};
+          total.slice(1, 3, kPlaneGrads).reshape(in.quats.sizes()).contiguous(), v_view};
 }
 
 PlaneImages images_of(const Tensor& normals, const Tensor& distances, const Tensor& Ks) {

@@ -127,8 +127,8 @@ Packed project_packed_fwd(const Tensor& means, const OptTensor& covars, const Op
 Tensor to_viewmats(const Tensor& pose, const Tensor& viewmats) {
   const Tensor out = at::zeros(viewmats.sizes(), viewmats.options());
   const Tensor flat = out.view({-1, 4, 4});
-  flat.narrow(1, 0, 3).narrow(2, 0, 3).copy_(pose.narrow(1, 0, 9).reshape({-1, 3, 3}));
-  flat.narrow(1, 0, 3).select(2, 3).copy_(pose.narrow(1, 9, 3));
+  flat.narrow(1, 0, 3).narrow(2, 0, 3).copy_(pose.narrow(1, kRotation, 9).reshape({-1, 3, 3}));
+  flat.narrow(1, 0, 3).select(2, 3).copy_(pose.narrow(1, kShift, 3));
   return out;
 }
 
@@ -170,9 +170,9 @@ Dense project_bwd(const Tensor& means, const OptTensor& covars, const OptTensor&
   Tensor pose;
   if (need_viewmats) {
     if (!packed)
-      pose = at::zeros({project_dense_blocks(in.raw.N), images, 12}, doubles);
+      pose = at::zeros({project_dense_blocks(in.raw.N), images, kPose}, doubles);
     else
-      pose = at::zeros({rowwise ? nnz : images, 12}, doubles);
+      pose = at::zeros({rowwise ? nnz : images, kPose}, doubles);
   }
   const ProjectionGradOut out{write_or_null<float>(o_means), write_or_null<float>(o_covars),
                               write_or_null<float>(o_quats), write_or_null<float>(o_scales),
@@ -192,7 +192,7 @@ Dense project_bwd(const Tensor& means, const OptTensor& covars, const OptTensor&
     if (rowwise && (need_viewmats || ordered)) {
       const Tensor rows = at::arange(nnz, ids.options());
       const Tensor image = at::searchsorted(pointers.narrow(0, 1, images), rows, false, true);
-      if (need_viewmats) pose = at::zeros({images, 12}, doubles).index_add(0, image, pose);
+      if (need_viewmats) pose = at::zeros({images, kPose}, doubles).index_add(0, image, pose);
       if (ordered) {
         const Tensor target = at::div(image, in.raw.C, "floor") * in.raw.N + ids;
         const auto fold = [&](const Tensor& t, std::initializer_list<int64_t> tail) {

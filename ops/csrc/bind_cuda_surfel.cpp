@@ -3,6 +3,7 @@
 
 #include "bind_cuda_raster_common.h"
 #include "cuda/surfel.h"
+#include "math/surfel.h"
 
 namespace mmc {
 namespace cuda_surfel {
@@ -90,8 +91,8 @@ Backward surfel_bwd(const Tensor& v_renders, const Tensor& v_alphas, const Tenso
   }
   const Tensor v_backgrounds = bg.defined() ? background_gradient(op, tiles, ft, vr, stream)
                                             : at::zeros({0, channels}, m.options());
-  return {sums.narrow(1, 9, 2).contiguous(),
-          sums.narrow(1, 0, 9).reshape({n, 3, 3}).contiguous(),
+  return {sums.narrow(1, kCentre, 2).contiguous(),
+          sums.narrow(1, kTransform, 9).reshape({n, 3, 3}).contiguous(),
           sums.narrow(1, kSurfelSums, channels).contiguous(),
           sums.select(1, 11).contiguous(), v_backgrounds};
 }

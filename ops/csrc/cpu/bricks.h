@@ -3,10 +3,12 @@
 #include <c10/util/ArrayRef.h>
 #include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <vector>
 
+#include "cpu/lanes.h"
 #include "cpu/parallel.h"
 #include "math/voxel.h"
 
@@ -98,22 +100,18 @@ BrickLists list_bricks(const std::vector<BoxedGaussian<T>>& gaussians, int64_t b
 }
 
 // Rows of partial sums: the moments, then the padded channels.
-constexpr int64_t kMomentSlots = 16;  // 10 used; keeps the channels aligned to vectors
+constexpr int64_t kMomentSlots = 16;  // keeps the channels aligned to vectors
+static_assert(kMoments <= kMomentSlots);
+inline int64_t padded(int64_t channels) { return (channels + kVec - 1) / kVec * kVec; }
 
-template <typename T>
-GaussianMoments<double> read_moments(const T* row) {
-  GaussianMoments<double> m;
-  m.amp = row[0];
-  for (int c = 0; c < 3; ++c) m.ty[c] = row[1 + c];
-  for (int c = 0; c < 6; ++c) m.tyy[c] = row[4 + c];
-  return m;
-}
-
-// f(gaussian, summed row) for every Gaussian; rows are added in list order.
-template <typename T, typename F>
-void reduce_partials(const BrickLists& lists, const std::vector<T>& partials, int64_t width,
-                     int64_t count, const F& f) {
-  parallel_ranges(count, 64, 1, [&](int64_t begin, int64_t end) {
+// Gradients of Gaussians from the rows of their bricks, added in list order. vjp(moments, whitening,
+// out) gives that of the covariance or precision.
+template <typename T, typename Vjp>
+void write_gradients(const BrickLists& lists, const std::vector<T>& partials, int64_t channels,
+                     const std::vector<Whitening<double>>& white, const Vjp& vjp, T* v_means,
+                     T* v_shapes, T* v_amps, T* v_features) {
+  const int64_t width = kMomentSlots + padded(channels);
+  parallel_ranges(static_cast<int64_t>(white.size()), 64, 1, [&](int64_t begin, int64_t end) {
     std::vector<T> sum(width);
     for (int64_t i = begin; i < end; ++i) {
       std::fill(sum.begin(), sum.end(), T(0));
@@ -121,7 +119,14 @@ void reduce_partials(const BrickLists& lists, const std::vector<T>& partials, in
         const T* row = partials.data() + lists.where[j] * width;
         for (int64_t c = 0; c < width; ++c) sum[c] += row[c];
       }
-      f(i, sum.data());
+      const GaussianMoments<double> moments = read_moments(sum.data());
+      double v3[3], v9[9];
+      mean_vjp(moments, white[i], v3);
+      vjp(moments, white[i], v9);
+      v_amps[i] = sum[kAmp];
+      for (int c = 0; c < 3; ++c) v_means[3 * i + c] = static_cast<T>(v3[c]);
+      for (int c = 0; c < 9; ++c) v_shapes[9 * i + c] = static_cast<T>(v9[c]);
+      std::copy_n(sum.data() + kMomentSlots, channels, v_features + i * channels);
     }
   });
 }

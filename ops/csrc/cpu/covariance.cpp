@@ -14,15 +14,6 @@ namespace {
 using OptTensor = std::optional<at::Tensor>;
 constexpr int64_t kGrain = 4096;
 
-template <typename T>
-void store(const Sym3<T>& s, T* out) {
-  const Mat3<T> m = full(s);
-  for (int k = 0; k < 9; ++k) out[k] = m.m[k / 3][k % 3];
-}
-template <typename T>
-Mat3<T> load_matrix(const T* p) {
-  return {{{p[0], p[1], p[2]}, {p[3], p[4], p[5]}, {p[6], p[7], p[8]}}};
-}
 
 std::tuple<at::Tensor, at::Tensor> covar_preci_fwd_cpu(const at::Tensor& quats,
                                                        const at::Tensor& scales, bool covar,
@@ -35,14 +26,14 @@ std::tuple<at::Tensor, at::Tensor> covar_preci_fwd_cpu(const at::Tensor& quats,
   const at::Tensor covars = make(covar), precis = make(preci);
   AT_DISPATCH_FLOATING_TYPES(q.scalar_type(), "covar_preci_fwd", [&] {
     using T = scalar_t;
-    const T *qp = q.const_data_ptr<T>(), *sp = s.const_data_ptr<T>();
+    const T *qp = q.const_data_ptr<T>(), *sp = s.const_data_ptr<T>();  // [N, 4], [N, 3]
     T *cp = mutable_or_null<T>(covars), *pp = mutable_or_null<T>(precis);
     parallel_ranges(product(lead), kGrain, 1, [&](int64_t first, int64_t last) {
       for (int64_t n = first; n < last; ++n) {
-        const Quat<T> u{qp[4 * n], qp[4 * n + 1], qp[4 * n + 2], qp[4 * n + 3]};
-        const Vec3<T> v{sp[3 * n], sp[3 * n + 1], sp[3 * n + 2]};
-        if (cp) store(covar_fwd(u, v), cp + 9 * n);
-        if (pp) store(preci_fwd(u, v), pp + 9 * n);
+        const Quat<T> u = load_quat(qp + 4 * n);
+        const Vec3<T> v = load_vec(sp + 3 * n);
+        if (cp) store_matrix(covar_fwd(u, v), cp + 9 * n);
+        if (pp) store_matrix(preci_fwd(u, v), pp + 9 * n);
       }
     });
   });
@@ -59,23 +50,24 @@ std::tuple<at::Tensor, at::Tensor> covar_preci_bwd_cpu(const at::Tensor& quats,
   const at::Tensor g_scales = at::empty(s.sizes(), s.options());
   AT_DISPATCH_FLOATING_TYPES(q.scalar_type(), "covar_preci_bwd", [&] {
     using T = scalar_t;
-    const T *qp = q.const_data_ptr<T>(), *sp = s.const_data_ptr<T>();
-    const T *cp = data_or_null<T>(gc), *pp = data_or_null<T>(gp);
+    const T *qp = q.const_data_ptr<T>(), *sp = s.const_data_ptr<T>();    // [N, 4], [N, 3]
+    const T *cp = data_or_null<T>(gc), *pp = data_or_null<T>(gp);        // [N, 3, 3] or null
     T *oq = g_quats.data_ptr<T>(), *os = g_scales.data_ptr<T>();
     parallel_ranges(s.numel() / 3, kGrain, 1, [&](int64_t first, int64_t last) {
       for (int64_t n = first; n < last; ++n) {
-        const Quat<T> u{qp[4 * n], qp[4 * n + 1], qp[4 * n + 2], qp[4 * n + 3]};
-        const Vec3<T> v{sp[3 * n], sp[3 * n + 1], sp[3 * n + 2]};
-        T sum[7] = {};
+        const Quat<T> u = load_quat(qp + 4 * n);
+        const Vec3<T> v = load_vec(sp + 3 * n);
+        T *gq = oq + 4 * n, *gs = os + 3 * n;
+        std::fill_n(gq, 4, T(0));
+        std::fill_n(gs, 3, T(0));
         const auto add = [&](const RotScaleGrad<T>& g) {
-          const T part[7] = {g.quat.w,  g.quat.x,  g.quat.y, g.quat.z,
-                             g.scale.x, g.scale.y, g.scale.z};
-          for (int k = 0; k < 7; ++k) sum[k] += part[k];
+          const T quat[] = {g.quat.w, g.quat.x, g.quat.y, g.quat.z};
+          const T scale[] = {g.scale.x, g.scale.y, g.scale.z};
+          for (int k = 0; k < 4; ++k) gq[k] += quat[k];
+          for (int k = 0; k < 3; ++k) gs[k] += scale[k];
         };
         if (cp) add(covar_vjp(u, v, load_matrix(cp + 9 * n)));
         if (pp) add(preci_vjp(u, v, load_matrix(pp + 9 * n)));
-        for (int k = 0; k < 4; ++k) oq[4 * n + k] = sum[k];
-        for (int k = 0; k < 3; ++k) os[3 * n + k] = sum[4 + k];
       }
     });
   });

@@ -28,11 +28,11 @@ at::Tensor frustum_cull_cpu(const at::Tensor& points, const OptTensor& radii,
           make_camera<T, T>(v.const_data_ptr<T>() + 16 * c, k.const_data_ptr<T>() + 9 * c,
                             T(width), T(height)),
           T(near_plane), T(far_plane)));
-    const T *x = p.const_data_ptr<T>(), *rad = data_or_null<T>(r);
+    const T *x = p.const_data_ptr<T>(), *rad = data_or_null<T>(r);  // [N, 3], [N] or null
     bool* o = out.data_ptr<bool>();
     parallel_ranges(N, kGrain, 1, [&](int64_t first, int64_t last) {
       for (int64_t n = first; n < last; ++n) {
-        const Vec3<T> q{x[3 * n], x[3 * n + 1], x[3 * n + 2]};
+        const Vec3<T> q = load_vec(x + 3 * n);
         for (int64_t c = 0; c < C; ++c)
           o[c * N + n] = rad ? sphere_visible(frusta[c], q, rad[n] + T(margin))
                              : center_visible(frusta[c], q);
@@ -56,19 +56,19 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> select_lod_cpu(
   const at::Tensor transition = at::empty(shape, a.options().dtype(at::kBool));
   AT_DISPATCH_FLOATING_TYPES(a.scalar_type(), "select_lod", [&] {
     using T = scalar_t;
-    const T *x = a.const_data_ptr<T>(), *ex = data_or_null<T>(e), *cen = o.const_data_ptr<T>();
+    const T *x = a.const_data_ptr<T>(), *cen = o.const_data_ptr<T>();  // [N, 3], [C, 3]
+    const T* ex = data_or_null<T>(e);                                  // [N] or null
     const int32_t* lev = l.const_data_ptr<int32_t>();
     bool *m = mask.data_ptr<bool>(), *tr = mutable_or_null<bool>(transition);
     T* ra = mutable_or_null<T>(ratio);
     const T inv_log = T(1) / log_(T(fork)), top = T(n_levels - 1), near_one = T(0.9999);
     parallel_ranges(N, kGrain / 4, 1, [&](int64_t first, int64_t last) {
       for (int64_t n = first; n < last; ++n) {
-        const Vec3<T> p{x[3 * n], x[3 * n + 1], x[3 * n + 2]};
+        const Vec3<T> p = load_vec(x + 3 * n);
         const T half = T(0.5 * voxel_size) / T(std::pow(double(fork), double(lev[n])));
         for (int64_t c = 0; c < C; ++c) {
-          const T want = wanted_level(p, half, {cen[3 * c], cen[3 * c + 1], cen[3 * c + 2]},
-                                      T(standard_dist), T(resolution_scale), inv_log,
-                                      ex ? ex[n] : T(0));
+          const T want = wanted_level(p, half, load_vec(cen + 3 * c), T(standard_dist),
+                                      T(resolution_scale), inv_log, ex ? ex[n] : T(0));
           const int64_t i = c * N + n;
           if (progressive) {
             const T position = clamp_(want + T(1), near_one, top + near_one);

@@ -99,8 +99,8 @@ struct Grid {
 
 template <typename T>
 struct RowsIn {
-  const T *means, *conics, *opacities;  // conics and opacities may be null
-  const int32_t* radii;
+  const T *means, *conics, *opacities;  // [rows, 2], [rows, 3] or null, [rows] or null
+  const int32_t* radii;                 // [rows, 2]
 };
 
 // Level set bands of sixteen rows from `first` on; see intersect.h.

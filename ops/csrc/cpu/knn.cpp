@@ -86,7 +86,7 @@ struct Tree {
 template <typename T>
 struct QueryArgs {
   const Point<T>* points;
-  const T *boxes, *blocks;
+  const T *boxes, *blocks;  // [nodes, 6], [leaves, 3, 16]
   int64_t n, n_leaves;
   int64_t k;
   T* best;  // scratch [k]

@@ -18,9 +18,9 @@ constexpr int64_t kSlab = 16;  // cells in x that one unit of work covers
 
 template <typename T>
 struct Volume {
-  const T *tsdf, *weight, *color;
-  const int32_t* blocks;
-  const int32_t* table;
+  const T *tsdf, *weight, *color;  // [M, X, Y, Z], color [M, X, Y, Z, 3] or empty
+  const int32_t* blocks;           // [M, 3]
+  const int32_t* table;            // [256, 3 T]
   int64_t table_width;
   int64_t n, dims[3], size;  // blocks, voxels per axis and per block
   T level, min_weight;

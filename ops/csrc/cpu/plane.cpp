@@ -24,14 +24,10 @@ Camera<T> pose(const T* viewmat) {
   const T K[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1};
   return make_camera<T, T>(viewmat, K, T(1), T(1));
 }
-template <typename T>
-Vec3<T> vec_at(const T* p, int64_t i) {
-  return {p[3 * i], p[3 * i + 1], p[3 * i + 2]};
-}
-template <typename T>
-Quat<T> quat_at(const T* p, int64_t i) {
-  return {p[4 * i], p[4 * i + 1], p[4 * i + 2], p[4 * i + 3]};
-}
+// Gradients of one row: mean and quaternion.
+enum RowGrad { kMean, kQuat = kMean + 3, kRowGrads = kQuat + 4 };
+static_assert(kRowGrads * sizeof(float) == sizeof(Vec3<float>) + sizeof(Quat<float>));
+constexpr int kPose = 12;  // of a camera, [3, 4]
 
 // Rows of a dense or packed call: which camera and which Gaussian (both flat over batches).
 struct Rows {
@@ -82,7 +78,8 @@ Tensor features_fwd(const Tensor& means, const Tensor& quats, const Tensor& scal
         const int64_t c = rows.camera(r), i = rows.gaussian(r);
         if (c != shown) view = pose(pv + 16 * c);
         shown = c;
-        const Plane<T> p = plane_of(view, vec_at(pm, i), quat_at(pq, i), vec_at(ps, i));
+        const Plane<T> p = plane_of(view, load_vec(pm + 3 * i), load_quat(pq + 4 * i),
+                                    load_vec(ps + 3 * i));
         po[4 * r] = p.normal.x;
         po[4 * r + 1] = p.normal.y;
         po[4 * r + 2] = p.normal.z;
@@ -123,10 +120,10 @@ std::tuple<Tensor, Tensor, Tensor> features_bwd(const Tensor& v_features, const 
     using T = scalar_t;
     const T *pm = data_or_null<T>(m), *pq = data_or_null<T>(q), *ps = data_or_null<T>(s);
     const T *pv = data_or_null<T>(v), *pf = data_or_null<T>(vf);
-    std::vector<T> per_row(rows.count * 7);
+    std::vector<T> per_row(rows.count * kRowGrads);
     struct PoseSum {
       int64_t camera;
-      std::array<T, 12> sum;
+      std::array<T, kPose> sum;
     };
     const int64_t blocks = (rows.count + kBlock - 1) / kBlock;
     std::vector<std::vector<PoseSum>> sums(blocks);
@@ -141,24 +138,19 @@ std::tuple<Tensor, Tensor, Tensor> features_bwd(const Tensor& v_features, const 
             if (poses) sums[b].push_back({c, {}});
           }
           shown = c;
-          const PlaneGrad<T> grad = plane_vjp(view, vec_at(pm, i), quat_at(pq, i), vec_at(ps, i),
-                                              Vec3<T>{pf[4 * r], pf[4 * r + 1], pf[4 * r + 2]},
-                                              pf[4 * r + 3]);
-          T* to = per_row.data() + 7 * r;
-          to[0] = grad.mean.x;
-          to[1] = grad.mean.y;
-          to[2] = grad.mean.z;
-          to[3] = grad.quat.w;
-          to[4] = grad.quat.x;
-          to[5] = grad.quat.y;
-          to[6] = grad.quat.z;
+          const PlaneGrad<T> grad =
+              plane_vjp(view, load_vec(pm + 3 * i), load_quat(pq + 4 * i), load_vec(ps + 3 * i),
+                        load_vec(pf + 4 * r), pf[4 * r + 3]);
+          const T terms[] = {grad.mean.x, grad.mean.y, grad.mean.z, grad.quat.w,
+                             grad.quat.x, grad.quat.y, grad.quat.z};
+          std::copy_n(terms, kRowGrads, per_row.data() + kRowGrads * r);
           if (!poses) continue;
-          std::array<T, 12>& sum = sums[b].back().sum;
-          for (int a = 0; a < 3; ++a)
-            for (int k = 0; k < 3; ++k) sum[4 * a + k] += grad.r.m[a][k];
-          sum[3] += grad.t.x;
-          sum[7] += grad.t.y;
-          sum[11] += grad.t.z;
+          T* sum = sums[b].back().sum.data();
+          const T shift[] = {grad.t.x, grad.t.y, grad.t.z};
+          for (int a = 0; a < 3; ++a, sum += 4) {
+            for (int k = 0; k < 3; ++k) sum[k] += grad.r.m[a][k];
+            sum[3] += shift[a];
+          }
         }
       }
     });
@@ -166,22 +158,22 @@ std::tuple<Tensor, Tensor, Tensor> features_bwd(const Tensor& v_features, const 
       T* out = v_view.data_ptr<T>();
       for (const auto& block : sums)
         for (const PoseSum& part : block)
-          for (int k = 0; k < 12; ++k) out[16 * part.camera + k] += part.sum[k];
+          for (int k = 0; k < kPose; ++k) out[16 * part.camera + k] += part.sum[k];
     }
     const RowsByGaussian lists(rows);
     T *gm = mutable_or_null<T>(v_means), *gq = mutable_or_null<T>(v_quats);
     parallel_ranges(rows.gaussians, 4096, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        T total[7] = {};
+        T total[kRowGrads] = {};
         const auto add = [&](int64_t r) {
-          for (int k = 0; k < 7; ++k) total[k] += per_row[7 * r + k];
+          for (int k = 0; k < kRowGrads; ++k) total[k] += per_row[kRowGrads * r + k];
         };
         if (rows.packed)
           for (int64_t k = lists.first[i]; k < lists.first[i + 1]; ++k) add(lists.order[k]);
         else
           for (int64_t c = 0; c < rows.c; ++c) add((i / rows.n * rows.c + c) * rows.n + i % rows.n);
-        for (int k = 0; k < 3; ++k) gm[3 * i + k] = total[k];
-        for (int k = 0; k < 4; ++k) gq[4 * i + k] = total[3 + k];
+        std::copy_n(total + kMean, 3, gm + 3 * i);
+        std::copy_n(total + kQuat, 4, gq + 4 * i);
       }
     });
   });

@@ -16,40 +16,41 @@ constexpr int kPoseTerms = 12;
 
 template <typename T>
 struct World {  // pointers to one batch
-  const T *means, *covars, *quats, *scales, *opacities;
+  const T *means, *quats, *scales;  // [N, 3], [N, 4], [N, 3]
+  const T *covars, *opacities;      // [N, 3, 3] or null, [N] or null
 };
 
+// Rows of sixteen numbers that the kernels read.
+enum In { kMean, kQuat = kMean + 3, kScale = kQuat + 4, kCovar = kScale + 3, kIns = kCovar + 6 };
+
 template <typename T>
-struct Lanes {  // sixteen Gaussians, one array per number
-  T mean[3][L], quat[4][L], scale[3][L], covar[6][L];
+struct Lanes {  // sixteen Gaussians
+  T rows[kIns][L];
 
   void load(const World<T>& w, const int64_t* index) {
     for (int l = 0; l < L; ++l) {
       const int64_t n = index[l];
-      for (int k = 0; k < 3; ++k) mean[k][l] = w.means[3 * n + k];
+      for (int k = 0; k < 3; ++k) rows[kMean + k][l] = w.means[3 * n + k];
       if (w.covars) {
-        const T* c = w.covars + 9 * n;
-        covar[0][l] = c[0];
-        covar[1][l] = T(0.5) * (c[1] + c[3]);
-        covar[2][l] = T(0.5) * (c[2] + c[6]);
-        covar[3][l] = c[4];
-        covar[4][l] = T(0.5) * (c[5] + c[7]);
-        covar[5][l] = c[8];
+        const Sym3<T> c = load_symmetric(w.covars + 9 * n);
+        const T upper[] = {c.xx, c.xy, c.xz, c.yy, c.yz, c.zz};
+        static_assert(kCovar + sizeof(upper) / sizeof(T) == kIns);
+        for (int k = kCovar; k < kIns; ++k) rows[k][l] = upper[k - kCovar];
       } else {
-        for (int k = 0; k < 4; ++k) quat[k][l] = w.quats[4 * n + k];
-        for (int k = 0; k < 3; ++k) scale[k][l] = w.scales[3 * n + k];
+        for (int k = 0; k < 4; ++k) rows[kQuat + k][l] = w.quats[4 * n + k];
+        for (int k = 0; k < 3; ++k) rows[kScale + k][l] = w.scales[3 * n + k];
       }
     }
   }
 };
 
 #define MMC_INLINE __attribute__((always_inline))
-#define MMC_LANE_MEAN {in[l], in[L + l], in[2 * L + l]}
-#define MMC_LANE_QUAT {in[3 * L + l], in[4 * L + l], in[5 * L + l], in[6 * L + l]}
-#define MMC_LANE_SCALE {in[7 * L + l], in[8 * L + l], in[9 * L + l]}
-#define MMC_LANE_COVAR                                                                   \
-  {in[10 * L + l], in[11 * L + l], in[12 * L + l], in[13 * L + l], in[14 * L + l],       \
-   in[15 * L + l]}
+#define MMC_VEC(row) {in[(row) * L + l], in[((row) + 1) * L + l], in[((row) + 2) * L + l]}
+#define MMC_QUAT(row)                                                                        \
+  {in[(row) * L + l], in[((row) + 1) * L + l], in[((row) + 2) * L + l], in[((row) + 3) * L + l]}
+#define MMC_SYM(row)                                                                         \
+  {in[(row) * L + l],       in[((row) + 1) * L + l], in[((row) + 2) * L + l],                \
+   in[((row) + 3) * L + l], in[((row) + 4) * L + l], in[((row) + 5) * L + l]}
 
 // ------------------------------------------------------------------ forward
 
@@ -61,17 +62,17 @@ struct ForwardArgs {
   bool compensate_opacity;
   const int64_t* index;  // Gaussians to project, or null for begin, begin + 1, ...
   int64_t begin, count;
-  int32_t* radii;  // outputs of the first of them; all but radii may be null
-  T *means2d, *depths, *conics, *compensations;
+  int32_t* radii;             // [count, 2]; all outputs but this one may be null
+  T *means2d, *depths;        // [count, 2], [count]
+  T *conics, *compensations;  // [count, 3], [count]
 };
 
-template <typename T>
-struct ForwardLanes {
-  T u[L], v[L], z[L], qa[L], qb[L], qc[L], rho[L], sx[L], sy[L], ok[L];
-};
+// Rows that the forward kernel writes.
+enum Out { kU, kV, kDepth, kConic, kRho = kConic + 3, kCovXX, kCovYY, kValid, kOuts };
+static_assert(kOuts * sizeof(float) == sizeof(Projected<float>));
 
-// Only the loop over lanes is compiled for each instruction set. It sees the arrays of Lanes and
-// ForwardLanes as one block of numbers: through the structs GCC does not vectorize it.
+// Only the loop over lanes is compiled for each instruction set. It sees rows as one block of
+// numbers: through structs GCC does not vectorize it.
 template <typename T, int Model, bool HasCovar>
 struct ForwardKernel {
   static MMC_HD void run(const Camera<T>* camera, const ProjParams<T>* params,
@@ -82,31 +83,38 @@ struct ForwardKernel {
     for (int l = 0; l < L; ++l) {
       const Projected<T> p = [&]() MMC_INLINE {
         if constexpr (HasCovar)
-          return project_fwd<T, Model>(cam, par, Vec3<T>MMC_LANE_MEAN, Sym3<T>MMC_LANE_COVAR);
+          return project_fwd<T, Model>(cam, par, Vec3<T>MMC_VEC(kMean), Sym3<T>MMC_SYM(kCovar));
         else
-          return project_fwd<T, Model>(cam, par, Vec3<T>MMC_LANE_MEAN, Quat<T>MMC_LANE_QUAT,
-                                       Vec3<T>MMC_LANE_SCALE);
+          return project_fwd<T, Model>(cam, par, Vec3<T>MMC_VEC(kMean), Quat<T>MMC_QUAT(kQuat),
+                                       Vec3<T>MMC_VEC(kScale));
       }();
-      out[0 * L + l] = p.u;
-      out[1 * L + l] = p.v;
-      out[2 * L + l] = p.depth;
-      out[3 * L + l] = p.conic_a;
-      out[4 * L + l] = p.conic_b;
-      out[5 * L + l] = p.conic_c;
-      out[6 * L + l] = p.compensation;
-      out[7 * L + l] = p.cov_xx;
-      out[8 * L + l] = p.cov_yy;
-      out[9 * L + l] = p.valid;
+      out[kU * L + l] = p.u;
+      out[kV * L + l] = p.v;
+      out[kDepth * L + l] = p.depth;
+      out[kConic * L + l] = p.conic_a;
+      out[(kConic + 1) * L + l] = p.conic_b;
+      out[(kConic + 2) * L + l] = p.conic_c;
+      out[kRho * L + l] = p.compensation;
+      out[kCovXX * L + l] = p.cov_xx;
+      out[kCovYY * L + l] = p.cov_yy;
+      out[kValid * L + l] = p.valid;
     }
   }
 };
 
-template <typename T>
-struct BackwardLanes {
-  T g[7][L];  // gradients of the outputs: u, v, depth, conic a, b, c, compensation
-  T mean[3][L], quat[4][L], scale[3][L], covar[9][L];
-  T pose[kPoseTerms][L];  // running sums
+// Rows of the backward kernel: gradients of the outputs up to kRho, then those of the inputs, and
+// running sums of the pose's.
+enum Grad {
+  kGradMean = kRho + 1,
+  kGradQuat = kGradMean + 3,
+  kGradScale = kGradQuat + 4,
+  kGradCovar = kGradScale + 3,
+  kGradRotation = kGradCovar + 9,
+  kGradShift = kGradRotation + 9,
+  kGrads = kGradShift + 3
 };
+static_assert(kGradMean * sizeof(float) == sizeof(ProjGrad<float>));
+static_assert(kGrads - kGradRotation == kPoseTerms);
 
 template <typename T, int Model, bool HasCovar>
 struct BackwardKernel {
@@ -116,36 +124,39 @@ struct BackwardKernel {
     const T eps2d = params->eps2d;
 #pragma omp simd
     for (int l = 0; l < L; ++l) {
-      const ProjGrad<T> g{out[0 * L + l], out[1 * L + l], out[2 * L + l], out[3 * L + l],
-                          out[4 * L + l], out[5 * L + l], out[6 * L + l]};
+      const ProjGrad<T> g{out[kU * L + l],           out[kV * L + l],
+                          out[kDepth * L + l],       out[kConic * L + l],
+                          out[(kConic + 1) * L + l], out[(kConic + 2) * L + l],
+                          out[kRho * L + l]};
       const PointGrad<T> point = [&]() MMC_INLINE {
         if constexpr (HasCovar) {
-          const CovarGrad<T> o = project_vjp<T, Model>(cam, eps2d, Vec3<T>MMC_LANE_MEAN,
-                                                       Sym3<T>MMC_LANE_COVAR, g);
+          const CovarGrad<T> o = project_vjp<T, Model>(cam, eps2d, Vec3<T>MMC_VEC(kMean),
+                                                       Sym3<T>MMC_SYM(kCovar), g);
 #pragma GCC unroll 9
-          for (int k = 0; k < 9; ++k) out[(17 + k) * L + l] = o.covar.m[k / 3][k % 3];
+          for (int k = 0; k < 9; ++k) out[(kGradCovar + k) * L + l] = o.covar.m[k / 3][k % 3];
           return o.point;
         } else {
           const QuatScaleGrad<T> o = project_vjp<T, Model>(
-              cam, eps2d, Vec3<T>MMC_LANE_MEAN, Quat<T>MMC_LANE_QUAT, Vec3<T>MMC_LANE_SCALE, g);
-          out[10 * L + l] = o.shape.quat.w;
-          out[11 * L + l] = o.shape.quat.x;
-          out[12 * L + l] = o.shape.quat.y;
-          out[13 * L + l] = o.shape.quat.z;
-          out[14 * L + l] = o.shape.scale.x;
-          out[15 * L + l] = o.shape.scale.y;
-          out[16 * L + l] = o.shape.scale.z;
+              cam, eps2d, Vec3<T>MMC_VEC(kMean), Quat<T>MMC_QUAT(kQuat),
+              Vec3<T>MMC_VEC(kScale), g);
+          out[kGradQuat * L + l] = o.shape.quat.w;
+          out[(kGradQuat + 1) * L + l] = o.shape.quat.x;
+          out[(kGradQuat + 2) * L + l] = o.shape.quat.y;
+          out[(kGradQuat + 3) * L + l] = o.shape.quat.z;
+          out[kGradScale * L + l] = o.shape.scale.x;
+          out[(kGradScale + 1) * L + l] = o.shape.scale.y;
+          out[(kGradScale + 2) * L + l] = o.shape.scale.z;
           return o.point;
         }
       }();
-      out[7 * L + l] = point.mean.x;
-      out[8 * L + l] = point.mean.y;
-      out[9 * L + l] = point.mean.z;
+      out[kGradMean * L + l] = point.mean.x;
+      out[(kGradMean + 1) * L + l] = point.mean.y;
+      out[(kGradMean + 2) * L + l] = point.mean.z;
 #pragma GCC unroll 9
-      for (int k = 0; k < 9; ++k) out[(26 + k) * L + l] += point.cam.r.m[k / 3][k % 3];
-      out[35 * L + l] += point.cam.t.x;
-      out[36 * L + l] += point.cam.t.y;
-      out[37 * L + l] += point.cam.t.z;
+      for (int k = 0; k < 9; ++k) out[(kGradRotation + k) * L + l] += point.cam.r.m[k / 3][k % 3];
+      out[kGradShift * L + l] += point.cam.t.x;
+      out[(kGradShift + 1) * L + l] += point.cam.t.y;
+      out[(kGradShift + 2) * L + l] += point.cam.t.z;
     }
   }
 };
@@ -177,7 +188,7 @@ void run_kernel(int model, bool has_covar, const Camera<T>* cam, const ProjParam
 template <typename T>
 void forward_chunk(int model, const ForwardArgs<T>& a) {
   Lanes<T> in;
-  ForwardLanes<T> o;
+  T o[kOuts][L];
   for (int64_t start = 0; start < a.count; start += L) {
     const int used = static_cast<int>(std::min<int64_t>(L, a.count - start));
     int64_t index[L];
@@ -186,18 +197,18 @@ void forward_chunk(int model, const ForwardArgs<T>& a) {
       index[l] = a.index ? a.index[i] : a.begin + i;
     }
     in.load(a.world, index);
-    run_kernel<ForwardKernel, T>(model, a.world.covars, a.cam, &a.par, &in.mean[0][0], o.u);
+    run_kernel<ForwardKernel, T>(model, a.world.covars, a.cam, &a.par, in.rows[0], o[0]);
     for (int l = 0; l < used; ++l) {
       Projected<T> p;
-      p.u = o.u[l];
-      p.v = o.v[l];
-      p.cov_xx = o.sx[l];
-      p.cov_yy = o.sy[l];
+      p.u = o[kU][l];
+      p.v = o[kV][l];
+      p.cov_xx = o[kCovXX][l];
+      p.cov_yy = o[kCovYY][l];
       Radii r{0, 0};
-      if (o.ok[l] > T(0)) {
+      if (o[kValid][l] > T(0)) {
         T opacity = T(1);
         if (a.world.opacities)
-          opacity = a.world.opacities[index[l]] * (a.compensate_opacity ? o.rho[l] : T(1));
+          opacity = a.world.opacities[index[l]] * (a.compensate_opacity ? o[kRho][l] : T(1));
         r = screen_radii(*a.cam, a.par, p, a.world.opacities != nullptr, opacity);
       }
       const int64_t n = start + l;
@@ -205,13 +216,13 @@ void forward_chunk(int model, const ForwardArgs<T>& a) {
       a.radii[2 * n] = r.x;
       a.radii[2 * n + 1] = r.y;
       if (!a.means2d) continue;
-      a.means2d[2 * n] = keep ? o.u[l] : T(0);
-      a.means2d[2 * n + 1] = keep ? o.v[l] : T(0);
-      a.depths[n] = keep ? o.z[l] : T(0);
-      a.conics[3 * n] = keep ? o.qa[l] : T(0);
-      a.conics[3 * n + 1] = keep ? o.qb[l] : T(0);
-      a.conics[3 * n + 2] = keep ? o.qc[l] : T(0);
-      if (a.compensations) a.compensations[n] = keep ? o.rho[l] : T(0);
+      a.means2d[2 * n] = keep ? o[kU][l] : T(0);
+      a.means2d[2 * n + 1] = keep ? o[kV][l] : T(0);
+      a.depths[n] = keep ? o[kDepth][l] : T(0);
+      a.conics[3 * n] = keep ? o[kConic][l] : T(0);
+      a.conics[3 * n + 1] = keep ? o[kConic + 1][l] : T(0);
+      a.conics[3 * n + 2] = keep ? o[kConic + 2][l] : T(0);
+      if (a.compensations) a.compensations[n] = keep ? o[kRho][l] : T(0);
     }
   }
 }
@@ -224,8 +235,10 @@ struct BackwardArgs {
   const Camera<T>* cam;
   T eps2d;
   const RowList* rows;
-  const T *v_means2d, *v_depths, *v_conics, *v_compensations;
-  T *v_means, *v_covars, *v_quats, *v_scales;  // added to at the Gaussian, or set at the row
+  const T *v_means2d, *v_depths;         // [rows, 2], [rows], or null
+  const T *v_conics, *v_compensations;   // [rows, 3], [rows], or null
+  T *v_means, *v_covars;                 // [N, 3], [N, 3, 3]: added to at the Gaussian, or
+  T *v_quats, *v_scales;                 // [N, 4], [N, 3]: set at the row
   bool per_row;
   double* pose;  // 12 sums of this chunk and camera, or null
 };
@@ -234,8 +247,8 @@ template <typename T>
 void backward_chunk(int model, const BackwardArgs<T>& a) {
   const ProjParams<T> par{a.eps2d, T(0), T(0), T(0)};
   Lanes<T> in;
-  BackwardLanes<T> o;
-  std::fill(&o.pose[0][0], &o.pose[0][0] + kPoseTerms * L, T(0));
+  T o[kGrads][L];
+  std::fill_n(o[kGradRotation], kPoseTerms * L, T(0));
   const auto load = [&](const T* source, int width, int k, const int64_t* row, int used, T* to) {
     for (int l = 0; l < L; ++l)  // padding lanes carry no gradient
       to[l] = source && l < used ? source[width * row[l] + k] : T(0);
@@ -249,27 +262,27 @@ void backward_chunk(int model, const BackwardArgs<T>& a) {
       row[l] = a.rows->row[i];
     }
     in.load(a.world, index);
-    load(a.v_means2d, 2, 0, row, used, o.g[0]);
-    load(a.v_means2d, 2, 1, row, used, o.g[1]);
-    load(a.v_depths, 1, 0, row, used, o.g[2]);
-    for (int k = 0; k < 3; ++k) load(a.v_conics, 3, k, row, used, o.g[3 + k]);
-    load(a.v_compensations, 1, 0, row, used, o.g[6]);
-    run_kernel<BackwardKernel, T>(model, a.world.covars, a.cam, &par, &in.mean[0][0], &o.g[0][0]);
+    load(a.v_means2d, 2, 0, row, used, o[kU]);
+    load(a.v_means2d, 2, 1, row, used, o[kV]);
+    load(a.v_depths, 1, 0, row, used, o[kDepth]);
+    for (int k = 0; k < 3; ++k) load(a.v_conics, 3, k, row, used, o[kConic + k]);
+    load(a.v_compensations, 1, 0, row, used, o[kRho]);
+    run_kernel<BackwardKernel, T>(model, a.world.covars, a.cam, &par, in.rows[0], o[0]);
     for (int l = 0; l < used; ++l) {
       const int64_t n = a.per_row ? row[l] : index[l];
-      for (int k = 0; k < 3; ++k) a.v_means[3 * n + k] += o.mean[k][l];
+      for (int k = 0; k < 3; ++k) a.v_means[3 * n + k] += o[kGradMean + k][l];
       if (a.world.covars) {
-        for (int k = 0; k < 9; ++k) a.v_covars[9 * n + k] += o.covar[k][l];
+        for (int k = 0; k < 9; ++k) a.v_covars[9 * n + k] += o[kGradCovar + k][l];
       } else {
-        for (int k = 0; k < 4; ++k) a.v_quats[4 * n + k] += o.quat[k][l];
-        for (int k = 0; k < 3; ++k) a.v_scales[3 * n + k] += o.scale[k][l];
+        for (int k = 0; k < 4; ++k) a.v_quats[4 * n + k] += o[kGradQuat + k][l];
+        for (int k = 0; k < 3; ++k) a.v_scales[3 * n + k] += o[kGradScale + k][l];
       }
     }
   }
   if (!a.pose) return;
   for (int k = 0; k < kPoseTerms; ++k) {
     double sum = 0;
-    for (int l = 0; l < L; ++l) sum += o.pose[k][l];
+    for (int l = 0; l < L; ++l) sum += o[kGradRotation + k][l];
     a.pose[k] = sum;
   }
 }
@@ -306,7 +319,7 @@ struct Inputs {
       const T* p = data_or_null<T>(t);
       return p ? p + b * N * width : nullptr;
     };
-    return {at_batch(means, 3), at_batch(covars, 9), at_batch(quats, 4), at_batch(scales, 3),
+    return {at_batch(means, 3), at_batch(quats, 4), at_batch(scales, 3), at_batch(covars, 9),
             at_batch(opacities, 1)};
   }
 

@@ -143,7 +143,7 @@ BackwardResult backward(const Tensor& v_renders, const Tensor& v_alphas, const T
                                              range.data())
                               : assign_slots(in.ids64, hit, plan.n_isects, plan.subs, rows,
                                              range.data());
-  const int64_t sums = 6 + channels + (absolute ? 2 : 0), stride = (sums + 3) / 4 * 4;
+  const int64_t sums = kAlphaSums + channels + (absolute ? 2 : 0), stride = (sums + 3) / 4 * 4;
   Buffer<T> partials(range[rows] * stride + 4);
   T* vb = backgrounds ? job_backgrounds.mutable_data_ptr<T>() : nullptr;
   BackwardIO<T> io{v_renders.const_data_ptr<T>(),
@@ -187,7 +187,7 @@ BackwardResult backward(const Tensor& v_renders, const Tensor& v_alphas, const T
         for (int64_t c = 0; c < sums; ++c) total[c] += p[c];
       }
       if (geometry) {
-        const AlphaMoments<T> m{total[0], total[1], total[2], total[3], total[4], total[5]};
+        const AlphaMoments<T> m = alpha_moments(total.data());
         const AlphaGrads<T> g = alpha_grads(m, q[3 * r], q[3 * r + 1], q[3 * r + 2], o[r]);
         vm[2 * r] = g.mean_x;
         vm[2 * r + 1] = g.mean_y;
@@ -196,10 +196,10 @@ BackwardResult backward(const Tensor& v_renders, const Tensor& v_alphas, const T
         vq[3 * r + 2] = g.conic_c;
         vo[r] = g.opacity;
       }
-      if (features) std::memcpy(vc + r * channels, total.data() + 6, channels * sizeof(T));
+      if (features) std::copy_n(total.data() + kAlphaSums, channels, vc + r * channels);
       if (absolute)
         for (int k2 = 0; k2 < 2; ++k2)
-          va[2 * r + k2] = std::abs(o[r]) * total[6 + channels + k2] / T(kLog2E);
+          va[2 * r + k2] = std::abs(o[r]) * total[kAbsX + channels + k2] / T(kLog2E);
     }
   });
   return {v_means, v_conics, v_colors, v_opacities, v_absolute, v_backgrounds};

@@ -264,7 +264,8 @@ template <typename T, int D, bool Geometry, bool Absolute>
 void backward_few(const RasterIn<T>& in, const BackwardIO<T>& io, const TileJob& job, T*) {
   using F = Lanes<T>;
   using M = typename F::M;
-  constexpr int kSums = 6 + D + (Absolute ? 2 : 0);
+  // The channels stand between the moments and the absolute sums.
+  constexpr int kSums = kAlphaSums + D + (Absolute ? 2 : 0);
   PixelState<T> state;
   alignas(64) T v[kBlocks][D][kLanes];
   alignas(64) T lane_x[kLanes], lane_y[kLanes];
@@ -304,7 +305,7 @@ void backward_few(const RasterIn<T>& in, const BackwardIO<T>& io, const TileJob&
       F d(T(0));
       MMC_UNROLL for (int k = 0; k < D; ++k) {
         const F vk = F::load(v[b][k]);
-        acc[6 + k] = fma(weight, vk, acc[6 + k]);
+        acc[kAlphaSums + k] = fma(weight, vk, acc[kAlphaSums + k]);
         if constexpr (Geometry) d = k == 0 ? F(s.color[0]) * vk : fma(F(s.color[k]), vk, d);
       }
       select(valid, t, t_after).store(state.t[b]);
@@ -314,17 +315,17 @@ void backward_few(const RasterIn<T>& in, const BackwardIO<T>& io, const TileJob&
         (rest - weight * d).store(state.s[b]);
         const F q = keep(valid & le(a.raw, F(Splat<T>::alpha_max)), g * a.visibility);
         const F qx = q * a.dx, qy = q * a.dy;
-        acc[0] = acc[0] + q;
-        acc[1] = acc[1] + qx;
-        acc[2] = acc[2] + qy;
-        acc[3] = fma(qx, a.dx, acc[3]);
-        acc[4] = fma(qx, a.dy, acc[4]);
-        acc[5] = fma(qy, a.dy, acc[5]);
+        acc[kQ] = acc[kQ] + q;
+        acc[kQx] = acc[kQx] + qx;
+        acc[kQy] = acc[kQy] + qy;
+        acc[kQxx] = fma(qx, a.dx, acc[kQxx]);
+        acc[kQxy] = fma(qx, a.dy, acc[kQxy]);
+        acc[kQyy] = fma(qy, a.dy, acc[kQyy]);
         if constexpr (Absolute) {
           const F two_a = conic.a + conic.a, two_c = conic.c + conic.c;
           const F size = abs(q);
-          acc[6 + D] = fma(size, abs(fma(two_a, a.dx, conic.b * a.dy)), acc[6 + D]);
-          acc[7 + D] = fma(size, abs(fma(conic.b, a.dx, two_c * a.dy)), acc[7 + D]);
+          acc[kAbsX + D] = fma(size, abs(fma(two_a, a.dx, conic.b * a.dy)), acc[kAbsX + D]);
+          acc[kAbsY + D] = fma(size, abs(fma(conic.b, a.dx, two_c * a.dy)), acc[kAbsY + D]);
         }
       }
     } while (mask);

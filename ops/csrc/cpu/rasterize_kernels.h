@@ -32,13 +32,13 @@ struct TileJob {
 
 template <typename T>
 struct RowsIn {  // raw rows, for the records
-  const T *means2d, *conics, *colors, *opacities;
+  const T *means2d, *conics, *colors, *opacities;  // [n, 2], [n, 3], [n, channels], [n]
   int64_t n, channels;
 };
 
 template <typename T>
 struct RasterIn {
-  const SplatRecord<T>* records;
+  const SplatRecord<T>* records;  // [rows]
   const T* colors;  // [rows, channels]
   const T* backgrounds;  // [images, channels] or null
   const int32_t* ids32;  // one of the two is null
@@ -49,20 +49,20 @@ struct RasterIn {
 
 template <typename T>
 struct ForwardOut {
-  T *renders, *alphas, *final_t;
-  int32_t* last;      // position in the tile's list, -1 for none
+  T *renders, *alphas, *final_t;  // [pixels, channels], [pixels], [pixels]
+  int32_t* last;      // [pixels] position in the tile's list, -1 for none
   uint16_t* hits;     // [entry * subs + sub]: blocks of 4 x 4 pixels that the entry reached
-  int32_t* touched;   // per entry and sub, or null
-  T* peak;            // per entry and sub, or null
+  int32_t* touched;   // [entry * subs + sub], or null
+  T* peak;            // [entry * subs + sub], or null
 };
 
 template <typename T>
 struct BackwardIO {
-  const T *v_renders, *v_alphas, *final_t;
-  const int32_t* last;
-  const uint16_t* hits;
+  const T *v_renders, *v_alphas, *final_t;  // [pixels, channels], [pixels], [pixels]
+  const int32_t* last;                      // [pixels]
+  const uint16_t* hits;                     // [entry * subs + sub]
   const int64_t* slots;  // row of `partials` for each entry and sub with hits
-  T* partials;           // [slot][stride]: 6 moments, channels, 2 absolute sums
+  T* partials;           // [slot, stride]: moments (alpha.h), channels, absolute sums
   T* v_backgrounds;      // [channels] of this job, or null
   int64_t stride;
   bool geometry, colors, absolute;  // which gradients are wanted
@@ -70,26 +70,29 @@ struct BackwardIO {
 
 template <typename T>
 struct SurfelIn {
-  const T *means2d, *transforms, *features, *opacities, *backgrounds;
-  const int32_t* ids32;
+  const T *means2d, *transforms, *features;  // [rows, 2], [rows, 3, 3], [rows, channels]
+  const T *opacities, *backgrounds;          // [rows], [images, channels] or null
+  const int32_t* ids32;                      // lists; one of the two is null
   const int64_t* ids64;
   int64_t channels, subs;
 };
 
 template <typename T>
 struct SurfelOut {
-  T *renders, *alphas, *distortion, *median, *final_t, *moments;
-  int32_t* last;  // last contributor and median contributor of each pixel
+  T *renders, *alphas, *distortion;  // [pixels, channels], [pixels], [pixels]
+  T *median, *final_t, *moments;     // [pixels], [pixels], [pixels, 2]
+  int32_t* last;  // [pixels, 2]: last contributor, median contributor
   uint16_t* hits;
 };
 
 template <typename T>
 struct SurfelGradIO {
-  const T *v_renders, *v_alphas, *v_distortion, *v_median, *final_t, *moments;
+  const T *v_renders, *v_alphas, *v_distortion;  // [pixels, channels], [pixels], [pixels]
+  const T *v_median, *final_t, *moments;         // [pixels], [pixels], [pixels, 2]
   const int32_t* last;
   const uint16_t* hits;
   const int64_t* slots;
-  T* partials;  // [slot][stride]: transform 9, mean 2, opacity 1, channels
+  T* partials;  // [slot, stride]: sums (math/surfel.h), then channels
   T* v_backgrounds;
   int64_t stride;
 };

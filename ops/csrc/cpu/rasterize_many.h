@@ -153,13 +153,12 @@ void backward_many(const RasterIn<T>& in, const BackwardIO<T>& io, const TileJob
   using M = typename F::M;
   const int64_t channels = in.channels, wide = padded(channels);
   const int limit = chunk_entries(channels);
-  constexpr int kSums = 8;
   PixelState<T> state;
   alignas(64) T lane_x[kLanes], lane_y[kLanes];
   alignas(64) T weights[kMaxChunk][kLanes], products[kMaxChunk][kLanes];
   const T* rows[kMaxChunk];
   int members[kMaxChunk];
-  T moments[kMaxChunk][kSums];
+  T moments[kMaxChunk][kAllSums];
   T* by_block = scratch;                                 // [block][channel][lane]
   T* by_pixel = by_block + kBlocks * kLanes * wide;      // [block][lane][channel]
   T* feature_grads = by_pixel + kBlocks * kLanes * wide; // [entry][channel]
@@ -182,7 +181,7 @@ void backward_many(const RasterIn<T>& in, const BackwardIO<T>& io, const TileJob
       if (io.hits[end * in.subs + job.sub]) entries[n++] = end;
     }
     for (int j = 0; j < n; ++j)
-      for (int k = 0; k < kSums; ++k) moments[j][k] = T(0);
+      for (int k = 0; k < kAllSums; ++k) moments[j][k] = T(0);
     if (io.colors)
       for (int64_t i = 0; i < n * wide; ++i) feature_grads[i] = T(0);
     for (int b = 0; b < kBlocks; ++b) {
@@ -221,15 +220,15 @@ void backward_many(const RasterIn<T>& in, const BackwardIO<T>& io, const TileJob
         rest = rest - weight * d;
         const F q = keep(valid & le(a.raw, F(Splat<T>::alpha_max)), g * a.visibility);
         const F qx = q * a.dx, qy = q * a.dy;
-        F acc[kSums] = {q, qx, qy, qx * a.dx, qx * a.dy, qy * a.dy, F(T(0)), F(T(0))};
+        F acc[kAllSums] = {q, qx, qy, qx * a.dx, qx * a.dy, qy * a.dy, F(T(0)), F(T(0))};
         if (io.absolute) {
           const F size = abs(q);
-          acc[6] = size * abs(fma(conic.a + conic.a, a.dx, conic.b * a.dy));
-          acc[7] = size * abs(fma(conic.b, a.dx, (conic.c + conic.c) * a.dy));
+          acc[kAbsX] = size * abs(fma(conic.a + conic.a, a.dx, conic.b * a.dy));
+          acc[kAbsY] = size * abs(fma(conic.b, a.dx, (conic.c + conic.c) * a.dy));
         }
-        T total[kSums];
+        T total[kAllSums];
         F::sums(acc, total);
-        for (int k = 0; k < kSums; ++k) moments[members[e]][k] += total[k];
+        for (int k = 0; k < kAllSums; ++k) moments[members[e]][k] += total[k];
       }
       t_after.store(state.t[b]);
       rest.store(state.s[b]);
@@ -240,11 +239,11 @@ void backward_many(const RasterIn<T>& in, const BackwardIO<T>& io, const TileJob
     }
     for (int j = 0; j < n; ++j) {
       T* out = io.partials + io.slots[entries[j] * in.subs + job.sub] * io.stride;
-      for (int k = 0; k < 6; ++k) out[k] = moments[j][k];
+      for (int k = 0; k < kAlphaSums; ++k) out[k] = moments[j][k];
       for (int64_t k = 0; k < channels; ++k)
-        out[6 + k] = io.colors ? feature_grads[j * wide + k] : T(0);
+        out[kAlphaSums + k] = io.colors ? feature_grads[j * wide + k] : T(0);
       if (io.absolute)
-        for (int k = 0; k < 2; ++k) out[6 + channels + k] = moments[j][6 + k];
+        for (int k = 0; k < 2; ++k) out[kAbsX + channels + k] = moments[j][kAbsX + k];
     }
   }
 }

@@ -71,18 +71,18 @@ SortedPoints sort_points(const T* xyz, int64_t n, const VoxelGrid<T>& g, const B
 template <typename T>
 struct PointJob {
   const BoxedGaussian<T>* gaussians;
-  const int32_t* entries;
+  const int32_t* entries;  // [n_entries]
   int64_t n_entries;
-  const T* f;
+  const T* f;              // [Gaussians, cp]
   int64_t channels, cp;
-  const T* points;
-  const int64_t* order;
-  const int32_t* cells;
+  const T* points;         // [points, 3]
+  const int64_t* order;    // [n_points]
+  const int32_t* cells;    // [n_points, 3]
   int64_t n_points;
   bool probabilistic;
-  T *logits, *complement, *density, *mass;
-  const T *v_logits, *v_complement, *v_density;
-  T *partials, *scratch;
+  T *logits, *complement, *density, *mass;       // [points, channels], then [points]
+  const T *v_logits, *v_complement, *v_density;  // as of these
+  T *partials, *scratch;                         // [n_entries, kMomentSlots + cp]
 };
 
 template <typename T>
@@ -266,7 +266,7 @@ struct BackwardPoints {
         const T amp = j.gaussians[s.rows[k]].amp;
         const T *e = s.e + k * kLanes, *dots = s.dots + k * kLanes;
         const T *y1 = s.y + 3 * k * kLanes, *y2 = y1 + kLanes, *y3 = y2 + kLanes;
-        T sums[10][kLanes], w[kLanes];
+        T sums[kMoments][kLanes], w[kLanes];
 #pragma omp simd
         for (int i = 0; i < kLanes; ++i) {
           const T by_weight = own[i] + dots[i];
@@ -274,19 +274,19 @@ struct BackwardPoints {
                          v_product[i] / miss_probability(e[i]);
           const T t = e[i] * by_e;
           w[i] = amp * e[i];
-          sums[0][i] = e[i] * by_weight;
-          sums[1][i] = t * y1[i];
-          sums[2][i] = t * y2[i];
-          sums[3][i] = t * y3[i];
-          sums[4][i] = t * y1[i] * y1[i];
-          sums[5][i] = t * y1[i] * y2[i];
-          sums[6][i] = t * y2[i] * y2[i];
-          sums[7][i] = t * y1[i] * y3[i];
-          sums[8][i] = t * y2[i] * y3[i];
-          sums[9][i] = t * y3[i] * y3[i];
+          sums[kAmp][i] = e[i] * by_weight;
+          sums[kTy][i] = t * y1[i];
+          sums[kTy + 1][i] = t * y2[i];
+          sums[kTy + 2][i] = t * y3[i];
+          sums[kTyy][i] = t * y1[i] * y1[i];
+          sums[kTyy + 1][i] = t * y1[i] * y2[i];
+          sums[kTyy + 2][i] = t * y2[i] * y2[i];
+          sums[kTyy + 3][i] = t * y1[i] * y3[i];
+          sums[kTyy + 4][i] = t * y2[i] * y3[i];
+          sums[kTyy + 5][i] = t * y3[i] * y3[i];
         }
         T* part = j.partials + s.slots[k] * width;
-        for (int q = 0; q < 10; ++q) part[q] += sum_lanes(sums[q]);
+        for (int q = 0; q < kMoments; ++q) part[q] += sum_lanes(sums[q]);
         lane_sum(w, s.masks[k], s.g, j.cp, part + kMomentSlots);
       }
     }
@@ -358,11 +358,11 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> splat_fwd(
                      r.const_data_ptr<int32_t>(), n, grid, nullptr);
     const BrickLists lists = list_bricks(gaussians, 1, n, bricks, false);
     const SortedPoints sorted = sort_points(x.const_data_ptr<T>(), n_points, grid, bricks);
-    const int64_t cp = (channels + kVec - 1) / kVec * kVec;
-    const auto padded = pad_channels(f.const_data_ptr<T>(), n, channels, cp);
+    const int64_t cp = padded(channels);
+    const auto rows = pad_channels(f.const_data_ptr<T>(), n, channels, cp);
     PointJob<T> job{};
     job.gaussians = gaussians.data();
-    job.f = padded.data();
+    job.f = rows.data();
     job.channels = channels;
     job.cp = cp;
     job.points = x.const_data_ptr<T>();
@@ -402,12 +402,12 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> splat_bwd(
                      r.const_data_ptr<int32_t>(), n, grid, &white);
     const BrickLists lists = list_bricks(gaussians, 1, n, bricks, true);
     const SortedPoints sorted = sort_points(x.const_data_ptr<T>(), x.size(0), grid, bricks);
-    const int64_t cp = (channels + kVec - 1) / kVec * kVec, width = kMomentSlots + cp;
-    const auto padded = pad_channels(f.const_data_ptr<T>(), n, channels, cp);
+    const int64_t cp = padded(channels), width = kMomentSlots + cp;
+    const auto rows = pad_channels(f.const_data_ptr<T>(), n, channels, cp);
     std::vector<T> partials(lists.entries.size() * width, T(0));
     PointJob<T> job{};
     job.gaussians = gaussians.data();
-    job.f = padded.data();
+    job.f = rows.data();
     job.channels = channels;
     job.cp = cp;
     job.points = x.const_data_ptr<T>();
@@ -422,18 +422,11 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> splat_bwd(
       j.partials = partials.data() + lists.offsets[brick] * width;
       dispatch<BackwardPoints<T>>(j);
     });
-    T *vm = v_means.data_ptr<T>(), *vp = v_precis.data_ptr<T>();
-    T *va = v_amps.data_ptr<T>(), *vf = v_semantics.data_ptr<T>();
-    reduce_partials(lists, partials, width, n, [&](int64_t i, const T* row) {
-      const GaussianMoments<double> moments = read_moments(row);
-      double v3[3], v9[9];
-      mean_vjp(moments, white[i], v3);
-      precision_vjp(moments, white[i], v9);
-      va[i] = row[0];
-      for (int c = 0; c < 3; ++c) vm[3 * i + c] = static_cast<T>(v3[c]);
-      for (int c = 0; c < 9; ++c) vp[9 * i + c] = static_cast<T>(v9[c]);
-      for (int64_t c = 0; c < channels; ++c) vf[i * channels + c] = row[kMomentSlots + c];
-    });
+    write_gradients(
+        lists, partials, channels, white,
+        [](const auto& m, const auto& w, double* out) { precision_vjp(m, w, out); },
+        v_means.data_ptr<T>(), v_precis.data_ptr<T>(), v_amps.data_ptr<T>(),
+        v_semantics.data_ptr<T>());
   });
   return {v_means, v_precis, v_amps, v_semantics};
 }

@@ -16,7 +16,10 @@ using OptTensor = std::optional<at::Tensor>;
 constexpr int L = kLanes16;
 constexpr int kMaxBases = 25;
 
-// Lanes: 3 directions in; bases, unit direction (3) and 1/length out.
+// Rows that the kernels exchange: a unit direction and one over the length it had.
+enum Unit { kDir, kInverse = kDir + 3, kUnits };
+
+// Lanes: directions v [3, L] in; bases [25, L] and unit [kUnits, L] out.
 template <typename T, int Degree>
 struct BasisKernel {
   static MMC_HD void run(const T* __restrict v, T* __restrict bases, T* __restrict unit) {
@@ -25,22 +28,23 @@ struct BasisKernel {
       T inv;
       const Vec3<T> d = unit_direction(Vec3<T>{v[l], v[L + l], v[2 * L + l]}, inv);
       sh_basis<T, Degree>(d, bases + l, L);
-      unit[l] = d.x;
-      unit[L + l] = d.y;
-      unit[2 * L + l] = d.z;
-      unit[3 * L + l] = inv;
+      unit[kDir * L + l] = d.x;
+      unit[(kDir + 1) * L + l] = d.y;
+      unit[(kDir + 2) * L + l] = d.z;
+      unit[kInverse * L + l] = inv;
     }
   }
 };
 
-// Gradient of the raw directions from those of the bases.
+// Gradient of the raw directions [3, L] from those of the bases [25, L].
 template <typename T, int Degree>
 struct BasisVjpKernel {
   static MMC_HD void run(const T* __restrict g, const T* __restrict unit, T* __restrict out) {
 #pragma omp simd
     for (int l = 0; l < L; ++l) {
-      const Vec3<T> d{unit[l], unit[L + l], unit[2 * L + l]};
-      const Vec3<T> o = unit_direction_vjp(d, unit[3 * L + l], sh_basis_vjp<T, Degree>(d, g + l, L));
+      const Vec3<T> d{unit[kDir * L + l], unit[(kDir + 1) * L + l], unit[(kDir + 2) * L + l]};
+      const Vec3<T> o =
+          unit_direction_vjp(d, unit[kInverse * L + l], sh_basis_vjp<T, Degree>(d, g + l, L));
       out[l] = o.x;
       out[L + l] = o.y;
       out[2 * L + l] = o.z;
@@ -189,7 +193,7 @@ struct Inputs {
 // Directions of up to sixteen rows of a list, and the bases there.
 template <typename T>
 struct Block {
-  alignas(64) T dirs[3][L], unit[4][L], bases[kMaxBases][L];
+  alignas(64) T dirs[3][L], unit[kUnits][L], bases[kMaxBases][L];
   int used;
 
   void fill(const Inputs& in, const T* means, const RowList& rows, int start, const Vec3<T>& o) {

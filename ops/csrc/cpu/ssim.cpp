@@ -70,8 +70,8 @@ struct Tile {
 
 template <typename T>
 struct ForwardArgs {
-  const T *img1, *img2;  // one plane
-  T* map;
+  const T *img1, *img2;  // [height, width], one plane
+  T* map;                // [height, width]
   T* partials;     // plane of the first partial map, or null
   int64_t stride;  // between partial maps
   int n_partials;
@@ -80,19 +80,19 @@ struct ForwardArgs {
 
 template <typename T>
 constexpr int64_t forward_scratch() {
-  return 5 * kPitch + (kTaps * 5 + 5) * kTileCols;
+  return kSsimMeans * (kPitch + (kTaps + 1) * kTileCols);
 }
 
 template <typename T>
 struct ForwardTile {
   static MMC_HD void run(ForwardArgs<T> a, Tile t) {
-    const Rolling<T, 5> roll{a.scratch, a.scratch + 5 * kPitch, t.x1 - t.x0};
-    T* moments = roll.ring + kTaps * 5 * kTileCols;
+    const Rolling<T, kSsimMeans> roll{a.scratch, a.scratch + kSsimMeans * kPitch, t.x1 - t.x0};
+    T* moments = roll.ring + kTaps * kSsimMeans * kTileCols;
     const int64_t cols = t.x1 - t.x0;
     // columns of the padded row that lie inside the image
     const int64_t first = max_<int64_t>(0, kHalo - t.x0);
     const int64_t last = min_<int64_t>(cols + 2 * kHalo, t.width - t.x0 + kHalo);
-    for (int64_t i = 0; i < 5 * kPitch; ++i) roll.wide[i] = T(0);
+    for (int64_t i = 0; i < kSsimMeans * kPitch; ++i) roll.wide[i] = T(0);
     const int64_t base = t.y0 - kHalo;  // ring rows count from here
     for (int64_t y = base; y < t.y1 + kHalo; ++y) {
       const int64_t row = y - base;
@@ -105,19 +105,24 @@ struct ForwardTile {
 #pragma omp simd
         for (int64_t x = first; x < last; ++x) {
           const T u = p1[x], v = p2[x];
-          w[x] = u;
-          w[x + kPitch] = v;
-          w[x + 2 * kPitch] = u * u;
-          w[x + 3 * kPitch] = v * v;
-          w[x + 4 * kPitch] = u * v;
+          w[kMu1 * kPitch + x] = u;
+          w[kMu2 * kPitch + x] = v;
+          w[kE11 * kPitch + x] = u * u;
+          w[kE22 * kPitch + x] = v * v;
+          w[kE12 * kPitch + x] = u * v;
         }
         roll.blur_row(row);
       }
       const int64_t out_y = y - kHalo;
       if (out_y < t.y0) continue;
-      for (int k = 0; k < 5; ++k) roll.column_sum(row, k, moments + k * kTileCols);
+      for (int k = 0; k < kSsimMeans; ++k) roll.column_sum(row, k, moments + k * kTileCols);
       write_row(a, t, out_y, moments);
     }
+  }
+
+  static MMC_HD SsimTerms<T> terms_at(const T* m, int64_t x) {  // m [kSsimMeans, kTileCols]
+    return ssim_terms(m[kMu1 * kTileCols + x], m[kMu2 * kTileCols + x], m[kE11 * kTileCols + x],
+                      m[kE22 * kTileCols + x], m[kE12 * kTileCols + x]);
   }
 
   static MMC_HD void write_row(const ForwardArgs<T>& a, const Tile& t, int64_t y, const T* m) {
@@ -125,21 +130,17 @@ struct ForwardTile {
     T* map = a.map + at;
     if (a.n_partials == 0) {
 #pragma omp simd
-      for (int64_t x = 0; x < cols; ++x) {
-        map[x] = ssim_map(ssim_terms(m[x], m[x + kTileCols], m[x + 2 * kTileCols],
-                                     m[x + 3 * kTileCols], m[x + 4 * kTileCols]));
-      }
+      for (int64_t x = 0; x < cols; ++x) map[x] = ssim_map(terms_at(m, x));
       return;
     }
     T* d_mu1 = a.partials + at;
     T* d_e11 = d_mu1 + a.stride;
     T* d_e12 = d_e11 + a.stride;
-    T* d_mu2 = a.n_partials == 4 ? d_e12 + a.stride : nullptr;
+    T* d_mu2 = a.n_partials == kSsimPartials ? d_e12 + a.stride : nullptr;
 #pragma omp simd
     for (int64_t x = 0; x < cols; ++x) {
-      const T mu1 = m[x], mu2 = m[x + kTileCols];
-      const SsimTerms<T> terms = ssim_terms(mu1, mu2, m[x + 2 * kTileCols], m[x + 3 * kTileCols],
-                                            m[x + 4 * kTileCols]);
+      const T mu1 = m[kMu1 * kTileCols + x], mu2 = m[kMu2 * kTileCols + x];
+      const SsimTerms<T> terms = terms_at(m, x);
       const SsimPartials<T> p = ssim_partials(terms, mu1, mu2);
       map[x] = ssim_map(terms);
       d_mu1[x] = p.mu1;
@@ -148,18 +149,15 @@ struct ForwardTile {
     }
     if (!d_mu2) return;
 #pragma omp simd
-    for (int64_t x = 0; x < cols; ++x) {
-      const T mu1 = m[x], mu2 = m[x + kTileCols];
-      const SsimTerms<T> terms = ssim_terms(mu1, mu2, m[x + 2 * kTileCols], m[x + 3 * kTileCols],
-                                            m[x + 4 * kTileCols]);
-      d_mu2[x] = ssim_partials(terms, mu1, mu2).mu2;
-    }
+    for (int64_t x = 0; x < cols; ++x)
+      d_mu2[x] =
+          ssim_partials(terms_at(m, x), m[kMu1 * kTileCols + x], m[kMu2 * kTileCols + x]).mu2;
   }
 };
 
 template <typename T>
 struct BackwardArgs {
-  const T *v_map, *img1, *img2, *partials;
+  const T *v_map, *img1, *img2, *partials;  // [height, width]; partials [K, ...] by stride
   int64_t stride;
   T *v_img1, *v_img2;  // v_img2 may be null
   T* scratch;
@@ -195,17 +193,18 @@ struct BackwardTile {
       for (int k = 0; k < K; ++k) roll.column_sum(row, k, sums + k * kTileCols);
       const int64_t at = out_y * t.width + t.x0;
       const T *p1 = a.img1 + at, *p2 = a.img2 + at;
-      const T *s_mu1 = sums, *s_e11 = sums + kTileCols, *s_e12 = sums + 2 * kTileCols;
+      const T *s_mu1 = sums + kByMu1 * kTileCols, *s_e11 = sums + kByE11 * kTileCols;
+      const T* s_e12 = sums + kByE12 * kTileCols;
       T* v1 = a.v_img1 + at;
 #pragma omp simd
       for (int64_t x = 0; x < cols; ++x)
-        v1[x] = s_mu1[x] + T(2) * p1[x] * s_e11[x] + p2[x] * s_e12[x];
-      if (K == 4) {
-        const T* s_mu2 = sums + 3 * kTileCols;
+        v1[x] = ssim_image_grad(s_mu1[x], s_e11[x], s_e12[x], p1[x], p2[x]);
+      if (K == kSsimPartials) {
+        const T* s_mu2 = sums + kByMu2 * kTileCols;
         T* v2 = a.v_img2 + at;
 #pragma omp simd
         for (int64_t x = 0; x < cols; ++x)
-          v2[x] = s_mu2[x] + T(2) * p2[x] * s_e11[x] + p1[x] * s_e12[x];
+          v2[x] = ssim_image_grad(s_mu2[x], s_e11[x], s_e12[x], p2[x], p1[x]);
       }
     }
   }

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cpu/raster_plan.h"
+#include "math/surfel.h"
 
 namespace mmc {
 namespace surfel_cpu {  // several files may be compiled as one
@@ -68,7 +69,7 @@ Backward backward(const Tensor& v_renders, const Tensor& v_alphas, const Tensor&
                   const Tensor& last, const Tensor& hits, const Plan& plan) {
   const auto in = surfel_in<T>(means2d, transforms, features, opacities, backgrounds, ids, plan);
   const auto options = means2d.options();
-  const int64_t rows = means2d.size(0), d = in.channels, sums = 12 + d;
+  const int64_t rows = means2d.size(0), d = in.channels, sums = kSurfelTerms + d;
   const int64_t n_jobs = static_cast<int64_t>(plan.jobs.size());
   check_ids(in.ids32, in.ids64, plan.n_isects, rows);
   const uint16_t* hit = reinterpret_cast<const uint16_t*>(hits.const_data_ptr<int16_t>());
@@ -110,10 +111,10 @@ Backward backward(const Tensor& v_renders, const Tensor& v_alphas, const Tensor&
       std::fill(total.begin(), total.end(), T(0));
       for (int64_t s = range[r]; s < range[r + 1]; ++s)
         for (int64_t c = 0; c < sums; ++c) total[c] += partials.data[s * sums + c];
-      std::copy_n(total.data(), 9, vt + 9 * r);
-      std::copy_n(total.data() + 9, 2, vm + 2 * r);
-      vo[r] = total[11];
-      std::copy_n(total.data() + 12, d, vf + d * r);
+      std::copy_n(&total[kTransform], 9, vt + 9 * r);
+      std::copy_n(&total[kCentre], 2, vm + 2 * r);
+      vo[r] = total[kOpacity];
+      std::copy_n(total.data() + kSurfelTerms, d, vf + d * r);
     }
   });
   if (vb) {

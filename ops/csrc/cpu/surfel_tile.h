@@ -166,8 +166,8 @@ void surfel_backward(const SurfelIn<T>& in, const SurfelGradIO<T>& io, const Til
     const SurfelRow<F> g = surfel_row(in, row);
     const T* feature = in.features + row * d;
     const F index(T(i - job.begin));
-    F acc[12];
-    for (int k = 0; k < 12; ++k) acc[k] = zero;
+    F acc[kSurfelTerms];
+    for (int k = 0; k < kSurfelTerms; ++k) acc[k] = zero;
     for (int64_t k = 0; k < d * kLanes; ++k) feature_acc[k] = T(0);
     while (todo) {
       const int b = __builtin_ctz(todo);
@@ -205,14 +205,14 @@ void surfel_backward(const SurfelIn<T>& in, const SurfelGradIO<T>& io, const Til
       const auto grad = surfel_vjp<F, T>(g, e, u, w_y, zero - q * g.opacity, g_depth);
       MMC_UNROLL for (int r = 0; r < 3; ++r)
         MMC_UNROLL for (int k = 0; k < 3; ++k)
-          acc[3 * r + k] = acc[3 * r + k] + keep(valid, grad.m[r][k]);
-      acc[9] = acc[9] + keep(valid, grad.x);
-      acc[10] = acc[10] + keep(valid, grad.y);
-      acc[11] = acc[11] + q;
+          acc[kTransform + 3 * r + k] = acc[kTransform + 3 * r + k] + keep(valid, grad.m[r][k]);
+      acc[kCentre] = acc[kCentre] + keep(valid, grad.x);
+      acc[kCentre + 1] = acc[kCentre + 1] + keep(valid, grad.y);
+      acc[kOpacity] = acc[kOpacity] + q;
     }
     T* out = io.partials + io.slots[entry] * io.stride;
     F::sums(acc, out);
-    for (int64_t k = 0; k < d; ++k) out[12 + k] = sum(F::load(feature_acc + k * kLanes));
+    for (int64_t k = 0; k < d; ++k) out[kSurfelTerms + k] = sum(F::load(feature_acc + k * kLanes));
   }
 }
 

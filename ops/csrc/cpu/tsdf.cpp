@@ -52,8 +52,8 @@ struct RowArgs {
   TsdfView<T> view;
   T base[3], step[3];  // camera coordinates of the first voxel of a row, and between voxels
   int64_t n;
-  T *tsdf, *weight, *color;
-  const T* image;
+  T *tsdf, *weight, *color;  // [n], [n], [n, 3]
+  const T* image;            // [H, W, 3] or null
 };
 
 template <typename T>

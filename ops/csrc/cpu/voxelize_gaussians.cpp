@@ -236,16 +236,16 @@ struct BackwardBrick {
     const T sum = sum_lanes(eu), s0 = amp * sum;
     const T s1 = amp * sum_lanes(t3), s2 = amp * sum_lanes(t33);
     const T y1 = s.y1[k], y2 = s.y2[k];
-    part[0] += sum;
-    part[1] += y1 * s0;
-    part[2] += y2 * s0;
-    part[3] += s1;
-    part[4] += y1 * y1 * s0;
-    part[5] += y1 * y2 * s0;
-    part[6] += y2 * y2 * s0;
-    part[7] += y1 * s1;
-    part[8] += y2 * s1;
-    part[9] += s2;
+    part[kAmp] += sum;
+    part[kTy] += y1 * s0;
+    part[kTy + 1] += y2 * s0;
+    part[kTy + 2] += s1;
+    part[kTyy] += y1 * y1 * s0;
+    part[kTyy + 1] += y1 * y2 * s0;
+    part[kTyy + 2] += y2 * y2 * s0;
+    part[kTyy + 3] += y1 * s1;
+    part[kTyy + 4] += y2 * s1;
+    part[kTyy + 5] += s2;
     if (j.channels) lane_sum(w, s.masks[k], s.g, j.cp, part + kMomentSlots);
   }
 };
@@ -319,11 +319,11 @@ std::tuple<at::Tensor, at::Tensor> voxels_fwd(
                                             static_cast<T>(extent), nullptr);
     const BrickShape bricks(grid.dims, kEdge, kEdge, kLanes);
     const BrickLists lists = list_bricks(gaussians, batch, n, bricks, false);
-    const int64_t cp = (channels + kVec - 1) / kVec * kVec;
-    const auto padded = pad_channels(f.const_data_ptr<T>(), batch * n, channels, cp);
+    const int64_t cp = padded(channels);
+    const auto rows = pad_channels(f.const_data_ptr<T>(), batch * n, channels, cp);
     Job<T> job{};
     job.gaussians = gaussians.data();
-    job.f = padded.data();
+    job.f = rows.data();
     job.channels = channels;
     job.cp = cp;
     job.grid = grid;
@@ -362,12 +362,12 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> voxels_bwd(
                                             static_cast<T>(extent), &white);
     const BrickShape bricks(grid.dims, kEdge, kEdge, kLanes);
     const BrickLists lists = list_bricks(gaussians, batch, n, bricks, true);
-    const int64_t cp = (channels + kVec - 1) / kVec * kVec, width = kMomentSlots + cp;
-    const auto padded = pad_channels(f.const_data_ptr<T>(), batch * n, channels, cp);
+    const int64_t cp = padded(channels), width = kMomentSlots + cp;
+    const auto rows = pad_channels(f.const_data_ptr<T>(), batch * n, channels, cp);
     std::vector<T> partials(lists.entries.size() * width, T(0));
     Job<T> job{};
     job.gaussians = gaussians.data();
-    job.f = padded.data();
+    job.f = rows.data();
     job.channels = channels;
     job.cp = cp;
     job.grid = grid;
@@ -385,18 +385,11 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> voxels_bwd(
       j.partials = partials.data() + lists.offsets[brick] * width;
       dispatch<BackwardBrick<T>>(j);
     });
-    T *vm = v_means.data_ptr<T>(), *vs = v_covars.data_ptr<T>();
-    T *vo = v_opacities.data_ptr<T>(), *vf = v_features.data_ptr<T>();
-    reduce_partials(lists, partials, width, batch * n, [&](int64_t i, const T* row) {
-      const GaussianMoments<double> moments = read_moments(row);
-      double v3[3], v9[9];
-      mean_vjp(moments, white[i], v3);
-      covariance_vjp(moments, white[i], v9);
-      vo[i] = row[0];
-      for (int c = 0; c < 3; ++c) vm[3 * i + c] = static_cast<T>(v3[c]);
-      for (int c = 0; c < 9; ++c) vs[9 * i + c] = static_cast<T>(v9[c]);
-      for (int64_t c = 0; c < channels; ++c) vf[i * channels + c] = row[kMomentSlots + c];
-    });
+    write_gradients(
+        lists, partials, channels, white,
+        [](const auto& m, const auto& w, double* out) { covariance_vjp(m, w, out); },
+        v_means.data_ptr<T>(), v_covars.data_ptr<T>(), v_opacities.data_ptr<T>(),
+        v_features.data_ptr<T>());
   });
   return {v_means, v_covars, v_opacities, v_features};
 }

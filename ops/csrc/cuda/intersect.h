@@ -7,10 +7,11 @@
 namespace mmc {
 
 struct SplatRows {
-  const float *means2d, *depths, *conics, *opacities;  // the last two may be null
-  const int32_t* radii;
-  const int64_t* image_ids;  // null: image = row / rows_per_image
-  const bool* masks;         // null: all tiles
+  const float *means2d, *depths;     // [rows, 2], [rows]
+  const float *conics, *opacities;   // [rows, 3], [rows], or null
+  const int32_t* radii;              // [rows, 2]
+  const int64_t* image_ids;  // [rows]; null: image = row / rows_per_image
+  const bool* masks;         // [images, tile_height, tile_width]; null: all tiles
   int64_t rows, rows_per_image, n_images;
   int32_t tile_size, tile_width, tile_height;
 };

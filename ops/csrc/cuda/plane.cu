@@ -19,11 +19,8 @@ __device__ __forceinline__ Row read_row(const PlaneRows& in, int64_t r) {
   const int64_t c = in.camera_ids ? in.camera_ids[r] : r / in.N;
   const int64_t i = in.gaussian_ids ? in.gaussian_ids[r] : r / (in.N * in.C) * in.N + r % in.N;
   const float K[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1};
-  const float *m = in.means + 3 * i, *q = in.quats + 4 * i, *s = in.scales + 3 * i;
   return {make_camera<float, float>(in.viewmats + 16 * c, K, 1.0f, 1.0f),
-          {m[0], m[1], m[2]},
-          {s[0], s[1], s[2]},
-          {q[0], q[1], q[2], q[3]}};
+          load_vec(in.means + 3 * i), load_vec(in.scales + 3 * i), load_quat(in.quats + 4 * i)};
 }
 
 __global__ void features_fwd_kernel(PlaneRows in, float* out) {
@@ -41,16 +38,16 @@ __global__ void features_bwd_kernel(PlaneRows in, const float* v, float* rows, f
   const int64_t r = thread_index();
   if (r >= in.rows) return;
   const Row row = read_row(in, r);
-  const PlaneGrad<float> g =
-      plane_vjp(row.cam, row.mean, row.quat, row.scale,
-                Vec3<float>{v[4 * r], v[4 * r + 1], v[4 * r + 2]}, v[4 * r + 3]);
-  const float out[7] = {g.mean.x, g.mean.y, g.mean.z, g.quat.w, g.quat.x, g.quat.y, g.quat.z};
+  const PlaneGrad<float> g = plane_vjp(row.cam, row.mean, row.quat, row.scale,
+                                       load_vec(v + 4 * r), v[4 * r + 3]);
+  const float out[] = {g.mean.x, g.mean.y, g.mean.z, g.quat.w, g.quat.x, g.quat.y, g.quat.z};
+  static_assert(sizeof(out) == kPlaneGrads * sizeof(float));
 #pragma unroll
-  for (int k = 0; k < 7; ++k) rows[7 * r + k] = out[k];
+  for (int k = 0; k < kPlaneGrads; ++k) rows[kPlaneGrads * r + k] = out[k];
   if (!poses) return;
   const float t[3] = {g.t.x, g.t.y, g.t.z};
 #pragma unroll
-  for (int k = 0; k < 12; ++k) poses[12 * r + k] = k % 4 == 3 ? t[k / 4] : g.r.m[k / 4][k % 4];
+  for (int k = 0; k < kPlanePose; ++k) poses[kPlanePose * r + k] = k % 4 == 3 ? t[k / 4] : g.r.m[k / 4][k % 4];
 }
 
 __device__ __forceinline__ PlaneRay<float> read_ray(const float* K) {

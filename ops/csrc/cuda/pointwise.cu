@@ -13,17 +13,6 @@ namespace {
 
 constexpr int kThreads = 256;
 
-__device__ __forceinline__ Quat<float> load_quat(const float* p) { return {p[0], p[1], p[2], p[3]}; }
-__device__ __forceinline__ Vec3<float> load_vec(const float* p) { return {p[0], p[1], p[2]}; }
-__device__ __forceinline__ Mat3<float> load_matrix(const float* p) {
-  return {{{p[0], p[1], p[2]}, {p[3], p[4], p[5]}, {p[6], p[7], p[8]}}};
-}
-__device__ __forceinline__ void store_matrix(const Sym3<float>& s, float* out) {
-  const Mat3<float> m = full(s);
-#pragma unroll
-  for (int k = 0; k < 9; ++k) out[k] = m.m[k / 3][k % 3];
-}
-
 __global__ void covar_fwd_kernel(const float* quats, const float* scales, int64_t n,
                                  float* covars, float* precis) {
   const int64_t i = thread_index();

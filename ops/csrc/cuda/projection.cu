@@ -9,7 +9,6 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kBackwardThreads = 128;
-constexpr int kPose = 12;
 
 struct Shape {  // a Gaussian's extent as it was given
   Quat<float> quat;
@@ -17,21 +16,14 @@ struct Shape {  // a Gaussian's extent as it was given
   Sym3<float> covar;
 };
 
-__device__ __forceinline__ Vec3<float> load_mean(const ProjectionIn& in, int64_t g) {
-  return {in.means[3 * g], in.means[3 * g + 1], in.means[3 * g + 2]};
-}
-
 template <bool HasCovar>
 __device__ __forceinline__ Shape load_shape(const ProjectionIn& in, int64_t g) {
   Shape s{};
   if (HasCovar) {
-    const float* c = in.covars + 9 * g;
-    s.covar = {c[0], 0.5f * (c[1] + c[3]), 0.5f * (c[2] + c[6]),
-               c[4], 0.5f * (c[5] + c[7]), c[8]};
+    s.covar = load_symmetric(in.covars + 9 * g);
   } else {
-    const float *q = in.quats + 4 * g, *v = in.scales + 3 * g;
-    s.quat = {q[0], q[1], q[2], q[3]};
-    s.scale = {v[0], v[1], v[2]};
+    s.quat = load_quat(in.quats + 4 * g);
+    s.scale = load_vec(in.scales + 3 * g);
   }
   return s;
 }
@@ -48,7 +40,7 @@ __device__ __forceinline__ Radii project_one(const ProjectionIn& in, int64_t ima
   const Camera<float> cam = load_camera(in, image);
   const ProjParams<float> par{in.eps2d, in.near_plane, in.far_plane, in.radius_clip};
   const Shape s = load_shape<HasCovar>(in, g);
-  const Vec3<float> mean = load_mean(in, g);
+  const Vec3<float> mean = load_vec(in.means + 3 * g);
   if constexpr (HasCovar)
     p = project_fwd<float, Model>(cam, par, mean, s.covar);
   else
@@ -126,11 +118,13 @@ __device__ __forceinline__ ProjGrad<float> load_grads(const ProjectionGrads& v, 
   return g;
 }
 
-// Gradients of one Gaussian: mean 3, then covariance 9, or quaternion 4 and scale 3.
+// Gradients of one Gaussian: those of the mean, then of the covariance or of both others.
+enum Sum { kMean, kCovar = kMean + 3, kCovarSums = kCovar + 9 };
+enum { kQuat = kMean + 3, kScale = kQuat + 4, kShapeSums = kScale + 3 };
+static_assert((kShapeSums - kQuat) * sizeof(float) == sizeof(RotScaleGrad<float>));
 template <bool HasCovar>
 struct GaussianSums {
-  static constexpr int kSize = HasCovar ? 12 : 10;
-  float v[kSize];
+  float v[HasCovar ? int(kCovarSums) : int(kShapeSums)];
 };
 
 template <int Model, bool HasCovar>
@@ -139,30 +133,30 @@ __device__ __forceinline__ void backward_one(const ProjectionIn& in, int64_t ima
                                              GaussianSums<HasCovar>& sums, float* pose) {
   const Camera<float> cam = load_camera(in, image);
   const Shape s = load_shape<HasCovar>(in, g);
-  const Vec3<float> mean = load_mean(in, g);
+  const Vec3<float> mean = load_vec(in.means + 3 * g);
   PointGrad<float> point;
   if constexpr (HasCovar) {
     const CovarGrad<float> o = project_vjp<float, Model>(cam, in.eps2d, mean, s.covar, grad);
     point = o.point;
 #pragma unroll
-    for (int k = 0; k < 9; ++k) sums.v[3 + k] += o.covar.m[k / 3][k % 3];
+    for (int k = 0; k < 9; ++k) sums.v[kCovar + k] += o.covar.m[k / 3][k % 3];
   } else {
     const QuatScaleGrad<float> o =
         project_vjp<float, Model>(cam, in.eps2d, mean, s.quat, s.scale, grad);
     point = o.point;
-    const float part[7] = {o.shape.quat.w,  o.shape.quat.x,  o.shape.quat.y, o.shape.quat.z,
-                           o.shape.scale.x, o.shape.scale.y, o.shape.scale.z};
+    const float part[] = {o.shape.quat.w,  o.shape.quat.x,  o.shape.quat.y, o.shape.quat.z,
+                          o.shape.scale.x, o.shape.scale.y, o.shape.scale.z};
 #pragma unroll
-    for (int k = 0; k < 7; ++k) sums.v[3 + k] += part[k];
+    for (int k = kQuat; k < kShapeSums; ++k) sums.v[k] += part[k - kQuat];
   }
-  sums.v[0] += point.mean.x;
-  sums.v[1] += point.mean.y;
-  sums.v[2] += point.mean.z;
+  sums.v[kMean] += point.mean.x;
+  sums.v[kMean + 1] += point.mean.y;
+  sums.v[kMean + 2] += point.mean.z;
 #pragma unroll
-  for (int k = 0; k < 9; ++k) pose[k] = point.cam.r.m[k / 3][k % 3];
-  pose[9] = point.cam.t.x;
-  pose[10] = point.cam.t.y;
-  pose[11] = point.cam.t.z;
+  for (int k = 0; k < 9; ++k) pose[kRotation + k] = point.cam.r.m[k / 3][k % 3];
+  pose[kShift] = point.cam.t.x;
+  pose[kShift + 1] = point.cam.t.y;
+  pose[kShift + 2] = point.cam.t.z;
 }
 
 // put(target, value) for all gradients of the Gaussian (or row) at index n.
@@ -170,15 +164,15 @@ template <bool HasCovar, typename Put>
 __device__ __forceinline__ void put_sums(const ProjectionGradOut& out, int64_t n,
                                          const GaussianSums<HasCovar>& sums, const Put& put) {
 #pragma unroll
-  for (int k = 0; k < 3; ++k) put(out.means + 3 * n + k, sums.v[k]);
+  for (int k = 0; k < 3; ++k) put(out.means + 3 * n + k, sums.v[kMean + k]);
   if constexpr (HasCovar) {
 #pragma unroll
-    for (int k = 0; k < 9; ++k) put(out.covars + 9 * n + k, sums.v[3 + k]);
+    for (int k = 0; k < 9; ++k) put(out.covars + 9 * n + k, sums.v[kCovar + k]);
   } else {
 #pragma unroll
-    for (int k = 0; k < 4; ++k) put(out.quats + 4 * n + k, sums.v[3 + k]);
+    for (int k = 0; k < 4; ++k) put(out.quats + 4 * n + k, sums.v[kQuat + k]);
 #pragma unroll
-    for (int k = 0; k < 3; ++k) put(out.scales + 3 * n + k, sums.v[7 + k]);
+    for (int k = 0; k < 3; ++k) put(out.scales + 3 * n + k, sums.v[kScale + k]);
   }
 }
 

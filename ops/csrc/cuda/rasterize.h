@@ -15,7 +15,7 @@ constexpr int kMomentWidth = 8;     // six moments (alpha.h) and two absolute su
 struct RasterTiles {
   const int64_t* offsets;   // [images, th, tw]
   const int64_t* tile_ids;  // chosen tiles, or null
-  const bool* masks;        // or null
+  const bool* masks;        // [images, th, tw] or null
   const int32_t* ids32;     // lists; one of the two is null
   const int64_t* ids64;
   int64_t n_entries, n_tiles, n_images;
@@ -26,14 +26,16 @@ struct RasterTiles {
 };
 
 struct RasterRows {
-  const float *means2d, *conics, *colors, *opacities, *backgrounds;  // backgrounds may be null
+  const float *means2d, *conics;     // [rows, 2], [rows, 3]
+  const float *colors, *opacities;   // [rows, channels], [rows]
+  const float* backgrounds;          // [images, channels] or null
   int64_t channels;
   float t_stop;  // a pixel ends before its transmittance falls to this
 };
 
 struct RasterOut {
-  float *renders, *alphas, *final_t;
-  int32_t* last;
+  float *renders, *alphas, *final_t;  // [pixels, channels], [pixels], [pixels]
+  int32_t* last;                      // [pixels]
   uint16_t* hits;    // [entry * squares per tile + square]: windows that the entry reached; zeroed
   int32_t* touched;  // per row, or null; zeroed
   float* peak;       // per row, or null; zeroed
@@ -46,8 +48,8 @@ cudaError_t launch_rasterize_fwd(const RasterTiles& tiles, const RasterRows& row
 // With slots, sums of one window go to a row of their own: slot = slots[entry * squares per tile
 // + square] + number of hit windows before; later added up in a fixed order.
 struct RasterGradIo {
-  const float *v_renders, *v_alphas, *final_t;
-  const int32_t* last;
+  const float *v_renders, *v_alphas, *final_t;  // [pixels, channels], [pixels], [pixels]
+  const int32_t* last;                          // [pixels]
   const uint16_t* hits;
   const int64_t* slots;  // null: atomics into rows
   float* moments;        // [rows or slots, stride]; rows zeroed by the caller
@@ -73,7 +75,8 @@ cudaError_t launch_sum_slots(const uint32_t* sorted_rows, const int64_t* numbers
 // Gradients of the rows from their moments; null pointers are skipped. Channels behind the
 // moments are copied to v_colors.
 struct RasterGradients {
-  float *v_means2d, *v_conics, *v_opacities, *v_absolute, *v_colors;
+  float *v_means2d, *v_conics, *v_opacities;  // [rows, 2], [rows, 3], [rows]
+  float *v_absolute, *v_colors;               // [rows, 2], [rows, channels]
 };
 cudaError_t launch_finish_gradients(const float* moments, int64_t stride, const RasterRows& rows,
                                     int64_t n, const RasterGradients& out, cudaStream_t stream);

@@ -105,7 +105,8 @@ __device__ __forceinline__ void put(float* target, float value, bool own) {
     atomicAdd(target, value);
 }
 
-// Moments to an 8-wide, 16-byte aligned row.
+// Moments to a 16-byte aligned row.
+static_assert(kAllSums == kMomentWidth && kQxy == 4);
 __device__ __forceinline__ void put_moments(float* target, const AlphaMoments<float>& m, float ax,
                                             float ay, bool own, bool absolute) {
   if (own) {
@@ -115,10 +116,10 @@ __device__ __forceinline__ void put_moments(float* target, const AlphaMoments<fl
   }
   add4(target, m.q, m.qx, m.qy, m.qxx);
   if (absolute) {
-    add4(target + 4, m.qxy, m.qyy, ax, ay);
+    add4(target + kQxy, m.qxy, m.qyy, ax, ay);
   } else {
-    atomicAdd(target + 4, m.qxy);
-    atomicAdd(target + 5, m.qyy);
+    atomicAdd(target + kQxy, m.qxy);
+    atomicAdd(target + kQyy, m.qyy);
   }
 }
 
@@ -237,9 +238,9 @@ __global__ __launch_bounds__(kWarps* kWarp) void backward_few(RasterTiles tiles,
         }
       }
     }
-    float* sums[] = {&m.q, &m.qx, &m.qy, &m.qxx, &m.qxy, &m.qyy, &ax, &ay};
+    float* sums[kAllSums] = {&m.q, &m.qx, &m.qy, &m.qxx, &m.qxy, &m.qyy, &ax, &ay};
 #pragma unroll
-    for (int k = 0; k < 8; ++k) *sums[k] += __shfl_xor_sync(kAllLanes, *sums[k], kFewBatch);
+    for (int k = 0; k < kAllSums; ++k) *sums[k] += __shfl_xor_sync(kAllLanes, *sums[k], kFewBatch);
 #pragma unroll
     for (int k = 0; k < DP; ++k) color[k] += __shfl_xor_sync(kAllLanes, color[k], kFewBatch);
     if (i < n) {

@@ -46,9 +46,9 @@ __global__ void finish_kernel(const float* moments, int64_t stride, RasterRows r
   const float* m = moments + r * stride;
   const float opacity = rows.opacities[r];
   if (out.v_means2d) {
-    const AlphaMoments<float> sums{m[0], m[1], m[2], m[3], m[4], m[5]};
-    const AlphaGrads<float> g = alpha_grads(sums, rows.conics[3 * r], rows.conics[3 * r + 1],
-                                            rows.conics[3 * r + 2], opacity);
+    const AlphaGrads<float> g =
+        alpha_grads(alpha_moments(m), rows.conics[3 * r], rows.conics[3 * r + 1],
+                    rows.conics[3 * r + 2], opacity);
     out.v_means2d[2 * r] = g.mean_x;
     out.v_means2d[2 * r + 1] = g.mean_y;
     out.v_conics[3 * r] = g.conic_a;
@@ -57,8 +57,8 @@ __global__ void finish_kernel(const float* moments, int64_t stride, RasterRows r
     out.v_opacities[r] = g.opacity;
   }
   if (out.v_absolute) {
-    out.v_absolute[2 * r] = absolute_grad(m[6], opacity);
-    out.v_absolute[2 * r + 1] = absolute_grad(m[7], opacity);
+    out.v_absolute[2 * r] = absolute_grad(m[kAbsX], opacity);
+    out.v_absolute[2 * r + 1] = absolute_grad(m[kAbsY], opacity);
   }
   if (out.v_colors)
     for (int64_t k = 0; k < rows.channels; ++k)

@@ -170,27 +170,16 @@ __global__ __launch_bounds__(kPointThreads) void backward_kernel(PointSplat in, 
         }
       }
     }
-#pragma unroll
-    for (int k = 0; k < kMoments; ++k) {
-      const float sum = block_sum(m[k], scratch);
-      if (threadIdx.x == 0) total[k] += sum;
-    }
-#pragma unroll
-    for (int k = 0; k < CB; ++k) {
-      if (c0 + k < channels) {
-        const float sum = block_sum(color[k], scratch);
-        if (threadIdx.x == 0) io.v_semantics[i * channels + c0 + k] = sum;
-      }
-    }
+    reduce_block<CB>(m, color, channels - c0, scratch, total, io.v_semantics + i * channels + c0);
   }
   if (threadIdx.x != 0) return;
-  const GaussianMoments<double> moments = to_moments(total);
+  const GaussianMoments<double> moments = read_moments(total);
   double wide[9], v3[3], v9[9];
   for (int c = 0; c < 9; ++c) wide[c] = io.precis[9 * i + c];
   const Whitening<double> w = whiten_precision(wide);
   mean_vjp(moments, w, v3);
   precision_vjp(moments, w, v9);
-  io.v_amps[i] = total[0];
+  io.v_amps[i] = total[kAmp];
   for (int k = 0; k < 3; ++k) io.v_means[3 * i + k] = static_cast<float>(v3[k]);
   for (int k = 0; k < 9; ++k) io.v_precis[9 * i + k] = static_cast<float>(v9[k]);
 }

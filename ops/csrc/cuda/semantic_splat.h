@@ -15,7 +15,7 @@ cudaError_t launch_point_keys(const float* points, int64_t n, const VoxelGrid<fl
                               uint64_t* keys, int64_t* ids, cudaStream_t stream);
 
 struct PointSplat {
-  const float *points, *features;  // features [Gaussians, channels]
+  const float *points, *features;  // [points, 3], [Gaussians, channels]
   const uint64_t* keys;            // sorted
   const int64_t* order;            // points in that order
   const void* gaussians;
@@ -30,9 +30,12 @@ cudaError_t launch_points_fwd(const PointSplat& in, float* logits, float* comple
                               float* density, float* mass, cudaStream_t stream);
 
 struct PointGrads {
-  const float *v_logits, *v_complement, *v_density, *logits, *complement, *mass, *precis;
+  const float *v_logits, *v_complement, *v_density;  // [points, channels], [points], [points]
+  const float *logits, *complement, *mass;           // likewise
+  const float* precis;                               // [Gaussians, 3, 3]
   float* state;  // scratch [points, 4]
-  float *v_means, *v_precis, *v_amps, *v_semantics;
+  float *v_means, *v_precis;     // [Gaussians, 3], [Gaussians, 3, 3]
+  float *v_amps, *v_semantics;   // [Gaussians], [Gaussians, channels]
 };
 cudaError_t launch_points_bwd(const PointSplat& in, const PointGrads& io, cudaStream_t stream);
 

@@ -20,10 +20,7 @@ __device__ __forceinline__ Vec3<float> direction(const ShIn& in, int64_t image, 
 #pragma unroll
   for (int k = 0; k < 9; ++k) cam.r.m[k / 3][k % 3] = m[k / 3 * 4 + k % 3];
   cam.t = {m[3], m[7], m[11]};
-  const Vec3<float> o = camera_center(cam);
-  return unit_direction(
-      Vec3<float>{in.means[3 * g] - o.x, in.means[3 * g + 1] - o.y, in.means[3 * g + 2] - o.z},
-      inv_norm);
+  return unit_direction(load_vec(in.means + 3 * g) - camera_center(cam), inv_norm);
 }
 
 // Image and Gaussian of a packed row; false for ids out of range.

@@ -7,9 +7,10 @@
 namespace mmc {
 
 struct ShIn {
-  const float *means, *viewmats, *base, *rest;  // rest may be null
-  const bool* masks;                            // dense rows, or null
-  const int64_t *camera_ids, *gaussian_ids;     // packed rows, or null
+  const float *means, *viewmats;             // [B, N, 3], [B, C, 4, 4]
+  const float *base, *rest;                  // [B, N, K, D], strided by Gaussian; rest may be null
+  const bool* masks;                         // [B, C, N] of dense rows, or null
+  const int64_t *camera_ids, *gaussian_ids;  // [rows], packed, or null
   int64_t B, N, C, D, rows;                     // rows: of the packed form
   int64_t base_count, rest_count;               // coefficients in use
   int64_t base_stride, rest_stride;             // floats from one Gaussian to the next
@@ -20,8 +21,9 @@ struct ShIn {
 cudaError_t launch_sh_fwd(const ShIn& in, float* colors, cudaStream_t stream);
 
 struct ShGrads {
-  const float *colors, *v_colors;  // colors: the forward's result, for `shift`
-  float *means, *base, *rest;      // rows of base_row and rest_row floats; may be null but base
+  const float *colors, *v_colors;  // [rows, D]; colors: the forward's result, for `shift`
+  float *means;                    // [B, N, 3] or null
+  float *base, *rest;              // rows of base_row and rest_row floats; rest may be null
   int64_t base_row, rest_row;
   // Gradient by direction: dense [blocks, images, 3]; packed [images, 3], or [rows, 3] per row.
   double* directions;

@@ -46,7 +46,7 @@ __global__ __launch_bounds__(kThreads) void forward_kernel(const float* img1, co
                                                            int64_t width, int n_partials,
                                                            float* map, float* partials) {
   __shared__ float s1[kLoadY][kLoadX], s2[kLoadY][kLoadX];
-  __shared__ float rows[5][kLoadY][kTileX];
+  __shared__ float rows[kSsimMeans][kLoadY][kTileX];
   const Plane p = make_plane(height, width);
   const int64_t stride = planes * p.area;
   for (int64_t plane = blockIdx.z; plane < planes; plane += gridDim.z) {
@@ -60,29 +60,30 @@ __global__ __launch_bounds__(kThreads) void forward_kernel(const float* img1, co
     for (int i = threadIdx.x; i < kTileX * kLoadY; i += kThreads) {
       const int x = i % kTileX, y = i / kTileX;
       const float *a = &s1[y][x], *b = &s2[y][x];
-      rows[0][y][x] = window_sum([&](int k) { return a[k]; });
-      rows[1][y][x] = window_sum([&](int k) { return b[k]; });
-      rows[2][y][x] = window_sum([&](int k) { return a[k] * a[k]; });
-      rows[3][y][x] = window_sum([&](int k) { return b[k] * b[k]; });
-      rows[4][y][x] = window_sum([&](int k) { return a[k] * b[k]; });
+      rows[kMu1][y][x] = window_sum([&](int k) { return a[k]; });
+      rows[kMu2][y][x] = window_sum([&](int k) { return b[k]; });
+      rows[kE11][y][x] = window_sum([&](int k) { return a[k] * a[k]; });
+      rows[kE22][y][x] = window_sum([&](int k) { return b[k] * b[k]; });
+      rows[kE12][y][x] = window_sum([&](int k) { return a[k] * b[k]; });
     }
     __syncthreads();
 #pragma unroll
     for (int j = 0; j < kPerThread; ++j) {
       const int x = threadIdx.x % kTileX, y = threadIdx.x / kTileX + j * (kThreads / kTileX);
       if (p.x0 + x >= width || p.y0 + y >= height) continue;
-      float m[5];
+      float m[kSsimMeans];
 #pragma unroll
-      for (int q = 0; q < 5; ++q) m[q] = window_sum([&](int k) { return rows[q][y + k][x]; });
-      const SsimTerms<float> terms = ssim_terms(m[0], m[1], m[2], m[3], m[4]);
+      for (int q = 0; q < kSsimMeans; ++q)
+        m[q] = window_sum([&](int k) { return rows[q][y + k][x]; });
+      const SsimTerms<float> terms = ssim_terms(m[kMu1], m[kMu2], m[kE11], m[kE22], m[kE12]);
       const int64_t at = base + (p.y0 + y) * width + p.x0 + x;
       map[at] = ssim_map(terms);
       if (n_partials == 0) continue;
-      const SsimPartials<float> d = ssim_partials(terms, m[0], m[1]);
-      partials[at] = d.mu1;
-      partials[at + stride] = d.e11;
-      partials[at + 2 * stride] = d.e12;
-      if (n_partials == 4) partials[at + 3 * stride] = d.mu2;
+      const SsimPartials<float> d = ssim_partials(terms, m[kMu1], m[kMu2]);
+      partials[at + kByMu1 * stride] = d.mu1;
+      partials[at + kByE11 * stride] = d.e11;
+      partials[at + kByE12 * stride] = d.e12;
+      if (n_partials == kSsimPartials) partials[at + kByMu2 * stride] = d.mu2;
     }
     __syncthreads();
   }
@@ -96,9 +97,9 @@ __global__ __launch_bounds__(kThreads) void backward_kernel(
   const int64_t stride = planes * p.area;
   for (int64_t plane = blockIdx.z; plane < planes; plane += gridDim.z) {
     const int64_t base = plane * p.area;
-    float sums[4][kPerThread];
+    float sums[kSsimPartials][kPerThread];
 #pragma unroll
-    for (int q = 0; q < 4; ++q) {
+    for (int q = 0; q < kSsimPartials; ++q) {
       if (q < n_partials) {
         const float* d = partials + q * stride + base;
         for (int i = threadIdx.x; i < kLoadX * kLoadY; i += kThreads) {
@@ -126,9 +127,9 @@ __global__ __launch_bounds__(kThreads) void backward_kernel(
       if (p.x0 + x >= width || p.y0 + y >= height) continue;
       const int64_t at = base + (p.y0 + y) * width + p.x0 + x;
       const float a = img1[at], b = img2[at];
-      v_img1[at] = ssim_image_grad(sums[0][j], sums[1][j], sums[2][j], a, b);
-      if (n_partials == 4)
-        v_img2[at] = ssim_image_grad(sums[3][j], sums[1][j], sums[2][j], b, a);
+      v_img1[at] = ssim_image_grad(sums[kByMu1][j], sums[kByE11][j], sums[kByE12][j], a, b);
+      if (n_partials == kSsimPartials)
+        v_img2[at] = ssim_image_grad(sums[kByMu2][j], sums[kByE11][j], sums[kByE12][j], b, a);
     }
     __syncthreads();
   }

@@ -97,6 +97,7 @@ __global__ __launch_bounds__(kThreads) void forward_kernel(RasterTiles tiles, Su
 }
 
 constexpr int kBackwardThreads = 128;
+static_assert(kSurfelSums == kSurfelTerms);
 
 __global__ __launch_bounds__(kBackwardThreads) void backward_kernel(RasterTiles tiles,
                                                                     SurfelRows rows,
@@ -155,10 +156,10 @@ __global__ __launch_bounds__(kBackwardThreads) void backward_kernel(RasterTiles 
         const auto grad =
             surfel_vjp<float, float>(g, e, u, v, -step.q * g.opacity, step.g_depth);
 #pragma unroll
-        for (int k = 0; k < 9; ++k) sums[k] = grad.m[k / 3][k % 3];
-        sums[9] = grad.x;
-        sums[10] = grad.y;
-        sums[11] = step.q;
+        for (int k = 0; k < 9; ++k) sums[kTransform + k] = grad.m[k / 3][k % 3];
+        sums[kCentre] = grad.x;
+        sums[kCentre + 1] = grad.y;
+        sums[kOpacity] = step.q;
       }
       const int64_t slot =
           own ? io.slots[entry] + __popc(io.hits[entry] & ((1u << window) - 1u)) : r;

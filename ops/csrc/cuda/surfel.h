@@ -4,14 +4,17 @@
 
 namespace mmc {
 
-constexpr int kSurfelSums = 12;  // transform 9, centre 2, opacity 1; channels follow
+constexpr int kSurfelSums = 12;  // math/surfel.h; channels follow
 
 struct SurfelRows {
-  const float *means2d, *transforms, *features, *opacities, *backgrounds;  // last may be null
+  const float *means2d, *transforms;  // [rows, 2], [rows, 3, 3]
+  const float *features, *opacities;  // [rows, channels], [rows]
+  const float* backgrounds;           // [images, channels] or null
   int64_t channels;
 };
 struct SurfelOut {
-  float *renders, *alphas, *distortion, *median, *final_t, *moments;
+  float *renders, *alphas, *distortion;  // [pixels, channels], [pixels], [pixels]
+  float *median, *final_t, *moments;     // [pixels], [pixels], [pixels, 2]
   int32_t* last;   // [pixels, 2]: last contributor, and the one of the median depth
   uint16_t* hits;  // zeroed
 };
@@ -19,7 +22,8 @@ cudaError_t launch_surfel_fwd(const RasterTiles& tiles, const SurfelRows& rows,
                               const SurfelOut& out, cudaStream_t stream);
 
 struct SurfelGradIo {
-  const float *v_renders, *v_alphas, *v_distortion, *v_median, *final_t, *moments;
+  const float *v_renders, *v_alphas, *v_distortion, *v_median, *final_t;  // as of SurfelOut
+  const float* moments;
   const int32_t* last;
   const uint16_t* hits;
   const int64_t* slots;  // null: atomics into rows

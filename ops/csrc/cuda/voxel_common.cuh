@@ -12,16 +12,14 @@ struct GridGaussian {
   IndexBox box;
 };
 
-// What a block adds up for one Gaussian: ten moments (voxel.h), then a group of channels.
-constexpr int kMoments = 10;
-
+// What a block adds up for one Gaussian: its moments (voxel.h), then a group of channels.
 // t: e times the gradient by e; w_grad: e times the gradient by the weight.
 __device__ __forceinline__ void add_voxel_moments(float* m, float w_grad, float t,
                                                   const float* y) {
-  m[0] += w_grad;
+  m[kAmp] += w_grad;
 #pragma unroll
-  for (int k = 0; k < 3; ++k) m[1 + k] = fmaf(t, y[k], m[1 + k]);
-  int at = 4;
+  for (int k = 0; k < 3; ++k) m[kTy + k] = fmaf(t, y[k], m[kTy + k]);
+  int at = kTyy;
 #pragma unroll
   for (int i = 0; i < 3; ++i) {
 #pragma unroll
@@ -32,13 +30,23 @@ __device__ __forceinline__ void add_voxel_moments(float* m, float w_grad, float 
   }
 }
 
-template <typename W>
-__device__ __forceinline__ GaussianMoments<double> to_moments(const W* m) {
-  GaussianMoments<double> o;
-  o.amp = m[0];
-  for (int k = 0; k < 3; ++k) o.ty[k] = m[1 + k];
-  for (int k = 0; k < 6; ++k) o.tyy[k] = m[4 + k];
-  return o;
+// Adds the block's moments to `total` [kMoments] and writes the channels of its group.
+template <int CB>
+__device__ __forceinline__ void reduce_block(const float (&m)[kMoments], const float (&color)[CB],
+                                             int64_t channels, float* scratch, float* total,
+                                             float* v_features) {
+#pragma unroll
+  for (int k = 0; k < kMoments; ++k) {
+    const float sum = block_sum(m[k], scratch);
+    if (threadIdx.x == 0) total[k] += sum;
+  }
+#pragma unroll
+  for (int k = 0; k < CB; ++k) {
+    if (k < channels) {  // the same for the whole block
+      const float sum = block_sum(color[k], scratch);
+      if (threadIdx.x == 0) v_features[k] = sum;
+    }
+  }
 }
 
 // Whitened offset of a point.

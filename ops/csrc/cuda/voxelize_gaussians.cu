@@ -175,26 +175,15 @@ __global__ __launch_bounds__(kBackwardThreads) void backward_kernel(VoxelSplat i
       }
       add_voxel_moments(m, e * dot, g.amp * e * dot, offset);
     }
-#pragma unroll
-    for (int k = 0; k < kMoments; ++k) {
-      const float sum = block_sum(m[k], scratch);
-      if (threadIdx.x == 0) total[k] += sum;
-    }
-#pragma unroll
-    for (int k = 0; k < CB; ++k) {
-      if (c0 + k < channels) {  // the same for the whole block
-        const float sum = block_sum(color[k], scratch);
-        if (threadIdx.x == 0) io.v_features[i * channels + c0 + k] = sum;
-      }
-    }
+    reduce_block<CB>(m, color, channels - c0, scratch, total, io.v_features + i * channels + c0);
   }
   if (threadIdx.x != 0) return;
-  const GaussianMoments<double> moments = to_moments(total);
+  const GaussianMoments<double> moments = read_moments(total);
   const Whitening<double> w = whiten_wide<false>(io.covars + 9 * i);
   double v3[3], v9[9];
   mean_vjp(moments, w, v3);
   covariance_vjp(moments, w, v9);
-  io.v_opacities[i] = total[0];
+  io.v_opacities[i] = total[kAmp];
   for (int k = 0; k < 3; ++k) io.v_means[3 * i + k] = static_cast<float>(v3[k]);
   for (int k = 0; k < 9; ++k) io.v_covars[9 * i + k] = static_cast<float>(v9[k]);
 }

@@ -47,10 +47,12 @@ cudaError_t launch_voxels_fwd(const VoxelSplat& in, float* density, float* out,
                               cudaStream_t stream);
 
 struct VoxelGrads {
-  const float *v_density, *v_out, *density, *out;
-  const float *covars;             // to whiten in double
+  const float *v_density, *v_out;  // [voxels], [voxels, channels]
+  const float *density, *out;      // likewise
+  const float* covars;             // [Gaussians, 3, 3], to whiten in double
   float* own;                      // scratch [voxels]: gradient by the weight, shared part
-  float *v_means, *v_covars, *v_opacities, *v_features;
+  float *v_means, *v_covars;        // [Gaussians, 3], [Gaussians, 3, 3]
+  float *v_opacities, *v_features;  // [Gaussians], [Gaussians, channels]
 };
 cudaError_t launch_voxels_bwd(const VoxelSplat& in, const VoxelGrads& io, cudaStream_t stream);
 

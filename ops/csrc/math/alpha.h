@@ -60,6 +60,15 @@ template <typename T>
 struct AlphaMoments {
   T q, qx, qy, qxx, qxy, qyy;
 };
+// Their places in a row of sums; those of the absolute gradient, where there are any, follow.
+enum AlphaRow { kQ, kQx, kQy, kQxx, kQxy, kQyy, kAlphaSums, kAbsX = kAlphaSums, kAbsY, kAllSums };
+static_assert(kAlphaSums * sizeof(float) == sizeof(AlphaMoments<float>));
+
+template <typename T>
+MMC_HD AlphaMoments<T> alpha_moments(const T* row) {  // [kAlphaSums]
+  return {row[kQ], row[kQx], row[kQy], row[kQxx], row[kQxy], row[kQyy]};
+}
+
 template <typename T>
 struct AlphaGrads {
   T mean_x, mean_y, conic_a, conic_b, conic_c, opacity;

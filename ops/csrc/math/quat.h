@@ -10,6 +10,11 @@ struct Quat {
 };
 
 template <typename T>
+MMC_HD Quat<T> load_quat(const T* p) {  // [4], wxyz
+  return {p[0], p[1], p[2], p[3]};
+}
+
+template <typename T>
 struct UnitQuat {
   Quat<T> u;
   T inv_norm;  // 0 for a zero quaternion, which counts as the identity

@@ -19,6 +19,10 @@ struct SsimTerms {
   T a, b, c, d;  // map = c d / (a b)
 };
 
+// Places of the window means that a pixel needs, and of the derivatives that the backward needs.
+enum SsimMean { kMu1, kMu2, kE11, kE22, kE12, kSsimMeans };
+enum SsimPartial { kByMu1, kByE11, kByE12, kByMu2, kSsimPartials };
+
 // mu, e: window means of the images and of their products. Dynamic range 1.
 template <typename T>
 MMC_HD SsimTerms<T> ssim_terms(T mu1, T mu2, T e11, T e22, T e12) {
@@ -39,6 +43,7 @@ template <typename T>
 struct SsimPartials {
   T mu1, e11, e12, mu2;
 };
+static_assert(kSsimPartials * sizeof(float) == sizeof(SsimPartials<float>));
 
 template <typename T>
 MMC_HD SsimPartials<T> ssim_partials(const SsimTerms<T>& t, T mu1, T mu2) {

@@ -70,11 +70,15 @@ MMC_HD F distortion_depth(const F& depth) {
 }
 
 // Gradients of one pixel with respect to the row, from those of sigma and depth.
+// Places in a row of sums: gradients of the ray transform [3, 3], the centre and the opacity.
+enum SurfelSum { kTransform, kCentre = kTransform + 9, kOpacity = kCentre + 2, kSurfelTerms };
+
 template <class F>
 struct SurfelGrads {
   F m[3][3];
   F x, y;
 };
+static_assert(kOpacity * sizeof(float) == sizeof(SurfelGrads<float>));
 template <class F, typename T, class M>
 MMC_HD SurfelGrads<F> surfel_vjp(const SurfelRow<F>& g, const SurfelEval<F, M>& o, const F& u,
                                  const F& v, const F& g_sigma, const F& g_depth) {

@@ -32,6 +32,21 @@ struct Sym3 {
 };
 
 template <typename T>
+MMC_HD Vec3<T> load_vec(const T* p) {  // [3]
+  return {p[0], p[1], p[2]};
+}
+template <typename T>
+MMC_HD Mat3<T> load_matrix(const T* p) {  // [3, 3]
+  return {{{p[0], p[1], p[2]}, {p[3], p[4], p[5]}, {p[6], p[7], p[8]}}};
+}
+// The symmetric part.
+template <typename T>
+MMC_HD Sym3<T> load_symmetric(const T* p) {  // [3, 3]
+  return {p[0], T(0.5) * (p[1] + p[3]), T(0.5) * (p[2] + p[6]),
+          p[4], T(0.5) * (p[5] + p[7]), p[8]};
+}
+
+template <typename T>
 MMC_HD Vec3<T> operator+(const Vec3<T>& a, const Vec3<T>& b) {
   return {a.x + b.x, a.y + b.y, a.z + b.z};
 }
@@ -90,6 +105,11 @@ MMC_HD Mat3<T> mul_nt(const Mat3<T>& a, const Mat3<T>& b) {
 template <typename T>
 MMC_HD Mat3<T> full(const Sym3<T>& s) {
   return {{{s.xx, s.xy, s.xz}, {s.xy, s.yy, s.yz}, {s.xz, s.yz, s.zz}}};
+}
+template <typename T>
+MMC_HD void store_matrix(const Sym3<T>& s, T* out) {  // [3, 3]
+  const Mat3<T> m = full(s);
+  for (int k = 0; k < 9; ++k) out[k] = m.m[k / 3][k % 3];
 }
 template <typename T>
 MMC_HD Vec3<T> mul(const Sym3<T>& s, const Vec3<T>& v) {

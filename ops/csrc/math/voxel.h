@@ -124,6 +124,18 @@ template <typename T>
 struct GaussianMoments {
   T amp, ty[3], tyy[6];
 };
+// Their places in a row of sums.
+enum MomentRow { kAmp, kTy, kTyy = kTy + 3, kMoments = kTyy + 6 };
+static_assert(kMoments * sizeof(float) == sizeof(GaussianMoments<float>));
+
+template <typename W>
+MMC_HD GaussianMoments<double> read_moments(const W* row) {  // [kMoments]
+  GaussianMoments<double> m;
+  m.amp = row[kAmp];
+  for (int k = 0; k < 3; ++k) m.ty[k] = row[kTy + k];
+  for (int k = 0; k < 6; ++k) m.tyy[k] = row[kTyy + k];
+  return m;
+}
 
 // Gradient of the mean, 2 W^T (sum t y).
 template <typename T>
