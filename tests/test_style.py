@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).resolve().parent.parent
+FOLDERS = ("mmcity", "ops", "tools", "projects")
 FACTS = {
     "suffixes": {".png", ".jpg"},
     "grey": {0.299, 0.587, 0.114},
@@ -20,8 +21,8 @@ FACTS = {
 
 @functools.cache
 def syntax() -> dict[str, ast.Module]:
-    """The syntax trees of the package and the operators, by file."""
-    files = [*REPO.glob("mmcity/**/*.py"), *REPO.glob("ops/**/*.py")]
+    """The syntax trees of the package, the operators, scripts and projects, by file."""
+    files = [file for folder in FOLDERS for file in (REPO / folder).rglob("*.py")]
     names = [str(f.relative_to(REPO)) for f in files if ".mim" not in f.parts]
     return {name: ast.parse((REPO / name).read_text()) for name in sorted(names)}
 
@@ -62,3 +63,14 @@ def test_docstrings_begin_with_the_thing_not_with_a_question():
         if text and text.split()[0] in questions
     ]
     assert not riddles
+
+
+def test_calls_of_many_arguments_name_them():
+    """At most seven stand by their place; a starred sequence counts as one."""
+    calls = [
+        f"{name}:{node.lineno} {ast.unparse(node.func)}"
+        for name, tree in syntax().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and len(node.args) > 7
+    ]
+    assert not calls, calls

@@ -268,9 +268,9 @@ class ShardedScene(nn.Module):
                 picture,
                 sample,
                 scales,
-                neighbours.get(number),
-                strip,
-                lambda count: int(self.group.sum(torch.tensor(count))),
+                neighbour=neighbours.get(number),
+                strip=strip,
+                total_of=lambda count: int(self.group.sum(torch.tensor(count))),
             )
             terms.update({(number, name): term for name, term in found.items()})
         return self._add_up(terms, arrived, strips, samples)

@@ -57,7 +57,9 @@ class CityGSX(AnchorScene):
             neighbour = self.neighbour_maps(sample, other["depth"][0, ..., 0])
         strip = Strip.of(0, picture.shape[1], picture.shape[1])
         scales = view["gaussians"].scales[view["splats"].ids]
-        terms = self.judge(iteration, number, view, picture, sample, scales, neighbour, strip)
+        terms = self.judge(
+            iteration, number, view, picture, sample, scales, neighbour=neighbour, strip=strip
+        )
         values = {name: term.value() for name, term in terms.items()}
         check_finite({f"{sample.get('img_name')}: {name}": v for name, v in values.items()})
         return values
@@ -88,6 +90,7 @@ class CityGSX(AnchorScene):
         picture: Tensor,
         sample: SceneDataSample,
         scales: Tensor,
+        *,
         neighbour: dict[str, Tensor] | None,
         strip: Strip,
         total_of=int,
@@ -125,13 +128,13 @@ class CityGSX(AnchorScene):
             maps["rgb"][0].permute(2, 0, 1),
             picture,
             scales,
-            geometry,
-            sample.get("inverse_depth"),
-            neighbour,
-            generator,
-            strip,
-            total_of,
-            self.scene_extent,
+            geometry=geometry,
+            prior=sample.get("inverse_depth"),
+            neighbour=neighbour,
+            generator=generator,
+            strip=strip,
+            total_of=total_of,
+            extent=self.scene_extent,
         )
 
     # ---- testing

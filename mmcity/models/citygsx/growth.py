@@ -223,8 +223,9 @@ def _candidates(
                 continue
             flat = chosen.reshape(-1).nonzero()[:, 0]
             found = _at_level(
-                anchors, places, gradient, flat, target, held[target], inherits, centers, shards
-            )
+                anchors, places, gradient, flat, level=target, held=held[target],
+                inherits=inherits, centers=centers, shards=shards,
+            )  # fmt: skip
             new.append(found)
             held[target].append(found.positions)
             counts[target] += int(shards.sum(torch.tensor(len(found.positions))))

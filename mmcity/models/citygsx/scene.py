@@ -129,10 +129,10 @@ class AnchorScene(SceneModel):
             radii,
             camera.viewmats.to(anchors.positions),
             camera.Ks.to(anchors.positions),
-            width,
-            height,
-            self.projection["near_plane"],
-            1e10,
+            width=width,
+            height=height,
+            near=self.projection["near_plane"],
+            far=1e10,
         )[0]
         rows = rows[seen]
         return rows, None if blend is None else blend[rows]
@@ -141,17 +141,9 @@ class AnchorScene(SceneModel):
         self, rows: Tensor, viewpoints: Tensor, photograph: int | None, blend: Tensor | None = None
     ) -> NeuralGaussians:
         """Gaussians of the anchors ``rows``; see :class:`AnchorDecoder`."""
-        a = self.anchors
-        return self.decoder(
-            a.positions[rows],
-            a.features[rows],
-            a.offsets[rows],
-            a.log_scales[rows],
-            a.levels[rows],
-            viewpoints,
-            photograph,
-            blend,
-        )
+        names = ("positions", "features", "offsets", "log_scales", "levels")
+        anchors = {name: getattr(self.anchors, name)[rows] for name in names}
+        return self.decoder(**anchors, viewpoints=viewpoints, photograph=photograph, blend=blend)
 
     def project_view(
         self, camera: Cameras, photograph: int | None = None, with_geometry: bool = True
