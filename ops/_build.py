@@ -201,16 +201,17 @@ def compile_library(
         CompilerMissingError: If there is nothing to compile with.
         BuildError: If compiling fails; the message shows the first compiler errors.
     """
-    folder = cache_root() / name
-    library, stamp = folder / f"{name}.so", folder / "complete"
-    if stamp.exists() and library.exists():
-        return library
+    found = find_library(name)
+    if found is not None:
+        return found
     check_toolchain()
     from torch.utils import cpp_extension
 
+    folder = cache_root() / name
     with build_lock(folder):
-        if stamp.exists() and library.exists():
-            return library
+        found = find_library(name)
+        if found is not None:
+            return found
         say(f"building {what} ({len(sources)} files, once; cached in {folder}) ...")
         start = time.monotonic()
         try:
@@ -230,15 +231,18 @@ def compile_library(
                 f"Build folder: {folder}. Check the compiler (g++ 10 or later), or set "
                 "MMCITY_OPS_BACKEND=reference to do without (slow)."
             ) from error
-        stamp.touch()
+        (folder / "complete").touch()
         say(f"built {what} in {time.monotonic() - start:.0f} s")
-    return library
+    return folder / f"{name}.so"
 
 
-def find_prebuilt(name: str) -> Path | None:
-    """A library packaged beside the sources that fits them exactly."""
-    path = PREBUILT / f"{name}.so"
-    return path if path.exists() else None
+def find_library(name: str) -> Path | None:
+    """A library that fits exactly: packaged beside the sources, or complete in the cache."""
+    folder = cache_root() / name
+    library = PREBUILT / f"{name}.so"
+    if not library.exists() and (folder / "complete").exists():
+        library = folder / f"{name}.so"
+    return library if library.exists() else None
 
 
 def write_unit(unit: Path, sources: list[Path]) -> Path:
@@ -282,12 +286,10 @@ def write_cpu_units(folder: Path) -> list[Path]:
 def build_cpu() -> Path:
     """Path of the CPU library, compiled when needed."""
     name = cpu_library_name()
-    prebuilt = find_prebuilt(name)
-    if prebuilt:
-        return prebuilt
+    found = find_library(name)
+    if found is not None:
+        return found
     folder = cache_root() / name
-    if (folder / "complete").exists() and (folder / f"{name}.so").exists():
-        return folder / f"{name}.so"
     try:
         units = write_cpu_units(folder)
     except OSError as error:

@@ -140,12 +140,9 @@ def build_cuda(archs: tuple[str, ...] | None = None) -> Path:
     """
     archs = archs or default_archs()
     name = cuda_library_name(archs)
-    prebuilt = _build.find_prebuilt(name)
-    if prebuilt:
-        return prebuilt
-    folder = _build.cache_root() / name
-    if (folder / "complete").exists() and (folder / f"{name}.so").exists():
-        return folder / f"{name}.so"
+    found = _build.find_library(name)
+    if found is not None:
+        return found
     if not kernel_sources() or not binding_sources():
         raise _build.BuildError("mmcity_cuda: expected its kernel sources, found none")
     nvcc = find_nvcc()
@@ -154,6 +151,7 @@ def build_cuda(archs: tuple[str, ...] | None = None) -> Path:
             "mmcity_cuda: expected this CUDA library or nvcc, found neither: run 'python -m "
             "mmcity_ops.build --cuda' where a CUDA toolkit is (CUDA_HOME, MMCITY_NVCC)"
         )
+    folder = _build.cache_root() / name
     objects = _compile_objects(nvcc, folder / "objects", archs)
     return _build.compile_library(
         name,

@@ -44,16 +44,13 @@ def gaussians_to_voxels(
     covars: Tensor,
     opacities: Tensor,
     features: Tensor,
-    vol_range: list[float],
-    voxel_size: list[float],
+    *,
     grid_shape: list[int],
-    extent: float,
-    eps: float,
-    normalize: bool,
+    **options,
 ) -> tuple[Tensor, Tensor]:
     """Arguments and results of the native operator: means [B, N, 3] to density [B, X, Y, Z]."""
     results = [
-        _one_sample(*sample, vol_range, voxel_size, grid_shape, extent, eps, normalize)
+        _one_sample(*sample, grid_shape=grid_shape, **options)
         for sample in zip(means, covars, opacities, features)
     ]
     if not results:
@@ -67,6 +64,7 @@ def _one_sample(
     covars: Tensor,
     opacities: Tensor,
     features: Tensor,
+    *,
     vol_range: list[float],
     voxel_size: list[float],
     grid_shape: list[int],
