@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from mmcity.models.layers.batches import stacked
 from mmcity.registry import MODELS
 from mmcity.structures import OccupancyDataSample
 
@@ -124,9 +125,7 @@ class OccFeatureNet(BaseModel):
             data_samples: ``predict`` fills ``pred_occupancy`` from the labels as they are.
             mode: ``loss``, ``predict`` or ``tensor`` (features ``(B, T, D)``).
         """
-        voxels = inputs["voxels"]
-        if isinstance(voxels, (list, tuple)):
-            voxels = torch.stack(list(voxels))
+        voxels = stacked(inputs["voxels"])
         frames = voxels.flatten(0, 1)  # (B T, X, Y, Z)
         if mode == "tensor":
             return self.extract(frames)[0].unflatten(0, voxels.shape[:2])

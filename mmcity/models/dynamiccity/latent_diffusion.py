@@ -6,6 +6,7 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor
 
+from mmcity.models.layers.batches import stacked
 from mmcity.registry import MODELS, TASK_UTILS
 from mmcity.structures import OccupancyDataSample
 from mmcity.utils.checks import check_choice
@@ -137,11 +138,9 @@ class HexPlaneDiffusion(BaseModel):
     def _conditions(self, inputs: dict) -> dict[str, Tensor]:
         conditions = {}
         for name in self.denoiser.conditions:
-            value = inputs.get(name)
-            if value is None:
+            if inputs.get(name) is None:
                 continue
-            value = torch.stack(list(value)) if isinstance(value, (list, tuple)) else value
-            value = value.to(self.latent_mean.device)
+            value = stacked(inputs[name]).to(self.latent_mean.device)
             conditions[name] = self.standardize(value) if name == "hexplane" else value
         return conditions
 
@@ -163,10 +162,7 @@ class HexPlaneDiffusion(BaseModel):
         """
         conditions = self._conditions(inputs)
         if mode == "loss":
-            rollout = inputs["rollout"]
-            if isinstance(rollout, (list, tuple)):
-                rollout = torch.stack(list(rollout))
-            x_start = self.standardize(rollout.float())
+            x_start = self.standardize(stacked(inputs["rollout"]).float())
             t = torch.randint(len(self.diffusion), (len(x_start),), device=x_start.device)
             losses = self.diffusion.training_losses(
                 lambda x, step: self._as_noise(self.denoiser(x, step, conditions), x, step),

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModel
 from torch import Tensor
 
+from mmcity.models.layers.batches import stacked
 from mmcity.registry import MODELS
 from mmcity.structures import OccupancyDataSample
 from mmcity.utils.checks import check_choice
@@ -65,9 +66,7 @@ class OccResampler(BaseModel):
         mode: str = "tensor",
     ):
         """``predict`` fills ``pred_occupancy``, ``tensor`` gives labels; nothing is trained."""
-        voxels = inputs["voxels"]
-        if isinstance(voxels, (list, tuple)):
-            voxels = torch.stack(list(voxels))
+        voxels = stacked(inputs["voxels"])
         check_choice("mode", mode, ("predict", "tensor"))
         labels = self.resample(voxels)
         if mode == "tensor":

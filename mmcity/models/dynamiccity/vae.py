@@ -6,6 +6,7 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from mmcity.models.layers.batches import stacked
 from mmcity.models.losses.occupancy import LovaszSoftmaxLoss, WeightedCrossEntropyLoss
 from mmcity.registry import MODELS
 from mmcity.structures import OccupancyDataSample
@@ -238,9 +239,7 @@ class HexPlaneVAE(BaseModel):
             mode: ``loss`` gives a dict of losses; ``predict`` the data samples with
                 ``pred_occupancy`` ``(T, X, Y, Z)``; ``tensor`` the logits of the decoded means.
         """
-        labels = inputs["voxels"]
-        if isinstance(labels, (list, tuple)):
-            labels = torch.stack(list(labels))
+        labels = stacked(inputs["voxels"])
         mus, logvars = self.encode(labels)
         if mode == "loss":
             planes = mus

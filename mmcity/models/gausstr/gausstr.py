@@ -7,6 +7,7 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from mmcity.models.layers.batches import stacked
 from mmcity.registry import MODELS
 from mmcity.structures import OccupancyDataSample
 from mmcity.utils.checks import check_choice
@@ -222,8 +223,7 @@ class GaussTR(BaseModel):
                 value = [torch.as_tensor(np.asarray(sample.get(key))) for sample in data_samples]
             if value is None:
                 continue
-            value = torch.stack(list(value)) if isinstance(value, (list, tuple)) else value
-            gathered[key] = value.to(device=device, dtype=torch.float32)
+            gathered[key] = stacked(value).to(device=device, dtype=torch.float32)
         missing = [key for key in (*_CAMERA_KEYS, "depth") if key not in gathered]
         if missing:
             raise KeyError(f"inputs: expected {missing}, got none: let the pipeline pack them")

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import torch
 from mmengine.model import BaseDataPreprocessor
-from torch import Tensor
 
+from mmcity.models.layers.batches import stacked
 from mmcity.registry import MODELS
 from mmcity.utils.images import IMAGENET_MEAN, IMAGENET_STD
 
@@ -36,11 +36,7 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
     def forward(self, data: dict, training: bool = False) -> dict:
         """Move to the device, stack, normalise."""
         data = self.cast_data(data)
-        inputs = {key: self._stack(value) for key, value in data["inputs"].items()}
+        inputs = {key: stacked(value) for key, value in data["inputs"].items()}
         if "img" in inputs:
             inputs["imgs"] = (inputs.pop("img").float() - self.mean) / self.std
         return {**data, "inputs": inputs}
-
-    @staticmethod
-    def _stack(value: Tensor | Sequence[Tensor]) -> Tensor:
-        return value if isinstance(value, Tensor) else torch.stack(list(value))

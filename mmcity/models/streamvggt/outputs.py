@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor
+
+from mmcity.models.layers.batches import stacked
 
 __all__ = ["FRAME_KEYS", "split_frames", "unpack_inputs"]
 
@@ -26,13 +27,9 @@ def unpack_inputs(inputs: Tensor | Mapping[str, Tensor]) -> tuple[Tensor, Tensor
     query_points = None
     if isinstance(inputs, Mapping):
         inputs, query_points = inputs["images"], inputs.get("query_points")
-    if isinstance(inputs, Sequence):
-        inputs = torch.stack(list(inputs))
-    if isinstance(query_points, Sequence):
-        query_points = torch.stack(list(query_points))
-    if inputs.dim() == 4:
-        inputs = inputs[None]
-    return inputs, query_points
+    inputs = stacked(inputs)
+    query_points = None if query_points is None else stacked(query_points)
+    return inputs[None] if inputs.dim() == 4 else inputs, query_points
 
 
 def split_frames(
