@@ -5,6 +5,8 @@ on the surface in the unit of the coordinates, so that detail finer than a pixel
 its mean instead of aliasing.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 __all__ = ["cell_hash", "fbm", "fbm3", "pulse", "ridge", "value_noise"]
@@ -55,6 +57,20 @@ def value_noise(u: np.ndarray, v: np.ndarray, seed: np.ndarray | int) -> np.ndar
     return low + (high - low) * fv
 
 
+def _octaves(
+    footprint: np.ndarray, seed: np.ndarray | int, frequency: float, octaves: int, gain: float
+) -> Iterator[tuple[np.float32, np.ndarray, np.ndarray]]:
+    """Frequency, key and weight of each octave that is not below the footprint."""
+    amplitude = np.float32(1.0)
+    for octave in range(octaves):
+        f = np.float32(frequency * 2**octave)
+        weight = np.clip(2.0 - (2.0 * f) * footprint, 0.0, 1.0)
+        if not weight.any():
+            return
+        yield f, np.asarray(seed, dtype=np.uint32) + np.uint32(7919 * octave), amplitude * weight
+        amplitude *= np.float32(gain)
+
+
 def fbm(
     u: np.ndarray,
     v: np.ndarray,
@@ -79,15 +95,8 @@ def fbm(
         np.ndarray: (N,) float32, in about [-1, 1] for gain 0.5.
     """
     total = np.zeros_like(u)
-    amplitude = np.float32(1.0)
-    for octave in range(octaves):
-        f = np.float32(frequency * 2**octave)
-        weight = np.clip(2.0 - (2.0 * f) * footprint, 0.0, 1.0)
-        if not weight.any():
-            break
-        key = np.asarray(seed, dtype=np.uint32) + np.uint32(7919 * octave)
-        total += (amplitude * weight) * (2.0 * value_noise(u * f, v * f, key) - 1.0)
-        amplitude *= np.float32(gain)
+    for f, key, weight in _octaves(footprint, seed, frequency, octaves, gain):
+        total += weight * (2.0 * value_noise(u * f, v * f, key) - 1.0)
     return total
 
 
@@ -101,22 +110,15 @@ def fbm3(
 ) -> np.ndarray:
     """As :func:`fbm` for points (N, 3) of a solid."""
     total = np.zeros(len(p), dtype=np.float32)
-    amplitude = np.float32(1.0)
-    for octave in range(octaves):
-        f = np.float32(frequency * 2**octave)
-        weight = np.clip(2.0 - (2.0 * f) * footprint, 0.0, 1.0)
-        if not weight.any():
-            break
+    for f, key, weight in _octaves(footprint, seed, frequency, octaves, gain):
         z = p[:, 2] * f
         layer = np.floor(z)
         fz = z - layer
         fz = fz * fz * (3.0 - 2.0 * fz)
-        key = np.asarray(seed, dtype=np.uint32) + np.uint32(7919 * octave)
         key = key + layer.astype(np.int32).view(np.uint32) * _PRIME_W
         low = value_noise(p[:, 0] * f, p[:, 1] * f, key)
         high = value_noise(p[:, 0] * f, p[:, 1] * f, key + _PRIME_W)
-        total += (amplitude * weight) * (2.0 * (low + (high - low) * fz) - 1.0)
-        amplitude *= np.float32(gain)
+        total += weight * (2.0 * (low + (high - low) * fz) - 1.0)
     return total
 
 
