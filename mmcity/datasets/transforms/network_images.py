@@ -13,7 +13,6 @@ __all__ = [
     "image_to_tensor",
     "load_eval_image",
     "load_network_image",
-    "pad_to_common_size",
 ]
 
 #: Longest image side the published networks were trained with.
@@ -83,13 +82,6 @@ def load_network_image(
         top = (out.shape[1] - target_size) // 2
         out = out[:, top : top + target_size]
     return out
-
-
-def pad_to_common_size(images: Sequence[Tensor]) -> Tensor:
-    """Stack images ``(3, h, w)`` of several sizes, centred and padded with white."""
-    height = max(image.shape[1] for image in images)
-    width = max(image.shape[2] for image in images)
-    return torch.stack([_pad(image, height, width) for image in images])
 
 
 def load_eval_image(

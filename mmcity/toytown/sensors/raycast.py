@@ -9,7 +9,6 @@ from mmcity.utils.checks import check_choice
 __all__ = ["RayCaster", "make_caster"]
 
 #: Rays start this far from a surface, metres.
-_EPSILON = 1e-4
 
 
 class RayCaster:

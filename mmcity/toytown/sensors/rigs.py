@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["CAMERA_NAMES", "LIDAR_TO_EGO", "RigCamera", "nuscenes_rig"]
+__all__ = ["LIDAR_TO_EGO", "RigCamera", "nuscenes_rig"]
 
 #: Size of nuScenes' images in pixels, width and height.
 FULL_SIZE = (1600, 900)
@@ -20,7 +20,6 @@ _CAMERAS = {
     "CAM_BACK_LEFT": (108.6, 1257.0, (792.0, 493.0), (1.04, 0.48, 1.59)),
     "CAM_BACK_RIGHT": (-110.8, 1260.0, (807.0, 501.0), (1.01, -0.48, 1.56)),
 }
-CAMERA_NAMES = tuple(_CAMERAS)
 
 #: The lidar's x axis looks to the right of the car, y forward, z up.
 LIDAR_TO_EGO = np.array([[0.0, 1, 0, 0.94], [-1, 0, 0, 0], [0, 0, 1, 1.84], [0, 0, 0, 1]])

@@ -14,9 +14,8 @@ from mmcity.structures.geometry import rotation_angle
 
 from .pnp import PnPError, PnPSolution, solve_pnp
 
-__all__ = ["STATUSES", "Refinement", "RenderMatchRefiner"]
+__all__ = ["Refinement", "RenderMatchRefiner"]
 
-STATUSES = ("ok", "low_confidence", "failed")
 #: Inliers at which the support of a pose counts as about two thirds.
 _INLIER_SCALE = 30.0
 _MIN_CORRELATION_PIXELS = 100
