@@ -30,35 +30,29 @@ struct BrickTensors {
 
 // prepare(gaussians, counts) fills both for n Gaussians. One synchronisation, to size the lists.
 template <typename Prepare>
-BrickTensors list_bricks(const char* op, const Tensor& like, int64_t n, int64_t per_sample,
+BrickTensors list_bricks(const Call& call, const Tensor& like, int64_t n, int64_t per_sample,
                          int64_t batch, const VoxelGrid<float>& grid, int32_t edge, bool lists,
-                         cudaStream_t stream, const Prepare& prepare) {
+                         const Prepare& prepare) {
   const auto ints = like.options().dtype(at::kInt), longs = like.options().dtype(at::kLong);
   const int64_t bricks = batch * brick_count(grid, edge);
-  TORCH_CHECK_VALUE(n < (int64_t(1) << 31) && bricks < (int64_t(1) << 31), op, ": ", n,
+  TORCH_CHECK_VALUE(n < (int64_t(1) << 31) && bricks < (int64_t(1) << 31), call.op, ": ", n,
                     " Gaussians and ", bricks, " bricks are too many for one call");
   BrickTensors out;
   out.gaussians = at::empty({std::max<int64_t>(n, 1) * int64_t(grid_gaussian_bytes())},
                             like.options().dtype(at::kByte));
   const Tensor counts = at::zeros({n + 1}, ints);
-  check_launch(prepare(out.gaussians.mutable_data_ptr(), counts.mutable_data_ptr<int32_t>()), op);
+  call(prepare(out.gaussians.mutable_data_ptr(), to(counts)));
   if (!lists) return out;
-  const Tensor starts = scan_counts(op, counts, stream);
+  const Tensor starts = scan_counts(call, counts);
   const int64_t pairs = starts[n].item<int64_t>();
   const Tensor keys = at::empty({pairs}, ints), ids = at::empty({pairs}, ints);
   if (pairs > 0)
-    check_launch(launch_brick_pairs(out.gaussians.const_data_ptr(),
-                                    starts.const_data_ptr<int64_t>(), n, per_sample, grid, edge,
-                                    reinterpret_cast<uint32_t*>(keys.mutable_data_ptr<int32_t>()),
-                                    ids.mutable_data_ptr<int32_t>(), stream),
-                 op);
-  const Sorted sorted = sort_by_key(op, keys, ids, bits_of(bricks), stream);
+    call(launch_brick_pairs(out.gaussians.const_data_ptr(), from(starts), n, per_sample, grid, edge,
+                            to(keys), to(ids), call));
+  const Sorted sorted = sort_by_key(call, keys, ids, bits_of(bricks));
   out.entries = sorted.values;
   out.offsets = at::empty({bricks + 1}, longs);
-  check_launch(launch_brick_offsets(
-                   reinterpret_cast<const uint32_t*>(sorted.keys.const_data_ptr<int32_t>()), pairs,
-                   bricks, out.offsets.mutable_data_ptr<int64_t>(), stream),
-               op);
+  call(launch_brick_offsets(from(sorted.keys), pairs, bricks, to(out.offsets), call));
   return out;
 }
 

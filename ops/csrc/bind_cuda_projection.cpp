@@ -11,7 +11,7 @@ struct Inputs {  // contiguous inputs, and the pointers the launchers take
   Tensor means, covars, quats, scales, viewmats, Ks, opacities;
   ProjectionIn raw{};
 
-  Inputs(const char* op, const Tensor& m, const OptTensor& cov, const OptTensor& q,
+  Inputs(const Call& call, const Tensor& m, const OptTensor& cov, const OptTensor& q,
          const OptTensor& s, const Tensor& v, const Tensor& k, const OptTensor& o, int64_t width,
          int64_t height, double eps2d, int64_t model)
       : means(m.contiguous()),
@@ -21,16 +21,16 @@ struct Inputs {  // contiguous inputs, and the pointers the launchers take
         viewmats(v.contiguous()),
         Ks(k.contiguous()),
         opacities(contiguous_or_undefined(o)) {
-    check_float32(op, {&means, &covars, &quats, &scales, &viewmats, &Ks, &opacities});
+    check_float32(call, {&means, &covars, &quats, &scales, &viewmats, &Ks, &opacities});
     TORCH_CHECK(covars.defined() || (quats.defined() && scales.defined()),
                 "project: expected covars, or quats and scales");
-    raw.means = read_or_null<float>(means);
-    raw.covars = read_or_null<float>(covars);
-    raw.quats = read_or_null<float>(quats);
-    raw.scales = read_or_null<float>(scales);
-    raw.opacities = read_or_null<float>(opacities);
-    raw.viewmats = read_or_null<float>(viewmats);
-    raw.Ks = read_or_null<float>(Ks);
+    raw.means = from(means);
+    raw.covars = from(covars);
+    raw.quats = from(quats);
+    raw.scales = from(scales);
+    raw.opacities = from(opacities);
+    raw.viewmats = from(viewmats);
+    raw.Ks = from(Ks);
     raw.N = means.size(-2);
     raw.C = viewmats.size(-3);
     raw.B = 1;
@@ -55,23 +55,20 @@ struct Inputs {  // contiguous inputs, and the pointers the launchers take
 };
 
 using Dense = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
-using Packed =
-    std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+using Packed = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 ProjectionRows rows_of(const Tensor& radii, const Tensor& means2d, const Tensor& depths,
                        const Tensor& conics, const Tensor& comps) {
-  return {write_or_null<int32_t>(radii), write_or_null<float>(means2d),
-          write_or_null<float>(depths), write_or_null<float>(conics), write_or_null<float>(comps)};
+  return {to(radii), to(means2d), to(depths), to(conics), to(comps)};
 }
 
 Dense project_fwd(const Tensor& means, const OptTensor& covars, const OptTensor& quats,
                   const OptTensor& scales, const Tensor& viewmats, const Tensor& Ks,
                   const OptTensor& opacities, int64_t width, int64_t height, double eps2d,
-                  double near_plane, double far_plane, double radius_clip,
-                  bool calc_compensations, int64_t model) {
-  constexpr const char* op = "project_fwd";
-  const c10::DeviceGuard guard(means.device());
-  Inputs in(op, means, covars, quats, scales, viewmats, Ks, opacities, width, height, eps2d,
+                  double near_plane, double far_plane, double radius_clip, bool calc_compensations,
+                  int64_t model) {
+  const Call call("project_fwd", means);
+  Inputs in(call, means, covars, quats, scales, viewmats, Ks, opacities, width, height, eps2d,
             model);
   in.set_limits(near_plane, far_plane, radius_clip, calc_compensations);
   const auto options = in.means.options();
@@ -80,28 +77,24 @@ Dense project_fwd(const Tensor& means, const OptTensor& covars, const OptTensor&
   const Tensor conics = at::empty(in.rows({3}), options);
   const Tensor comps =
       calc_compensations ? at::empty(in.rows({}), options) : at::empty({0}, options);
-  check_launch(launch_project_dense(in.raw, rows_of(radii, means2d, depths, conics, comps),
-                                    current_stream(means.device())),
-               op);
+  call(launch_project_dense(in.raw, rows_of(radii, means2d, depths, conics, comps), call));
   return {radii, means2d, depths, conics, comps};
 }
 
 Packed project_packed_fwd(const Tensor& means, const OptTensor& covars, const OptTensor& quats,
                           const OptTensor& scales, const Tensor& viewmats, const Tensor& Ks,
-                          const OptTensor& opacities, int64_t width, int64_t height,
-                          double eps2d, double near_plane, double far_plane, double radius_clip,
+                          const OptTensor& opacities, int64_t width, int64_t height, double eps2d,
+                          double near_plane, double far_plane, double radius_clip,
                           bool calc_compensations, int64_t model) {
-  constexpr const char* op = "project_packed_fwd";
-  const c10::DeviceGuard guard(means.device());
-  const cudaStream_t stream = current_stream(means.device());
-  Inputs in(op, means, covars, quats, scales, viewmats, Ks, opacities, width, height, eps2d,
+  const Call call("project_packed_fwd", means);
+  Inputs in(call, means, covars, quats, scales, viewmats, Ks, opacities, width, height, eps2d,
             model);
   in.set_limits(near_plane, far_plane, radius_clip, calc_compensations);
   const auto options = in.means.options(), longs = options.dtype(at::kLong);
   const int64_t images = in.raw.B * in.raw.C, all = images * in.raw.N;
   const Tensor visible = at::zeros({all + 1}, options.dtype(at::kInt));
-  check_launch(launch_project_visible(in.raw, visible.mutable_data_ptr<int32_t>(), stream), op);
-  const Tensor positions = scan_counts(op, visible, stream);
+  call(launch_project_visible(in.raw, to(visible), call));
+  const Tensor positions = scan_counts(call, visible);
   const int64_t nnz = positions[all].item<int64_t>();
   // Rows of an image start where its first Gaussian would stand.
   const Tensor starts = at::arange(images + 1, longs) * in.raw.N;
@@ -113,12 +106,9 @@ Packed project_packed_fwd(const Tensor& means, const OptTensor& covars, const Op
   const Tensor conics = at::empty({nnz, 3}, options);
   const Tensor comps = at::empty({calc_compensations ? nnz : 0}, options);
   if (nnz > 0) {
-    const PackedIds ids{batch.mutable_data_ptr<int64_t>(), camera.mutable_data_ptr<int64_t>(),
-                        gaussian.mutable_data_ptr<int64_t>()};
-    check_launch(launch_project_packed(in.raw, visible.const_data_ptr<int32_t>(),
-                                       positions.const_data_ptr<int64_t>(), ids,
-                                       rows_of(radii, means2d, depths, conics, comps), stream),
-                 op);
+    const PackedIds ids{to(batch), to(camera), to(gaussian)};
+    call(launch_project_packed(in.raw, from(visible), from(positions), ids,
+                               rows_of(radii, means2d, depths, conics, comps), call));
   }
   return {batch, camera, gaussian, indptr, radii, means2d, depths, conics, comps};
 }
@@ -136,28 +126,24 @@ Dense project_bwd(const Tensor& means, const OptTensor& covars, const OptTensor&
                   const OptTensor& scales, const Tensor& viewmats, const Tensor& Ks,
                   const Tensor& radii, const OptTensor& gaussian_ids, const OptTensor& indptr,
                   int64_t width, int64_t height, double eps2d, int64_t model,
-                  const OptTensor& v_means2d, const OptTensor& v_depths,
-                  const OptTensor& v_conics, const OptTensor& v_compensations,
-                  bool need_viewmats, bool per_row) {
-  constexpr const char* op = "project_bwd";
-  const c10::DeviceGuard guard(means.device());
-  const cudaStream_t stream = current_stream(means.device());
-  const Inputs in(op, means, covars, quats, scales, viewmats, Ks, std::nullopt, width, height,
+                  const OptTensor& v_means2d, const OptTensor& v_depths, const OptTensor& v_conics,
+                  const OptTensor& v_compensations, bool need_viewmats, bool per_row) {
+  const Call call("project_bwd", means);
+  const Inputs in(call, means, covars, quats, scales, viewmats, Ks, std::nullopt, width, height,
                   eps2d, model);
   const Tensor shown = radii.contiguous(), ids = contiguous_or_undefined(gaussian_ids);
   const Tensor pointers = contiguous_or_undefined(indptr);
   const Tensor gm = contiguous_or_undefined(v_means2d), gd = contiguous_or_undefined(v_depths);
   const Tensor gc = contiguous_or_undefined(v_conics);
   const Tensor gr = contiguous_or_undefined(v_compensations);
-  check_float32(op, {&gm, &gd, &gc, &gr});
-  const ProjectionGrads grads{read_or_null<float>(gm), read_or_null<float>(gd),
-                              read_or_null<float>(gc), read_or_null<float>(gr)};
+  check_float32(call, {&gm, &gd, &gc, &gr});
+  const ProjectionGrads grads{from(gm), from(gd), from(gc), from(gr)};
   const auto options = in.means.options(), doubles = options.dtype(at::kDouble);
   const bool has_covar = in.covars.defined(), packed = ids.defined();
   const int64_t images = in.raw.B * in.raw.C, nnz = packed ? ids.numel() : 0;
   // Several cameras may show one Gaussian: atomics, or rows that are added up in order.
-  const bool ordered = packed && !per_row && in.raw.C > 1 &&
-                       at::globalContext().deterministicAlgorithms();
+  const bool ordered =
+      packed && !per_row && in.raw.C > 1 && at::globalContext().deterministicAlgorithms();
   const bool rowwise = per_row || ordered;
   const auto make = [&](bool wanted, std::initializer_list<int64_t> tail) {
     if (!wanted) return at::empty({0}, options);
@@ -174,21 +160,14 @@ Dense project_bwd(const Tensor& means, const OptTensor& covars, const OptTensor&
     else
       pose = at::zeros({rowwise ? nnz : images, kPose}, doubles);
   }
-  const ProjectionGradOut out{write_or_null<float>(o_means), write_or_null<float>(o_covars),
-                              write_or_null<float>(o_quats), write_or_null<float>(o_scales),
-                              write_or_null<double>(pose)};
+  const ProjectionGradOut out{to(o_means), to(o_covars), to(o_quats), to(o_scales), to(pose)};
   if (!packed) {
-    check_launch(launch_project_dense_bwd(in.raw, read_or_null<int32_t>(shown), grads, out,
-                                          stream),
-                 op);
+    call(launch_project_dense_bwd(in.raw, from(shown), grads, out, call));
     if (need_viewmats) pose = pose.sum(0);
   } else {
-    const RowSums sums = rowwise ? RowSums::kPerRow
-                                 : (in.raw.C > 1 ? RowSums::kAtomic : RowSums::kStore);
-    check_launch(launch_project_packed_bwd(in.raw, read_or_null<int64_t>(ids),
-                                           read_or_null<int64_t>(pointers), nnz, sums, grads, out,
-                                           stream),
-                 op);
+    const RowSums sums =
+        rowwise ? RowSums::kPerRow : (in.raw.C > 1 ? RowSums::kAtomic : RowSums::kStore);
+    call(launch_project_packed_bwd(in.raw, from(ids), from(pointers), nnz, sums, grads, out, call));
     if (rowwise && (need_viewmats || ordered)) {
       const Tensor rows = at::arange(nnz, ids.options());
       const Tensor image = at::searchsorted(pointers.narrow(0, 1, images), rows, false, true);

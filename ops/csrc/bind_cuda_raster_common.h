@@ -17,9 +17,9 @@ struct TileInputs {
         masks(contiguous_or_undefined(tile_masks)),
         chosen(contiguous_or_undefined(tile_ids)) {
     const bool wide = ids.scalar_type() == at::kLong;
-    raster.offsets = read_or_null<int64_t>(offsets);
+    raster.offsets = from(offsets);
     raster.tile_ids = chosen.defined() ? chosen.const_data_ptr<int64_t>() : nullptr;
-    raster.masks = read_or_null<bool>(masks);
+    raster.masks = from(masks);
     raster.ids32 = wide || ids.numel() == 0 ? nullptr : ids.const_data_ptr<int32_t>();
     raster.ids64 = wide ? read_or_null<int64_t>(ids) : nullptr;
     raster.n_entries = ids.numel();
@@ -52,16 +52,14 @@ struct OrderedSums {
   Tensor slots, partials;
   int64_t n_slots = 0;
 
-  OrderedSums(const char* name, const RasterTiles& lists, const uint16_t* hit, int64_t n_hits,
-              int64_t columns, int64_t n_rows, const at::TensorOptions& options,
-              cudaStream_t on_stream)
-      : op(name), tiles(lists), hits(hit), width(columns), rows(n_rows), stream(on_stream) {
-    TORCH_CHECK_VALUE(rows < (int64_t(1) << 32), op, ": ", rows,
+  OrderedSums(const Call& of, const RasterTiles& lists, const uint16_t* hit, int64_t n_hits,
+              int64_t columns, int64_t n_rows, const at::TensorOptions& options)
+      : call(of), tiles(lists), hits(hit), width(columns), rows(n_rows) {
+    TORCH_CHECK_VALUE(rows < (int64_t(1) << 32), call.op, ": ", rows,
                       " rows are too many for deterministic gradients");
     const Tensor counts = at::zeros({n_hits + 1}, options.dtype(at::kInt));
-    check_launch(launch_count_windows(hits, n_hits, counts.mutable_data_ptr<int32_t>(), stream),
-                 op);
-    slots = scan_counts(op, counts, stream);
+    call(launch_count_windows(hits, n_hits, to(counts), call));
+    slots = scan_counts(call, counts);
     n_slots = slots[n_hits].item<int64_t>();
     partials = at::empty({n_slots, width}, options);
   }
@@ -72,40 +70,30 @@ struct OrderedSums {
     const Tensor numbers = at::empty({n_slots}, longs);
     Sorted sorted{keys, numbers};
     if (n_slots > 0) {
-      check_launch(launch_slot_rows(tiles, hits, slots.const_data_ptr<int64_t>(),
-                                    reinterpret_cast<uint32_t*>(keys.mutable_data_ptr<int32_t>()),
-                                    numbers.mutable_data_ptr<int64_t>(), stream),
-                   op);
-      sorted = sort_by_key(op, keys, numbers, bits_of(rows), stream);
+      call(launch_slot_rows(tiles, hits, from(slots), to(keys), to(numbers), call));
+      sorted = sort_by_key(call, keys, numbers, bits_of(rows));
     }
     const Tensor sums = at::empty({rows, width}, partials.options());
-    check_launch(
-        launch_sum_slots(reinterpret_cast<const uint32_t*>(sorted.keys.const_data_ptr<int32_t>()),
-                         sorted.values.const_data_ptr<int64_t>(), n_slots,
-                         read_or_null<float>(partials), rows, width, write_or_null<float>(sums),
-                         stream),
-        op);
+    call(launch_sum_slots(from(sorted.keys), from(sorted.values), n_slots, from(partials), rows,
+                          width, to(sums), call));
     return sums;
   }
 
  private:
-  const char* op;
+  const Call& call;
   RasterTiles tiles;
   const uint16_t* hits;
   int64_t width, rows;
-  cudaStream_t stream;
 };
 
 // Gradient of the backgrounds [images, channels], the same in every run.
-inline Tensor background_gradient(const char* op, const TileInputs& tiles, const Tensor& final_t,
-                                  const Tensor& v_renders, cudaStream_t stream) {
+inline Tensor background_gradient(const Call& call, const TileInputs& tiles, const Tensor& final_t,
+                                  const Tensor& v_renders) {
   const int64_t channels = v_renders.size(-1), images = tiles.raster.n_images;
   const int64_t squares = tiles.raster.squares();
   const Tensor sums = at::empty({squares, channels}, v_renders.options());
-  check_launch(launch_background_sums(tiles.raster, channels, read_or_null<float>(final_t),
-                                      read_or_null<float>(v_renders), write_or_null<float>(sums),
-                                      stream),
-               op);
+  call(launch_background_sums(tiles.raster, channels, from(final_t), from(v_renders), to(sums),
+                              call));
   if (!tiles.chosen.defined())
     return images ? sums.view({images, -1, channels}).sum(1) : sums.new_zeros({0, channels});
   const int64_t per_image = int64_t(tiles.raster.th) * tiles.raster.tw;

@@ -17,7 +17,7 @@ struct Inputs {
   Tensor means, viewmats, base, rest, masks, camera_ids, gaussian_ids;
   ShIn raw{};
 
-  Inputs(const char* op, int64_t degree, const Tensor& m, const Tensor& v, const Tensor& b,
+  Inputs(const Call& call, int64_t degree, const Tensor& m, const Tensor& v, const Tensor& b,
          const OptTensor& r, const OptTensor& mask, const OptTensor& cam, const OptTensor& gauss,
          bool shift)
       : means(m.contiguous()),
@@ -27,13 +27,13 @@ struct Inputs {
         masks(contiguous_or_undefined(mask)),
         camera_ids(contiguous_or_undefined(cam)),
         gaussian_ids(contiguous_or_undefined(gauss)) {
-    check_float32(op, {&means, &viewmats, &base, &rest});
+    check_float32(call, {&means, &viewmats, &base, &rest});
     const int64_t bases = (degree + 1) * (degree + 1);
-    raw.means = read_or_null<float>(means);
-    raw.viewmats = read_or_null<float>(viewmats);
-    raw.base = read_or_null<float>(base);
-    raw.rest = read_or_null<float>(rest);
-    raw.masks = read_or_null<bool>(masks);
+    raw.means = from(means);
+    raw.viewmats = from(viewmats);
+    raw.base = from(base);
+    raw.rest = from(rest);
+    raw.masks = from(masks);
     // Not null for a packed call without rows.
     raw.camera_ids = camera_ids.defined() ? camera_ids.const_data_ptr<int64_t>() : nullptr;
     raw.gaussian_ids = gaussian_ids.defined() ? gaussian_ids.const_data_ptr<int64_t>() : nullptr;
@@ -46,8 +46,7 @@ struct Inputs {
     raw.base_count = std::min(bases, base.size(-2));
     raw.rest_count = bases - raw.base_count;
     raw.base_stride = base.dim() == 3 ? base.stride(0) : base.size(-2) * raw.D;
-    if (rest.defined())
-      raw.rest_stride = rest.dim() == 3 ? rest.stride(0) : rest.size(-2) * raw.D;
+    if (rest.defined()) raw.rest_stride = rest.dim() == 3 ? rest.stride(0) : rest.size(-2) * raw.D;
     raw.degree = static_cast<int32_t>(degree);
     raw.shift = shift;
     TORCH_CHECK(raw.rest_count == 0 || (rest.defined() && rest.size(-2) >= raw.rest_count),
@@ -59,17 +58,15 @@ struct Inputs {
 Tensor sh_fwd(int64_t degree, const Tensor& means, const Tensor& viewmats, const Tensor& base,
               const OptTensor& rest, const OptTensor& masks, const OptTensor& camera_ids,
               const OptTensor& gaussian_ids, bool shift) {
-  constexpr const char* op = "sh_fwd";
-  const c10::DeviceGuard guard(means.device());
-  const Inputs in(op, degree, means, viewmats, base, rest, masks, camera_ids, gaussian_ids, shift);
+  const Call call("sh_fwd", means);
+  const Inputs in(call, degree, means, viewmats, base, rest, masks, camera_ids, gaussian_ids,
+                  shift);
   const Tensor colors =
-      in.packed() ? at::empty({in.raw.rows, in.raw.D}, in.means.options())
-                  : at::empty(sizes_with(in.means, 2, {in.raw.C, in.raw.N, in.raw.D}),
-                              in.means.options());
+      in.packed()
+          ? at::empty({in.raw.rows, in.raw.D}, in.means.options())
+          : at::empty(sizes_with(in.means, 2, {in.raw.C, in.raw.N, in.raw.D}), in.means.options());
   if (colors.numel() == 0) return colors;
-  check_launch(launch_sh_fwd(in.raw, colors.mutable_data_ptr<float>(),
-                             current_stream(means.device())),
-               op);
+  call(launch_sh_fwd(in.raw, to(colors), call));
   return colors;
 }
 
@@ -79,12 +76,11 @@ Grads sh_bwd(int64_t degree, const Tensor& means, const Tensor& viewmats, const 
              const OptTensor& rest, const OptTensor& masks, const OptTensor& camera_ids,
              const OptTensor& gaussian_ids, bool shift, const OptTensor& colors,
              const Tensor& v_colors, bool need_means, bool need_viewmats) {
-  constexpr const char* op = "sh_bwd";
-  const c10::DeviceGuard guard(means.device());
-  const cudaStream_t stream = current_stream(means.device());
-  const Inputs in(op, degree, means, viewmats, base, rest, masks, camera_ids, gaussian_ids, shift);
+  const Call call("sh_bwd", means);
+  const Inputs in(call, degree, means, viewmats, base, rest, masks, camera_ids, gaussian_ids,
+                  shift);
   const Tensor v = v_colors.contiguous(), shown = contiguous_or_undefined(colors);
-  check_float32(op, {&v, &shown});
+  check_float32(call, {&v, &shown});
   const auto options = in.means.options(), doubles = options.dtype(at::kDouble);
   const int64_t n = in.raw.B * in.raw.N, images = in.raw.B * in.raw.C, rows = in.raw.rows;
   // Several rows may show one Gaussian: atomics, or rows that are added up in order.
@@ -94,8 +90,8 @@ Grads sh_bwd(int64_t degree, const Tensor& means, const Tensor& viewmats, const 
                               .le(in.gaussian_ids.narrow(0, 0, rows - 1))
                               .any()
                         : at::zeros({}, options.dtype(at::kBool));
-  const bool ordered = in.packed() && at::globalContext().deterministicAlgorithms() &&
-                       repeated.item<bool>();
+  const bool ordered =
+      in.packed() && at::globalContext().deterministicAlgorithms() && repeated.item<bool>();
   const int64_t base_row = base.size(-2) * in.raw.D;
   const int64_t rest_row = in.rest.defined() ? in.rest.size(-2) * in.raw.D : 0;
   const int64_t owners = ordered ? rows : n;
@@ -110,21 +106,13 @@ Grads sh_bwd(int64_t degree, const Tensor& means, const Tensor& viewmats, const 
     else
       directions = at::zeros({ordered ? rows : images, 3}, doubles);
   }
-  const ShGrads grads{read_or_null<float>(shown),
-                      read_or_null<float>(v),
-                      degree > 0 ? write_or_null<float>(g_means) : nullptr,
-                      write_or_null<float>(g_base),
-                      write_or_null<float>(g_rest),
-                      base_row,
-                      rest_row,
-                      write_or_null<double>(directions),
-                      in.packed() ? repeated.const_data_ptr<bool>() : nullptr};
+  const ShGrads grads{from(shown), from(v), degree > 0 ? write_or_null<float>(g_means) : nullptr,
+                      to(g_base), to(g_rest), base_row, rest_row, to(directions), in.packed() ?
+                      read_or_null<bool>(repeated) : nullptr};
   if (in.packed()) {
-    check_launch(launch_sh_packed_bwd(in.raw, grads,
-                                      ordered ? ShRows::kPerRow : ShRows::kStore, stream),
-                 op);
+    call(launch_sh_packed_bwd(in.raw, grads, ordered ? ShRows::kPerRow : ShRows::kStore, call));
   } else {
-    check_launch(launch_sh_dense_bwd(in.raw, grads, stream), op);
+    call(launch_sh_dense_bwd(in.raw, grads, call));
     if (need_directions) directions = directions.sum(0);
   }
   if (ordered) {
@@ -147,8 +135,7 @@ Grads sh_bwd(int64_t degree, const Tensor& means, const Tensor& viewmats, const 
       const Tensor out = g_view.view({-1, 4, 4});
       out.narrow(1, 0, 3).narrow(2, 0, 3).copy_(
           shift_t.unsqueeze(2).mul(g_center.unsqueeze(1)).neg());
-      out.narrow(1, 0, 3).select(2, 3).copy_(
-          rotation.mul(g_center.unsqueeze(1)).sum(2).neg());
+      out.narrow(1, 0, 3).select(2, 3).copy_(rotation.mul(g_center.unsqueeze(1)).sum(2).neg());
     }
   }
   return {need_means ? g_means.view(in.means.sizes()) : at::empty({0}, options), g_view,

@@ -9,11 +9,10 @@ namespace mmc {
 namespace cuda_tsdf {
 
 void integrate(Tensor& tsdf, Tensor& weight, Tensor& color, const Tensor& blocks,
-               const Tensor& depth, const OptTensor& image, const OptTensor& mask,
-               const Tensor& K, const Tensor& viewmat, at::ArrayRef<double> origin,
-               double voxel_size, double trunc, double frame_weight, double max_depth) {
-  constexpr const char* op = "tsdf_integrate_";
-  const c10::DeviceGuard guard(tsdf.device());
+               const Tensor& depth, const OptTensor& image, const OptTensor& mask, const Tensor& K,
+               const Tensor& viewmat, at::ArrayRef<double> origin, double voxel_size, double trunc,
+               double frame_weight, double max_depth) {
+  const Call call("tsdf_integrate_", tsdf);
   TORCH_CHECK(tsdf.is_contiguous() && weight.is_contiguous() && color.is_contiguous(),
               "tsdf_integrate_: the volume must be contiguous");
   const auto device = tsdf.device();
@@ -22,9 +21,9 @@ void integrate(Tensor& tsdf, Tensor& weight, Tensor& color, const Tensor& blocks
   const Tensor im = image ? image->to(device).contiguous() : Tensor();
   const Tensor k = K.to(device, at::kDouble).contiguous();
   const Tensor pose = viewmat.to(device, at::kDouble).contiguous();
-  check_float32(op, {&tsdf, &weight, &color, &d, &im});
-  TORCH_CHECK_VALUE(d.numel() < (int64_t(1) << 31), op, ": depth has more than 2^31 pixels");
-  TORCH_CHECK_VALUE(tsdf.size(0) * tsdf.size(1) < (int64_t(1) << 31), op,
+  check_float32(call, {&tsdf, &weight, &color, &d, &im});
+  TORCH_CHECK_VALUE(d.numel() < (int64_t(1) << 31), call.op, ": depth has more than 2^31 pixels");
+  TORCH_CHECK_VALUE(tsdf.size(0) * tsdf.size(1) < (int64_t(1) << 31), call.op,
                     ": too many blocks for one call");
   TsdfView<float> view{};
   view.width = static_cast<int32_t>(d.size(1));
@@ -32,22 +31,13 @@ void integrate(Tensor& tsdf, Tensor& weight, Tensor& color, const Tensor& blocks
   view.trunc = static_cast<float>(trunc);
   view.max_depth = static_cast<float>(max_depth);
   view.weight = static_cast<float>(frame_weight);
-  view.depth = read_or_null<float>(d);
-  view.mask = m.defined() ? reinterpret_cast<const uint8_t*>(m.const_data_ptr<bool>()) : nullptr;
-  const TsdfVolume volume{write_or_null<float>(tsdf),
-                          write_or_null<float>(weight),
-                          im.defined() ? write_or_null<float>(color) : nullptr,
-                          read_or_null<int32_t>(b),
-                          tsdf.size(0),
-                          tsdf.size(1),
-                          tsdf.size(2),
-                          tsdf.size(3),
-                          {origin[0], origin[1], origin[2]},
+  view.depth = from(d);
+  view.mask = reinterpret_cast<const uint8_t*>(read_or_null<bool>(m));
+  float* colors = im.defined() ? write_or_null<float>(color) : nullptr;
+  const TsdfVolume volume{to(tsdf), to(weight), colors, from(b), tsdf.size(0), tsdf.size(1),
+                          tsdf.size(2), tsdf.size(3), {origin[0], origin[1], origin[2]},
                           voxel_size};
-  check_launch(launch_tsdf_integrate(volume, view, k.const_data_ptr<double>(),
-                                     pose.const_data_ptr<double>(), read_or_null<float>(im),
-                                     current_stream(device)),
-               op);
+  call(launch_tsdf_integrate(volume, view, from(k), from(pose), from(im), call));
 }
 
 OptTensor to_cpu(const OptTensor& t) { return t ? OptTensor(t->cpu()) : OptTensor(); }
@@ -60,16 +50,17 @@ Tensor touched_blocks(const Tensor& depth, const OptTensor& mask, const Tensor& 
   static const auto op = c10::Dispatcher::singleton()
                              .findSchemaOrThrow("mmcity::tsdf_touched_blocks", "")
                              .typed<Signature>();
-  return op.call(depth.cpu(), to_cpu(mask), K.cpu(), viewmat.cpu(), origin, voxel_size, trunc,
-                 max_depth, block_size)
+  return op
+      .call(depth.cpu(), to_cpu(mask), K.cpu(), viewmat.cpu(), origin, voxel_size, trunc, max_depth,
+            block_size)
       .to(depth.device());
 }
 
 std::tuple<Tensor, Tensor, Tensor> marching_cubes(const Tensor& tsdf, const Tensor& weight,
                                                   const Tensor& color, const Tensor& blocks,
-                                                  const Tensor& table,
-                                                  at::ArrayRef<double> origin, double voxel_size,
-                                                  double level, double min_weight) {
+                                                  const Tensor& table, at::ArrayRef<double> origin,
+                                                  double voxel_size, double level,
+                                                  double min_weight) {
   using Result = std::tuple<Tensor, Tensor, Tensor>;
   using Signature = Result(const Tensor&, const Tensor&, const Tensor&, const Tensor&,
                            const Tensor&, at::ArrayRef<double>, double, double, double);
@@ -77,8 +68,8 @@ std::tuple<Tensor, Tensor, Tensor> marching_cubes(const Tensor& tsdf, const Tens
                              .findSchemaOrThrow("mmcity::marching_cubes", "")
                              .typed<Signature>();
   const auto [vertices, faces, colors] =
-      op.call(tsdf.cpu(), weight.cpu(), color.cpu(), blocks.cpu(), table.cpu(), origin,
-              voxel_size, level, min_weight);
+      op.call(tsdf.cpu(), weight.cpu(), color.cpu(), blocks.cpu(), table.cpu(), origin, voxel_size,
+              level, min_weight);
   const auto device = tsdf.device();
   return {vertices.to(device), faces.to(device), colors.to(device)};
 }

@@ -20,15 +20,12 @@ PointGrid<T> point_grid(at::ArrayRef<double> size, at::ArrayRef<double> range) {
 
 Tensor voxelize_dynamic(const Tensor& points, at::ArrayRef<double> size,
                         at::ArrayRef<double> range) {
-  constexpr const char* op = "voxelize_dynamic";
-  const c10::DeviceGuard guard(points.device());
+  const Call call("voxelize_dynamic", points);
   const Tensor p = points.contiguous();
-  check_float32(op, {&p});
+  check_float32(call, {&p});
   const Tensor coors = at::empty({p.size(0), 3}, p.options().dtype(at::kInt));
-  check_launch(launch_point_cells(read_or_null<float>(p), p.size(0), p.size(1),
-                                  point_grid<float>(size, range), write_or_null<int32_t>(coors),
-                                  current_stream(p.device())),
-               op);
+  call(launch_point_cells(from(p), p.size(0), p.size(1), point_grid<float>(size, range), to(coors),
+                          call));
   return coors;
 }
 
@@ -38,24 +35,16 @@ struct Runs {
   Tensor heads, starts;
 };
 
-Runs find_runs(const char* op, const Tensor& coors, const CellExtent& extent,
-               cudaStream_t stream) {
+Runs find_runs(const Call& call, const Tensor& coors, const CellExtent& extent) {
   const auto longs = coors.options().dtype(at::kLong);
   const int64_t n = coors.size(0);
   const Tensor keys = at::empty({n}, longs), ids = at::empty({n}, longs);
-  check_launch(launch_cell_keys(read_or_null<int32_t>(coors), n,
-                                static_cast<int32_t>(coors.size(1)), extent,
-                                reinterpret_cast<uint64_t*>(keys.mutable_data_ptr<int64_t>()),
-                                ids.mutable_data_ptr<int64_t>(), stream),
-               op);
+  call(launch_cell_keys(from(coors), n, static_cast<int32_t>(coors.size(1)), extent, to(keys),
+                        to(ids), call));
   Runs runs;
-  runs.sorted = sort_by_key(op, keys, ids, bits_of(extent.cells + 1), stream);
+  runs.sorted = sort_by_key(call, keys, ids, bits_of(extent.cells + 1));
   runs.heads = at::empty({n}, coors.options().dtype(at::kInt));
-  check_launch(
-      launch_run_heads(
-          reinterpret_cast<const uint64_t*>(runs.sorted.keys.const_data_ptr<int64_t>()), n,
-          extent.cells, runs.heads.mutable_data_ptr<int32_t>(), stream),
-      op);
+  call(launch_run_heads(from(runs.sorted.keys), n, extent.cells, to(runs.heads), call));
   runs.starts = runs.heads.nonzero().reshape({-1});
   return runs;
 }
@@ -64,44 +53,30 @@ using Four = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 
 Four voxelize_hard(const Tensor& points, at::ArrayRef<double> size, at::ArrayRef<double> range,
                    int64_t max_points, int64_t max_voxels) {
-  constexpr const char* op = "voxelize_hard";
-  const c10::DeviceGuard guard(points.device());
-  const cudaStream_t stream = current_stream(points.device());
+  const Call call("voxelize_hard", points);
   const Tensor p = points.contiguous(), cells = voxelize_dynamic(p, size, range);
   const PointGrid<double> grid = point_grid<double>(size, range);
   CellExtent extent{{grid.dims[2], grid.dims[1], grid.dims[0], 1}, 1};
   for (const int64_t s : extent.size)
     TORCH_CHECK_VALUE(!__builtin_mul_overflow(extent.cells, s, &extent.cells),
                       "point_cloud_range: the grid has more than 2^63 voxels");
-  const Runs runs = find_runs(op, cells, extent, stream);
+  const Runs runs = find_runs(call, cells, extent);
   const Tensor first = runs.sorted.values.index_select(0, runs.starts);
   const int64_t m = std::min(max_voxels, first.numel());
   const Tensor chosen = std::get<1>(first.sort()).narrow(0, 0, m);
   const auto ints = p.options().dtype(at::kInt), longs = p.options().dtype(at::kLong);
   const Tensor voxels = at::empty({m, max_points, p.size(1)}, p.options());
   const Tensor num = at::empty({m}, ints), point_ids = at::empty({m, max_points}, longs);
-  const HardVoxels in{read_or_null<float>(p),
-                      reinterpret_cast<const uint64_t*>(runs.sorted.keys.const_data_ptr<int64_t>()),
-                      runs.sorted.values.const_data_ptr<int64_t>(),
-                      runs.starts.const_data_ptr<int64_t>(),
-                      chosen.const_data_ptr<int64_t>(),
-                      p.size(0),
-                      p.size(1),
-                      runs.starts.numel(),
-                      m,
-                      max_points,
-                      extent.cells};
-  check_launch(launch_fill_voxels(in, write_or_null<float>(voxels), write_or_null<int32_t>(num),
-                                  write_or_null<int64_t>(point_ids), stream),
-               op);
+  const HardVoxels in{from(p), from(runs.sorted.keys), from(runs.sorted.values),
+                      from(runs.starts), from(chosen), p.size(0), p.size(1), runs.starts.numel(),
+                      m, max_points, extent.cells};
+  call(launch_fill_voxels(in, to(voxels), to(num), to(point_ids), call));
   const Tensor coors = cells.index_select(0, first.index_select(0, chosen));
   return {voxels, coors, num, point_ids};
 }
 
 Four group_voxels(const Tensor& coors) {
-  constexpr const char* op = "group_voxels";
-  const c10::DeviceGuard guard(coors.device());
-  const cudaStream_t stream = current_stream(coors.device());
+  const Call call("group_voxels", coors);
   const Tensor c = coors.contiguous();
   const int64_t n = c.size(0), axes = c.size(1);
   const auto longs = c.options().dtype(at::kLong);
@@ -115,7 +90,7 @@ Four group_voxels(const Tensor& coors) {
                         "coors: the grid they span has more than 2^63 voxels");
     }
   }
-  const Runs runs = find_runs(op, c, extent, stream);
+  const Runs runs = find_runs(call, c, extent);
   const int64_t m = runs.starts.numel();
   // Dropped rows are sorted behind all others.
   const int64_t k = n > 0 ? runs.sorted.keys.lt(extent.cells).sum().item<int64_t>() : 0;
@@ -124,27 +99,23 @@ Four group_voxels(const Tensor& coors) {
   const Tensor point2voxel = at::full({n}, -1, c.options()).scatter(0, order, voxel);
   const Tensor offsets = at::cat({runs.starts, at::full({1}, k, longs)});
   const Tensor voxels = c.index_select(0, order.index_select(0, runs.starts));
-  TORCH_CHECK_VALUE(m < (int64_t(1) << 31), op, ": more than 2^31 - 1 voxels");
+  TORCH_CHECK_VALUE(m < (int64_t(1) << 31), call.op, ": more than 2^31 - 1 voxels");
   return {voxels, point2voxel, order, offsets};
 }
 
 std::tuple<Tensor, Tensor> scatter_reduce(const Tensor& feats, const Tensor&, const Tensor& order,
                                           const Tensor& offsets, c10::string_view reduce) {
-  constexpr const char* op = "scatter_reduce_voxels";
-  const c10::DeviceGuard guard(feats.device());
+  const Call call("scatter_reduce_voxels", feats);
   const Tensor f = feats.contiguous(), o = order.contiguous(), s = offsets.contiguous();
-  check_float32(op, {&f});
+  check_float32(call, {&f});
   const int64_t m = s.size(0) - 1, channels = f.size(1);
-  const Reduction mode = reduce == "max" ? Reduction::kMax
-                                         : (reduce == "mean" ? Reduction::kMean : Reduction::kSum);
+  const Reduction mode =
+      reduce == "max" ? Reduction::kMax : (reduce == "mean" ? Reduction::kMean : Reduction::kSum);
   const Tensor out = at::empty({m, channels}, f.options());
   const Tensor argmax =
       at::empty({mode == Reduction::kMax ? m : 0, channels}, f.options().dtype(at::kLong));
-  check_launch(launch_reduce_voxels(read_or_null<float>(f), read_or_null<int64_t>(o),
-                                    read_or_null<int64_t>(s), m, channels, mode,
-                                    write_or_null<float>(out), write_or_null<int64_t>(argmax),
-                                    current_stream(f.device())),
-               op);
+  call(launch_reduce_voxels(from(f), from(o), from(s), m, channels, mode, to(out), to(argmax),
+                            call));
   return {out, argmax};
 }
 
