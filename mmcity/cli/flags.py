@@ -7,7 +7,6 @@ from typing import Any
 __all__ = [
     "add_amp",
     "add_cfg_options",
-    "add_checkpoint",
     "add_device",
     "add_launcher",
     "add_unsafe_load",
@@ -41,11 +40,6 @@ def add_device(parser: argparse.ArgumentParser, default: str | None = None) -> N
 def add_amp(parser: argparse.ArgumentParser) -> None:
     """``--amp``."""
     parser.add_argument("--amp", action="store_true", help="run in mixed precision")
-
-
-def add_checkpoint(parser: argparse.ArgumentParser, text: str, required: bool = False) -> None:
-    """``--checkpoint FILE``."""
-    parser.add_argument("--checkpoint", required=required, help=text)
 
 
 def add_launcher(parser: argparse.ArgumentParser) -> None:

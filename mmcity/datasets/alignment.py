@@ -165,7 +165,8 @@ def align_scene(
 
     Args:
         scene: Scene folder.
-        positions: CSV for :func:`read_positions`; names are those of images or of ``points``.
+        positions: CSV of known positions, see :func:`read_positions`; names are those of images or
+            of ``points``.
         points: CSV of control points in scene units (``name,x,y,z``). Defaults to the centres
             of the cameras.
         threshold: Metres above which a position is wrong. Defaults to 10.

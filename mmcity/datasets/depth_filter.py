@@ -82,14 +82,14 @@ def filter_depth(
     Args:
         scene: Scene folder, see :class:`CityGSXDataset`.
         out: Folder of the masks below it. Defaults to ``train/mask``.
-        image_dir: Of the pictures. Defaults to ``auto``.
-        depth_dir: Of the inverse depths. Defaults to ``auto``.
+        image_dir: Folder of the pictures. Defaults to ``auto``.
+        depth_dir: Folder of the inverse depths. Defaults to ``auto``.
         factor: Divisor of the pictures' size. Defaults to 1.
         max_error: Pixels that a point may be off. Defaults to 1.
         num: Neighbours per view. Defaults to 8.
         max_angle: Degrees between their axes. Defaults to 30.
         min_dis: Least distance of the centres, world units. Defaults to 0.01.
-        max_dis: Largest one. Defaults to 1.5.
+        max_dis: Largest distance, world units. Defaults to 1.5.
         keep_unfiltered: Whether views without neighbours count as valid. Defaults to False.
     """
     dataset = CityGSXDataset(

@@ -103,7 +103,7 @@ def fit_depth_params(
     Args:
         model_dir: Folder with cameras, images and points3D.
         depth_dir: Folder of inverse depth maps.
-        method: See :func:`fit_depth_scale`. Defaults to ``median``.
+        method: Of the fit, see :func:`fit_depth_scale`. Defaults to ``median``.
         report: Called with (done, total) after each image. Defaults to None.
 
     Raises:

@@ -291,9 +291,11 @@ def train(
         config: Config file.
         work_dir: Folder for logs and checkpoints. Defaults to the config's, then to
             ``work_dirs/<config name>``.
-        resume: See :func:`apply_resume`. Defaults to None (start anew).
+        resume: Continue from this checkpoint, or with ``auto`` from the newest in the work
+            directory, see :func:`apply_resume`. Defaults to None.
         amp: Train in mixed precision. Defaults to False.
-        auto_scale_lr: Scale the learning rate with the batch size. Defaults to False.
+        auto_scale_lr: Scale the learning rate with the batch size over all processes. Defaults
+            to False.
         cfg_options: Dotted keys of the config and their values. Defaults to None.
         launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``: how the processes were started.
             Defaults to ``none``.

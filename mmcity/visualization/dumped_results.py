@@ -28,7 +28,7 @@ def draw_results(
         source: The folder, or one ``.npz`` or ``.pkl`` file of occupancy.
         out: Folder. Defaults to ``outputs/visualize``.
         max_rows: Rows of one contact sheet. Defaults to 12.
-        pages: Also write a page to turn each occupancy result in. Defaults to True.
+        pages: Write interactive pages of occupancy results, too. Defaults to True.
 
     Returns:
         The files written.

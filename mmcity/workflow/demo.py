@@ -31,7 +31,7 @@ def run_demo(
         scene: Folder of a COLMAP scene. Defaults to the drone flight of the source tree.
         out: Folder for the results.
         max_iters: Stop after so many iterations. Defaults to None: as the configs say.
-        toytown: Whether to reconstruct the toy town too. Defaults to True.
+        toytown: Reconstruct the toy town too. Defaults to True.
 
     Returns:
         One row of figures per scene.

@@ -65,8 +65,10 @@ def localize_queries(
             for those arguments that are left out.
         out: Folder for ``poses.txt``, ``results.json`` and pictures.
         queries: Image or folder. Defaults to None: the test split of the scene, with errors.
-        map, map_config: 3DGS ``.ply`` file, or checkpoint with its config.
-        config, checkpoint: Of a pose network. Default to None: none.
+        map: 3DGS ``.ply`` file, or checkpoint. Defaults to None.
+        map_config: Config of a map given as a checkpoint. Defaults to None.
+        config: Config of a pose network. Defaults to None.
+        checkpoint: Weights of the pose network. Defaults to None.
         alignment: JSON of a similarity to metres or a geographic frame. Defaults to None.
         long_side: px to which larger pictures are reduced. Defaults to None: as they are.
         unit_scale: Metres per scene unit. Defaults to None: 1.
@@ -74,20 +76,24 @@ def localize_queries(
         start: First poses: ``regression``, ``mapped`` images that look alike, or ``all``.
             Defaults to ``all``.
         starts: Mapped images to start from. Defaults to 3.
-        poses: File of first poses that take the place of all others, see
-            :func:`read_pose_file`. Defaults to None.
-        matcher, matcher_weights: Registered matcher and the weights of a learned one. Default
-            to ``SIFTMatcher`` and None.
+        poses: File of first poses that take the place of all others: lines
+            ``name qw qx qy qz tx ty tz`` (world to camera), such as the ``poses.txt`` of another
+            run. Defaults to None.
+        matcher: Registered matcher. Defaults to ``SIFTMatcher``.
+        matcher_weights: Weights of a learned matcher. Defaults to None.
         pnp: RANSAC backend: ``opencv``, ``poselib`` or ``pycolmap``. Defaults to ``opencv``.
         depth_mode: Depth of the map that lifts matches. Defaults to None: the scene's own.
-        sigma_scale: Factor on predicted deviations. Defaults to 1.
-        intrinsics: Text file of the queries' cameras, see :func:`read_intrinsics`.
+        sigma_scale: Factor on predicted deviations, such as the ``sigma_factor`` of a run with
+            known poses. Defaults to 1.
+        intrinsics: Text file of the queries' cameras: ``name MODEL width height params``.
+            Defaults to None.
         focal: px, of all queries. Defaults to None: as mapped.
         limit: Localise only the first so many. Defaults to None: all.
         good: Metres and degrees below which a pose is good. Defaults to (0.25, 2).
-        label, seed: Name of this run and seed of the training, for tables.
+        label: Name of this run in tables. Defaults to none.
+        seed: Seed of the training, for tables. Defaults to None.
         up: Direction to look down from in plots. Defaults to None.
-        pictures: Whether to draw each query beside its render, and plots. Defaults to True.
+        pictures: Draw each query beside its render, and plots. Defaults to True.
         device: Defaults to CUDA where it is.
 
     Returns:

@@ -70,7 +70,7 @@ def generate_clips(
         region: Box ``(x0, y0, x1, y1)`` in voxels, over all heights. Goes with ``inpaint``.
         frames: First frame to inpaint and the one after the last. Defaults to all.
         repaint: Length and number of resampling jumps of the inpainting. Defaults to none.
-        guidance_scale: Defaults to the config's.
+        guidance_scale: Weight of the guidance. Defaults to the config's.
         sampler: ``ddpm``, ``ddim`` or ``dpm++``. Defaults to the config's.
         steps: Sampling steps. Goes with ``sampler``.
         seed: Of the first clip. Defaults to 0.

@@ -145,11 +145,13 @@ def build_text_prototypes(
 
     Args:
         prompts: Vocabulary (YAML).
-        encoder: ``clip``, ``talk2dino``, or ``npy`` for :func:`stored_encoder`.
+        encoder: ``clip``, ``talk2dino``, or ``npy`` for stored embeddings.
         weights: File of the encoder, or of embeddings.
         out: ``.pth`` file to write.
         clip_weights: File of CLIP, which ``talk2dino`` needs. Defaults to None.
-        templates, normalize: See :func:`embed_prompts`.
+        templates: Sentences with ``{}`` for the prompt; their embeddings are averaged.
+            Defaults to the bare prompt.
+        normalize: ``none``, or ``l2`` for unit length. Defaults to ``none``.
 
     Returns:
         float32 ``(C, P)``.

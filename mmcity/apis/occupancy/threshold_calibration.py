@@ -168,7 +168,8 @@ def calibrate_thresholds(
     """Best density thresholds of a GaussTR model, written as a vocabulary.
 
     Args:
-        config, checkpoint: Of the model.
+        config: Of the model.
+        checkpoint: Its weights.
         out: Vocabulary (YAML) to write.
         split: ``train``, ``val`` or ``test``: frames with ground truth, best of a split that
             results are not reported on. Defaults to ``train``.

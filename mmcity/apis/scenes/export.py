@@ -74,7 +74,7 @@ def export_scene(
             Defaults to ``z``.
         georeference: Longitude and latitude (degrees) and height (metres) of the origin, for 3D
             Tiles. Defaults to None.
-        max_per_cell: Gaussians of a tile. Defaults to 20,000.
+        max_per_cell: Most Gaussians of a tile. Defaults to 20,000.
         frame: Of an occupancy clip. Defaults to 0.
 
     Raises:

@@ -20,9 +20,9 @@ def read_layers(
     """Layers of the paths, in order, for :meth:`~mmcity.visualization.viewer.Viewer.add_layer`.
 
     Args:
-        paths: Checkpoints of scenes (``.pth``, ``.pt``, ``.ckpt``), and what
+        paths: Files or folders: checkpoints of scenes (``.pth``, ``.pt``, ``.ckpt``), and what
             :func:`~mmcity.visualization.viewer.open_layers` takes.
-        config: Of the checkpoints. Defaults to None.
+        config: Config of the checkpoints among the paths. Defaults to None.
         level: Of CityGS-X checkpoints: coarsest levels up to this one. Defaults to None: all.
 
     Raises:

@@ -34,17 +34,18 @@ def stream_source(
     Args:
         sources: Folder of images, video file, or ``webcam:NUMBER``; several are the cameras of a
             rig.
-        out: Folder, see :class:`StreamWriter` for what it will hold.
+        out: Folder for the results, see :class:`StreamWriter`.
         config: Config of the model.
         checkpoint: Its weights. Defaults to None: random ones.
         stride: Take every n-th frame. Defaults to 1.
         max_frames: Of each source. Defaults to all.
         decoder: ``opencv`` or ``pyav``, of videos and cameras. Defaults to ``opencv``.
         formats: Of the points, ``ply`` and ``glb``. Defaults to ``ply``.
-        max_points: That are kept. Defaults to 1,000,000.
+        max_points: Points that are kept. Defaults to 1,000,000.
         percentile: Of confidence, below it points are left out. Defaults to 50.
         save_depth: Write depth maps. Defaults to True.
-        viewer_port: Show the reconstruction in the browser while it grows. Defaults to None: not.
+        viewer_port: Show the reconstruction in the browser while it grows, at this
+            port. Defaults to None.
         options: Further arguments of :class:`StreamingReconstructor`: ``device``, ``dtype``,
             ``policy``, ``cache_dtype``, ``camera_cache_mode``, ``image_size``, ``resize``,
             ``use_proj``.

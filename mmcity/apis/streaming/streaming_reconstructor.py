@@ -77,10 +77,12 @@ class StreamingReconstructor(Inferencer):
         device: Defaults to ``'cuda'`` where there is one, else ``'cpu'``.
         dtype: ``'fp32'``, ``'bf16'`` or ``'fp16'`` of the aggregator (by autocast; heads
             stay in float32). Defaults to ``'fp32'``.
-        policy: What the cache keeps, such as ``'window(60)'`` or ``'chunk(60, 8)'``.
+        policy: What the cache keeps: ``full``, ``window(N)``, ``knn(N)``, ``chunk(N, OVERLAP)``,
+            ``diversity(TOKENS)``, ``query(TOKENS)`` or ``attention(TOKENS)``.
             Defaults to the config's ``stream.policy``, else everything.
         cache_dtype: Storage of the cache. Defaults to the config's, else as computed.
-        camera_cache_mode: Defaults to the config's, else ``'per_iteration'``.
+        camera_cache_mode: Of the camera head. Defaults to the config's, else
+            ``'per_iteration'``.
         image_size: Longest side the network sees. Defaults to the config's, else 518.
         resize: ``'crop'``, ``'pad'`` or ``'eval'``; see
             :mod:`mmcity.datasets.transforms.network_images`. Defaults to ``'crop'``.

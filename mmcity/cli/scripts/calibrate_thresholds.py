@@ -4,9 +4,7 @@ The thresholds are chosen on the split that is named: take one that results are 
 Test with --cfg-options model.gauss_head.vocabulary=my_vocabulary.yaml.
 """
 
-import argparse
-
-from mmcity.cli import flags
+from mmcity.cli.options import command
 
 EXAMPLE = (
     "python tools/analysis_tools/calibrate_thresholds.py CONFIG CHECKPOINT --split train "
@@ -14,24 +12,16 @@ EXAMPLE = (
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the calibration."""
-    parser.add_argument("config")
-    parser.add_argument("checkpoint")
-    parser.add_argument("--split", choices=["train", "val", "test"], default="train")
-    parser.add_argument("--frames", type=int, default=20, help="key frames, evenly chosen")
-    parser.add_argument("--out", required=True, help="vocabulary (YAML) to write")
-    flags.add_cfg_options(parser)
-
-
-def run(args: argparse.Namespace) -> None:
-    """Calibrate."""
-    from mmcity.apis.occupancy.threshold_calibration import calibrate_thresholds
-
-    result = calibrate_thresholds(**flags.function_arguments(args))
+def _show(result, args):
     print(
         f"{args.out}: density threshold {result.density_threshold:.3f}, own thresholds of "
         f"{len(result.class_thresholds)} classes\n"
         f"IoU {result.iou_before:.2f} to {result.iou_after:.2f}, mIoU {result.miou_before:.2f} to "
         f"{result.miou_after:.2f} on {result.frames} frames of {args.split}"
     )
+
+
+add_arguments, run = command(
+    "mmcity.apis.occupancy.threshold_calibration:calibrate_thresholds", "config checkpoint", _show,
+    split=("train", "val", "test"),
+)  # fmt: skip

@@ -6,19 +6,17 @@ A finished stage is not run again; a killed chain goes on where it was.
 import argparse
 
 from mmcity.cli import flags
+from mmcity.cli.options import add_function
 
 EXAMPLE = "python projects/city_twin/run.py projects/city_twin/configs/toytown_cpu.py"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the chain."""
-    parser.add_argument("config", help="such as projects/city_twin/configs/toytown_cpu.py")
-    flags.add_work_dir(parser)
-    parser.add_argument("--force", nargs="+", default=[], metavar="STAGE", help="run anew")
-    parser.add_argument("--skip", nargs="+", default=[], metavar="STAGE", help="leave out")
-    parser.add_argument("--until", metavar="STAGE", help="stop after this stage")
+    example = dict(example="stages.mesh.voxel_size=0.2")
+    chain = "mmcity.workflow.city_twin.city_twin:run_city_twin"
+    add_function(parser, chain, "config", cfg_options=example)
     parser.add_argument("--list", action="store_true", help="show the stages and their state")
-    flags.add_cfg_options(parser, "stages.mesh.voxel_size=0.2")
 
 
 def run(args: argparse.Namespace) -> None:

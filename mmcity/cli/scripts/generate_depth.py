@@ -7,30 +7,18 @@ Scale and shift are fitted afterwards by `fit_depth_scale`. Pictures that are th
 left as they are.
 """
 
-import argparse
 from pathlib import Path
 
-from mmcity.cli import flags
+from mmcity.cli.options import command
 
 EXAMPLE = "python tools/generate_depth.py SCENE --estimator depth_anything --weights FOLDER"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the estimators."""
-    parser.add_argument("scene", type=Path)
-    parser.add_argument(
-        "--estimator", required=True, choices=("depth_anything", "toytown", "streaming")
-    )
-    parser.add_argument("--weights", help="folder (depth_anything) or checkpoint (streaming)")
-    parser.add_argument("--config", help="of the streaming model")
-    parser.add_argument("--image-dir", default="train/rgbs", help="below the scene")
-    parser.add_argument("--out", default="train/depths", help="below the scene")
-    flags.add_device(parser, "cpu")
+def _show(files, args):
+    print(f"{Path(args.scene, args.out)}: {len(files)} maps written")
 
 
-def run(args: argparse.Namespace) -> None:
-    """Estimate."""
-    from mmcity.apis.streaming import generate_depth
-
-    files = generate_depth(**flags.function_arguments(args))
-    print(f"{args.scene / args.out}: {len(files)} maps written")
+add_arguments, run = command(
+    "mmcity.apis.streaming.generate_depth:generate_depth", "scene", _show,
+    estimator=("depth_anything", "toytown", "streaming"),
+)  # fmt: skip

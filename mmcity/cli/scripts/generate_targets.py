@@ -7,7 +7,7 @@ An interrupted run goes on where it stopped. Several processes share the work wi
 import argparse
 import os
 
-from mmcity.cli import flags
+from mmcity.cli.options import add_function
 
 EXAMPLE = (
     "python tools/generate_targets.py --kind depth --model metric3d"
@@ -43,42 +43,26 @@ def _own_shard() -> tuple[int, int]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of map making."""
-    parser.add_argument("--kind", required=True, choices=["depth", "features", "segmentation"])
-    parser.add_argument(
-        "--model",
-        required=True,
-        help="metric3d, lidar, featup, grounded_sam2, or toytown for any kind",
-    )
-    parser.add_argument("--infos", nargs="+", required=True, help="info files with the images")
-    parser.add_argument("--root", default="data/nuscenes", help="folder of nuScenes")
-    parser.add_argument("--out", required=True, help="folder of the maps")
-    parser.add_argument(
-        "--options", nargs="+", type=_option, default=[], metavar="KEY=VALUE",
-        help="arguments of the model, such as repo=DIR weights=FILE",
+    add_function(
+        parser, "mmcity.apis.occupancy.foundation_maps.generate:generate_maps",
+        kind=("depth", "features", "segmentation"), info_files="--infos", out_dir="--out",
+        options=dict(nargs="+", type=_option, default=[], metavar="KEY=VALUE"),
+        root=dict(default="data/nuscenes"), size=dict(type=_pair("x"), nargs=None),
+        shard=dict(type=_pair("/"), nargs=None, default=None),
     )  # fmt: skip
-    parser.add_argument("--size", type=_pair("x"), help="HEIGHTxWIDTH to store depth and labels at")
-    parser.add_argument("--compress", action="store_true", help="write .npz instead of .npy")
-    flags.add_device(parser, "cpu")
-    parser.add_argument("--shard", type=_pair("/"), help="I/N: take the I-th (from 0) of N parts")
-    parser.add_argument(
-        "--check", action="store_true", help="only check that every image has a sound map"
-    )
+    text = "only check that every image has a sound map"
+    parser.add_argument("--check", action="store_true", help=text)
 
 
 def run(args: argparse.Namespace) -> None:
     """Make or check the maps."""
     from mmcity.apis.occupancy.foundation_maps import check_maps, generate_maps
 
-    place = (args.kind, args.model, args.infos, args.root, args.out)
-    if args.check:
-        print(f"{args.out}: {check_maps(*place, compress=args.compress)} maps are sound")
+    given = vars(args)
+    if given.pop("check"):
+        place = (args.kind, args.model, args.info_files, args.root, args.out_dir)
+        print(f"{args.out_dir}: {check_maps(*place, compress=args.compress)} maps are sound")
         return
-    written, images = generate_maps(
-        *place,
-        options=dict(args.options),
-        size=args.size,
-        compress=args.compress,
-        device=args.device,
-        shard=args.shard or _own_shard(),
-    )
-    print(f"{args.out}: {written} maps written, {images} images in all")
+    given.update(options=dict(args.options), shard=args.shard or _own_shard())
+    written, images = generate_maps(**given)
+    print(f"{args.out_dir}: {written} maps written, {images} images in all")

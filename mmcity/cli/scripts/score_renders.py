@@ -8,17 +8,16 @@ mixes them. Beside each folder's pictures, ``results.json`` and ``per_view.json`
 import argparse
 from pathlib import Path
 
+from mmcity.cli.options import add_function
+
 EXAMPLE = "python tools/analysis_tools/score_renders.py renders/test other/test --downscale 1.2"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of scoring."""
     parser.add_argument("folders", nargs="+", type=Path)
-    parser.add_argument(
-        "--downscale", type=float, default=1.0, help="both pictures; 1.2 is usual for MatrixCity"
-    )
-    parser.add_argument("--lpips-weights", help="file of LPIPS weights; without it: no LPIPS")
-    parser.add_argument("--lpips-network", default="vgg", choices=("alex", "vgg"))
+    scores, networks = "mmcity.apis.scenes.scores:score_renders", ("alex", "vgg")
+    add_function(parser, scores, folder=None, lpips_network=networks)
 
 
 def run(args: argparse.Namespace) -> None:

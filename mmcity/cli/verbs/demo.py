@@ -2,15 +2,14 @@
 
 import argparse
 
+from mmcity.cli.options import add_function
+
 EXAMPLE = "mmcity demo --out outputs/demo"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the demonstration."""
-    parser.add_argument("--scene", help="any COLMAP folder; default: the one that comes")
-    parser.add_argument("--out", default="outputs/demo", help="for the results")
-    parser.add_argument("--max-iters", type=int, help="stop after so many, for a quick look")
-    parser.add_argument("--no-toytown", dest="toytown", action="store_false", help="only the scene")
+    add_function(parser, "mmcity.workflow.demo:run_demo")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -12,9 +12,8 @@ from Nerfstudio. Meshes and point clouds: .ply .obj .glb .stl. Occupancy: .npz t
 """
 
 import argparse
-from pathlib import Path
 
-from mmcity.cli import flags
+from mmcity.cli.options import command
 
 EXAMPLE = "mmcity export scene.ply scene.spz"
 
@@ -26,30 +25,7 @@ def _place(text: str) -> tuple[float, ...]:
     return place
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of converting."""
-    parser.add_argument("source", type=Path)
-    parser.add_argument("target", type=Path, help="the name chooses the format")
-    parser.add_argument("--config", help="config of a checkpoint")
-    parser.add_argument("--level", type=int, help="of a CityGS-X checkpoint: coarsest levels only")
-    parser.add_argument(
-        "--up",
-        default="z",
-        choices=["z", "y", "-y"],
-        help="axis of the world that points up, for glTF and 3D Tiles",
-    )
-    parser.add_argument(
-        "--georeference",
-        type=_place,
-        metavar="LON,LAT,HEIGHT",
-        help="of the origin, degrees and metres",
-    )
-    parser.add_argument("--max-per-cell", type=int, default=20_000, help="Gaussians of a tile")
-    parser.add_argument("--frame", type=int, default=0, help="of an occupancy clip")
-
-
-def run(args: argparse.Namespace) -> None:
-    """Convert."""
-    from mmcity.apis.scenes import export_scene
-
-    print(export_scene(**flags.function_arguments(args)))
+add_arguments, run = command(
+    "mmcity.apis.scenes.export:export_scene", "source target", up=("z", "y", "-y"),
+    georeference=dict(type=_place, nargs=None, metavar="LON,LAT,HEIGHT"),
+)  # fmt: skip

@@ -2,61 +2,26 @@
 
 import argparse
 
-from mmcity.cli import flags
+from mmcity.cli.options import add_function
 
 EXAMPLE = "mmcity stream video.mp4 --out out --checkpoint checkpoints/streamvggt_1b.pth"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of streaming."""
-    parser.add_argument(
-        "sources",
-        nargs="+",
-        metavar="INPUT",
-        help="folder of images, video file, or webcam:NUMBER; several are the cameras of a rig",
-    )
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
-    parser.add_argument("--config", default="configs/streamvggt/streamvggt_1b.py")
-    flags.add_checkpoint(parser, "weights; without them the results mean nothing")
-    flags.add_device(parser)
-    parser.add_argument("--dtype", default="fp32", choices=["fp32", "bf16", "fp16"])
-    parser.add_argument(
-        "--policy",
-        help="what the cache keeps: full, window(N), knn(N), chunk(N, OVERLAP), "
-        "diversity(TOKENS), query(TOKENS), attention(TOKENS)",
-    )
-    parser.add_argument("--cache-dtype", choices=["fp32", "bf16", "fp16", "fp8", "int8"])
-    parser.add_argument("--camera-cache-mode", choices=["per_iteration", "upstream"])
-    parser.add_argument("--image-size", type=int, help="longest side the network sees")
-    parser.add_argument("--resize", default="crop", choices=["crop", "pad", "eval"])
-    parser.add_argument(
-        "--decoder", default="opencv", choices=["opencv", "pyav"], help="of videos and cameras"
-    )
-    parser.add_argument("--stride", type=int, default=1, help="take every n-th frame")
-    parser.add_argument("--max-frames", type=int)
-    parser.add_argument(
-        "--point-head",
-        dest="use_proj",
-        action="store_false",
-        help="points of the point head, not of the depth",
-    )
-    parser.add_argument(
-        "--percentile", type=float, default=50.0, help="of confidence, below it points are left out"
-    )
-    parser.add_argument("--max-points", type=int, default=1_000_000)
-    parser.add_argument("--formats", nargs="+", default=["ply"], choices=["ply", "glb"])
-    parser.add_argument(
-        "--viewer",
-        dest="viewer_port",
-        type=int,
-        nargs="?",
-        const=8080,
-        metavar="PORT",
-        help="show the reconstruction in the browser while it grows",
-    )
-    parser.add_argument(
-        "--no-depth", dest="save_depth", action="store_false", help="do not write depth maps"
-    )
+    """Options of streaming, and of the reconstructor."""
+    add_function(
+        parser, "mmcity.apis.streaming.stream_source:stream_source", "sources",
+        config=dict(default="configs/streamvggt/streamvggt_1b.py"), save_depth="--no-depth",
+        decoder=("opencv", "pyav"), formats=dict(choices=("ply", "glb")),
+        viewer_port=dict(flags="--viewer", nargs="?", const=8080, metavar="PORT"),
+    )  # fmt: skip
+    add_function(
+        parser, "mmcity.apis.streaming.streaming_reconstructor:StreamingReconstructor", config=None,
+        checkpoint=None, callbacks=None, show_progress=None, dtype=("fp32", "bf16", "fp16"),
+        cache_dtype=("fp32", "bf16", "fp16", "fp8", "int8"),
+        camera_cache_mode=("per_iteration", "upstream"), resize=("crop", "pad", "eval"),
+        use_proj=dict(flags="--point-head", help="points of the point head, not of the depth"),
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> None:
@@ -69,4 +34,4 @@ def run(args: argparse.Namespace) -> None:
 
     if args.checkpoint is None:
         print("warning: no --checkpoint given, the weights are random", flush=True)
-    print(f"wrote {stream_source(**flags.function_arguments(args))}")
+    print(f"wrote {stream_source(**vars(args))}")

@@ -3,38 +3,20 @@
 import argparse
 
 from mmcity.cli import flags
+from mmcity.cli.options import command
 
 EXAMPLE = "mmcity train configs/citygsx/citygsx_toytown_cpu.py --work-dir work_dirs/town"
 
 
+_add_options, run = command(
+    "mmcity.engine.launch:train", "config", None, launcher=None,
+    resume=dict(nargs="?", const="auto", metavar="auto|PATH"),
+    cfg_options=dict(example="train_cfg.max_iters=100 data_root=PATH"),
+)  # fmt: skip
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of training."""
-    parser.add_argument("config", help="config file")
-    flags.add_work_dir(parser)
-    parser.add_argument(
-        "--resume",
-        nargs="?",
-        const="auto",
-        metavar="auto|PATH",
-        help="continue from a checkpoint; without a path, from the newest in the work directory",
-    )
-    flags.add_amp(parser)
-    parser.add_argument(
-        "--auto-scale-lr",
-        action="store_true",
-        help="scale the learning rate with the batch size over all processes",
-    )
-    flags.add_cfg_options(parser, "train_cfg.max_iters=100 data_root=PATH")
+    _add_options(parser)
     flags.add_launcher(parser)
     flags.add_unsafe_load(parser)
-
-
-def run(args: argparse.Namespace) -> None:
-    """Train."""
-    from mmcity.utils import check_dependencies
-
-    check_dependencies()
-
-    from mmcity.engine.launch import train
-
-    train(**flags.function_arguments(args))

@@ -6,26 +6,19 @@ Nerfstudio scenes, trajectories, reconstructed streams, localised queries, occup
 
 import argparse
 
+from mmcity.cli.options import add_function
+
 EXAMPLE = "mmcity viewer work_dirs/run"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the viewer."""
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="files or folders")
-    parser.add_argument("--config", help="config of a checkpoint (.pth) among the paths")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen at")
-    parser.add_argument("--port", type=int, default=8080, help="the next free one is taken")
-    parser.add_argument(
-        "--up", default="+z", choices=["+x", "-x", "+y", "-y", "+z", "-z"],
-        # argparse takes "-y" for an option, so that "--up=-y" has to be written
-        help="axis that points up; --up=-y for COLMAP scenes that nobody has aligned",
-    )  # fmt: skip
-    parser.add_argument(
-        "--budget", type=int, default=400_000, help="Gaussians that a browser may hold"
-    )
-    parser.add_argument(
-        "--check", action="store_true", help="read the paths, list the layers, do not serve"
-    )
+    add_function(parser, "mmcity.apis.scenes.layers:read_layers", "paths", level=None)
+    # argparse takes "-y" for an option, so that "--up=-y" has to be written
+    axes = ("+x", "-x", "+y", "-y", "+z", "-z")
+    add_function(parser, "mmcity.visualization.viewer.server:Viewer", up=axes, title=None)
+    text = "read the paths, list the layers, do not serve"
+    parser.add_argument("--check", action="store_true", help=text)
 
 
 def run(args: argparse.Namespace) -> None:

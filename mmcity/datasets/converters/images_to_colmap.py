@@ -77,7 +77,8 @@ def map_pictures(
         images: Folder of pictures, sub-folders included.
         out: Folder of the scene; new or empty.
         camera_model: COLMAP model that is fitted. Defaults to ``OPENCV``.
-        matching: One of :data:`MATCHING`. Defaults to ``auto``.
+        matching: Which pairs are matched; ``auto`` takes all up to 250 pictures. Defaults to
+            ``auto``.
         overlap: Neighbours that are matched sequentially. Defaults to 15.
         max_features: Per picture. Defaults to 4096.
         max_image_size: Pixels of the longer side, for features. Defaults to 1600.

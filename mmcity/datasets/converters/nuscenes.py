@@ -39,7 +39,7 @@ def convert_nuscenes(
         out_dir: Folder for the info files. Defaults to the root.
         extra_tag: Prefix of the info files. Defaults to ``nuscenes``.
         max_sweeps: Lidar sweeps listed before a key frame. Defaults to 10.
-        check_files: Look whether each image and lidar file is there. Defaults to False.
+        check_files: Fail if an image or lidar file is missing. Defaults to False.
 
     Returns:
         Numbers of scenes and key frames, by file.

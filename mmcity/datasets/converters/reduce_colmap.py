@@ -69,7 +69,8 @@ def reduce_scene(
         long_side: Pixels of the longer side. Defaults to 480.
         quality: Of JPEG files, 1 to 95. Defaults to 85.
         max_points: Keep so many points, those seen by most images first. Defaults to all.
-        features: One of :data:`FEATURES`. Defaults to ``observed``.
+        features: Keep the 2D points that belong to kept points, with the tracks (``observed``), or
+            ``none``. Defaults to ``observed``.
         image_dir: Images folder of the source. Defaults to ``auto``.
 
     Raises:

@@ -30,7 +30,7 @@ def convert_seven_scenes(
         out: Folder to make.
         poses: Public text files with lines ``file qw qx qy qz tx ty tz f`` (world to camera)
             of the training images.
-        test_poses: Likewise of the test images.
+        test_poses: Such files of the test images.
         copy: Copy the images instead of linking them. Defaults to False.
 
     Returns:

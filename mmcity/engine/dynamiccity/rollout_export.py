@@ -60,7 +60,12 @@ def export_checkpoint_rollouts(
     Args:
         config: Config of a ``HexPlaneVAE``.
         checkpoint: Its weights.
-        out_dir, splits, layout_down, dtype, flips: See :func:`export_splits`.
+        out_dir: Folder; one sub-folder per split.
+        splits: Data loaders of the config to export. Defaults to train and test.
+        layout_down: Reduction of the layout. Defaults to 4.
+        dtype: Of the planes. Defaults to ``float16``.
+        flips: Write each clip of the train split once per flip: sums of 1 (x), 2 (y), 4 (time);
+            0 2 5 7 quadruple the data and keep cars driving forwards. Defaults to (0,).
         device: Defaults to ``cuda`` where there is one, else ``cpu``.
         cfg_options: Dotted keys of the config and their values. Defaults to None.
 

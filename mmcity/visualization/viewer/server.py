@@ -49,7 +49,7 @@ class Viewer:
         port: The next free one is taken if it is in use. Defaults to 8080.
         up: Axis of the world that points up: ``+z``, ``-y`` (COLMAP) and so on. Defaults to
             ``+z``.
-        budget: Gaussians that a browser may hold. Defaults to 400,000.
+        budget: Most Gaussians that a browser may hold. Defaults to 400,000.
         title: Of the page. Defaults to ``mmcity``.
 
     Raises:

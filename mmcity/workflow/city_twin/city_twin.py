@@ -40,8 +40,12 @@ def run_city_twin(
     """Bring a city twin up to date, and write its report, also where a stage fails.
 
     Args:
-        config, work_dir, cfg_options: See :func:`build_city_twin`.
-        force, skip, until: See :meth:`~mmcity.workflow.Chain.run`.
+        config: Of a city twin, such as ``projects/city_twin/configs/toytown_cpu.py``.
+        work_dir: Folder for everything. Defaults to the config's.
+        force: Stages to run anew. Defaults to none.
+        skip: Stages to leave out. Defaults to none.
+        until: Stage to stop after. Defaults to None.
+        cfg_options: Dotted keys of the config and their values. Defaults to None.
 
     Returns:
         The page of the report; ``manifest.json`` lies beside it.

@@ -49,16 +49,18 @@ def make_localizer(
             Defaults to 10.
         positions: CSV of GPS or metric positions of cameras, for metres. Defaults to None.
         metric: Scene units are metres already. Defaults to False.
-        mapping: Arguments of structure from motion, see
+        mapping: Arguments of structure from motion, those of
             :func:`~mmcity.datasets.converters.map_pictures`. Defaults to None.
-        map_config, map_options: Config of the map, a path from here or from the root of the
-            toolbox or a name that ``mmcity list`` prints, and values of it.
-        config, network_options: The same of the pose network.
-        network: Whether to train one; without, queries start from mapped images that look
+        map_config: Config of the map, a path from here or from the root of the toolbox or a
+            name that ``mmcity list`` prints. Defaults to ``rap_map_colmap_cpu.py``.
+        map_options: Values of it. Defaults to None.
+        config: Config of the pose network, likewise. Defaults to ``rap_colmap_cpu.py``.
+        network_options: Values of it. Defaults to None.
+        network: Train a pose network; without, queries start from mapped images that look
             alike, and cameras may be mixed. Defaults to True.
         long_side: px to which larger pictures are reduced. Defaults to 480.
         starts: Mapped images to start from. Defaults to 3.
-        seed: Defaults to 0.
+        seed: Of all trainings. Defaults to 0.
         force: Steps to run anew. Defaults to none.
         until: Step to stop after. Defaults to None.
 

@@ -87,10 +87,16 @@ def generate_maps(
     """Write the maps of the images of info files that are not there yet.
 
     Args:
-        kind, model, options, device: See :func:`make_provider`.
-        info_files, root: See :func:`collect_images`.
+        kind: ``depth``, ``features`` or ``segmentation``.
+        model: ``metric3d`` or ``lidar`` (depth), ``featup`` (features), ``grounded_sam2``
+            (segmentation), or ``toytown`` (any).
+        info_files: Info files (format v2) with the images.
+        root: Folder of nuScenes.
         out_dir: Folder of the maps.
-        size, shard: See :func:`generate_targets`.
+        options: Arguments of the model, such as ``repo=DIR weights=FILE``. Defaults to none.
+        size: Height and width (``HEIGHTxWIDTH``) to store depth and labels at. Defaults to None.
+        device: Where the model runs. Defaults to ``cpu``.
+        shard: Take the I-th (from 0) of N parts, ``I/N``. Defaults to (0, 1).
         compress: Write ``.npz`` instead of ``.npy``. Defaults to False.
 
     Returns:

@@ -5,24 +5,18 @@ reconstruction.nvm and the sequences). Layout "poses" gives what the dataset Cam
 reads, "colmap" a COLMAP scene with list_test.txt and the points of the NVM file.
 """
 
-import argparse
+from mmcity.cli.options import command
 
 EXAMPLE = "mmcity data cambridge-landmarks ShopFacade data/shop --layout colmap"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the conversion."""
-    parser.add_argument("source", help="folder of one original scene")
-    parser.add_argument("out", help="folder to make")
-    parser.add_argument("--layout", default="poses", choices=("poses", "colmap"))
-    parser.add_argument("--short-side", type=int, default=480, help="px, 0 keeps the size")
-    parser.add_argument("--quality", type=int, default=100, help="of the JPEG files")
-
-
-def run(args: argparse.Namespace) -> None:
-    """Convert one scene."""
-    from mmcity.datasets.converters import convert_cambridge_landmarks
-
-    for split, (taken, left_out) in convert_cambridge_landmarks(**vars(args)).items():
+def _show(photos, args):
+    for split, (taken, left_out) in photos.items():
         print(f"{split}: {taken} photos, {left_out} left out (not reconstructed)")
     print(f"wrote {args.out}")
+
+
+add_arguments, run = command(
+    "mmcity.datasets.converters.cambridge_landmarks:convert_cambridge_landmarks", "source out",
+    _show, layout=("poses", "colmap"),
+)  # fmt: skip

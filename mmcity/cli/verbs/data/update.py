@@ -6,28 +6,23 @@ EXTRA-TAG_infos_{train,val,test}.pkl that exist. Running it again changes nothin
 
 import argparse
 
+from mmcity.cli.options import add_function
+
 EXAMPLE = "mmcity data update nuscenes --root-path data/nuscenes"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the info files."""
     parser.add_argument("dataset", choices=["nuscenes"])
-    parser.add_argument("--root-path", default="data/nuscenes", help="folder of the tables")
-    parser.add_argument("--out-dir", help="folder of the info files; default: the root path")
-    parser.add_argument("--extra-tag", default="nuscenes", help="prefix of the info files")
-    parser.add_argument(
-        "--version",
-        default="v1.0",
-        help="v1.0 (trainval and test, whichever is there), v1.0-mini or a folder's name",
-    )
+    root = dict(flags="--root-path", default="data/nuscenes")
+    add_function(parser, "mmcity.datasets.converters.scene_names:add_scene_names", root=root)
 
 
 def run(args: argparse.Namespace) -> None:
     """Rewrite the info files."""
     from mmcity.datasets.converters import add_scene_names
 
-    counts = add_scene_names(
-        args.root_path, out_dir=args.out_dir, extra_tag=args.extra_tag, version=args.version
-    )
+    del args.dataset
+    counts = add_scene_names(**vars(args))
     for path, (frames, changed) in counts.items():
         print(f"{path}: {frames} key frames, {changed} updated")
