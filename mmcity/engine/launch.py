@@ -71,6 +71,8 @@ def load_config(path: str | os.PathLike, options: Mapping[str, object] | None = 
     """
     if not Path(path).is_file():
         path = find_config(str(path))
+    if Path(path).suffix not in (".py", ".json", ".yaml", ".yml"):
+        raise ConfigError(f"{path}: expected a config (.py, .json, .yaml), got another file")
     register_all_modules(init_default_scope=False)
     # 0.1.0's way of naming bases, see _bases_of
     with mock.patch.object(Config, "_get_base_files", _bases_of):
@@ -131,12 +133,23 @@ def _settle_hooks(cfg: Config) -> None:
     A list takes the place of named hooks of its types, which else would run twice; a list of
     before hooks had names, which replaced that of its base, takes the place of all.
     """
-    listed = {_hook_type(hook) for hook in cfg.get("custom_hooks") or ()}
+    custom = cfg.get("custom_hooks") or ()
+    if not isinstance(custom, (list, tuple)) or not all("type" in hook for hook in custom):
+        raise ConfigError(
+            f"{cfg.filename}: custom_hooks: expected a list of dict(type=...), got {custom}"
+        )
+    listed = {_hook_type(hook) for hook in custom}
     hooks = cfg.get("default_hooks") or {}
     replaced = []
     for name in [name for name in hooks if name not in _RUNNER_HOOKS]:
         if hooks[name] is None:
             del hooks[name]
+        elif "type" not in hooks[name]:
+            known = ", ".join(key for key in hooks if key != name)
+            raise ConfigError(
+                f"{cfg.filename}: default_hooks.{name}: expected a type, got none: the hooks that "
+                f"are there have the names {known}"
+            )
         elif listed & {_hook_type(hooks[name]), *_LIST_HEADS}:
             del hooks[name]
             replaced.append(f"default_hooks.{name}")
@@ -213,10 +226,21 @@ def apply_resume(cfg: Config, resume: str | None) -> None:
         if not (Path(cfg.work_dir) / "last_checkpoint").is_file():
             cfg.resume, cfg.load_from = False, cfg.get("load_from")
             return
-        resume = str(find_checkpoint(cfg.work_dir))
-    if "://" not in resume and not Path(resume).expanduser().is_file():
-        raise FileNotFoundError(f"checkpoint {resume}: expected a file to resume from, found none")
-    cfg.resume, cfg.load_from = True, resume
+        resume = cfg.work_dir
+    cfg.resume, cfg.load_from = True, _checkpoint_file(resume)
+
+
+def _checkpoint_file(checkpoint: str) -> str:
+    """The checkpoint itself, where the folder of a run stands for it."""
+    if "://" in checkpoint:
+        return checkpoint
+    path = Path(checkpoint).expanduser()
+    path = find_checkpoint(path) if path.is_dir() else path
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"checkpoint {path}: expected a checkpoint or the folder of a run, found none"
+        )
+    return str(path)
 
 
 def apply_checkpoint(cfg: Config, checkpoint: str | None) -> None:
@@ -228,9 +252,7 @@ def apply_checkpoint(cfg: Config, checkpoint: str | None) -> None:
     cfg.resume = False
     if checkpoint is None:
         return
-    if "://" not in checkpoint and not Path(checkpoint).expanduser().is_file():
-        raise FileNotFoundError(f"checkpoint {checkpoint}: expected a file, found none")
-    cfg.load_from = checkpoint
+    cfg.load_from = _checkpoint_file(checkpoint)
 
 
 def apply_dump(cfg: Config, folder: str) -> None:

@@ -42,6 +42,9 @@ def run_command(main: Callable[[], object]) -> None:
     """
     try:
         main()
+    except BrokenPipeError:  # whoever read the output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except Exception as error:
         wanted = os.environ.get(TRACEBACK_VARIABLE, "0") not in ("", "0")
         message = _user_message(error)

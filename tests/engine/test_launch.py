@@ -1,10 +1,11 @@
 """Hooks by name: configs that list them, switch them off, or bring them twice."""
 
 import pytest
+from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmcity.engine.config_check import ConfigError
-from mmcity.engine.launch import apply_dump, load_config
+from mmcity.engine.launch import apply_checkpoint, apply_dump, apply_resume, load_config
 from tests.cli.conftest import REPO
 
 CONFIGS = REPO / "configs"
@@ -102,3 +103,38 @@ def test_a_config_on_an_installed_base_loads_data(tmp_path, toytown_citygsx):
     batch = next(iter(Runner.build_dataloader(loader, seed=0)))
 
     assert len(batch["data_samples"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("custom_hooks = dict(type='SceneInitHook')", "custom_hooks: expected a list of dict"),
+        ("custom_hooks = [dict(interval=3)]", "custom_hooks: expected a list of dict"),
+        ("default_hooks = dict(grwth=dict(log_interval=3))", r"grwth: .* names .*growth"),
+    ],
+)
+def test_hooks_of_another_form_are_named(tmp_path, text, message):
+    path = write(tmp_path, "gaussian_splatting/3dgs_toytown_cpu.py", text)
+    with pytest.raises(ConfigError, match=rf"user\.py: .*{message}"):
+        load_config(path)
+
+
+def test_a_file_that_is_no_config_is_named(tmp_path):
+    file = tmp_path / "scene.ply"
+    file.write_text("ply")
+    with pytest.raises(ConfigError, match=r"scene\.ply: expected a config"):
+        load_config(file)
+
+
+def test_the_folder_of_a_run_stands_for_its_checkpoint(tmp_path):
+    checkpoint = tmp_path / "iter_7.pth"
+    checkpoint.write_bytes(b"")
+    (tmp_path / "last_checkpoint").write_text(str(checkpoint))
+    cfg = Config(dict(work_dir=str(tmp_path)))
+
+    apply_checkpoint(cfg, str(tmp_path))
+    assert (cfg.load_from, cfg.resume) == (str(checkpoint), False)
+    apply_resume(cfg, str(tmp_path))
+    assert (cfg.load_from, cfg.resume) == (str(checkpoint), True)
+    with pytest.raises(FileNotFoundError, match="the folder of a run, found none"):
+        apply_checkpoint(cfg, str(tmp_path / "no.pth"))

@@ -105,6 +105,10 @@ class OccupancyPredictor(Inferencer):
         show_progress: bool = True,
     ) -> None:
         super().__init__(config, checkpoint, device, show_progress)
+        if not hasattr(self.model, "gauss_head"):
+            raise ValueError(
+                f"config: expected a model of GaussTR, got {type(self.model).__name__}"
+            )
         self.depth_model = depth_model
         self._make_provider = cache(
             lambda: make_provider("depth", depth_model, depth_options, str(self.device))

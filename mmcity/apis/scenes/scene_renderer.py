@@ -146,6 +146,11 @@ class SceneRenderer(Inferencer):
         if isinstance(cameras, (str, os.PathLike)):
             model = read_colmap_model(cameras, with_features=False, with_points=False)
             cameras = model.pinhole_cameras()
+        if not isinstance(cameras, Cameras):
+            raise TypeError(
+                "cameras: expected Cameras, a dict of their arrays, or the folder of a COLMAP "
+                f"model, got {type(cameras).__name__}"
+            )
         return cameras.to(torch.float32)
 
     @torch.no_grad()

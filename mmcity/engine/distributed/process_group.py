@@ -9,6 +9,7 @@ import torch.distributed as dist
 from mmengine.config import ConfigDict
 
 from mmcity.utils.checks import check_choice
+from mmcity.utils.cli import UserError
 
 __all__ = [
     "LAUNCHERS",
@@ -110,7 +111,7 @@ def _read(name: str, launcher: str) -> str:
             "slurm": "srun or tools/slurm_train.sh",
             "mpi": "mpirun, with MASTER_ADDR exported",
         }[launcher]
-        raise RuntimeError(
+        raise UserError(
             f"--launcher {launcher}: expected the variable {name}: start with {starter}"
         )
     return os.environ[name]
