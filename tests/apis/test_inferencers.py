@@ -368,3 +368,8 @@ def test_occupancy_of_info_files_and_of_arrays(folder, drives):
         predictor({name: value for name, value in arrays.items() if name != "depth"})
     with pytest.raises(FileNotFoundError, match=r"expected train, val, test or an info file"):
         predictor(0, "tset")
+
+
+def test_a_scene_is_no_occupancy_model(folder):
+    with pytest.raises(ValueError, match="expected a model of GaussTR, got GaussianSplatting"):
+        OccupancyPredictor("3dgs_toytown_cpu")

@@ -105,7 +105,7 @@ class OccupancyPredictor(Inferencer):
         show_progress: bool = True,
     ) -> None:
         super().__init__(config, checkpoint, device, show_progress)
-        if not hasattr(self.model, "gauss_head"):
+        if not hasattr(self.model, "gauss_heads"):
             raise ValueError(
                 f"config: expected a model of GaussTR, got {type(self.model).__name__}"
             )
