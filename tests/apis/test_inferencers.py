@@ -208,8 +208,8 @@ def test_weights_that_do_not_fit_are_refused(case, tmp_path):
 
 def test_misspelt_arguments_are_refused_with_the_known_ones(case):
     case, checkpoint = case
-    with pytest.raises(TypeError, match=rf"{case.kind.__name__}: .*config, .*device.*got devcie"):
-        case.kind(config=case.name, checkpoint=checkpoint, devcie="cpu")
+    with pytest.raises(TypeError, match=rf"{case.kind.__name__}: .*config, .*device.*got gadget"):
+        case.kind(config=case.name, checkpoint=checkpoint, gadget="cpu")
     inferencer = case.kind(config=case.name, checkpoint=checkpoint, device="cpu")
     with pytest.raises(TypeError, match=rf"{case.kind.__name__}.__call__: expected .*got camras"):
         inferencer(camras=1)

@@ -32,10 +32,10 @@ def test_help_lists_the_verbs(capsys):
 
 def test_unknown_verb_is_named_with_the_known_ones(capsys):
     with pytest.raises(SystemExit) as stop:
-        dispatch(["trian"])
+        dispatch(["no-such-verb"])
     assert stop.value.code == 2
     shown = capsys.readouterr().err
-    assert "'trian'" in shown and "train" in shown
+    assert "'no-such-verb'" in shown and "train" in shown
 
 
 def test_info_names_versions_and_operators(capsys):
