@@ -6,6 +6,8 @@ import socket
 import pytest
 import torch
 
+from mmcity.utils.cli import UserError
+
 from .conftest import REPO, TOY_CONFIG
 
 
@@ -61,5 +63,5 @@ def test_launcher_needs_its_environment(run_tool, monkeypatch, tmp_path):
     if torch.cuda.is_available():
         pytest.skip("with CUDA the Runner starts the processes itself")
     monkeypatch.delenv("RANK", raising=False)
-    with pytest.raises(RuntimeError, match="RANK: start with torchrun or tools/dist_train.sh"):
+    with pytest.raises(UserError, match="RANK: start with torchrun or tools/dist_train.sh"):
         run_tool("train", TOY_CONFIG, "--work-dir", tmp_path, "--launcher", "pytorch")
