@@ -115,7 +115,7 @@ class NuScenesOccDataset(BaseDataset):
         if "occ_path" not in info:
             raise InfoFileError(
                 f"{self.ann_file}: expected 'scene_idx' of '{info['token']}': run mmcity data "
-                "update"
+                "update (the script update_data.py)"
             )
         if self.ray_origins:
             info["ray_origins"] = self._origins_around(info)
