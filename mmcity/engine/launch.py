@@ -334,8 +334,8 @@ def train(
     apply_resume(cfg, resume)
     setup_distributed(cfg, launcher)
     build_runner(cfg).train()
-    note = Path(cfg.work_dir) / "last_checkpoint"
-    return Path(note.read_text().strip()) if note.is_file() else Path(cfg.work_dir)
+    folder = Path(cfg.work_dir)
+    return find_checkpoint(folder) if (folder / "last_checkpoint").is_file() else folder
 
 
 def test(

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from mmcity.apis.scenes import film_scene
+from mmcity.engine.checkpointing import find_checkpoint
 from mmcity.evaluation.functional import normal_errors
 from mmcity.structures import read_gaussians
 from mmcity.utils.cli import UserError, find_root
@@ -75,7 +76,7 @@ def _reconstruct(
     start = time.time()
     _run("train", config, "--work-dir", folder, *options, *shortened)
     seconds = time.time() - start
-    checkpoint = (folder / "last_checkpoint").read_text().strip()
+    checkpoint = find_checkpoint(folder)
     results, numbers = folder / "results", folder / "test.json"
     for old in results.glob("*"):  # of an earlier demonstration
         old.unlink()
