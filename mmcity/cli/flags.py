@@ -79,9 +79,10 @@ def function_arguments(args: argparse.Namespace) -> dict[str, Any]:
 
     Those that end in ``_options`` (KEY=VALUE ...) become a dict.
     """
-    from mmcity.engine.config_options import parse_options
+    options = dict(vars(args))
+    texts = [name for name in options if name.endswith("_options")]
+    if texts:  # the engine is slow to import, and most commands do without
+        from mmcity.engine.config_options import parse_options
 
-    return {
-        name: parse_options(value) if name.endswith("_options") else value
-        for name, value in vars(args).items()
-    }
+        options.update({name: parse_options(options[name]) for name in texts})
+    return options
