@@ -38,9 +38,7 @@ def load_command(place: str, name: str) -> ModuleType:
     Raises:
         ModuleNotFoundError: If there is none of this name.
     """
-    module = name.replace("-", "_")
-    if module in ("list", "import"):  # names that Python has taken
-        module += "_"
+    module = "list_" if name == "list" else name.replace("-", "_")  # Python has taken the name
     return importlib.import_module(f"mmcity.cli.{place}.{module}")
 
 

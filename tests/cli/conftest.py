@@ -1,6 +1,5 @@
 """Running the commands that a user types."""
 
-import importlib.util
 import os
 import re
 import shutil
@@ -32,14 +31,6 @@ def call_tool(script: str | Path, *args: object) -> None:
     first = re.search(r'words=\["([\w-]+)"\]', (REPO / script).read_text(encoding="utf-8"))
     words = [first[1]] if first else []
     run_command_line(place, name, [*words, *map(str, args)], str(script))
-
-
-def load_tool(name: str):
-    """Import ``tools/<name>.py`` as a module."""
-    spec = importlib.util.spec_from_file_location(f"tool_{name}", REPO / "tools" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
