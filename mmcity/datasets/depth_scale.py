@@ -154,7 +154,8 @@ def fit_scene_depths(
         sparse_dir: Folder of the model below it. Defaults to where models usually lie.
         depth_dir: Folder of inverse depth maps (``*.png``) below it. Defaults to
             ``train/depths``.
-        method: See :func:`fit_depth_scale`. Defaults to ``median``.
+        method: Of the fit: median and mean deviation, least squares, or RANSAC. Defaults to
+            ``median``.
         out: Defaults to ``depth_params.json`` beside the model.
 
     Returns:
