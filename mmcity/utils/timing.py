@@ -19,6 +19,8 @@ class StageTimer:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
         self.calls: dict[str, int] = defaultdict(int)
+        #: False: stages pass untimed, without a wait.
+        self.is_on = True
 
     @contextmanager
     def activate(self) -> Iterator["StageTimer"]:
@@ -56,7 +58,7 @@ class StageTimer:
 def stage(name: str) -> Iterator[None]:
     """Time a block under a name, if a :class:`StageTimer` is active; free otherwise."""
     timer = _active_timer.get()
-    if timer is None:
+    if timer is None or not timer.is_on:
         yield
         return
     start = timer.now()

@@ -6,6 +6,7 @@ from .dump_result_hook import DumpResultHook, flatten_sample
 from .export_hook import SceneExportHook
 from .growth_hook import AnchorGrowthHook, DensificationHook, GrowthHook
 from .progress_hook import ProgressBarHook
+from .runtime_info_hook import RuntimeInfoHook
 from .scene_hook import SceneInitHook
 from .stage_timer_hook import PerStageTimerHook
 from .viewer_hook import ViewerHook
@@ -19,6 +20,7 @@ __all__ = [
     "GrowthHook",
     "PerStageTimerHook",
     "ProgressBarHook",
+    "RuntimeInfoHook",
     "SceneExportHook",
     "SceneInitHook",
     "ViewerHook",

@@ -51,8 +51,8 @@ class ProgressBarHook(Hook):
         """Advance it."""
         if self._progress is None:
             return
-        loss = (outputs or {}).get("loss")
-        description = "train" if loss is None else f"loss {loss.item():.4f}"
+        losses = runner.message_hub.log_scalars.get("train/loss")  # read once for all that log
+        description = "train" if losses is None else f"loss {losses.current():.4f}"
         self._progress.update(self._task, completed=runner.iter + 1, description=description)
 
     def after_train(self, runner) -> None:

@@ -32,13 +32,16 @@ class PerStageTimerHook(Hook):
     Args:
         interval: Iterations between log lines; 0 logs only at the end. Defaults to 0.
         warmup: First iterations that are not counted. Defaults to 3.
+        every: Training iterations on CUDA between two that are timed, since each stage that is
+            waits for the device. Defaults to 50.
     """
 
     priority = "VERY_HIGH"
 
-    def __init__(self, interval: int = 0, warmup: int = 3) -> None:
+    def __init__(self, interval: int = 0, warmup: int = 3, every: int = 50) -> None:
         self.interval = interval
         self.warmup = warmup
+        self.every = every
         self.timer = StageTimer()
         self._active = ExitStack()
         self._iterations = 0
@@ -47,29 +50,40 @@ class PerStageTimerHook(Hook):
     def before_train(self, runner) -> None:
         """Start to listen."""
         self._active.enter_context(self.timer.activate())
-        self._mark = self.timer.now()
+        self._begin_iteration()
+
+    def _begin_iteration(self) -> None:
+        """Choose whether the coming training iteration is timed."""
+        number = self._iterations
+        is_free = number < self.warmup or not torch.cuda.is_available()
+        self.timer.is_on = is_free or number % self.every == 0
+        if self.timer.is_on:
+            self._mark = self.timer.now()
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         """A batch has arrived."""
+        if not self.timer.is_on:
+            return
         now = self.timer.now()
         self.timer.add("data", now - self._mark)
         self._mark = now
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         """A step is done."""
-        now = self.timer.now()
-        self.timer.add("step", now - self._mark)
-        self._mark = now
+        if self.timer.is_on:
+            self.timer.add("step", self.timer.now() - self._mark)
         self._iterations += 1
         if self._iterations == self.warmup:
             self.timer.seconds.clear()
             self.timer.calls.clear()
         if self.interval and self._iterations % self.interval == 0:
             runner.logger.info(self._line())
+        self._begin_iteration()
 
     def after_val(self, runner) -> None:
         """Validation is no waiting for data."""
-        self._mark = self.timer.now()
+        if self.timer.is_on:
+            self._mark = self.timer.now()
 
     def after_train(self, runner) -> None:
         """Write the table."""
@@ -84,6 +98,7 @@ class PerStageTimerHook(Hook):
         self.timer.seconds.clear()
         self.timer.calls.clear()
         self._active.enter_context(self.timer.activate())
+        self.timer.is_on = True
         self._iterations = 0
         self._mark = self.timer.now()
 

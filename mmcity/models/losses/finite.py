@@ -3,8 +3,9 @@
 import math
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
+
+from mmcity.utils.scalars import read_scalars
 
 __all__ = ["check_finite"]
 
@@ -18,8 +19,7 @@ def check_finite(losses: Mapping[str, Tensor]) -> None:
     Raises:
         FloatingPointError: If one is not finite.
     """
-    values = torch.stack([value.detach() for value in losses.values()]).tolist()
-    for name, value in zip(losses, values):
+    for name, value in read_scalars(losses).items():
         if not math.isfinite(value):
             raise FloatingPointError(
                 f"{name}: expected a finite loss, got {value}: look at the data of that name, or "
