@@ -15,7 +15,6 @@ __all__ = [
     "UNIFIED_CLASSES",
     "UNIFIED_PALETTE",
     "remap_labels",
-    "sum_frequencies",
 ]
 
 UNIFIED_CLASSES = (
@@ -139,13 +138,3 @@ def remap_labels(labels: np.ndarray, table: tuple[int, ...], source: str = "labe
             f"{source}: expected labels of 0..{len(lookup) - 1}, got {int(labels.max())}"
         )
     return lookup[labels]
-
-
-def sum_frequencies(
-    frequencies: tuple[int, ...], table: tuple[int, ...], num_classes: int
-) -> list[int]:
-    """Sum voxel counts of raw classes into the classes they are mapped to."""
-    sums = [0] * num_classes
-    for count, target in zip(frequencies, table):
-        sums[target] += count
-    return sums

@@ -16,10 +16,8 @@ __all__ = [
     "axis_angle_to_quat",
     "axis_angle_to_rotmat",
     "look_at",
-    "quat_conjugate",
     "quat_multiply",
     "quat_normalize",
-    "quat_rotate",
     "quat_slerp",
     "quat_to_axis_angle",
     "quat_to_rotmat",
@@ -27,13 +25,10 @@ __all__ = [
     "rotation_angle",
     "rotmat_to_axis_angle",
     "rotmat_to_quat",
-    "rotmat_to_rotation_6d",
-    "se3_compose",
     "se3_exp",
     "se3_from_rt",
     "se3_interpolate",
     "se3_inverse",
-    "se3_log",
     "skew",
     "transform_points",
 ]
@@ -139,21 +134,6 @@ def quat_multiply(a: Tensor, b: Tensor) -> Tensor:
 
 
 @_takes_numpy
-def quat_conjugate(quats: Tensor) -> Tensor:
-    """Conjugate ``(..., 4)``: the inverse rotation of a unit quaternion."""
-    return torch.cat([quats[..., :1], -quats[..., 1:]], dim=-1)
-
-
-@_takes_numpy
-def quat_rotate(quats: Tensor, vectors: Tensor) -> Tensor:
-    """Vectors ``(..., 3)`` turned by unit quaternions ``(..., 4)``."""
-    w, v = quats[..., :1], quats[..., 1:]
-    v, vectors = torch.broadcast_tensors(v, vectors)
-    t = 2 * torch.linalg.cross(v, vectors)
-    return vectors + w * t + torch.linalg.cross(v, t)
-
-
-@_takes_numpy
 def quat_slerp(a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:
     """Spherical interpolation along the shorter arc.
 
@@ -251,12 +231,6 @@ def rotation_6d_to_rotmat(vectors: Tensor, eps: float = 1e-12, guarded: bool = F
     return torch.stack([x, torch.linalg.cross(z, x), z], dim=-1)
 
 
-@_takes_numpy
-def rotmat_to_rotation_6d(rotmats: Tensor) -> Tensor:
-    """The first two columns ``(..., 6)`` of rotation matrices ``(..., 3, 3)``."""
-    return rotmats[..., :2].transpose(-1, -2).flatten(-2)
-
-
 # ---------------------------------------------------------------- rigid motions
 
 
@@ -281,12 +255,6 @@ def se3_inverse(matrices: Tensor) -> Tensor:
     """Inverse of rigid ``(..., 4, 4)`` matrices (rotation part orthonormal)."""
     turned = matrices[..., :3, :3].transpose(-1, -2)
     return se3_from_rt(turned, -(turned @ matrices[..., :3, 3:]).squeeze(-1))
-
-
-@_takes_numpy
-def se3_compose(*matrices: Tensor) -> Tensor:
-    """Product of ``(..., 4, 4)`` matrices; the last one acts first."""
-    return functools.reduce(torch.matmul, matrices)
 
 
 @_takes_numpy
@@ -321,14 +289,6 @@ def se3_exp(tangent: Tensor) -> Tensor:
     shift, rotation = tangent[..., :3], tangent[..., 3:]
     translation = (_left_jacobian(rotation) @ shift[..., None]).squeeze(-1)
     return se3_from_rt(axis_angle_to_rotmat(rotation), translation)
-
-
-@_takes_numpy
-def se3_log(matrices: Tensor) -> Tensor:
-    """Twists ``(..., 6)`` of rigid ``(..., 4, 4)`` matrices; inverse of :func:`se3_exp`."""
-    rotation = rotmat_to_axis_angle(matrices[..., :3, :3])
-    shift = torch.linalg.solve(_left_jacobian(rotation), matrices[..., :3, 3])
-    return torch.cat([shift, rotation], dim=-1)
 
 
 @_takes_numpy

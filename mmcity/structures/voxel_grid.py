@@ -145,20 +145,6 @@ class VoxelGrid:
         """Centres ``(..., 3)`` of cells ``(..., 3)``."""
         return self.origin + (index.to(self.origin) + 0.5) * self.voxel_size
 
-    def to_points(self, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Centres and values of the occupied cells of a single grid.
-
-        Args:
-            mask (Tensor, optional): ``(X, Y, Z)`` cells to take instead of the occupied ones.
-
-        Returns:
-            tuple[Tensor, Tensor]: Points ``(N, 3)`` and labels (or densities) ``(N,)``.
-        """
-        if self._values.ndim != 3:
-            raise ValueError(f"expected one grid, got {tuple(self._values.shape)}; index it first")
-        mask = self.occupied if mask is None else mask
-        return self.index_to_world(mask.nonzero()), self._values[mask]
-
     @classmethod
     def from_points(
         cls, points: Tensor, labels: Tensor, shape, *, origin, voxel_size, free_label: int = 0

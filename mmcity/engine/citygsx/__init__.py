@@ -6,9 +6,6 @@ from .work_division import (
     RowDivision,
     divide_rows,
     snap_to_images,
-    tasks_of_division,
-    tile_rects,
-    touched_ranks,
 )
 
 __all__ = [
@@ -18,7 +15,4 @@ __all__ = [
     "divide_rows",
     "move_rows",
     "snap_to_images",
-    "tasks_of_division",
-    "tile_rects",
-    "touched_ranks",
 ]

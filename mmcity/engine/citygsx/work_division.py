@@ -9,9 +9,6 @@ __all__ = [
     "RowDivision",
     "divide_rows",
     "snap_to_images",
-    "tasks_of_division",
-    "tile_rects",
-    "touched_ranks",
 ]
 
 
@@ -59,82 +56,6 @@ def snap_to_images(cuts: list[int], n_rows: int, border: float = 1.0) -> list[in
                 "more: use fewer ranks, more views per batch or larger images"
             )
     return out
-
-
-def tasks_of_division(cuts: list[int], n_rows: int) -> list[list[tuple[int, int, int]]]:
-    """Per rank the (view, first row, row after the last) that it renders."""
-    tasks = []
-    for first, last in zip(cuts, cuts[1:]):
-        own = []
-        while first < last:
-            view = first // n_rows
-            end = min(last, (view + 1) * n_rows)
-            own.append((view, first - view * n_rows, end - view * n_rows))
-            first = end
-        tasks.append(own)
-    return tasks
-
-
-def tile_rects(
-    means2d: Tensor,
-    radii: Tensor,
-    width: int,
-    height: int,
-    tile_size: int = 16,
-    pixel_offset: float = 0.5,
-) -> tuple[Tensor, Tensor]:
-    """First tile and tile after the last of each Gaussian's square, as the original counts them.
-
-    Args:
-        means2d: ``(N, 2)`` px.
-        radii: ``(N,)`` px.
-        width: px.
-        height: px.
-        tile_size: px. Defaults to 16.
-        pixel_offset: Where ``means2d`` puts the centre of the first pixel. Defaults to 0.5.
-
-    Returns:
-        Two ``(N, 2)`` int64 (column, row), the second exclusive.
-    """
-    means = means2d - pixel_offset
-    radius = radii.to(means)[:, None]
-    limit = torch.tensor([-(-width // tile_size), -(-height // tile_size)], device=means.device)
-    low = ((means - radius) / tile_size).trunc().long()
-    high = ((means + radius + tile_size - 1) / tile_size).trunc().long()
-    return low.clamp_min(0).minimum(limit), high.clamp_min(0).minimum(limit)
-
-
-def touched_ranks(
-    means2d: Tensor,
-    radii: Tensor,
-    width: int,
-    height: int,
-    row_cuts: Tensor,
-    tile_size: int = 16,
-    pixel_offset: float = 0.5,
-) -> Tensor:
-    """Strips of rows of one view that a Gaussian may touch.
-
-    Args:
-        means2d: ``(N, 2)`` px.
-        radii: ``(N,)`` px, 0 for culled.
-        width: px.
-        height: px.
-        row_cuts: ``(M + 1,)`` tile rows at which the strips begin and end.
-        tile_size: px. Defaults to 16.
-        pixel_offset: Where ``means2d`` puts the centre of the first pixel. Defaults to 0.5.
-
-    Returns:
-        ``(N, M)`` bool.
-    """
-    columns = -(-width // tile_size)
-    low, high = tile_rects(means2d, radii, width, height, tile_size, pixel_offset)
-    is_drawn = (radii > 0) & (high > low).all(1)
-    first = low[:, 1] * columns + low[:, 0]
-    last = (high[:, 1] - 1) * columns + high[:, 0] - 1
-    begin, end = row_cuts[:-1] * columns, row_cuts[1:] * columns
-    meets = (first[:, None] < end) & (last[:, None] >= begin)
-    return meets & is_drawn[:, None]
 
 
 class RowDivision:

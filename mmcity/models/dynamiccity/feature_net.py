@@ -67,11 +67,6 @@ class OccFeatureNet(BaseModel):
         self.head = nn.ConvTranspose3d(channels[0], num_classes, (2, 2, 1), stride=(2, 2, 1))
         self.histogram = nn.Linear(channels[-1], num_classes)
 
-    @property
-    def feature_dim(self) -> int:
-        """Length D of the features."""
-        return self.histogram.in_features
-
     def _encode(self, labels: Tensor) -> list[Tensor]:
         hot = F.one_hot(labels.long(), self.num_classes).movedim(-1, 1).float()
         levels = [self.stem(hot)]

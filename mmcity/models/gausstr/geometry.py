@@ -5,7 +5,6 @@ from torch import Tensor
 
 __all__ = [
     "augmented_intrinsics",
-    "ego_to_pixels",
     "inverse_sigmoid",
     "pixels_to_ego",
     "sine_encode",
@@ -64,25 +63,6 @@ def pixels_to_ego(
         rays = torch.cat([points[..., :2] * points[..., 2:], points[..., 2:]], dim=-1)
         matrix = cam_to_ego[..., :3, :3].float() @ torch.linalg.inv(cam2img[..., :3, :3].float())
         return rays @ matrix.mT + cam_to_ego[..., None, :3, 3].float()
-
-
-def ego_to_pixels(
-    points: Tensor,
-    cam2img: Tensor,
-    cam_to_ego: Tensor,
-    img_aug: Tensor | None = None,
-    eps: float = 1e-6,
-) -> Tensor:
-    """Project ego-frame points ``(..., Q, 3)`` to pixels ``(..., Q, 2)`` of the augmented image.
-
-    Points behind the camera are divided by ``eps``; the caller masks them.
-    """
-    points = (points - cam_to_ego[..., None, :3, 3]) @ torch.linalg.inv(cam_to_ego[..., :3, :3]).mT
-    points = points @ cam2img[..., :3, :3].mT
-    points = points / points[..., 2:].clamp(min=eps)
-    if img_aug is not None:
-        points = points @ img_aug[..., :3, :3].mT + img_aug[..., None, :3, 3]
-    return points[..., :2]
 
 
 def augmented_intrinsics(cam2img: Tensor, img_aug: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ __all__ = [
     "OCC3D_VOCABULARY",
     "Vocabulary",
     "label_voxels",
-    "merge_prompts",
     "prompt_probabilities",
 ]
 
@@ -110,16 +109,6 @@ def _merge(features: Tensor, kept: Tensor | None, vocabulary: Vocabulary) -> Ten
         probabilities = probabilities * kept.to(probabilities.dtype)
     parts = probabilities.split(list(vocabulary.groups), dim=-1)
     return torch.stack([part.amax(-1) for part in parts], dim=-1)
-
-
-def merge_prompts(features: Tensor, vocabulary: Vocabulary) -> Tensor:
-    """Class probabilities ``(B, X, Y, Z, K)`` from voxelised prompts ``(B, X, Y, Z, P)``."""
-    return torch.stack(
-        [
-            _merge(one, _kept_prompts(one, vocabulary) if vocabulary.denoise else None, vocabulary)
-            for one in features
-        ]
-    )
 
 
 def label_voxels(density: Tensor, features: Tensor, vocabulary: Vocabulary) -> Tensor:

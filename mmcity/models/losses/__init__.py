@@ -4,11 +4,10 @@ from .finite import check_finite
 from .lpips import LPIPS, LPIPSLoss
 from .occupancy import LovaszSoftmaxLoss, WeightedCrossEntropyLoss
 from .photometric import L1Loss, SSIMLoss
-from .regularizers import AnisotropyLoss, OpacityLoss, ScaleLoss
+from .regularizers import OpacityLoss, ScaleLoss
 
 __all__ = [
     "LPIPS",
-    "AnisotropyLoss",
     "L1Loss",
     "LPIPSLoss",
     "LovaszSoftmaxLoss",

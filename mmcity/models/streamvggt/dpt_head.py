@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .activations import activate_confidence, activate_points
 
-__all__ = ["DPTHead", "position_embedding", "uv_grid"]
+__all__ = ["DPTHead", "position_embedding"]
 
 #: Largest output of one bilinear resize; 32-bit indexing of the kernels fails beyond.
 MAX_RESIZE_ELEMENTS = 1_610_612_736
@@ -22,12 +22,6 @@ def _axis_coordinates(width: int, height: int, aspect: float, device) -> tuple[T
     xs = torch.linspace(-span_x, span_x, width, dtype=torch.float64, device=device)
     ys = torch.linspace(-span_y, span_y, height, dtype=torch.float64, device=device)
     return xs, ys
-
-
-def uv_grid(width: int, height: int, aspect: float) -> Tensor:
-    """Normalised image coordinates (x, y), ``(height, width, 2)`` float64, unit diagonal."""
-    xs, ys = _axis_coordinates(width, height, aspect, None)
-    return torch.stack(torch.meshgrid(xs, ys, indexing="xy"), dim=-1)
 
 
 def _sincos(coordinates: Tensor, channels: int) -> Tensor:

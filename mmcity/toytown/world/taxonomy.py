@@ -11,7 +11,6 @@ __all__ = [
     "TAXONOMY",
     "ClassRow",
     "WorldClass",
-    "class_colors",
     "label_map",
     "nuscenes_detection_name",
 ]
@@ -119,11 +118,6 @@ def label_map(target: str) -> np.ndarray:
     known = ("carlasc", "unified", "occ3d_nuscenes", "occ3d_waymo", "semantickitti")
     check_choice("target", target, known)
     return np.array([getattr(TAXONOMY[c], target) for c in WorldClass], dtype=np.uint8)
-
-
-def class_colors() -> np.ndarray:
-    """(26, 3) uint8 colours of the world classes."""
-    return np.array([TAXONOMY[c].color for c in WorldClass], dtype=np.uint8)
 
 
 def nuscenes_detection_name(cls: int) -> str | None:

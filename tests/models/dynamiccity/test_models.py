@@ -284,7 +284,7 @@ def test_feature_net_learns_and_extracts():
         optimizer.step()
     assert float(loss) < 0.5 * first
     features, logits = model.extract(clip.flatten(0, 1))
-    assert features.shape == (2, model.feature_dim)
+    assert features.shape == (2, model.histogram.in_features)
     # The histogram head tells road from building.
     assert logits.argmax(1).tolist() == [6, 1]
     samples = model({"voxels": clip}, mode="predict")
