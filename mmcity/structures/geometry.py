@@ -246,7 +246,8 @@ def skew(vectors: Tensor) -> Tensor:
 def se3_from_rt(rotmats: Tensor, translations: Tensor) -> Tensor:
     """``(..., 4, 4)`` matrices from ``(..., 3, 3)`` and ``(..., 3)``."""
     top = torch.cat([rotmats, translations[..., None]], dim=-1)
-    bottom = top.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*top.shape[:-2], 1, 4)
+    bottom = top.new_zeros(*top.shape[:-2], 1, 4)
+    bottom[..., 3] = 1
     return torch.cat([top, bottom], dim=-2)
 
 

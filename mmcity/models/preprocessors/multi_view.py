@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 import torch
-from mmengine.model import BaseDataPreprocessor
 
 from mmcity.models.layers.batches import stacked
 from mmcity.registry import MODELS
 from mmcity.utils.images import IMAGENET_MEAN, IMAGENET_STD
+
+from .pinned import PinnedDataPreprocessor
 
 __all__ = ["MultiViewPreprocessor"]
 
@@ -15,12 +16,12 @@ _MEAN, _STD = (tuple(255 * v for v in values) for values in (IMAGENET_MEAN, IMAG
 
 
 @MODELS.register_module()
-class MultiViewPreprocessor(BaseDataPreprocessor):
+class MultiViewPreprocessor(PinnedDataPreprocessor):
     """``inputs.img`` (lists of ``(N, 3, H, W)``) to ``inputs.imgs`` ``(B, N, 3, H, W)``.
 
     Args:
         mean, std: Per channel, RGB in 0..255. Default to ImageNet's.
-        non_blocking: As in mmengine.
+        non_blocking: Of no effect: copies to a GPU never block.
     """
 
     def __init__(

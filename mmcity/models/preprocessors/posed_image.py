@@ -3,16 +3,17 @@
 from typing import Any
 
 import torch
-from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
 from mmcity.registry import MODELS
+
+from .pinned import PinnedDataPreprocessor
 
 __all__ = ["PosedImagePreprocessor"]
 
 
 @MODELS.register_module()
-class PosedImagePreprocessor(BaseDataPreprocessor):
+class PosedImagePreprocessor(PinnedDataPreprocessor):
     """Move a batch to the device and turn 8-bit pictures into floats in [0, 1].
 
     Pictures of one size are stacked to (B, 3, H, W); others stay a list.

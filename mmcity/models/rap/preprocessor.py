@@ -2,9 +2,9 @@
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
+from mmcity.models.preprocessors import PinnedDataPreprocessor
 from mmcity.registry import MODELS
 from mmcity.structures import Cameras
 from mmcity.utils.checks import check_choice
@@ -20,7 +20,7 @@ _MIN_DEVIATION = 0.02
 
 
 @MODELS.register_module()
-class LocalizationPreprocessor(BaseDataPreprocessor):
+class LocalizationPreprocessor(PinnedDataPreprocessor):
     """Stack images of one size and normalise them by the statistics of ImageNet.
 
     Args:
@@ -37,7 +37,7 @@ class LocalizationPreprocessor(BaseDataPreprocessor):
         statistics (str): ``imagenet`` normalises by the mean and deviation of that data set, as
             backbones trained there expect; ``image`` by those of each channel of each picture,
             which takes away exposure and white balance. Defaults to ``imagenet``.
-        non_blocking (bool): See mmengine.
+        non_blocking (bool): Of no effect: copies to a GPU never block.
     """
 
     def __init__(

@@ -7,6 +7,7 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor
 
+from mmcity.models.preprocessors import PinnedDataPreprocessor
 from mmcity.registry import MODELS
 
 from .mean_geometry import MeanGeometry
@@ -29,7 +30,7 @@ class TeacherThenStudent(BaseModel):
         teacher_iters: Length of the first stage in training steps.
         averages: Arguments of :class:`MeanGeometry`, which then learns along and takes part
             in the comparison. Defaults to None.
-        data_preprocessor: Config of mmengine. Defaults to None.
+        data_preprocessor: Config. Defaults to :class:`PinnedDataPreprocessor`.
         init_cfg: As in mmengine. Defaults to None.
     """
 
@@ -42,7 +43,7 @@ class TeacherThenStudent(BaseModel):
         data_preprocessor: Mapping | None = None,
         init_cfg: Mapping | None = None,
     ) -> None:
-        super().__init__(data_preprocessor, init_cfg)
+        super().__init__(data_preprocessor or PinnedDataPreprocessor(), init_cfg)
         self._untrained = dict(copy.deepcopy(dict(teacher)), loss=None)
         self.averages = None if averages is None else MeanGeometry(**averages)
         self.teacher = MODELS.build(dict(teacher))

@@ -7,6 +7,7 @@ from mmengine.model import BaseModel
 from torch import Tensor
 
 from mmcity.models.losses import check_finite
+from mmcity.models.preprocessors import PinnedDataPreprocessor
 from mmcity.registry import MODELS
 from mmcity.structures import Cameras, SequenceDataSample, Trajectory
 from mmcity.structures.geometry import se3_inverse
@@ -36,7 +37,7 @@ class VGGT(BaseModel):
         loss: Config of the training objective (registered in MODELS). Defaults to None.
         frozen_parts: Prefixes of parameters that are not trained, such as
             ``'aggregator.patch_embed'``. Defaults to none.
-        data_preprocessor: Config of mmengine. Defaults to None.
+        data_preprocessor: Config. Defaults to :class:`PinnedDataPreprocessor`.
         init_cfg: Where to load weights from (mmengine). Defaults to None.
     """
 
@@ -54,7 +55,7 @@ class VGGT(BaseModel):
         data_preprocessor: Mapping | None = None,
         init_cfg: Mapping | None = None,
     ) -> None:
-        super().__init__(data_preprocessor, init_cfg)
+        super().__init__(data_preprocessor or PinnedDataPreprocessor(), init_cfg)
         aggregator = dict(aggregator or {})
         dim = 2 * aggregator.get("embed_dim", 1024)
         patch = aggregator.get("patch_size", 14)

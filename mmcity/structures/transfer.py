@@ -1,0 +1,50 @@
+"""Copies to a device for which the host need not wait."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from mmengine.structures import BaseDataElement
+from torch import Tensor
+
+from .base import TensorContainer
+from .voxel_grid import VoxelGrid
+
+__all__ = ["to_device"]
+
+
+def to_device(value: Any, device: torch.device | str) -> Any:
+    """Everything in a batch on a device.
+
+    Copies to a GPU go through page-locked memory, so that the host goes on at once; copies to
+    the CPU are complete when this returns.
+
+    Args:
+        value: A tensor, container or data sample, or dicts, lists and tuples of them; all else
+            stays as it is.
+        device: Target.
+
+    Returns:
+        The same kinds; tensors that are there already are not copied.
+    """
+    device = torch.device(device)
+
+    def move(item: Any) -> Any:
+        if isinstance(item, Tensor):
+            if device.type != "cuda" or item.device.type != "cpu":
+                return item.to(device)
+            return item.pin_memory().to(device, non_blocking=True)
+        if isinstance(item, TensorContainer | VoxelGrid):
+            return item._map(move)
+        if isinstance(item, BaseDataElement):
+            moved = item.new()
+            moved.set_data({name: move(field) for name, field in item.items()})
+            return moved
+        if isinstance(item, Mapping):
+            return {name: move(field) for name, field in item.items()}
+        if isinstance(item, list | tuple):
+            fields = [move(field) for field in item]
+            return item._make(fields) if hasattr(item, "_make") else type(item)(fields)
+        return item.to(device) if hasattr(item, "to") else item
+
+    return move(value)
