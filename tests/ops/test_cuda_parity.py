@@ -1,5 +1,7 @@
 """CUDA operators against the CPU ones, forward and gradients. Needs a GPU."""
 
+import importlib.util
+
 import pytest
 import torch
 
@@ -404,7 +406,9 @@ def test_a_render_compiles_into_one_graph():
         return renders.square().sum() + alphas.sum()
 
     want = loss(inputs["means"])
-    got = torch.compile(loss, fullgraph=True)(inputs["means"])
+    # inductor needs triton, which CUDA builds of torch bring
+    backend = "inductor" if importlib.util.find_spec("triton") else "aot_eager"
+    got = torch.compile(loss, fullgraph=True, backend=backend)(inputs["means"])
     assert relative(got, want) < 1e-4
 
 

@@ -1,0 +1,107 @@
+"""Runs of the project's scripts on the virtual device, in processes of their own."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+RIG = Path(__file__).resolve().parent
+REPO = RIG.parents[1]
+TRAIN_STEP = "mmcity.engine.loops.iter_based_train_loop:ResumableIterBasedTrainLoop.run_iter"
+LAST_LINES = 40
+
+
+def environment(devices: int = 1, **settings) -> dict[str, str]:
+    """Environment of processes that see the device; README.md lists the settings.
+
+    Args:
+        devices: Number of virtual devices. Defaults to 1.
+        **settings: ``VIRTUAL_CUDA_<NAME>`` by lower-case name, like ``operators="cpu"``.
+    """
+    inherited = os.environ.get("PYTHONPATH", "")
+    paths = [str(RIG), str(REPO), *([inherited] if inherited else [])]
+    named = {f"VIRTUAL_CUDA_{key.upper()}": str(value) for key, value in settings.items()}
+    fixed = {"VIRTUAL_CUDA": "1", "VIRTUAL_CUDA_DEVICES": str(devices)}
+    threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **threads, **fixed, **named}
+
+
+def run(*args, devices: int = 1, cwd: Path = REPO, timeout: float = 600, **settings) -> str:
+    """Output of ``python ARGS`` on the device; with several devices, one process for each.
+
+    Raises:
+        AssertionError: With the last lines, where the process fails.
+    """
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"]
+    command = [sys.executable, *(launcher if devices > 1 else []), *map(str, args)]
+    done = subprocess.run(
+        command, cwd=cwd, timeout=timeout, env=environment(devices, **settings), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    tail = "\n".join(done.stdout.splitlines()[-LAST_LINES:])
+    assert done.returncode == 0, f"{' '.join(command)}\n{tail}"
+    return done.stdout
+
+
+def train(config, work_dir, *options, iters: int = 3, cfg=(), devices: int = 1, **kwargs) -> str:
+    """Output of ``tools/train.py`` on a config for a few iterations.
+
+    Args:
+        config: File below the repository.
+        work_dir: Folder of its outputs.
+        *options: Further arguments, like ``"--amp"`` or ``"--resume"``.
+        iters: Iterations. Defaults to 3.
+        cfg: ``KEY=VALUE`` that replace settings of the config.
+        devices: Devices, each with a process. Defaults to 1.
+        **kwargs: Of :func:`run`.
+    """
+    launcher = ["--launcher", "pytorch"] if devices > 1 else []
+    return run(
+        *_train_command(config, work_dir, iters, cfg), *launcher, *options, devices=devices,
+        **kwargs,
+    )  # fmt: skip
+
+
+def _train_command(config, work_dir, iters, cfg) -> list[str]:
+    settings = (f"train_cfg.max_iters={iters}", "train_cfg.val_interval=1000000", *cfg)
+    where = ["--work-dir", str(work_dir), "--cfg-options", *settings]
+    return [str(REPO / "tools" / "train.py"), str(REPO / config), *where]
+
+
+@dataclass
+class Steps:
+    """What a few training iterations did, per iteration.
+
+    Args:
+        steps: Iterations that were recorded.
+        waits: Waits of the host.
+        lines: Each cause of waits: how often, the operator, the line.
+        notes: The same of other events, like copies to pinned memory.
+        launches: Operators and how often they ran.
+        peaks: Peak memory of each iteration in bytes, what was there before included.
+    """
+
+    steps: int
+    waits: float
+    lines: list
+    notes: list
+    launches: dict[str, float]
+    peaks: list[int]
+
+    def table(self) -> str:
+        return "\n".join(f"{n:8.2f}  {what:45s} {where}" for n, what, where in self.lines)
+
+
+def record_training(config, work_dir, *options, skip=2, count=2, cfg=(), **kwargs) -> Steps:
+    """Waits, launches and memory of ``count`` training iterations after the first ``skip``.
+
+    One more iteration follows, so that what happens at the end of a training stays outside.
+    """
+    file = Path(work_dir) / "record.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    head = ["-m", "virtual_cuda", "--record", file, "--steps", TRAIN_STEP]
+    head += ["--skip", skip, "--count", count]
+    run(*head, *_train_command(config, work_dir, skip + count + 1, cfg), *options, **kwargs)
+    return Steps(**json.loads(file.read_text()))
