@@ -44,7 +44,7 @@ def _list_types(what: str | None) -> None:
     roles = {
         name.lower(): value
         for name, value in vars(registry).items()
-        if isinstance(value, Registry) and not name.startswith("MMENGINE_")
+        if isinstance(value, Registry)
     }
     chosen = {role: r for role, r in roles.items() if what is None or what.lower() in role}
     if not chosen:
