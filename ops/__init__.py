@@ -25,12 +25,7 @@ from mmcity_ops.functional.surfel import (
     rasterization_2dgs,
     rasterize_to_pixels_2dgs,
 )
-from mmcity_ops.functional.tiles import (
-    TilePartition,
-    blocks_to_images,
-    rasterize_tiles,
-    tile_costs,
-)
+from mmcity_ops.functional.tiles import TilePartition, blocks_to_images, rasterize_tiles, tile_costs
 from mmcity_ops.functional.tsdf import TSDFVolume, tsdf_integrate
 from mmcity_ops.functional.voxelize_gaussians import gaussians_to_voxels
 from mmcity_ops.functional.voxelize_points import (

@@ -23,10 +23,7 @@ from .occupancy import (
     load_gaussian_set,
     save_gaussian_set,
 )
-from .scenes import (
-    RenderedViews,
-    SceneRenderer,
-)
+from .scenes import RenderedViews, SceneRenderer
 from .streaming import (
     DepthAnythingEstimator,
     DepthEstimator,

@@ -8,13 +8,7 @@ from .data_samples import (
     SceneDataSample,
     SequenceDataSample,
 )
-from .gaussian_lod import (
-    GaussianLodTree,
-    LodCell,
-    build_lod_tree,
-    merge_gaussians,
-    select_cells,
-)
+from .gaussian_lod import GaussianLodTree, LodCell, build_lod_tree, merge_gaussians, select_cells
 from .gaussians import Gaussians
 from .io import (
     GAUSSIAN_SUFFIXES,

@@ -1,13 +1,7 @@
 """Stages that run one after the other and go on where they were killed."""
 
 from .chain import STAGES, Chain, Stage, StageContext, cfg_options
-from .localization import (
-    LocaliseQueries,
-    PoseNetwork,
-    make_localizer,
-    stem_to_pose,
-    true_poses,
-)
+from .localization import LocaliseQueries, PoseNetwork, make_localizer, stem_to_pose, true_poses
 from .manifest import Finding, Manifest, StageRecord
 from .report import handover_table, write_report
 

@@ -42,9 +42,7 @@ def _list_types(what: str | None) -> None:
 
     register_all_modules()
     roles = {
-        name.lower(): value
-        for name, value in vars(registry).items()
-        if isinstance(value, Registry)
+        name.lower(): value for name, value in vars(registry).items() if isinstance(value, Registry)
     }
     chosen = {role: r for role, r in roles.items() if what is None or what.lower() in role}
     if not chosen:

@@ -10,12 +10,7 @@ from PIL import Image
 from rich.progress import track
 
 from mmcity.datasets.io import write_colmap_model
-from mmcity.datasets.io.colmap_types import (
-    ColmapCamera,
-    ColmapImage,
-    ColmapModel,
-    ColmapPoints,
-)
+from mmcity.datasets.io.colmap_types import ColmapCamera, ColmapImage, ColmapModel, ColmapPoints
 from mmcity.datasets.io.nvm import read_nvm
 from mmcity.datasets.transforms.posed_images import image_size
 from mmcity.structures.geometry import quat_to_rotmat, rotmat_to_quat

@@ -4,12 +4,7 @@ from .eval_layouts import EVAL_LAYOUTS
 from .frames import DepthFormat, SequenceFileError, SequenceFrame, VideoSequence, read_depth
 from .overlap import ImageGroups, OverlapGraph
 from .sampling import ClipSampling, assemble_epoch, sample_clip, sample_overlap_walk
-from .sequence_dataset import (
-    ClipDataset,
-    EvalSequenceDataset,
-    MixtureDataset,
-    MixtureSampler,
-)
+from .sequence_dataset import ClipDataset, EvalSequenceDataset, MixtureDataset, MixtureSampler
 from .train_layouts import TRAIN_LAYOUTS, TrainLayout
 
 __all__ = [

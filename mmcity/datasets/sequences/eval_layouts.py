@@ -16,13 +16,7 @@ from torch import Tensor
 from mmcity.structures import Trajectory
 from mmcity.structures.geometry import OPENGL_TO_OPENCV, se3_inverse
 
-from .frames import (
-    DepthFormat,
-    SequenceFileError,
-    SequenceFrame,
-    VideoSequence,
-    read_sintel_camera,
-)
+from .frames import DepthFormat, SequenceFileError, SequenceFrame, VideoSequence, read_sintel_camera
 
 __all__ = ["EVAL_LAYOUTS", "SINTEL_POSE_SEQUENCES", "co3d_to_opencv"]
 

@@ -14,13 +14,7 @@ import numpy as np
 from mmcity.datasets.io.info_pickle import load_plain_npz
 from mmcity.utils.dependencies import DependencyError
 
-from .frames import (
-    DepthFormat,
-    SequenceFileError,
-    SequenceFrame,
-    VideoSequence,
-    read_camera_npz,
-)
+from .frames import DepthFormat, SequenceFileError, SequenceFrame, VideoSequence, read_camera_npz
 from .overlap import ImageGroups, OverlapGraph
 from .sampling import ClipSampling
 

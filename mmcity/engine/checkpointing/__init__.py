@@ -24,12 +24,7 @@ from .shards import (
     write_shard,
 )
 from .storage import AtomicLocalBackend, DeferredRemoval
-from .verify import (
-    check_is_checkpoint,
-    check_is_resumable,
-    check_matches_model,
-    compare_entries,
-)
+from .verify import check_is_checkpoint, check_is_resumable, check_matches_model, compare_entries
 from .weights import find_checkpoint, load_checkpoint_weights, load_weights
 
 __all__ = [

@@ -2,11 +2,7 @@
 
 from .shard_group import ShardGroup, move_rows
 from .sharded_scene import ShardedScene
-from .work_division import (
-    RowDivision,
-    divide_rows,
-    snap_to_images,
-)
+from .work_division import RowDivision, divide_rows, snap_to_images
 
 __all__ = [
     "RowDivision",

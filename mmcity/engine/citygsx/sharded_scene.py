@@ -8,13 +8,7 @@ import torch.distributed as dist
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
-from mmcity.engine.checkpointing import (
-    SHARDS,
-    fill_rows,
-    read_rows,
-    scene_tables,
-    write_shard,
-)
+from mmcity.engine.checkpointing import SHARDS, fill_rows, read_rows, scene_tables, write_shard
 from mmcity.engine.distributed.collectives import exchange_strips, gather_rows
 from mmcity.models.citygsx.objective import HALO, Strip
 from mmcity.models.citygsx.rendering import Splats, find_planes

@@ -55,10 +55,7 @@ class FullyShardStrategy(DDPStrategy):
         """Whole parameters on the CPU of the first process; empty on the others."""
         if "model" in self._gathered:
             return self._gathered["model"]
-        from torch.distributed.checkpoint.state_dict import (
-            StateDictOptions,
-            get_model_state_dict,
-        )
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
         return get_model_state_dict(self.model, options=options)
@@ -77,10 +74,7 @@ class FullyShardStrategy(DDPStrategy):
 
     def load_model_state_dict(self, state_dict: dict, *, strict: bool = False, **kwargs) -> None:
         """Spread whole parameters over the processes."""
-        from torch.distributed.checkpoint.state_dict import (
-            StateDictOptions,
-            set_model_state_dict,
-        )
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
         options = StateDictOptions(full_state_dict=True, strict=strict)
         set_model_state_dict(self.model, state_dict, options=options)

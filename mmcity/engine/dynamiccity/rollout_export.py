@@ -18,11 +18,7 @@ from mmcity.datasets.io.rollout_files import (
     write_rollout_index,
 )
 from mmcity.datasets.occ_sequence import OccSequenceDataset
-from mmcity.datasets.transforms.occupancy import (
-    flip_clip,
-    flip_planar_poses,
-    vehicle_layout,
-)
+from mmcity.datasets.transforms.occupancy import flip_clip, flip_planar_poses, vehicle_layout
 from mmcity.engine.checkpointing import load_checkpoint_weights, load_weights
 from mmcity.engine.launch import load_config
 from mmcity.models.dynamiccity.hexplane import rollout_slices, to_rollout

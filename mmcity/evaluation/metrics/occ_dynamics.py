@@ -10,11 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import wasserstein_distance
 
-from mmcity.datasets.transforms.occupancy import (
-    planar_command,
-    planar_trajectory,
-    vehicle_layout,
-)
+from mmcity.datasets.transforms.occupancy import planar_command, planar_trajectory, vehicle_layout
 from mmcity.evaluation.functional.scene_motion import (
     register_motion,
     static_consistency,

@@ -8,11 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmcity.models.losses.depth import (
-    masked_l1,
-    scale_invariant_log,
-    upsampled_cosine_loss,
-)
+from mmcity.models.losses.depth import masked_l1, scale_invariant_log, upsampled_cosine_loss
 from mmcity.registry import MODELS
 from mmcity.structures.geometry import rotmat_to_quat
 from mmcity.utils.checks import check_choice

@@ -7,12 +7,7 @@ import torch
 from torch import Tensor
 
 from mmcity.structures import Sim3
-from mmcity.structures.geometry import (
-    quat_slerp,
-    quat_to_rotmat,
-    rotmat_to_quat,
-    se3_inverse,
-)
+from mmcity.structures.geometry import quat_slerp, quat_to_rotmat, rotmat_to_quat, se3_inverse
 
 from .cache import ChunkPolicy
 from .pose_encoding import decode_pose, encode_pose, unproject_depth

@@ -7,12 +7,7 @@ import numpy as np
 from mmcity.toytown.world import furniture as fu
 from mmcity.toytown.world.buildings import add_building, plan_lots
 from mmcity.toytown.world.config import ToytownConfig
-from mmcity.toytown.world.geometry2d import (
-    boxes_overlap,
-    contains,
-    inset,
-    oriented_corners,
-)
+from mmcity.toytown.world.geometry2d import boxes_overlap, contains, inset, oriented_corners
 from mmcity.toytown.world.layout import Block, Road, StreetPlan, make_street_plan
 from mmcity.toytown.world.meshes import MeshBuilder, SurfaceMesh
 from mmcity.toytown.world.streets import KERB_HEIGHT, add_ground, park_height, terrain_height

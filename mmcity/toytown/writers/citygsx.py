@@ -17,13 +17,7 @@ from mmcity.toytown.sensors.renderer import Renderer
 from mmcity.toytown.truth.sparse_points import make_colmap_model
 from mmcity.toytown.world.config import ToytownConfig
 from mmcity.toytown.world.town import World, build_world, stream
-from mmcity.toytown.writers.common import (
-    Output,
-    render_all,
-    save_image,
-    save_npy,
-    save_text,
-)
+from mmcity.toytown.writers.common import Output, render_all, save_image, save_npy, save_text
 from mmcity.utils.fileio import atomic_path
 
 __all__ = ["write_citygsx"]

@@ -29,19 +29,8 @@ from mmcity.toytown.truth.visibility import (
 )
 from mmcity.toytown.world.config import ToytownConfig
 from mmcity.toytown.world.taxonomy import label_map
-from mmcity.toytown.writers.common import (
-    Output,
-    render_all,
-    save_image,
-    save_npy,
-    save_text,
-)
-from mmcity.toytown.writers.nuscenes_tables import (
-    SceneRecord,
-    fill_tables,
-    token,
-    write_tables,
-)
+from mmcity.toytown.writers.common import Output, render_all, save_image, save_npy, save_text
+from mmcity.toytown.writers.nuscenes_tables import SceneRecord, fill_tables, token, write_tables
 from mmcity.utils.fileio import atomic_path
 
 __all__ = ["write_nuscenes"]

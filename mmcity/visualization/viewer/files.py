@@ -12,12 +12,7 @@ import trimesh
 
 from mmcity.datasets.io.colmap_model import find_colmap_model, read_colmap_model
 from mmcity.datasets.io.point_ply import read_point_ply
-from mmcity.structures import (
-    GaussianFileError,
-    Trajectory,
-    TrajectoryFormatError,
-    read_gaussians,
-)
+from mmcity.structures import GaussianFileError, Trajectory, TrajectoryFormatError, read_gaussians
 from mmcity.structures.io.ply import read_ply_vertices
 from mmcity.utils.cli import UserError
 

@@ -19,14 +19,7 @@ import mmcity_ops
 from mmcity.utils.markdown import markdown_table
 
 from .clocks import Clock, best_ms
-from .ops_workloads import (
-    RANDOM,
-    TILE,
-    Workload,
-    garden_folder,
-    garden_workload,
-    random_workload,
-)
+from .ops_workloads import RANDOM, TILE, Workload, garden_folder, garden_workload, random_workload
 
 __all__ = ["measure_ops", "ops_tables"]
 
