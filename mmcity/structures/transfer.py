@@ -33,7 +33,8 @@ def to_device(value: Any, device: torch.device | str) -> Any:
         if isinstance(item, Tensor):
             if device.type != "cuda" or item.device.type != "cpu":
                 return item.to(device)
-            return item.pin_memory().to(device, non_blocking=True)
+            # Expanded tensors cannot be pinned as they are.
+            return item.contiguous().pin_memory().to(device, non_blocking=True)
         if isinstance(item, TensorContainer | VoxelGrid):
             return item._map(move)
         if isinstance(item, BaseDataElement):
