@@ -2,6 +2,7 @@
 
 from .finite import check_finite
 from .lpips import LPIPS, LPIPSLoss
+from .masked import masked_mean
 from .occupancy import LovaszSoftmaxLoss, WeightedCrossEntropyLoss
 from .photometric import L1Loss, SSIMLoss
 from .regularizers import OpacityLoss, ScaleLoss
@@ -16,4 +17,5 @@ __all__ = [
     "ScaleLoss",
     "WeightedCrossEntropyLoss",
     "check_finite",
+    "masked_mean",
 ]

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmcity.models.losses import masked_mean
 from mmcity.registry import MODELS
 from mmcity.utils.checks import check_choice
 
@@ -44,11 +45,15 @@ def fit_scale_shift(
         mask: Which entries take part, ``(...)``; all by default, as in the published recipe.
     """
     pred, target = pred.flatten(0, -2), target.flatten(0, -2)
-    if mask is not None:
-        pred, target = pred[mask.flatten()], target[mask.flatten()]
-    mean_p, mean_t = pred.mean(0), target.mean(0)
-    covariance = ((pred - mean_p) * (target - mean_t)).sum()
-    scale = covariance / ((pred - mean_p) ** 2).sum().clamp_min(1e-6)
+    if mask is None:
+        mean_p, mean_t = pred.mean(0), target.mean(0)
+        centred_p, centred_t = pred - mean_p, target - mean_t
+    else:
+        mask = mask.flatten()[:, None]
+        count = mask.sum()
+        mean_p, mean_t = ((values * mask).sum(0) / count for values in (pred, target))
+        centred_p, centred_t = (pred - mean_p) * mask, (target - mean_t) * mask
+    scale = (centred_p * centred_t).sum() / centred_p.square().sum().clamp_min(1e-6)
     return scale, mean_t - scale * mean_p
 
 
@@ -214,8 +219,7 @@ class DistillationLoss(nn.Module):
             conf: Confidence of the student ``(B, H, W)``.
             mask: ``(B, H, W)`` bool.
         """
-        if not mask.any():
-            mask = torch.ones_like(mask)
+        mask = mask | ~mask.any()
         if self.training and self.alignment != "none":
             pred = pred / mean_distance(pred, mask).view(-1, 1, 1, 1)
             target = target / mean_distance(target, mask).view(-1, 1, 1, 1)
@@ -227,14 +231,14 @@ class DistillationLoss(nn.Module):
         if self.relative_share and pred.shape[-1] == 1:
             share = self.relative_share
             error = (1 - share) * error + share * relative_error(pred - target)
-        main = (conf.unsqueeze(-1) * error)[mask].mean()
+        main = masked_mean(conf.unsqueeze(-1) * error, mask)
         if pred.shape[-1] == 1:
             gradient = depth_gradient_loss(pred, target, mask)
         else:
             gradient = pred.new_zeros(())
             if self.normal_weight:
                 gradient = self.normal_weight * normal_loss(pred, target, self.corner_safe)
-        return main + gradient - self.confidence_weight * conf[mask].log().mean()
+        return main + gradient - self.confidence_weight * masked_mean(conf.log(), mask)
 
     def _align(self, pred: Tensor, target: Tensor, mask: Tensor) -> Tensor:
         if self.alignment == "none":
@@ -244,7 +248,7 @@ class DistillationLoss(nn.Module):
             return scale * pred + shift
         aligned = []
         for p, t, m in zip(pred, target, mask):
-            scale, shift = fit_scale_shift(p, t, m if m.any() else None)
+            scale, shift = fit_scale_shift(p, t, m | ~m.any())
             aligned.append(scale * p + shift)
         return torch.stack(aligned)
 

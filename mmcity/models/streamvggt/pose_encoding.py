@@ -37,7 +37,7 @@ def decode_pose(
         model count from corners: see :func:`shift_centres`.
     """
     height, width = image_size
-    quats = encoding[..., [6, 3, 4, 5]]  # wxyz
+    quats = encoding[..., 3:7].roll(1, -1)  # wxyz
     viewmats = se3_from_rt(quat_to_rotmat(quats), encoding[..., :3])
     fov_h, fov_w = encoding[..., 7:9].clamp_min(min_fov).unbind(-1)
     fy, fx = (height / 2) / torch.tan(fov_h / 2), (width / 2) / torch.tan(fov_w / 2)
@@ -55,7 +55,7 @@ def encode_pose(viewmats: Tensor, Ks: Tensor, image_size: Sequence[int]) -> Tens
         image_size: (H, W) in pixels.
     """
     height, width = image_size
-    quats = rotmat_to_quat(viewmats[..., :3, :3])[..., [1, 2, 3, 0]]  # xyzw
+    quats = rotmat_to_quat(viewmats[..., :3, :3]).roll(-1, -1)  # xyzw
     fov_h = 2 * torch.atan((height / 2) / Ks[..., 1, 1])
     fov_w = 2 * torch.atan((width / 2) / Ks[..., 0, 0])
     fovs = torch.stack([fov_h, fov_w], dim=-1)
@@ -82,7 +82,7 @@ def unproject_depth(depth: Tensor, viewmats: Tensor, Ks: Tensor) -> Tensor:
         torch.arange(width, dtype=depth.dtype, device=depth.device),
         indexing="ij",
     )
-    focal, centre = Ks[..., [0, 1], [0, 1]], Ks[..., :2, 2]  # (..., 2)
+    focal, centre = Ks.diagonal(dim1=-2, dim2=-1)[..., :2], Ks[..., :2, 2]  # (..., 2)
     x = (u - centre[..., 0, None, None]) / focal[..., 0, None, None] * depth
     y = (v - centre[..., 1, None, None]) / focal[..., 1, None, None] * depth
     points = torch.stack([x, y, depth], dim=-1).flatten(-3, -2)  # (..., H*W, 3)

@@ -29,7 +29,9 @@ def relative_pose_loss(predictions: Sequence[Tensor], targets: Sequence[Tensor])
         Scalar: mean of ``|t - t'| / (|t'| + 0.02)`` and of the Frobenius norm ``|R - R'|``,
         added; t and R carry points of frame j into frame i.
     """
-    first, second = torch.triu_indices(len(targets), len(targets), offset=1)
+    first, second = torch.triu_indices(
+        len(targets), len(targets), offset=1, device=targets[0].device
+    )
 
     def motions(encodings: Sequence[Tensor]) -> Tensor:
         viewmats, _ = decode_pose(torch.stack(list(encodings)).float(), (2, 2))

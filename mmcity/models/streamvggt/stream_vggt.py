@@ -8,7 +8,7 @@ from mmengine.runner.checkpoint import load_checkpoint
 from torch import Tensor, nn
 
 from mmcity.registry import MODELS
-from mmcity.structures import SequenceDataSample
+from mmcity.structures import SequenceDataSample, to_device
 
 from .cache import CachePolicy, StreamCache
 from .outputs import FRAME_KEYS, split_frames
@@ -28,13 +28,15 @@ def draw_query_points(valid: Tensor, count: int) -> Tensor:
     Returns:
         ``(B, count, 2)`` float32; zeros where fewer than ``count`` pixels are valid.
     """
-    points = torch.zeros(len(valid), count, 2)
-    for entry, mask in enumerate(valid):
-        rows, columns = mask.nonzero(as_tuple=True)
-        if len(rows) >= count:
-            chosen = torch.randint(len(rows), (count,), device=rows.device)
-            points[entry] = torch.stack([columns[chosen], rows[chosen]], dim=-1).float().cpu()
-    return points
+    so_far = valid.flatten(1).cumsum(1)  # (B, H * W)
+    ranks = torch.zeros(len(valid), count, dtype=torch.long)
+    for entry, total in enumerate(so_far[:, -1].tolist()):  # the only wait for the device
+        if total >= count:
+            ranks[entry] = 1 + torch.randint(total, (count,))
+    # Rank 0 finds pixel 0.
+    pixels = torch.searchsorted(so_far, to_device(ranks, valid.device))
+    columns, rows = pixels % valid.shape[2], pixels.div(valid.shape[2], rounding_mode="floor")
+    return torch.stack([columns, rows], dim=-1).float()
 
 
 @MODELS.register_module()
@@ -203,7 +205,7 @@ class StreamVGGT(VGGT):
         """Losses against the teacher or the ground truth."""
         if query_points is None and self.track_head is not None and data_samples:
             depths = torch.stack([sample.gt_depths[0] for sample in data_samples])
-            query_points = draw_query_points(depths > 0, self.num_queries).to(images.device)
+            query_points = draw_query_points(depths > 0, self.num_queries)
         return super().loss(images, query_points, data_samples)
 
     def targets(

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from mmcity.models.losses import masked_mean
 from mmcity.registry import MODELS
 from mmcity.structures.geometry import rotmat_to_quat, se3_inverse, transform_points
 
@@ -103,10 +104,7 @@ class PoseRegressionLoss(nn.Module):
             sky = target.get("sky_mask", torch.zeros_like(valid))
             distance = distance.masked_fill(sky & ~valid, SKY_DISTANCE)
             mask = (valid | sky) & used.view(-1, 1, 1)
-            if not mask.any():
-                terms.append(0.0 * c.sum())
-                continue
-            terms.append((c * distance - self.confidence_weight * c.log())[mask].mean())
+            terms.append(masked_mean(c * distance - self.confidence_weight * c.log(), mask))
         return torch.stack(terms)
 
     def _pose_loss(
@@ -125,7 +123,7 @@ class PoseRegressionLoss(nn.Module):
         gt_shift = relative[..., :3, 3]  # (S, B, 3)
         quats = rotmat_to_quat(relative[..., :3, :3])
         if not self.upstream:
-            quats = quats[..., [1, 2, 3, 0]]
+            quats = quats.roll(-1, -1)
         encoded = torch.stack([p["camera_pose"][..., :7].float() for p in predictions])
         pred_shift = encoded[..., :3]
 
@@ -137,6 +135,4 @@ class PoseRegressionLoss(nn.Module):
         shift_error = pred_shift / pred_factor[:, None] - gt_shift / gt_factor[:, None]
         errors = shift_error.norm(dim=-1) + (encoded[..., 3:] - quats).norm(dim=-1)  # (S, B)
         usable = (gt_factor > MIN_FACTOR) & (pred_factor > MIN_FACTOR)
-        if not usable.any():
-            return 0.0 * encoded.sum()
-        return errors[:, usable].mean()
+        return masked_mean(errors.t(), usable)

@@ -51,11 +51,16 @@ class TeacherThenStudent(BaseModel):
         self.teacher_iters = teacher_iters
         # In the checkpoint, so that a resumed run knows its stage.
         self.register_buffer("steps_done", torch.zeros((), dtype=torch.long))
+        self._steps = 0  # the same, for which nobody waits
+
+    def _load_from_state_dict(self, *args, **kwargs) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._steps = int(self.steps_done)
 
     @property
     def is_distilling(self) -> bool:
         """Whether the first stage is over."""
-        return int(self.steps_done) >= self.teacher_iters
+        return self._steps >= self.teacher_iters
 
     @property
     def current(self) -> BaseModel:
@@ -78,11 +83,12 @@ class TeacherThenStudent(BaseModel):
             self.averages.update(self.teacher.targets(images, query_points, data_samples))
         losses = self.current(inputs, data_samples, mode)
         if self.training:
+            self._steps += 1
             self.steps_done += 1
         return losses
 
     def _start_distilling(self) -> None:
-        if int(self.steps_done) == self.teacher_iters:
+        if self._steps == self.teacher_iters:
             self.student.load_state_dict(self.teacher.state_dict())
         self.student.set_teacher(self.teacher)
 

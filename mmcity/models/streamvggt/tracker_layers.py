@@ -80,8 +80,9 @@ def sample_features(maps: Tensor, points: Tensor, padding_mode: str) -> Tensor:
     Pixel x lies at grid coordinate ``2 * x / max(W - 1, 1) - 1`` (aligned corners).
     """
     height, width = maps.shape[-2:]
-    size = points.new_tensor([max(width - 1, 1), max(height - 1, 1)])
-    grid = (2 * points / size - 1)[:, :, None]  # (N, M, 1, 2)
+    x, y = points.unbind(-1)
+    scaled = (2 * x / max(width - 1, 1), 2 * y / max(height - 1, 1))
+    grid = torch.stack(scaled, dim=-1)[:, :, None] - 1  # (N, M, 1, 2)
     out = F.grid_sample(maps, grid, padding_mode=padding_mode, align_corners=True)
     return out[..., 0].transpose(1, 2)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from mmcity.models.losses import check_finite
 from mmcity.models.preprocessors import PinnedDataPreprocessor
 from mmcity.registry import MODELS
-from mmcity.structures import Cameras, SequenceDataSample, Trajectory
+from mmcity.structures import Cameras, SequenceDataSample, Trajectory, to_device
 from mmcity.structures.geometry import se3_inverse
 
 from .aggregator import Aggregator
@@ -273,15 +273,16 @@ class VGGT(BaseModel):
             raise ValueError("data_samples: expected the ground truth in mode 'loss', got none")
         device = images.device
         depths = torch.stack([s.gt_depths for s in data_samples]).to(device)  # (B, S, H, W)
+        depths = depths.nan_to_num(nan=0, posinf=0, neginf=0)
         viewmats = torch.stack([s.cameras.viewmats for s in data_samples]).to(device)
         Ks = torch.stack([s.cameras.Ks for s in data_samples]).to(device)
-        valid = (depths > 0) & depths.isfinite()
-        points = unproject_depth(
-            depths.where(valid, torch.zeros_like(depths)), viewmats, shift_centres(Ks, -0.5)
-        )
+        valid = depths > 0
+        points = unproject_depth(depths.clamp_min(0), viewmats, shift_centres(Ks, -0.5))
         poses = se3_inverse(viewmats)
         flags = {
-            name: torch.tensor([bool(s.get(name, default)) for s in data_samples], device=device)
+            name: to_device(
+                torch.tensor([bool(s.get(name, default)) for s in data_samples]), device
+            )
             for name, default in (("is_metric", True), ("camera_only", False))
         }
         return [

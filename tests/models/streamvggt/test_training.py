@@ -19,7 +19,7 @@ from mmcity.models.streamvggt import (
     TeacherThenStudent,
     decode_pose,
 )
-from mmcity.models.streamvggt.distill_loss import relative_error
+from mmcity.models.streamvggt.distill_loss import fit_scale_shift, relative_error
 from mmcity.models.streamvggt.ground_truth_loss import normalise_scene
 from mmcity.models.streamvggt.mean_geometry import MeanGeometry
 from mmcity.models.streamvggt.relative_pose_loss import relative_pose_loss
@@ -159,9 +159,30 @@ class TestDistillation:
     def test_query_points(self):
         valid = torch.zeros(2, 8, 9, dtype=torch.bool)
         valid[0, 2:, 5:] = True
+        torch.manual_seed(0)
         points = draw_query_points(valid, 10)
-        assert points[0, :, 0].min() >= 5 and points[0, :, 1].min() >= 2
         assert (points[1] == 0).all()  # too few valid pixels
+        torch.manual_seed(0)
+        rows, columns = valid[0].nonzero(as_tuple=True)
+        chosen = torch.randint(len(rows), (10,))
+        assert torch.equal(points[0], torch.stack([columns[chosen], rows[chosen]], -1).float())
+
+    def test_alignment_by_a_mask_is_that_of_the_masked_values(self):
+        generator = torch.Generator().manual_seed(0)
+        pred, target = torch.randn(2, 4, 5, 3, generator=generator).unbind()
+        mask = torch.rand(4, 5, generator=generator) > 0.5
+        for found, expected in zip(
+            fit_scale_shift(pred, target, mask), fit_scale_shift(pred[mask], target[mask])
+        ):
+            torch.testing.assert_close(found, expected)
+
+    def test_a_view_without_truth_uses_all_pixels(self):
+        pred = torch.rand(2, 6, 6, 1, generator=torch.Generator().manual_seed(0)) + 1
+        conf, empty = torch.ones(2, 6, 6), torch.zeros(2, 6, 6, dtype=torch.bool)
+        found = DistillationLoss(alignment="sample").dense_loss(pred, 2 * pred**2, conf, empty)
+        whole = DistillationLoss(alignment="sample").dense_loss(pred, 2 * pred**2, conf, ~empty)
+        assert found == whole != 0
+        assert GroundTruthLoss().dense_loss(pred, 2 * pred**2, conf, empty) == 0
 
 
 def test_a_loss_that_is_not_finite_stops_the_run():
