@@ -47,3 +47,6 @@ model = dict(
     feature_mask_weight=0.15,
     compile_networks=False,
 )
+
+# With several processes: gradients are averaged, edits of the scene follow rank 0.
+model_wrapper_cfg = dict(type="mmcity.ReplicatedScene")

@@ -35,3 +35,7 @@ model = dict(
     use_perturbed=True,  # train on renders at perturbed poses
     data_preprocessor=dict(type="LocalizationPreprocessor", size=None),
 )
+
+# With several processes: each takes other photographs, and the gradients of both optimisers are
+# averaged.
+model_wrapper_cfg = dict(type="mmcity.ReplicatedModel")

@@ -3,7 +3,7 @@
 import torch
 import torch.distributed as dist
 from mmengine.dist import get_world_size
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import nn
 
 from mmcity.models.layers import Strategy
@@ -12,12 +12,13 @@ from mmcity.registry import MODEL_WRAPPERS
 __all__ = ["ReplicatedScene", "average_gradients", "follow_first_rank"]
 
 
-@MODEL_WRAPPERS.register_module()
+@MODEL_WRAPPERS.register_module(name=["ReplicatedScene", "ReplicatedModel"])
 class ReplicatedScene(nn.Module):
     """Every rank holds the whole model and sees other samples; gradients are averaged.
 
     ``DistributedDataParallel`` lays gradients into buckets of fixed size, which a scene that
-    grows breaks. Here they are averaged one by one when the optimiser steps.
+    grows breaks, and knows one optimiser. Here the model takes its own step, and the gradients
+    of each optimiser are averaged one by one when it steps.
 
     Args:
         module: The model; it has to start equal on all ranks.
@@ -28,17 +29,11 @@ class ReplicatedScene(nn.Module):
         self.module = module
 
     def train_step(self, data, optim_wrapper: OptimWrapper) -> dict[str, torch.Tensor]:
-        """One forward and backward pass, and an update with the mean gradient of all ranks."""
-        with optim_wrapper.optim_context(self.module):
-            data = self.module.data_preprocessor(data, True)
-            losses = self.module(**data, mode="loss")
-        loss, log_vars = self.module.parse_losses(losses)
-        optim_wrapper.backward(optim_wrapper.scale_loss(loss))
-        if optim_wrapper.should_update():
-            average_gradients(optim_wrapper.optimizer)
-            optim_wrapper.step()
-            optim_wrapper.zero_grad()
-        return log_vars
+        """The model's own step, which updates with the mean gradients of all ranks."""
+        if isinstance(optim_wrapper, OptimWrapperDict):
+            wrappers = {name: _MeanGradients(wrapper) for name, wrapper in optim_wrapper.items()}
+            return self.module.train_step(data, wrappers)
+        return self.module.train_step(data, _MeanGradients(optim_wrapper))
 
     def grow(
         self, strategy: Strategy, optimizer: torch.optim.Optimizer, iteration: int, batch: int = 1
@@ -77,6 +72,25 @@ class ReplicatedScene(nn.Module):
         return self.module(*args, **kwargs)
 
 
+class _MeanGradients:
+    """An optimiser wrapper that averages the gradients of all ranks before it steps."""
+
+    def __init__(self, wrapper: OptimWrapper) -> None:
+        self._wrapper = wrapper
+
+    def __getattr__(self, name: str):
+        return getattr(self._wrapper, name)
+
+    def update_params(self, loss: torch.Tensor) -> None:
+        """As the wrapper's."""
+        wrapper = self._wrapper
+        wrapper.backward(wrapper.scale_loss(loss))
+        if wrapper.should_update():
+            average_gradients(wrapper.optimizer)
+            wrapper.step()
+            wrapper.zero_grad()
+
+
 def average_gradients(optimizer: torch.optim.Optimizer) -> None:
     """Replace each gradient by its mean over the ranks, in the order of the optimiser.
 
@@ -95,8 +109,9 @@ def average_gradients(optimizer: torch.optim.Optimizer) -> None:
         if somewhere:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-            dist.all_reduce(parameter.grad)
-            parameter.grad /= world_size
+            gradient = parameter.grad.contiguous()  # those of convolutions may be channels last
+            dist.all_reduce(gradient)
+            parameter.grad.copy_(gradient / world_size)
 
 
 def follow_first_rank(*holders) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 from torch import Tensor
 
@@ -154,6 +155,16 @@ class ViewSynthesisHook(Hook):
             self.executor.submit(self._pending)
         message = f"synthesised {len(new.pictures)} views, {new.tries:.2f} tries each"
         (runner.logger.info if self.sets_taken <= 1 else runner.logger.debug)(message)
+
+    def after_train_epoch(self, runner) -> None:
+        """Let every process know the errors at first sight, of which each has seen a part."""
+        views = unwrap(runner.model).views
+        if views.errors is None:
+            return
+        is_known = ~views.errors.isnan()
+        packed = torch.stack([views.errors.where(is_known, 0.0), is_known.float()])
+        all_reduce(packed)
+        views.errors = packed[0] / packed[1]  # 0 / 0 is NaN: nobody has seen it
 
     def after_val_epoch(self, runner, metrics: dict[str, float] | None = None) -> None:
         """Let the selection split judge the synthesised views."""

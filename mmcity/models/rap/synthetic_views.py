@@ -74,10 +74,10 @@ class SyntheticViews:
         slots = torch.tensor(self._perturbed_rows(rows))
         if self.errors is None or not (is_new := self.errors[slots].isnan().any(1)).any():
             return
-        poses, targets = (part.float().cpu().unflatten(1, (3, 4)) for part in (poses, targets))
+        poses, targets = (part.float().unflatten(1, (3, 4)) for part in (poses, targets))
         distance = (poses[..., 3] - targets[..., 3]).norm(dim=-1)
         angle = torch.rad2deg(rotation_angle(targets[..., :3], poses[..., :3]))
-        self.errors[slots[is_new]] = torch.stack([distance, angle], 1)[is_new]
+        self.errors[slots[is_new]] = torch.stack([distance, angle], 1).cpu()[is_new]
 
     def state_dict(self) -> dict[str, Tensor]:
         """Names of the renders that are there."""
@@ -86,4 +86,5 @@ class SyntheticViews:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore :meth:`state_dict`."""
         for name in _STATE:
-            setattr(self, name, state.get(name))
+            value = state.get(name)
+            setattr(self, name, None if value is None else value.cpu())

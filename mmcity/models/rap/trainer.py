@@ -204,7 +204,7 @@ class RAPTrainer(BaseModel):
         images, samples = data["inputs"], data["data_samples"]
         self._check_focal(samples)
         wrapper = optim_wrapper
-        if isinstance(optim_wrapper, OptimWrapperDict):
+        if isinstance(optim_wrapper, (OptimWrapperDict, dict)):
             wrapper = optim_wrapper["network"]
         rows = [sample.metainfo.get("index") for sample in samples]
         gt_poses = self.gt_poses(samples, images.device)

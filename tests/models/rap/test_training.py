@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +25,7 @@ from mmcity.structures import Gaussians, write_gaussians_ply
 from mmcity.utils.setup_env import register_all_modules
 
 SIZE = (48, 64)
+REPO = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -322,3 +326,29 @@ def test_photographs_of_several_cameras_train_together(toytown_citygsx, scene_ma
     (hook,) = (h for h in runner.hooks if isinstance(h, ViewSynthesisHook))
     # Renders are made as that one camera would see.
     assert torch.allclose(hook.spec(runner).Ks[:, 0, 0], torch.tensor(focal))
+
+
+@pytest.mark.slow
+@pytest.mark.ci_slow
+def test_two_processes_train_alike_and_resume_exactly(toytown_citygsx, scene_map, tmp_path):
+    starter = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    worker = ["--module", "tests.models.rap.processes_worker"]
+    done = subprocess.run(
+        [str(part) for part in (*starter, *worker, toytown_citygsx, scene_map, tmp_path)],
+        cwd=REPO, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+        timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    torch.testing.assert_close(ranks[0]["whole"], ranks[1]["whole"], rtol=0, atol=0)
+    for rank in ranks:
+        torch.testing.assert_close(rank["resumed"], rank["whole"], rtol=0, atol=0)
+        assert rank["gradients"] == [[1.5], [2.0], None]
+    # Every process knows what only the other one saw.
+    assert ranks[0]["whole"]["errors"].isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["rap_colmap", "rap_map_appearance", "rap_map_colmap_cpu"])
+def test_configs_choose_a_wrapper_that_trains_them(name):
+    cfg = Config.fromfile(REPO / "configs" / "rap" / f"{name}.py")
+    assert cfg.model_wrapper_cfg.type in ("mmcity.ReplicatedModel", "mmcity.ReplicatedScene")

@@ -4,7 +4,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from mmengine.dist import all_reduce
 
 from mmcity.registry import TASK_UTILS
 
@@ -168,10 +167,6 @@ class ValueBudget(UniformBudget):
     def learn_errors(self, plan: SetPlan, errors: torch.Tensor) -> None:
         """See :class:`UniformBudget`; NaN for views that were not seen."""
         sums, counts = self._by_source(plan, errors.double().numpy())
-        # Each process has seen a part of the views; all must plan the same set.
-        packed = torch.from_numpy(np.column_stack([sums, counts]))
-        all_reduce(packed)
-        sums, counts = packed[:, :2].numpy(), packed[:, 2].numpy()
         known = counts > 0
         new = sums[known] / counts[known, None]
         old = np.where(np.isfinite(self.errors[known]), self.errors[known], new)
@@ -221,6 +216,7 @@ class ValueBudget(UniformBudget):
                 f"checkpoint: expected {self.photographs} photographs as in the training split "
                 f"to resume, got {len(state['errors'])}"
             )
-        self.errors = state["errors"].numpy().copy()
-        self.observability = state["observability"].numpy().copy()
+        # Resuming reads a checkpoint to the device.
+        self.errors = state["errors"].cpu().numpy().copy()
+        self.observability = state["observability"].cpu().numpy().copy()
         self.share, self._best, self._worse = state["guard"]
