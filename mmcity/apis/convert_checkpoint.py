@@ -27,7 +27,7 @@ from mmcity.models.gausstr import checkpoint_keys as gausstr_keys
 from mmcity.models.rap.checkpoint_keys import from_published, to_published
 from mmcity.registry import MODELS
 from mmcity.utils.checks import check_choice
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.fileio import atomic_path, write_text
 
 __all__ = ["ConversionReport", "convert_checkpoint"]
 
@@ -274,10 +274,7 @@ def _rap_map(src: Path, dst: Path, reverse: bool, iteration: int | None = None) 
         check_matches_model(MODELS.build(dict(model)), state, str(src))
     _save({"state_dict": state, "meta": {}}, dst)
     config = dst.with_suffix(".py")
-    with atomic_path(config) as temporary:
-        temporary.write_text(
-            f"# The scene of {dst.name}.\ndefault_scope = 'mmcity'\nmodel = {model!r}\n"
-        )
+    write_text(config, f"# The scene of {dst.name}.\ndefault_scope = 'mmcity'\nmodel = {model!r}\n")
     notes = [f"{len(state['splats.means'])} Gaussians; config {config}"]
     return ConversionReport(dst, list(state), notes=notes)
 

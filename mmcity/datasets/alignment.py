@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from mmcity.structures import Sim3
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.fileio import read_json, read_text, write_json
 
 from .io.colmap_model import find_colmap_model, read_colmap_model
 
@@ -220,8 +220,7 @@ def read_positions(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], str]
     Returns:
         tuple[dict, str]: Positions ``(3,)`` by name, and ``metric`` or ``geodetic``.
     """
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
+    rows = list(csv.DictReader(read_text(path).splitlines()))
     fields = set(rows[0]) if rows else set()
     layouts = {"metric": ("x", "y", "z"), "geodetic": ("latitude", "longitude", "height")}
     for kind, names in layouts.items():
@@ -249,8 +248,7 @@ def write_alignment(
         "origin": None if origin is None else np.asarray(origin).tolist(),
         **notes,
     }
-    with atomic_path(path) as temporary:
-        Path(temporary).write_text(json.dumps(content, indent=1))
+    write_json(path, content)
 
 
 def read_alignment(path: str | os.PathLike) -> Sim3:
@@ -260,7 +258,7 @@ def read_alignment(path: str | os.PathLike) -> Sim3:
         ValueError: If the file holds none.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = read_json(path)
         return Sim3(
             torch.tensor(float(content["scale"]), dtype=torch.float64),
             torch.tensor(content["rotation"], dtype=torch.float64),

@@ -1,6 +1,5 @@
 """COLMAP scenes: any capture, the CityGS-X layout, and relocalisation splits."""
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -10,6 +9,7 @@ from mmengine.logging import print_log
 
 from mmcity.registry import DATASETS
 from mmcity.utils.checks import check_choice
+from mmcity.utils.fileio import read_json
 from mmcity.utils.images import list_images
 
 from .io.colmap_model import ColmapPoints, find_colmap_model, read_colmap_model
@@ -41,7 +41,7 @@ def read_depth_params(path: Path) -> dict[str, tuple[float, float]]:
         ValueError: If the file is no JSON table of ``{name: {scale, offset}}``.
     """
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        table = read_json(path)
         pairs = {
             name: (float(row["scale"] or 0), float(row["offset"] or 0))
             for name, row in table.items()

@@ -1,6 +1,5 @@
 """Scale and offset that take a monocular inverse depth to the units of a COLMAP model."""
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -9,7 +8,7 @@ import numpy as np
 from scipy.ndimage import map_coordinates
 
 from mmcity.utils.checks import check_choice
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.fileio import write_json
 
 from .io.colmap_model import find_colmap_model, read_colmap_model
 
@@ -168,7 +167,5 @@ def fit_scene_depths(
     model = scene / sparse_dir if sparse_dir else find_colmap_model(scene)
     params = fit_depth_params(model, scene / depth_dir, method)
     out = Path(out or model / "depth_params.json")
-    with atomic_path(out) as temporary:
-        text = json.dumps(params, indent=1, sort_keys=True, allow_nan=False)
-        temporary.write_text(text, encoding="utf-8")
+    write_json(out, params, sort_keys=True)
     return out, params

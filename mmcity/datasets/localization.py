@@ -8,6 +8,7 @@ import numpy as np
 
 from mmcity.registry import DATASETS
 from mmcity.structures.geometry import se3_inverse
+from mmcity.utils.fileio import read_text
 from mmcity.utils.images import list_images
 
 from .io.colmap_types import ColmapCamera, ColmapPoints
@@ -24,7 +25,7 @@ def read_pose_text(path: str | os.PathLike) -> np.ndarray:
         ValueError: If the file holds no rigid 4x4 matrix.
     """
     try:
-        pose = np.array(Path(path).read_text(encoding="utf-8").split(), dtype=np.float64)
+        pose = np.array(read_text(path).split(), dtype=np.float64)
         pose = pose.reshape(4, 4)
     except ValueError as error:
         raise ValueError(f"{path}: expected 16 numbers of a camera-to-world matrix") from error
@@ -147,7 +148,7 @@ class SevenScenes(_PoseFileDataset):
         path = self.data_root / file
         if not path.is_file():
             raise FileNotFoundError(f"{path}: expected a list of sequences (lines 'sequenceN')")
-        numbers = re.findall(r"sequence\s*(\d+)", path.read_text(encoding="utf-8"))
+        numbers = re.findall(r"sequence\s*(\d+)", read_text(path))
         if not numbers:
             raise ValueError(f"{path}: expected lines 'sequenceN', found none")
         folders = [self.data_root / f"seq-{int(number):02d}" for number in numbers]

@@ -1,6 +1,5 @@
 """Scenes with a ``transforms.json``: Nerfstudio, instant-ngp, Blender."""
 
-import json
 import math
 import os
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 
 from mmcity.registry import DATASETS
 from mmcity.structures.geometry import OPENGL_TO_OPENCV
+from mmcity.utils.fileio import read_json
 from mmcity.utils.images import IMAGE_SUFFIXES
 
 from .io.colmap_model import ColmapCamera, ColmapPoints
@@ -198,7 +198,7 @@ def _clean(name: str) -> str:
 
 def _read_json(file: Path) -> dict:
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = read_json(file)
     except (ValueError, RecursionError) as error:
         raise TransformsFormatError(f"{file}: expected JSON, got {error}") from error
     if not isinstance(data, dict) or not isinstance(data.get("frames"), list):

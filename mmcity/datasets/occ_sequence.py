@@ -1,7 +1,6 @@
 """Clips of semantic occupancy: one dataset class per on-disk layout."""
 
 import copy
-import json
 import logging
 import random
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from mmcity.datasets.io.occupancy_files import (
     read_planar_poses,
 )
 from mmcity.registry import DATASETS, TRANSFORMS
+from mmcity.utils.fileio import read_json
 
 from .occupancy_labels import (
     CARLASC_TO_UNIFIED,
@@ -310,7 +310,7 @@ class Occ3DNuScenesOccSequence(OccSequenceDataset):
         root = Path(self.data_root)
         path = Path(self.order_file)
         path = path if path.is_absolute() else root / path
-        order = json.loads(path.read_text())
+        order = read_json(path)
         scenes = []
         for name, tokens in sorted(order.items()):
             frames = [root / self.split / name / token / "labels.npz" for token in tokens]

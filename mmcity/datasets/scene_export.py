@@ -1,6 +1,5 @@
 """Posed images in the files of other tools: Nerfstudio's ``transforms.json``, COLMAP models."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 import torch
 
 from mmcity.structures.geometry import OPENGL_TO_OPENCV, rotmat_to_quat
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.fileio import write_json
 
 from .colmap import find_image_dir, resolve_image
 from .io.colmap_types import ColmapCamera, ColmapImage, ColmapModel
@@ -54,8 +53,7 @@ def write_transforms_json(
     if len(model.points3D):
         write_point_ply(path.parent / _POINTS_FILE, model.points3D.xyz, model.points3D.rgb)
         document["ply_file_path"] = _POINTS_FILE
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write_json(path, document)
 
 
 def _intrinsics(camera: ColmapCamera) -> dict[str, Any]:

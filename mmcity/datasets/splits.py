@@ -8,6 +8,7 @@ import numpy as np
 from mmengine.logging import print_log
 
 from mmcity.utils.checks import check_choice
+from mmcity.utils.fileio import read_rows, read_text
 from mmcity.utils.images import list_images
 
 __all__ = ["SPLIT_RULES", "SPLITS", "held_out"]
@@ -34,22 +35,14 @@ def _find(root: Path, rule: str, file: str | None) -> Path | None:
     return path if path.exists() else None
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected UTF-8 text, got {error}") from error
-
-
 def _listed(path: Path) -> set[str]:
-    lines = (line.strip() for line in _read_text(path).splitlines())
-    return {line for line in lines if line and not line.startswith("#")}
+    return {line for _, line in read_rows(path)}
 
 
 def _from_tsv(path: Path) -> tuple[set[str], set[str]]:
     """Test names and train names of a table with the columns filename and split."""
     try:
-        rows = list(csv.DictReader(_read_text(path).splitlines(), delimiter="\t"))
+        rows = list(csv.DictReader(read_text(path).splitlines(), delimiter="\t"))
     except csv.Error as error:
         raise ValueError(f"{path}: expected a table with tabs, got {error}") from error
     names: dict[str, set[str]] = {"test": set(), "train": set()}

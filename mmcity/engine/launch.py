@@ -1,6 +1,5 @@
 """Training and testing: from a config and the choices of a user to mmengine's Runner."""
 
-import json
 import os
 import warnings
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from mmcity.engine.config_check import ConfigError, check_config_keys
 from mmcity.engine.config_options import merge_options, parse_options
 from mmcity.engine.distributed import setup_distributed
 from mmcity.utils.config_index import find_config
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.fileio import write_json
 from mmcity.utils.setup_env import register_all_modules
 
 __all__ = [
@@ -382,6 +381,5 @@ def test(
     setup_distributed(cfg, launcher)
     metrics = build_runner(cfg).test()
     if writes_metrics and is_main_process():
-        with atomic_path(out) as path:
-            path.write_text(json.dumps(metrics, indent=2, default=float) + "\n")
+        write_json(out, metrics, indent=2)
     return metrics

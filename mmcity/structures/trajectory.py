@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.fileio import read_numbers, write_text
 
 from .base import TensorContainer, as_tensor
 from .geometry import quat_to_rotmat, rotmat_to_quat, se3_from_rt, se3_interpolate, se3_inverse
@@ -177,25 +177,10 @@ class Trajectory(TensorContainer):
 
 
 def _read_rows(path: str | os.PathLike, columns: int, what: str) -> np.ndarray:
-    rows = []
-    with open(path, encoding="utf-8") as file:
-        try:
-            for number, line in enumerate(file, start=1):
-                words = line.split("#")[0].replace(",", " ").split()
-                if not words:
-                    continue
-                try:
-                    row = [float(word) for word in words]
-                except ValueError:
-                    row = []
-                if len(row) != columns or not np.isfinite(row).all():
-                    raise TrajectoryFormatError(
-                        f"{path}: expected {what} in line {number}, got {line.strip()[:120]!r}"
-                    )
-                rows.append(row)
-        except UnicodeDecodeError as error:
-            raise TrajectoryFormatError(f"{path}: expected UTF-8 text, got {error}") from error
-    return np.array(rows, dtype=np.float64).reshape(-1, columns)
+    try:
+        return read_numbers(path, columns, finite=True)
+    except ValueError as error:
+        raise TrajectoryFormatError(f"{error} ({what})") from error
 
 
 def _check_rotations(path: str | os.PathLike, poses: np.ndarray) -> None:
@@ -210,5 +195,4 @@ def _check_rotations(path: str | os.PathLike, poses: np.ndarray) -> None:
 
 def _write_rows(path: str | os.PathLike, rows: Tensor) -> None:
     lines = [" ".join(repr(value) for value in row) for row in rows.detach().cpu().tolist()]
-    with atomic_path(path) as temporary:
-        temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    write_text(path, "".join(line + "\n" for line in lines))

@@ -4,6 +4,8 @@ import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mmcity.utils.fileio import read_text
+
 from .cli import find_root
 
 __all__ = ["ConfigSystem", "find_config", "read_config_index"]
@@ -34,8 +36,8 @@ def read_config_index(root: Path | None = None) -> list[ConfigSystem]:
 
     root = root or find_root()
     systems = []
-    for file in yaml.safe_load((root / "model-index.yml").read_text(encoding="utf-8"))["Import"]:
-        content = yaml.safe_load((root / file).read_text(encoding="utf-8"))
+    for file in yaml.safe_load(read_text(root / "model-index.yml"))["Import"]:
+        content = yaml.safe_load(read_text(root / file))
         paper = content["Collections"][0].get("Paper", {}).get("Title", "")
         system = ConfigSystem(Path(file).parent.name, paper)
         system.configs = {model["Name"]: model["Config"] for model in content["Models"]}

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
+from mmcity.utils.fileio import read_text
+
 from .cli import UserError
 
 __all__ = ["DependencyError", "check_dependencies", "runtime_requirements"]
@@ -18,7 +20,7 @@ def runtime_requirements() -> list[str]:
     """Requirements of the core, from the installed package or from a source tree."""
     source = Path(__file__).resolve().parents[2] / "requirements" / "runtime.txt"
     if source.is_file():
-        lines = source.read_text().splitlines()
+        lines = read_text(source).splitlines()
         return [line.split("#")[0].strip() for line in lines if line.split("#")[0].strip()]
     try:
         required = metadata.requires("mmcity") or []

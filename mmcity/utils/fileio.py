@@ -1,12 +1,32 @@
-"""Writing files so that a killed run never leaves half of one."""
+"""Reading text of any program, and writing files so that a killed run never leaves half of one."""
 
+import gzip
+import json
+import math
 import os
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-__all__ = ["atomic_path"]
+import numpy as np
+
+__all__ = [
+    "atomic_path",
+    "read_json",
+    "read_lines",
+    "read_numbers",
+    "read_rows",
+    "read_text",
+    "split_name",
+    "to_json",
+    "write_json",
+    "write_text",
+]
+
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 @contextmanager
@@ -36,3 +56,166 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_text(path: str | os.PathLike) -> str:
+    """Text of a file: UTF-8 with or without a byte-order mark, any line ends.
+
+    UTF-16 with its mark, which Windows' PowerShell writes, is read as well, and text that gzip
+    has packed (``.gz``, ``.jgz``).
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is no such text.
+    """
+    content = Path(path).read_bytes()
+    if content[:2] == b"\x1f\x8b":
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise ValueError(f"{path}: expected whole gzip, got {error}: copy it again") from error
+    encoding = "utf-16" if content[:2] in _UTF16 else "utf-8-sig"
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}: expected UTF-8 text, got {error}: save the file as UTF-8"
+        ) from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_lines(path: str | os.PathLike) -> Iterator[str]:
+    """Lines of a text file without their ends, one at a time: for files of any size.
+
+    Raises:
+        OSError, ValueError: As :func:`read_text`, the latter at the line that is no text.
+    """
+    with open(path, "rb") as file:
+        head = file.read(2)
+    encoding = "utf-16" if head in _UTF16 else "utf-8-sig"
+    with open(path, encoding=encoding) as file:
+        try:
+            for line in file:
+                yield line.rstrip("\n")
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{path}: expected UTF-8 text, got {error}: save the file as UTF-8"
+            ) from error
+
+
+def read_rows(path: str | os.PathLike) -> Iterator[tuple[int, str]]:
+    """Numbered lines of a text file, without comments (``#``) and empty lines.
+
+    Yields:
+        Number of the line, counted from 1, and its text without blanks at either end.
+
+    Raises:
+        OSError, ValueError: As :func:`read_text`.
+    """
+    for number, line in enumerate(read_lines(path), 1):
+        line = line.strip()
+        if line and not line.startswith("#"):
+            yield number, line
+
+
+def read_numbers(
+    path: str | os.PathLike, columns: int | None = None, finite: bool = False
+) -> np.ndarray:
+    """Table of numbers in a text file; blanks or commas part them, ``#`` begins a comment.
+
+    Args:
+        path: The file.
+        columns: Numbers in every line. Defaults to None: as in the first line.
+        finite: Refuse NaN and infinities. Defaults to False.
+
+    Returns:
+        float64 ``(rows, columns)``; no rows where the file has no numbers.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If a line holds something else; the message names file and line.
+    """
+    rows: list[list[float]] = []
+    for number, line in read_rows(path):
+        words = line.split("#")[0].replace(",", " ").split()
+        try:
+            row = [float(word) for word in words]
+        except ValueError:
+            row = []
+        columns = len(row) if columns is None else columns
+        if not row or len(row) != columns or (finite and not all(map(math.isfinite, row))):
+            what = f"{columns or 'some'}{' finite' * finite} numbers in line {number}"
+            raise ValueError(
+                f"{path}: expected {what}, got {line[:120]!r}: mend the line, or take it out"
+            )
+        rows.append(row)
+    return np.array(rows, dtype=np.float64).reshape(len(rows), columns or 0)
+
+
+def split_name(line: str, columns: int) -> tuple[str, list[str]]:
+    """The name at the head of a line, and the words behind it.
+
+    Names of pictures may hold blanks: either their number of columns tells where the name
+    ends, or it stands in double quotes.
+
+    Args:
+        line: Text of the line.
+        columns: Words behind the name.
+
+    Returns:
+        The name, and the words; fewer than ``columns`` where the line is too short.
+    """
+    if line.startswith('"') and '"' in line[1:]:
+        name, _, rest = line[1:].partition('"')
+        return name, rest.split()
+    words = line.rsplit(maxsplit=columns)
+    return (words[0], words[1:]) if words else ("", [])
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """Content of a JSON file.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is no JSON; the message names the file.
+    """
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: expected JSON, got {error}: write the file again") from error
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write UTF-8 text with line feeds, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(text.encode())
+
+
+def to_json(content: Any, **style: Any) -> str:
+    """JSON text of plain values; NaN and infinities, which JSON has not, become null.
+
+    Numbers and arrays of numpy or torch become numbers and lists, paths become text.
+
+    Args:
+        content: Dictionaries, lists, numbers, text.
+        **style: ``indent``, ``sort_keys``, ``separators`` and such of :func:`json.dumps`.
+    """
+    return json.dumps(_plain(content), allow_nan=False, **style)
+
+
+def write_json(path: str | os.PathLike, content: Any, **style: Any) -> None:
+    """Write a JSON file, whole or not at all (see :func:`to_json`; ``indent`` defaults to 1)."""
+    write_text(path, to_json(content, **{"indent": 1, **style}) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value

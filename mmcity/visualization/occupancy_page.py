@@ -3,7 +3,6 @@
 import base64
 import html
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from PIL import Image
 
 from mmcity.datasets.occupancy_labels import UNIFIED_CLASSES
 from mmcity.structures.palettes import UNIFIED_PALETTE
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.fileio import read_text, to_json, write_text
 
 __all__ = ["write_occupancy_page"]
 
@@ -83,9 +82,8 @@ def write_occupancy_page(
         "pictures": {name: _encode_picture(image) for name, image in (pictures or {}).items()},
         "fps": fps,
     }
-    template = Path(__file__).with_name(_TEMPLATE).read_text(encoding="utf-8")
+    template = read_text(Path(__file__).with_name(_TEMPLATE))
     page = template.replace("@TITLE@", html.escape(title))
     # "</" would end the script; JSON allows the escaped slash.
-    page = page.replace("@CONTENT@", json.dumps(content).replace("</", "<\\/"))
-    with atomic_path(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    page = page.replace("@CONTENT@", to_json(content).replace("</", "<\\/"))
+    write_text(path, page)

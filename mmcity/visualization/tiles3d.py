@@ -4,7 +4,6 @@
 replaced by its children when its error covers too many pixels.
 """
 
-import json
 import math
 import os
 from pathlib import Path
@@ -21,7 +20,7 @@ from mmcity.structures import (
     write_gaussians_glb,
 )
 from mmcity.structures.io.gaussians_gltf import y_up
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.fileio import read_json, write_json
 
 __all__ = ["east_north_up_frame", "read_tileset", "write_tileset"]
 
@@ -107,8 +106,7 @@ def write_tileset(
         "geometricError": float((high - low).norm()),
         "root": root,
     }
-    with atomic_path(index) as temporary:
-        temporary.write_text(json.dumps(document, indent=1) + "\n")
+    write_json(index, document)
     return index
 
 
@@ -139,7 +137,7 @@ def read_tileset(path: str | os.PathLike) -> GaussianLodTree:
         return number
 
     try:
-        document = json.loads(index.read_text(encoding="utf-8"))
+        document = read_json(index)
         read(document["root"], 0)
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, GaussianFileError):

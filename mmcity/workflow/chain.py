@@ -1,7 +1,6 @@
 """Runs stages one after the other; a killed chain goes on where it was."""
 
 import hashlib
-import json
 import os
 import resource
 import shutil
@@ -17,6 +16,7 @@ from mmengine.registry import Registry
 from mmcity.engine.launch import load_config, parse_options, train
 from mmcity.utils.child_process import Result, call_in_child, describe_call
 from mmcity.utils.cli import UserError, find_root
+from mmcity.utils.fileio import to_json
 
 from .manifest import Finding, Manifest, StageRecord
 from .report import handover_table, write_report
@@ -245,7 +245,7 @@ class Chain:
             if isinstance(value, str) and value.endswith(".py") and (root / value).is_file()
         ]
         content = [self.settings[name], configs, taken, self.seed]
-        text = json.dumps(content, sort_keys=True, default=str)
+        text = to_json(content, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -1,6 +1,5 @@
 """A real scene and the toy town, reconstructed, scored and drawn."""
 
-import json
 import os
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from mmcity.engine.checkpointing import find_checkpoint
 from mmcity.evaluation.functional import normal_errors
 from mmcity.structures import read_gaussians
 from mmcity.utils.cli import UserError, find_root
+from mmcity.utils.fileio import read_json
 from mmcity.visualization import draw_results
 
 __all__ = ["run_demo"]
@@ -84,7 +84,7 @@ def _reconstruct(
     _run("test", config, checkpoint, *files, *options)
     draw_results(results, folder)
     film_scene(checkpoint, folder, config=config, frames=72, cfg_options={"data_root": str(scene)})
-    scores = json.loads(numbers.read_text())
+    scores = read_json(numbers)
     return {
         "scene": name,
         "test views": f"{scores['test/n_images']} of {scores['test/size']}",

@@ -1,12 +1,11 @@
 """Record of each stage's artefacts, written to disk after every step."""
 
-import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.fileio import read_json, write_json
 
 __all__ = ["Finding", "Manifest", "StageRecord"]
 
@@ -73,7 +72,7 @@ class Manifest:
         self.stages: dict[str, StageRecord] = {}
         if self.path.is_file():
             try:
-                content = json.loads(self.path.read_text(encoding="utf-8"))
+                content = read_json(self.path)
                 self.stages = {name: _record(row) for name, row in content["stages"].items()}
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ValueError(
@@ -84,8 +83,7 @@ class Manifest:
     def save(self, **notes: Any) -> None:
         """Write the file, whole or not at all."""
         content = {**notes, "stages": {name: asdict(row) for name, row in self.stages.items()}}
-        with atomic_path(self.path) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_json(self.path, content)
 
     def artefact(self, stage: str, name: str) -> Path:
         """Path of something that a stage has made.

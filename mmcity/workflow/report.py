@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.fileio import write_text
 from mmcity.utils.images import IMAGE_SUFFIXES
 from mmcity.utils.markdown import markdown_table
 
@@ -68,14 +68,12 @@ def write_report(manifest: Manifest, title: str) -> Path:
         parts.append(_stage_section(manifest, name, record))
     page = manifest.work_dir / "report.html"
     body = "\n".join(parts)
-    with atomic_path(page) as temporary:
-        temporary.write_text(
-            f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
-            f"<meta name=viewport content='width=device-width'><style>{_STYLE}</style>\n{body}\n",
-            encoding="utf-8",
-        )
-    with atomic_path(manifest.work_dir / "report.md") as temporary:
-        temporary.write_text(handover_table(manifest) + "\n", encoding="utf-8")
+    write_text(
+        page,
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
+        f"<meta name=viewport content='width=device-width'><style>{_STYLE}</style>\n{body}\n",
+    )
+    write_text(manifest.work_dir / "report.md", handover_table(manifest) + "\n")
     return page
 
 

@@ -1,13 +1,12 @@
 """A localiser as one file that names all its parts."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 from mmcity.apis.scenes.scene_renderer import SceneRenderer
 from mmcity.datasets import ColmapDataset
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.fileio import read_json, write_json
 
 from .localizer import Localizer
 
@@ -31,8 +30,7 @@ def write_localizer_file(path: str | os.PathLike, **parts: Any) -> None:
         name: os.path.relpath(value, folder) if name in _PATHS and value is not None else value
         for name, value in parts.items()
     }
-    with atomic_path(path) as temporary:
-        Path(temporary).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(path, content)
 
 
 def read_localizer_file(path: str | os.PathLike) -> dict[str, Any]:
@@ -44,7 +42,7 @@ def read_localizer_file(path: str | os.PathLike) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        content = dict(json.loads(path.read_text(encoding="utf-8")))
+        content = dict(read_json(path))
         content["scene"], content["map"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from mmcity.datasets import ColmapDataset
-from mmcity.datasets.io.colmap_types import ColmapCamera
+from mmcity.datasets.io.colmap_types import CAMERA_MODELS, ColmapCamera
 from mmcity.datasets.transforms.posed_images import read_image
 from mmcity.structures import Cameras
 from mmcity.utils.cli import UserError
+from mmcity.utils.fileio import read_rows, split_name
 from mmcity.visualization import write_image
 
 from .localizer_file import build_localizer, read_localizer_file
@@ -133,7 +134,7 @@ def localize_queries(
         unit_scale=unit_scale or 1.0,
         metric=not not_metric,
         mapped_centers=localizer.mapped.cameras.centers.numpy(),
-        unmapped=unmapped.read_text().split() if unmapped.is_file() else (),
+        unmapped=[line for _, line in read_rows(unmapped)] if unmapped.is_file() else (),
         seed=seed,
     )
     cameras = {} if intrinsics is None else read_intrinsics(intrinsics)
@@ -196,13 +197,9 @@ def read_intrinsics(path: str | os.PathLike) -> dict[str, ColmapCamera]:
         ValueError: If a line is something else, or a camera's distortion cannot be taken.
     """
     cameras = {}
-    for number, line in enumerate(Path(path).read_text().splitlines(), 1):
-        parts = line.split()
-        if not parts or line.startswith("#"):
-            continue
+    for number, line in read_rows(path):
         try:
-            width, height, *params = parts[2:]
-            camera = ColmapCamera(0, parts[1], int(width), int(height), [float(p) for p in params])
+            name, camera = _named_camera(line)
         except ValueError as error:
             raise ValueError(
                 f"{path}, line {number}: expected name MODEL width height params, got {line!r} "
@@ -210,8 +207,19 @@ def read_intrinsics(path: str | os.PathLike) -> dict[str, ColmapCamera]:
             ) from error
         if "FISHEYE" in camera.model and camera.distortion.any():
             raise ValueError(f"{path}, line {number}: expected undistorted pictures, got a fisheye")
-        cameras[parts[0]] = camera
+        cameras[name] = camera
     return cameras
+
+
+def _named_camera(line: str) -> tuple[str, ColmapCamera]:
+    """The name ends where a model is followed by its own number of numbers."""
+    count = len(line.split())
+    for model, layout in CAMERA_MODELS.items():
+        name, words = split_name(line, 3 + len(layout.params))
+        if words and words[0] == model:
+            sizes = [int(word) for word in words[1:3]]
+            return name, ColmapCamera(0, model, *sizes, [float(word) for word in words[3:]])
+    raise ValueError(f"{count} words, none of which is a model with its parameters behind it")
 
 
 def _query_camera(

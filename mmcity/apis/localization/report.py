@@ -1,6 +1,5 @@
 """Report of a run of the localiser: files, tables and pictures."""
 
-import json
 import math
 import os
 import statistics
@@ -19,7 +18,7 @@ from mmcity.evaluation.functional.localization import (
 )
 from mmcity.structures import Cameras
 from mmcity.structures.geometry import quat_to_rotmat, rotmat_to_quat, se3_from_rt
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.fileio import read_json, read_rows, split_name, write_json, write_text
 from mmcity.utils.markdown import markdown_table
 
 from .result import LocalizationResult
@@ -181,10 +180,8 @@ class LocalizationReport:
             "queries": self.rows,
         }
         header = "# name qw qx qy qz tx ty tz (world to camera)"
-        with atomic_path(folder / "poses.txt") as temporary:
-            Path(temporary).write_text("\n".join([header, *self.pose_lines]) + "\n")
-        with atomic_path(folder / "results.json") as temporary:
-            Path(temporary).write_text(json.dumps(content, indent=1))
+        write_text(folder / "poses.txt", "\n".join([header, *self.pose_lines]) + "\n")
+        write_json(folder / "results.json", content)
         return summary
 
     def plot(self, folder: str | os.PathLike, up: Sequence[float] | None = None) -> list[Path]:
@@ -225,7 +222,8 @@ def _columns(rows: list[dict], prefix: str) -> tuple[np.ndarray, ...]:
 def _pose_line(name: str, camera: Cameras) -> str:
     viewmat = camera.viewmats[0].double()
     numbers = [*rotmat_to_quat(viewmat[:3, :3]).tolist(), *viewmat[:3, 3].tolist()]
-    return " ".join([name, *(f"{n:.9g}" for n in numbers)])
+    quoted = f'"{name}"' if name.startswith(("#", '"')) else name
+    return " ".join([quoted, *(f"{n:.9g}" for n in numbers)])
 
 
 def read_pose_file(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -235,10 +233,8 @@ def read_pose_file(path: str | os.PathLike) -> dict[str, np.ndarray]:
         ValueError: If a line is something else; names file and line.
     """
     poses = {}
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
-        name, *words = line.split() or ["#"]
-        if name.startswith("#"):
-            continue
+    for number, line in read_rows(path):
+        name, words = split_name(line, 7)
         try:
             values = torch.tensor([float(word) for word in words], dtype=torch.float64)
         except ValueError:
@@ -265,7 +261,7 @@ def read_report(path: str | os.PathLike) -> dict[str, Any]:
     path = path / "results.json" if path.is_dir() else path
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected a results.json of mmcity localize")
-    content = json.loads(path.read_text())
+    content = read_json(path)
     if not isinstance(content, dict) or {"scene", "summary", "queries"} - set(content):
         raise ValueError(f"{path}: expected the results of mmcity localize")
     return content
@@ -308,7 +304,10 @@ def localization_table(
         unit = members[0].get("unit", "m")
         keys = ["median_trans", "median_rot", "mean_trans", "mean_rot"]
         keys += [f"recall_{t:g}{unit}_{r:g}deg" for t, r in recalls]
-        values = {key: [part[key] for part in parts] for key in keys}
+        # JSON has no infinity: null stands for it.
+        values = {
+            key: [math.inf if part[key] is None else part[key] for part in parts] for key in keys
+        }
         cells = [_spread(values["median_trans"], unit), _spread(values["median_rot"])]
         cells += [_spread(values["mean_trans"], unit), _spread(values["mean_rot"])]
         cells += [_spread([100 * v for v in values[key]], "%", 3) for key in keys[4:]]

@@ -1,6 +1,5 @@
 """Writing generated clips of occupancy to files: resumable, in batches."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from mmcity.apis.occupancy.occupancy_generator import OccupancyGenerator, read_a
 from mmcity.engine.launch import load_config
 from mmcity.models.dynamiccity.inpainting import RepaintSchedule
 from mmcity.structures import VoxelGrid
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.fileio import atomic_path, to_json
 from mmcity.visualization import write_video
 from mmcity.visualization.occupancy import write_clip_pictures
 from mmcity.visualization.occupancy_page import write_occupancy_page
@@ -140,7 +139,7 @@ def generate_clips(
 def _write_clip(path: Path, voxels: np.ndarray, meta: dict, raw: bool, show: bool) -> None:
     """Write a clip ``(F, X, Y, Z)`` and what stands beside it."""
     with atomic_path(path) as temporary:
-        np.savez_compressed(temporary, voxels=voxels, meta=json.dumps(meta))
+        np.savez_compressed(temporary, voxels=voxels, meta=to_json(meta))
     write_clip_pictures(voxels, path.with_suffix(""))
     if show:
         title = f"clip {meta['index']}"

@@ -1,6 +1,5 @@
 """Scores of what was rendered and meshed, from files."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from torch import Tensor
 from mmcity.evaluation.functional.point_clouds import f1_score, f1_tnt
 from mmcity.evaluation.metrics.image_quality import ImageQualityMetric
 from mmcity.utils.cli import UserError
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.fileio import read_json, read_numbers, write_json
 
 __all__ = ["score_mesh", "score_renders"]
 
@@ -46,8 +45,8 @@ def score_mesh(
     points, true_points = (np.asarray(trimesh.load(path).vertices) for path in (prediction, truth))
     if protocol == "vertex":
         return f1_score(points, true_points, threshold)
-    matrix = None if transform is None else np.loadtxt(transform)
-    polygon = None if crop is None else json.loads(Path(crop).read_text())
+    matrix = None if transform is None else read_numbers(transform)
+    polygon = None if crop is None else read_json(crop)
     return f1_tnt(points, true_points, threshold, matrix, polygon)
 
 
@@ -102,8 +101,7 @@ def score_renders(
         n_images=len(rows),
     )
     for file, value in (("results.json", results), ("per_view.json", rows)):
-        with atomic_path(folder / file) as temporary:
-            temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+        write_json(folder / file, value)
     return results
 
 

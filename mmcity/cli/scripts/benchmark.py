@@ -1,11 +1,11 @@
 """Measure parts of the toolbox: operators, volumes, and networks beside plain forms of them."""
 
 import argparse
-import json
 import os
 from pathlib import Path
 
 from mmcity.cli import flags
+from mmcity.utils.fileio import to_json, write_json, write_text
 
 EXAMPLE = "python tools/benchmark.py ops --threads 2 --against none"
 
@@ -105,7 +105,6 @@ def _localization(args: argparse.Namespace) -> None:
 
 def _ops(args: argparse.Namespace) -> None:
     """Milliseconds: thread CPU time, wall time, or CUDA events on a GPU."""
-    from mmcity.utils.fileio import atomic_path
     from mmcity.workflow.benchmarks import measure_ops, ops_tables
     from mmcity.workflow.benchmarks.ops_workloads import garden_folder
 
@@ -115,15 +114,13 @@ def _ops(args: argparse.Namespace) -> None:
     report = measure_ops(**{name: getattr(args, name) for name in names}, only=args.only or ())
     text = ops_tables(report)
     print(text)
-    for path, content in ((args.json, json.dumps(report, indent=2)), (args.markdown, text)):
+    for path, content in ((args.json, to_json(report, indent=2)), (args.markdown, text)):
         if path:
-            with atomic_path(path) as temporary:
-                temporary.write_text(content)
+            write_text(path, content)
 
 
 def _streaming(args: argparse.Namespace) -> None:
     """Time and memory per frame; naive is the plain way to write such a network."""
-    from mmcity.utils.fileio import atomic_path
     from mmcity.workflow.benchmarks import measure_streaming, plot_streaming
 
     def least(values: list[float], frame: int) -> float:
@@ -148,8 +145,7 @@ def _streaming(args: argparse.Namespace) -> None:
             ratio = base / least(rows["ms"], args.frames)
             print(f"{policy}: {ratio:.2f} times as fast as naive at frame {args.frames}")
     if args.out:
-        with atomic_path(args.out) as path:
-            path.write_text(json.dumps(results))
+        write_json(args.out, results, indent=None)
     if args.plot:
         plot_streaming(results, args.plot)
 

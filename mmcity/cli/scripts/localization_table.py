@@ -4,7 +4,8 @@ Seeds of a scene stand together, averages over scenes follow.
 """
 
 import argparse
-from pathlib import Path
+
+from mmcity.utils.fileio import write_text
 
 EXAMPLE = "python tools/localization_table.py RESULTS [RESULTS ...]"
 
@@ -26,7 +27,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Print the table."""
     from mmcity.apis import localization_table, read_report
-    from mmcity.utils.fileio import atomic_path
 
     recalls = [tuple(pair) for pair in args.recall or ((0.05, 5.0), (0.25, 2.0))]
     table = localization_table(
@@ -34,5 +34,4 @@ def run(args: argparse.Namespace) -> None:
     )
     print(table)
     if args.out is not None:
-        with atomic_path(args.out) as temporary:
-            Path(temporary).write_text(table + "\n")
+        write_text(args.out, table + "\n")

@@ -15,7 +15,7 @@ from mmcity.datasets.io.nvm import read_nvm
 from mmcity.datasets.transforms.posed_images import image_size
 from mmcity.structures.geometry import quat_to_rotmat, rotmat_to_quat
 from mmcity.utils.checks import check_choice
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.fileio import atomic_path, read_text, write_text
 
 __all__ = ["LAYOUTS", "convert_cambridge_landmarks"]
 
@@ -96,7 +96,7 @@ def _read_list(root: Path, split: str, known: set[str]) -> tuple[list[_Photo], i
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected the list of the original archive, found none")
     photos, skipped = [], 0
-    for number, line in enumerate(path.read_text().splitlines()[_HEADER_LINES:], 4):
+    for number, line in enumerate(read_text(path).splitlines()[_HEADER_LINES:], 4):
         if not line.strip():
             continue
         parts = line.split()
@@ -156,4 +156,4 @@ def _write_colmap(out: Path, photos: list[_Photo], model, sizes: list) -> None:
     scene = ColmapModel({1: ColmapCamera.pinhole(1, width, height, K)}, images, points)
     write_colmap_model(scene, out / "sparse" / "0")
     tests = [photo.name for photo in photos if photo.is_test]
-    (out / "list_test.txt").write_text("".join(f"{name}\n" for name in tests))
+    write_text(out / "list_test.txt", "".join(f"{name}\n" for name in tests))

@@ -10,6 +10,7 @@ from mmcity.datasets.transforms.posed_images import image_size
 from mmcity.utils.checks import check_choice
 from mmcity.utils.cli import UserError
 from mmcity.utils.dependencies import DependencyError
+from mmcity.utils.fileio import write_text
 from mmcity.utils.images import list_images
 
 __all__ = ["MATCHING", "MappedScene", "map_pictures"]
@@ -139,7 +140,7 @@ def map_pictures(
         placed = sorted(image.name for image in model.images.values())
         if test_every:
             held = placed[test_every // 2 :: test_every]
-            (scene / "list_test.txt").write_text("".join(f"{name}\n" for name in held))
+            write_text(scene / "list_test.txt", "".join(f"{name}\n" for name in held))
         if out.exists():
             out.rmdir()
         scene.rename(out)

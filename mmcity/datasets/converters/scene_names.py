@@ -1,12 +1,12 @@
 """Scene names in nuScenes info files that were made elsewhere."""
 
-import json
 import os
 from pathlib import Path
 
 from rich.progress import track
 
 from mmcity.datasets.io.info_pickle import load_info_pickle, save_info_pickle
+from mmcity.utils.fileio import read_json
 
 __all__ = ["add_scene_names"]
 
@@ -78,9 +78,7 @@ def _scene_of_samples(folders: list[Path]) -> dict[str, tuple[str, str]]:
     """Scene token and scene name of every sample token."""
     result = {}
     for folder in folders:
-        names = {
-            row["token"]: row["name"] for row in json.loads((folder / "scene.json").read_text())
-        }
-        for row in json.loads((folder / "sample.json").read_text()):
+        names = {row["token"]: row["name"] for row in read_json(folder / "scene.json")}
+        for row in read_json(folder / "sample.json"):
             result[row["token"]] = (row["scene_token"], names[row["scene_token"]])
     return result

@@ -8,6 +8,7 @@ from pathlib import Path
 from mmcity.datasets.io import write_colmap_model
 from mmcity.datasets.io.colmap_types import ColmapCamera, ColmapImage, ColmapModel
 from mmcity.datasets.transforms.posed_images import image_size
+from mmcity.utils.fileio import read_rows, split_name, write_text
 
 __all__ = ["convert_seven_scenes"]
 
@@ -67,26 +68,24 @@ def convert_seven_scenes(
             names[split].append(name)
     model = ColmapModel({camera.camera_id: camera for camera in cameras.values()}, images)
     write_colmap_model(model, out / "sparse" / "0")
-    (out / "list_test.txt").write_text("".join(f"{name}\n" for name in names["test"]))
+    write_text(out / "list_test.txt", "".join(f"{name}\n" for name in names["test"]))
     return {split: len(part) for split, part in names.items()}
 
 
 def _read_poses(path: Path) -> list[tuple[str, list[float]]]:
     """Names and 8 numbers of the lines of a pose file."""
     rows = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        parts = line.split()
-        if not parts or line.startswith("#"):
-            continue
+    for number, line in read_rows(path):
+        name, words = split_name(line, 8)
         try:
-            numbers = [float(value) for value in parts[1:]]
+            numbers = [float(value) for value in words]
         except ValueError:
             numbers = []
         if len(numbers) != 8:
             raise ValueError(
                 f"{path}, line {number}: expected file qw qx qy qz tx ty tz f, got {line!r}"
             )
-        rows.append((parts[0].replace("\\", "/"), numbers))
+        rows.append((name.replace("\\", "/"), numbers))
     if not rows:
         raise ValueError(f"{path}: expected lines of poses, found none")
     return rows

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mmcity.utils.fileio import read_lines
+
 from .colmap_types import CAMERA_MODELS, ColmapCamera, ColmapFormatError, ColmapImage, ColmapPoints
 
 __all__ = [
@@ -16,16 +18,18 @@ __all__ = [
     "write_points3D_txt",
 ]
 
+#: On the squared length of a quaternion, which some programs write with three digits.
+_UNIT_TOLERANCE = 2e-2
+
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Numbered lines without their ends; comments are left out, empty lines are kept."""
-    with open(path, encoding="utf-8", newline="\n") as file:
-        try:
-            for number, line in enumerate(file, start=1):
-                if not line.startswith("#"):
-                    yield number, line.rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise ColmapFormatError(path, "UTF-8 text", str(error)) from error
+    try:
+        for number, line in enumerate(read_lines(path), start=1):
+            if not line.lstrip().startswith("#"):
+                yield number, line
+    except ValueError as error:
+        raise ColmapFormatError(path, "UTF-8 text", str(error)) from error
 
 
 def _bad(path: Path, number: int, expected: str, line: str) -> ColmapFormatError:
@@ -54,35 +58,62 @@ def read_cameras_txt(path: Path) -> dict[int, ColmapCamera]:
     return cameras
 
 
+def _begins_image(line: str) -> bool:
+    """Whether a line looks like ``ID QW QX QY QZ TX TY TZ CAMERA_ID NAME``.
+
+    Feature points are told from it by their quaternion, which has not length 1.
+    """
+    words = line.split(maxsplit=9)
+    if len(words) != 10 or not (words[0].isdigit() and words[8].isdigit()):
+        return False
+    try:
+        pose = [float(word) for word in words[1:8]]
+    except ValueError:
+        return False
+    return abs(sum(value * value for value in pose[:4]) - 1) < _UNIT_TOLERANCE
+
+
 def read_images_txt(path: Path, with_features: bool = True) -> dict[int, ColmapImage]:
-    """Read ``images.txt``: two lines per image, the second of them possibly empty."""
+    """Read ``images.txt``: a line per image and one of its feature points.
+
+    Several programs leave out the second line, or drop it where it is empty: each line is read
+    as what it is, whatever its place.
+    """
     images: dict[int, ColmapImage] = {}
-    lines = _lines(path)
-    for number, line in lines:
-        if not line.strip():
-            continue
-        words = line.split(maxsplit=9)
-        if len(words) != 10:
-            raise _bad(path, number, "'ID QW QX QY QZ TX TY TZ CAMERA_ID NAME'", line)
-        try:
-            pose = [float(word) for word in words[1:8]]
-            image = ColmapImage(int(words[0]), pose[:4], pose[4:], int(words[8]), words[9].strip())
-        except ValueError as error:
-            raise _bad(path, number, f"a valid image ({error})", line) from error
-        if image.image_id in images:
-            raise _bad(path, number, "unique image ids", line)
-        images[image.image_id] = image
-        number, line = next(lines, (number + 1, ""))
+    image = None  # whose feature points may follow
+    for number, line in _lines(path):
         words = line.split()
-        if len(words) % 3:
-            raise _bad(path, number, f"'X Y POINT3D_ID' triples of image {image.image_id}", line)
-        if with_features and words:
+        if not words:
+            image = None
+        elif image is not None and not _begins_image(line):
+            if len(words) % 3:
+                what = f"'X Y POINT3D_ID' triples of image {image.image_id}"
+                raise _bad(path, number, what, line)
             try:
-                image.xys = np.array([words[0::3], words[1::3]], dtype=np.float64).T.copy()
-                image.point3D_ids = np.array([int(word) for word in words[2::3]], dtype=np.int64)
+                xys = np.array([words[0::3], words[1::3]], dtype=np.float64).T.copy()
+                ids = np.array([int(word) for word in words[2::3]], dtype=np.int64)
             except (ValueError, OverflowError) as error:
                 raise _bad(path, number, f"feature points ({error})", line) from error
+            if with_features:
+                image.xys, image.point3D_ids = xys, ids
+            image = None
+        else:
+            image = _image(path, number, line)
+            if image.image_id in images:
+                raise _bad(path, number, "unique image ids", line)
+            images[image.image_id] = image
     return images
+
+
+def _image(path: Path, number: int, line: str) -> ColmapImage:
+    words = line.split(maxsplit=9)
+    if len(words) != 10:
+        raise _bad(path, number, "'ID QW QX QY QZ TX TY TZ CAMERA_ID NAME'", line)
+    try:
+        pose = [float(word) for word in words[1:8]]
+        return ColmapImage(int(words[0]), pose[:4], pose[4:], int(words[8]), words[9].strip())
+    except ValueError as error:
+        raise _bad(path, number, f"a valid image ({error})", line) from error
 
 
 def read_points3D_txt(path: Path, with_tracks: bool = True) -> ColmapPoints:

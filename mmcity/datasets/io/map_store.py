@@ -1,12 +1,11 @@
 """Folders of maps, one file per image, with what their numbers mean beside them."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.fileio import atomic_path, read_json, write_json
 
 __all__ = ["MapStore", "MapStoreError", "map_name"]
 
@@ -44,7 +43,7 @@ class MapStore:
         self.meta = {"dtype": self.dtype.name, "scale": 1.0, **(meta or {})}
         path = self.folder / _META
         if path.is_file():
-            found = json.loads(path.read_text())
+            found = read_json(path)
             differ = {k: (found.get(k), v) for k, v in self.meta.items() if found.get(k) != v}
             if differ:
                 raise MapStoreError(
@@ -76,10 +75,7 @@ class MapStore:
         array = array.astype(self.dtype)
         if not (self.folder / _META).is_file():
             height, width = array.shape[-2:]
-            with atomic_path(self.folder / _META) as temporary:
-                temporary.write_text(
-                    json.dumps({**self.meta, "height": height, "width": width}) + "\n"
-                )
+            write_json(self.folder / _META, {**self.meta, "height": height, "width": width})
         with atomic_path(self.path(name)) as temporary:
             if self.suffix == ".npz":
                 np.savez_compressed(temporary, data=array)

@@ -1,12 +1,12 @@
 """Raw nuScenes tables and what an info file (format v2) takes from them."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from mmcity.structures import geometry
+from mmcity.utils.fileio import read_json
 
 __all__ = [
     "DETECTION_CLASSES",
@@ -109,7 +109,7 @@ class NuScenesTables:
     def _read(self, name: str) -> dict[str, dict]:
         path = self.folder / f"{name}.json"
         try:
-            rows = json.loads(path.read_text())
+            rows = read_json(path)
             return {row["token"]: row for row in rows}
         except FileNotFoundError as error:
             raise NuScenesTableError(f"{path}: expected a table, found no such file") from error
@@ -189,7 +189,7 @@ def scene_splits(
     names = [scene["name"] for scene in tables.scenes()]
     own = tables.folder / "splits.json"
     if own.is_file():
-        splits = json.loads(own.read_text())
+        splits = read_json(own)
     elif tables.version.endswith("-test"):
         splits = {"test": names}
     elif tables.version.endswith("-mini"):

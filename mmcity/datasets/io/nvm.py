@@ -6,7 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from mmcity.utils.fileio import split_name
+
 __all__ = ["NvmModel", "read_nvm"]
+
+
+#: Numbers behind the name: focal length, quaternion, centre, distortion and a 0.
+_COLUMNS = 10
 
 
 @dataclass
@@ -32,16 +38,16 @@ def read_nvm(path: str | os.PathLike) -> NvmModel:
     Raises:
         ValueError: If it is no NVM file, or ends too early.
     """
-    with open(path, encoding="utf-8", errors="replace") as file:
+    with open(path, encoding="utf-8-sig", errors="replace") as file:
         lines = (line.strip() for line in file)
         lines = (line for line in lines if line)
         if not next(lines, "").startswith("NVM_V3"):
             raise ValueError(f"{path}: expected an NVM file that starts with NVM_V3")
         try:
             count = int(next(lines))
-            rows = [next(lines).split() for _ in range(count)]
-            names = [row[0].replace("\\", "/") for row in rows]
-            focals = np.array([float(row[1]) for row in rows])
+            rows = [split_name(next(lines), _COLUMNS) for _ in range(count)]
+            names = [name.replace("\\", "/") for name, _ in rows]
+            focals = np.array([float(words[0]) for _, words in rows])
             count = int(next(lines, "0"))
             table = [next(lines).split(maxsplit=6)[:6] for _ in range(count)]
             values = np.array(table, dtype=float).reshape(-1, 6)

@@ -1,6 +1,5 @@
 """Readers of occupancy files: one function per on-disk format, one frame each."""
 
-import json
 import zipfile
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 import torch
 
 from mmcity.structures import VoxelGrid
+from mmcity.utils.fileio import read_json, read_numbers
 
 __all__ = [
     "OccupancyFormatError",
@@ -43,7 +43,7 @@ def read_carlasc_params(folder: str | Path) -> dict:
     """
     path = Path(folder) / "params.json"
     try:
-        params = json.loads(path.read_text())
+        params = read_json(path)
     except ValueError as error:
         raise OccupancyFormatError(f"{path}: expected JSON, got {error}") from error
     missing = [key for key in ("grid_size", "min_bound", "max_bound") if key not in params]
@@ -150,14 +150,7 @@ def read_planar_poses(path: str | Path) -> np.ndarray:
     """
     path = Path(path)
     try:
-        rows = np.loadtxt(path, dtype=np.float64, ndmin=2)
+        rows = read_numbers(path, 12, finite=True)
     except ValueError as error:
-        raise OccupancyFormatError(f"{path}: expected a table of numbers, got {error}") from error
-    if rows.shape[1] != 12:
-        raise OccupancyFormatError(f"{path}: expected 12 numbers a row, got {rows.shape[1]}")
-    if not np.isfinite(rows).all():
-        raise OccupancyFormatError(
-            f"{path}: expected finite numbers, got others in row "
-            f"{int(np.argwhere(~np.isfinite(rows))[0, 0])}"
-        )
+        raise OccupancyFormatError(str(error)) from error
     return np.stack([rows[:, 3], rows[:, 7], np.arctan2(rows[:, 4], rows[:, 0])], axis=1)

@@ -1,12 +1,11 @@
 """Files of exported HexPlane rollouts and the index that goes with them."""
 
-import json
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.fileio import atomic_path, read_json, write_json
 
 __all__ = [
     "INDEX_NAME",
@@ -71,8 +70,7 @@ def read_rollout(path: str | Path) -> dict[str, np.ndarray]:
 
 def write_rollout_index(root: str | Path, index: dict) -> None:
     """Write ``index.json``: sizes, windows and statistics of an export."""
-    with atomic_path(Path(root) / INDEX_NAME) as temporary:
-        temporary.write_text(json.dumps(index, indent=1) + "\n")
+    write_json(Path(root) / INDEX_NAME, index)
 
 
 def read_rollout_index(root: str | Path) -> dict:
@@ -87,7 +85,7 @@ def read_rollout_index(root: str | Path) -> dict:
         raise FileNotFoundError(
             f"{path}: expected rollouts: export them with tools/export_rollouts.py first"
         )
-    index = json.loads(path.read_text())
+    index = read_json(path)
     missing = [k for k in ("txyz", "channels", "sequence_length", "windows") if k not in index]
     if missing:
         raise ValueError(f"{path}: expected keys {missing}, got none")

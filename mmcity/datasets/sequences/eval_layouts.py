@@ -4,8 +4,6 @@ Each function lists the sequences below a data root; frames are paired by name, 
 without its counterpart is an error.
 """
 
-import gzip
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from torch import Tensor
 
 from mmcity.structures import Trajectory
 from mmcity.structures.geometry import OPENGL_TO_OPENCV, se3_inverse
+from mmcity.utils.fileio import read_json, read_numbers, read_text
 
 from .frames import DepthFormat, SequenceFileError, SequenceFrame, VideoSequence, read_sintel_camera
 
@@ -135,7 +134,7 @@ def scannet(root: Path) -> list[VideoSequence]:
     sequences = []
     for folder in _folders(root / "scannetv2"):
         images = _files(folder / "color_90", "*.jpg")
-        rows = np.loadtxt(folder / "pose_90.txt", ndmin=2)
+        rows = read_numbers(folder / "pose_90.txt")
         if rows.shape[1] not in (12, 16) or len(rows) != len(images):
             raise SequenceFileError(
                 f"{folder / 'pose_90.txt'}: expected {len(images)} lines of 12 or 16 numbers, "
@@ -166,7 +165,7 @@ def seven_scenes(root: Path, stride: int = 200) -> list[VideoSequence]:
     for scene in _folders(root / "7scenes"):
         numbers = [
             int("".join(c for c in line if c.isdigit()))
-            for line in (scene / "TestSplit.txt").read_text().split()
+            for line in read_text(scene / "TestSplit.txt").split()
         ]
         for number in numbers:
             folder = scene / f"seq-{number:02d}"
@@ -174,7 +173,7 @@ def seven_scenes(root: Path, stride: int = 200) -> list[VideoSequence]:
             frames = []
             for image in images:
                 stem = image.name.removesuffix(".color.png")
-                pose = np.loadtxt(folder / f"{stem}.pose.txt")
+                pose = read_numbers(folder / f"{stem}.pose.txt")
                 depth = folder / f"{stem}.depth.proj.png"
                 frames.append(SequenceFrame(image, depth, pose, SEVEN_SCENES_K))
             sequences.append(VideoSequence(f"{scene.name}/{folder.name}", frames, form))
@@ -187,7 +186,7 @@ def neural_rgbd(root: Path, stride: int = 500) -> list[VideoSequence]:
     sequences = []
     for scene in _folders(root / "neural_rgbd"):
         images = sorted(_files(scene / "images", "img*.png"), key=_number)
-        poses = np.loadtxt(scene / "poses.txt").reshape(-1, 4, 4)
+        poses = read_numbers(scene / "poses.txt").reshape(-1, 4, 4)
         if len(poses) != len(images):
             raise SequenceFileError(
                 f"{scene / 'poses.txt'}: expected {len(images)} poses, got {len(poses)}"
@@ -243,8 +242,7 @@ def co3d(
     sequences = []
     for file in _files(root / annotations, "*_test.jgz"):
         category = file.name.removesuffix("_test.jgz")
-        with gzip.open(file, "rt", encoding="utf-8") as stream:
-            content = json.load(stream)
+        content = read_json(file)
         names = sorted(content)
         if max_sequences is not None:
             names = [names[i] for i in sorted(rng.permutation(len(names))[:max_sequences])]

@@ -1,9 +1,10 @@
 """Videos described by one ``cameras.json``."""
 
-import json
 from pathlib import Path
 
 import numpy as np
+
+from mmcity.utils.fileio import read_json
 
 from .frames import DepthFormat, SequenceFileError, SequenceFrame, VideoSequence
 
@@ -33,7 +34,7 @@ def posed_video(
 
 
 def _read(file: Path, depth_scale: float | None, use_depth_camera: bool) -> VideoSequence:
-    content = json.loads(file.read_text(encoding="utf-8"))
+    content = read_json(file)
     scale = content.get("depth_scale", depth_scale)
     if scale is None:
         raise SequenceFileError(f"{file}: expected a depth_scale, got none: give it as an argument")

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mmcity.utils.fileio import read_numbers, read_text
+
 from .frames import DepthFormat, SequenceFrame, VideoSequence, read_depth
 from .sampling import ClipSampling
 
@@ -36,7 +38,7 @@ def toytown_video(
     if split is None:
         names = sorted(p.parent.name for p in root.glob("*/poses.txt"))
     else:
-        names = (root / f"{split}.txt").read_text(encoding="utf-8").split()
+        names = read_text(root / f"{split}.txt").split()
     if not names:
         raise FileNotFoundError(
             f"{root}: expected videos of the toy town, found none: make them with "
@@ -45,8 +47,8 @@ def toytown_video(
     sequences = []
     for name in names:
         folder = root / name
-        K = np.loadtxt(folder / "intrinsics.txt")
-        poses = np.loadtxt(folder / "poses.txt").reshape(-1, 4, 4)
+        K = read_numbers(folder / "intrinsics.txt")
+        poses = read_numbers(folder / "poses.txt").reshape(-1, 4, 4)
         if np.linalg.norm(poses[:, :3, 3] - poses[0, :3, 3], axis=1).max() < min_travel:
             continue
         frames = [

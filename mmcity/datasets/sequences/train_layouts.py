@@ -4,7 +4,6 @@ All are the processed form that CUT3R-style training uses: per frame a picture, 
 and a camera file with intrinsics and a camera-to-world pose.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 
 from mmcity.datasets.io.info_pickle import load_plain_npz
 from mmcity.utils.dependencies import DependencyError
+from mmcity.utils.fileio import read_json
 
 from .frames import DepthFormat, SequenceFileError, SequenceFrame, VideoSequence, read_camera_npz
 from .overlap import ImageGroups, OverlapGraph
@@ -253,7 +253,7 @@ def _selected(file: str) -> Callable[[Path], list[Path]]:
     """Scenes listed in a file {category: {sequence: frames}}."""
 
     def select(base: Path) -> list[Path]:
-        content = json.loads((base / file).read_text(encoding="utf-8"))
+        content = read_json(base / file)
         return sorted(base / category / name for category in content for name in content[category])
 
     return select

@@ -1,6 +1,5 @@
 """Maps that belong to the images of several cameras: stored ones, and projected points."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmcity.registry import TRANSFORMS
+from mmcity.utils.fileio import read_json
 
 from .base import BaseTransform
 
@@ -48,7 +48,7 @@ def read_feature_map(folder: Path, image_path: str) -> np.ndarray:
 
 def _map_scale(folder: Path) -> float:
     path = folder / "meta.json"
-    return float(json.loads(path.read_text()).get("scale", 1.0)) if path.is_file() else 1.0
+    return float(read_json(path).get("scale", 1.0)) if path.is_file() else 1.0
 
 
 @TRANSFORMS.register_module()

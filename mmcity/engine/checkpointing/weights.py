@@ -8,6 +8,8 @@ from pathlib import Path
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
+from mmcity.utils.fileio import read_text
+
 from .loader import CheckpointError
 from .shards import merge_shards
 from .verify import check_is_checkpoint, check_matches_model
@@ -26,7 +28,7 @@ def find_checkpoint(folder: str | os.PathLike) -> Path:
     folder = Path(folder)
     note = folder / "last_checkpoint"
     if note.is_file():
-        named = Path(note.read_text(encoding="utf-8").strip())
+        named = Path(read_text(note).strip())
         # A work directory may have been moved as a whole.
         inside = folder / named.name
         return inside if inside.is_file() else named

@@ -1,6 +1,5 @@
 """Time per stage of a training step or test frame, and peak memory."""
 
-import json
 import resource
 import sys
 from contextlib import ExitStack
@@ -13,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mmcity.registry import HOOKS
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.fileio import write_json
 from mmcity.utils.timing import StageTimer
 
 __all__ = ["PerStageTimerHook"]
@@ -90,8 +89,7 @@ class PerStageTimerHook(Hook):
         self._active.close()
         runner.logger.info(self._line())
         if is_main_process():
-            with atomic_path(Path(runner.work_dir) / "stage_times.json") as path:
-                path.write_text(json.dumps(self.timer.summary(), indent=2))
+            write_json(Path(runner.work_dir) / "stage_times.json", self.timer.summary(), indent=2)
 
     def before_test(self, runner) -> None:
         """Start to listen."""
@@ -141,8 +139,11 @@ class PerStageTimerHook(Hook):
             console.print(table)
         runner.logger.info("\n" + capture.get())
         if is_main_process():
-            with atomic_path(Path(runner.work_dir) / "test_stage_times.json") as path:
-                path.write_text(json.dumps({"stages": summary, "memory_bytes": memory}, indent=2))
+            write_json(
+                Path(runner.work_dir) / "test_stage_times.json",
+                {"stages": summary, "memory_bytes": memory},
+                indent=2,
+            )
 
     def _line(self) -> str:
         counted = max(self.timer.calls.get("step", 0), 1)

@@ -5,7 +5,6 @@ A folder holds ``cfg_args``, ``cameras.json`` and ``ckpts_point_cloud/iteration_
 """
 
 import ast
-import json
 import re
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from mmcity.engine.checkpointing import load_from_local
 from mmcity.structures import read_ply_vertices, write_ply_vertices
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.fileio import atomic_path, read_json, read_text
 
 __all__ = ["read_cfg_args", "read_map_folder", "scene_config", "write_map_folder"]
 
@@ -106,7 +105,7 @@ def write_map_folder(state: dict[str, Tensor], root: Path, iteration: int | None
 
 def read_cfg_args(path: Path) -> dict:
     """Values of a text ``Namespace(a=1, b='c', ...)``, which is parsed and never run."""
-    text = path.read_text()
+    text = read_text(path)
     try:
         call = ast.parse(text.strip(), mode="eval").body
         if not isinstance(call, ast.Call) or getattr(call.func, "id", "") != "Namespace":
@@ -164,7 +163,7 @@ def _find_iteration(root: Path, iteration: int | None) -> Path:
 
 def _read_cameras(path: Path) -> dict[str, Tensor]:
     """Buffers of the training views out of ``cameras.json``; test cameras come first there."""
-    table = json.loads(path.read_text())
+    table = read_json(path)
     viewmats, Ks, sizes = [], [], []
     for row in table:
         pose = np.eye(4)

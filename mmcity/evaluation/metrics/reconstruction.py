@@ -17,7 +17,7 @@ from mmcity.evaluation.functional.point_clouds import (
 )
 from mmcity.registry import METRICS
 from mmcity.structures import Sim3
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.fileio import atomic_path, write_text
 
 __all__ = ["ReconstructionMetric"]
 
@@ -115,8 +115,7 @@ class ReconstructionMetric(BaseMetric):
         with atomic_path(folder / f"{sample['sequence'].replace('/', '_')}.npz") as path:
             np.savez(path, gt=gt, pred=pred)
         lines = [_log_line(r) for r in self.results if r["dataset"] == sample["dataset"]]
-        with atomic_path(folder / f"logs_{get_rank()}.txt") as path:
-            path.write_text("".join(lines))
+        write_text(folder / f"logs_{get_rank()}.txt", "".join(lines))
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
         """Means over scenes; writes ``logs_all.txt`` per data set."""
@@ -126,8 +125,10 @@ class ReconstructionMetric(BaseMetric):
                 own = [r for r in results if r["dataset"] == dataset]
                 means = _means(own)
                 line = ", ".join(f"{name}: {value:.3f}" for name, value in means.items())
-                with atomic_path(self.out_dir / dataset / "logs_all.txt") as path:
-                    path.write_text("".join(map(_log_line, own)) + f"mean: {line}\n")
+                write_text(
+                    self.out_dir / dataset / "logs_all.txt",
+                    "".join(map(_log_line, own)) + f"mean: {line}\n",
+                )
         return metrics
 
 

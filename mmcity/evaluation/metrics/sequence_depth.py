@@ -1,6 +1,5 @@
 """Monocular and video depth, with the result files of the streaming benchmarks."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from mmcity.evaluation.functional.depth import (
 )
 from mmcity.registry import METRICS
 from mmcity.utils.checks import check_choice
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.fileio import atomic_path, write_json
 
 __all__ = ["SequenceDepthMetric"]
 
@@ -109,8 +108,7 @@ class SequenceDepthMetric(BaseMetric):
         if self.out_dir is not None:
             name = "metric" if self.suite == "mono" else f"result_{self.alignment}"
             target = self.folder(results[0]["dataset"]) / f"{name}.json"
-            with atomic_path(target) as path:
-                path.write_text(json.dumps({key: metrics[key] for key in DEPTH_METRICS}))
+            write_json(target, {key: metrics[key] for key in DEPTH_METRICS})
         return metrics
 
 

@@ -18,7 +18,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.fileio import atomic_path, read_text, write_text
 
 from .labelling import Vocabulary
 
@@ -36,7 +36,7 @@ def load_vocabulary(path: str | Path) -> Vocabulary:
     """
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(read_text(path))
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: expected YAML, got other text ({error})") from error
     if not isinstance(content, dict) or not isinstance(content.get("classes"), list):
@@ -73,8 +73,7 @@ def save_vocabulary(
         content["density_threshold"] = float(density_threshold)
     if class_thresholds is not None:
         content["class_thresholds"] = {int(k): float(v) for k, v in class_thresholds.items()}
-    with atomic_path(path) as temporary:
-        temporary.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    write_text(path, yaml.safe_dump(content, sort_keys=False))
 
 
 def load_prototypes(path: str | Path) -> tuple[Tensor, Vocabulary | None]:

@@ -11,6 +11,7 @@ from scipy.special import gammaln
 from torch import Tensor
 
 from mmcity.registry import TASK_UTILS
+from mmcity.utils.fileio import read_text
 
 __all__ = ["BRISQUE", "brisque_features", "mscn_map", "read_svr_model"]
 
@@ -116,7 +117,7 @@ def read_svr_model(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray, flo
     Raises:
         ValueError: If the file is no epsilon-SVR with an RBF kernel of gamma 0.05.
     """
-    header, _, body = Path(path).read_text(encoding="utf-8").partition("\nSV\n")
+    header, _, body = read_text(path).partition("\nSV\n")
     fields = dict(line.split(maxsplit=1) for line in header.splitlines() if " " in line)
     if fields.get("svm_type") != "epsilon_svr" or fields.get("kernel_type") != "rbf":
         raise ValueError(f"{path}: expected a LIBSVM epsilon_svr model with an rbf kernel")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.fileio import atomic_path, to_json
 
 __all__ = ["GlbBuilder", "GlbFormatError", "read_accessor", "read_glb_container"]
 
@@ -86,7 +86,7 @@ class GlbBuilder:
             "bufferViews": self._views,
             "buffers": [{"byteLength": len(self._binary)}],
         }
-        text = json.dumps(document, separators=(",", ":")).encode()
+        text = to_json(document, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 4)
         binary = bytes(self._binary) + b"\0" * (-len(self._binary) % 4)
         size = _HEADER.size + 2 * _CHUNK.size + len(text) + len(binary)

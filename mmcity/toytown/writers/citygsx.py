@@ -1,6 +1,5 @@
 """Aerial survey in the CityGS-X layout, with depth priors and exact geometry aside."""
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,8 @@ from mmcity.toytown.sensors.renderer import Renderer
 from mmcity.toytown.truth.sparse_points import make_colmap_model
 from mmcity.toytown.world.config import ToytownConfig
 from mmcity.toytown.world.town import World, build_world, stream
-from mmcity.toytown.writers.common import Output, render_all, save_image, save_npy, save_text
-from mmcity.utils.fileio import atomic_path
+from mmcity.toytown.writers.common import Output, render_all, save_image, save_npy
+from mmcity.utils.fileio import atomic_path, write_json
 
 __all__ = ["write_citygsx"]
 
@@ -185,7 +184,7 @@ def write_citygsx(
     for ext in (".bin", ".txt"):
         write_colmap_model(model, root / "sparse" / "0", ext)
     parameters = {t.name: {"scale": s, "offset": o} for t, (s, o) in zip(tasks, priors)}
-    save_text(root / "gt" / "depth_priors.json", json.dumps(parameters, indent=1) + "\n")
+    write_json(root / "gt" / "depth_priors.json", parameters)
     _write_mesh(renderer.world, root / "gt" / "mesh.ply")
     _write_visible_points(tasks, root, root / "gt" / "visible_points.ply")
     tests = sum(t.is_test for t in tasks)

@@ -17,7 +17,8 @@ from mmcity.toytown.sensors.renderer import Renderer
 from mmcity.toytown.truth.sparse_points import make_colmap_model
 from mmcity.toytown.world.config import ToytownConfig
 from mmcity.toytown.world.town import build_world, stream
-from mmcity.toytown.writers.common import Output, render_all, save_image, save_npy, save_text
+from mmcity.toytown.writers.common import Output, render_all, save_image, save_npy
+from mmcity.utils.fileio import write_text
 
 __all__ = ["write_colmap_loc"]
 
@@ -204,8 +205,8 @@ def write_colmap_loc(
     for ext in (".bin", ".txt"):
         write_colmap_model(model, root / "sparse" / "0", ext)
     lines = "".join(f"{t.name}.jpg\n" for t in tasks if t.day == 1)
-    save_text(root / "list_test.txt", lines)
-    save_text(root / "queries_unmapped.txt", "".join(f"{name}.jpg\n" for name in unmapped))
+    write_text(root / "list_test.txt", lines)
+    write_text(root / "queries_unmapped.txt", "".join(f"{name}.jpg\n" for name in unmapped))
     counts = {
         "mapping_images": mapped,
         "queries": queries,

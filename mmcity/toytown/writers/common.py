@@ -15,9 +15,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from mmcity.toytown.world.config import ToytownConfig
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.fileio import atomic_path, read_json, to_json, write_json, write_text
 
-__all__ = ["Output", "default_workers", "render_all", "save_image", "save_npy", "save_text"]
+__all__ = ["Output", "default_workers", "render_all", "save_image", "save_npy"]
 
 _UNFINISHED = ".toytown-unfinished.json"
 _MANIFEST = "toytown.json"
@@ -46,12 +46,6 @@ def save_npy(path: Path, array: np.ndarray) -> None:
         np.save(file, array)
 
 
-def save_text(path: Path, text: str) -> None:
-    """Write a text file."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
 @dataclass
 class Output:
     """Folder of one written format.
@@ -78,7 +72,7 @@ class Output:
         """
         settings = {"config": config.to_dict(), "options": options}
         # As it will be read back: tuples become lists.
-        settings = json.loads(json.dumps(settings))
+        settings = json.loads(to_json(settings))
         out = cls(Path(root), format, settings)
         found = out._recorded()
         if found is None and out.root.is_dir() and any(out.root.iterdir()):
@@ -94,7 +88,7 @@ class Output:
             )
         if not out.is_finished:
             out.root.mkdir(parents=True, exist_ok=True)
-            save_text(out.root / _UNFINISHED, json.dumps({"format": format, **settings}))
+            write_json(out.root / _UNFINISHED, {"format": format, **settings}, indent=None)
         return out
 
     def _recorded(self) -> dict | None:
@@ -102,7 +96,7 @@ class Output:
             path = self.root / name
             if path.is_file():
                 try:
-                    values = json.loads(path.read_text(encoding="utf-8"))
+                    values = read_json(path)
                     return {k: values[k] for k in ("format", "config", "options")}
                 except (ValueError, KeyError, TypeError) as error:
                     raise FileExistsError(
@@ -118,7 +112,7 @@ class Output:
 
     def finish(self, counts: dict, readme: str) -> Path:
         """Write README and manifest with the checksum of every file; returns the folder."""
-        save_text(self.root / "README.md", readme)
+        write_text(self.root / "README.md", readme)
         (self.root / _UNFINISHED).unlink(missing_ok=True)
         files = {}
         for path in sorted(p for p in self.root.rglob("*") if p.is_file()):
@@ -126,7 +120,7 @@ class Output:
                 digest = hashlib.sha256(path.read_bytes()).hexdigest()
                 files[path.relative_to(self.root).as_posix()] = digest
         manifest = {"format": self.format, **self.settings, "counts": counts, "sha256": files}
-        save_text(self.root / _MANIFEST, json.dumps(manifest, indent=1) + "\n")
+        write_json(self.root / _MANIFEST, manifest)
         return self.root
 
 

@@ -1,6 +1,5 @@
 """nuScenes: tables, six cameras, lidar, boxes, Occ3D targets and maps of foundation models."""
 
-import json
 import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -29,9 +28,9 @@ from mmcity.toytown.truth.visibility import (
 )
 from mmcity.toytown.world.config import ToytownConfig
 from mmcity.toytown.world.taxonomy import label_map
-from mmcity.toytown.writers.common import Output, render_all, save_image, save_npy, save_text
+from mmcity.toytown.writers.common import Output, render_all, save_image, save_npy
 from mmcity.toytown.writers.nuscenes_tables import SceneRecord, fill_tables, token, write_tables
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.fileio import atomic_path, read_json, write_json
 
 __all__ = ["write_nuscenes"]
 
@@ -141,7 +140,7 @@ def _record(context: _Context, task: _Task) -> dict:
     """Write the files of a key frame and its sweeps; returns what the tables need."""
     notes = context.root / _FRAMES / f"{task.scene:03d}_{task.frame:03d}.json"
     if notes.is_file():
-        return json.loads(notes.read_text())
+        return read_json(notes)
     drive, annotator = context.drive(task.scene)
     log, step = _log_name(task.scene), task.frame * _KEY_STEPS
     time, stamp = step * STEP, _timestamp(task.scene, step)
@@ -197,7 +196,7 @@ def _record(context: _Context, task: _Task) -> dict:
         "boxes": rows,
         "sweeps": _record_sweeps(context, drive, task),
     }
-    save_text(notes, json.dumps(result))
+    write_json(notes, result, indent=None)
     return result
 
 
@@ -261,7 +260,7 @@ def _save_map_settings(root: Path, image_size: tuple[int, int], patch: int) -> N
             "width": size[1],
             "scale": 1.0,
         }
-        save_text(root / folder / "meta.json", json.dumps(meta) + "\n")
+        write_json(root / folder / "meta.json", meta, indent=None)
     labels = [label for _, label, _ in TOYTOWN_VOCABULARY]
     groups = sorted(set(labels))
     with atomic_path(root / "features" / "prototypes.npz") as temporary:
@@ -346,7 +345,7 @@ def write_nuscenes(
     splits = {"train": [], "val": []}
     for scene, record in enumerate(records):
         splits["val" if _is_validation(scene, scenes) else "train"].append(record.name)
-    save_text(output.root / version / "splits.json", json.dumps(splits, indent=1) + "\n")
+    write_json(output.root / version / "splits.json", splits)
     _save_map_settings(output.root, size, feature_patch)
     for path in (output.root / _FRAMES).glob("*.json"):
         path.unlink()

@@ -1,14 +1,13 @@
 """The thirteen tables of nuScenes, filled from recorded key frames."""
 
 import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
 
 from mmcity.structures import geometry
 from mmcity.toytown.sensors.rigs import LIDAR_TO_EGO, RigCamera
-from mmcity.toytown.writers.common import save_text
+from mmcity.utils.fileio import write_json
 
 __all__ = ["SceneRecord", "fill_tables", "token", "write_tables"]
 
@@ -248,4 +247,4 @@ def _fill_annotations(tables: dict, scene: SceneRecord) -> None:
 def write_tables(folder: Path, tables: dict) -> None:
     """Write one JSON file per table."""
     for name, rows in tables.items():
-        save_text(folder / f"{name}.json", json.dumps(rows, indent=0) + "\n")
+        write_json(folder / f"{name}.json", rows, indent=0)

@@ -1,6 +1,5 @@
 """4D occupancy: CarlaSC and Occ3D-Waymo trees of drives through several towns."""
 
-import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,8 +16,8 @@ from mmcity.toytown.truth.drives import (
     record_frame,
 )
 from mmcity.toytown.world.config import ToytownConfig
-from mmcity.toytown.writers.common import Output, render_all, save_text
-from mmcity.utils.fileio import atomic_path
+from mmcity.toytown.writers.common import Output, render_all
+from mmcity.utils.fileio import atomic_path, write_json, write_text
 
 __all__ = ["write_carlasc", "write_occ3d_waymo"]
 
@@ -122,8 +121,8 @@ def _describe_carlasc(context: _Context, scene: int) -> None:
     options = context.options
     folder = _carlasc_folder(context.root, scene, options["scenes"])
     layout, frames = CARLASC_GRID, options["frames"]
-    save_text(folder / "poses.txt", _poses_text(context.drive(scene), layout, frames))
-    save_text(folder / "times.txt", "".join(f"{i * STEP:.6f}\n" for i in range(frames)))
+    write_text(folder / "poses.txt", _poses_text(context.drive(scene), layout, frames))
+    write_text(folder / "times.txt", "".join(f"{i * STEP:.6f}\n" for i in range(frames)))
     high = [a + n * v for a, n, v in zip(layout.low, layout.shape, layout.voxel_size)]
     params = {
         "grid_size": list(layout.shape),
@@ -131,14 +130,14 @@ def _describe_carlasc(context: _Context, scene: int) -> None:
         "max_bound": high,
         "num_channels": layout.shape[2],
     }
-    save_text(folder / "evaluation" / "params.json", json.dumps(params) + "\n")
+    write_json(folder / "evaluation" / "params.json", params, indent=None)
 
 
 def _describe_waymo(context: _Context, scene: int) -> None:
     options = context.options
     folder = _waymo_folder(context.root, scene, options["scenes"])
     text = _poses_text(context.drive(scene), OCC3D_WAYMO_GRID, options["frames"])
-    save_text(folder / "poses.txt", text)
+    write_text(folder / "poses.txt", text)
 
 
 def _write(

@@ -6,7 +6,6 @@ about names, number formats and units is written out here once more, independent
 readers in :mod:`mmcity.datasets.sequences.train_layouts`.
 """
 
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from PIL import Image
 from mmcity.toytown.writers.common import save_image, save_npy
 from mmcity.utils.checks import check_choice
 from mmcity.utils.dependencies import DependencyError
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.fileio import atomic_path, read_numbers, write_json
 
 __all__ = ["TRAINING_LAYOUTS", "write_training_layout"]
 
@@ -36,8 +35,8 @@ class _Video:
     index: int
 
     def __post_init__(self) -> None:
-        self.K = np.loadtxt(self.folder / "intrinsics.txt")
-        self.poses = np.loadtxt(self.folder / "poses.txt").reshape(-1, 4, 4)
+        self.K = read_numbers(self.folder / "intrinsics.txt")
+        self.poses = read_numbers(self.folder / "poses.txt").reshape(-1, 4, 4)
 
     def __len__(self) -> int:
         return len(self.poses)
@@ -98,8 +97,7 @@ def _co3d(root: Path, videos: list[_Video]) -> None:
             video.depth_png(depth, i, 65535 / CO3D_RANGE)
             video.mask(folder / "masks" / f"{stem}.png", i)
         selected.setdefault(category, {})[name] = list(range(len(video)))
-    with atomic_path(base / "selected_seqs_train.json") as path:
-        path.write_text(json.dumps(selected), encoding="utf-8")
+    write_json(base / "selected_seqs_train.json", selected, indent=None)
 
 
 def _wildrgbd(root: Path, videos: list[_Video]) -> None:

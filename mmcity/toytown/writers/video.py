@@ -1,6 +1,5 @@
 """RGB-D-pose videos: driving, walking and orbiting cameras among moving objects."""
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,8 @@ from mmcity.toytown.motion.walks import drive_camera, orbit_camera, walk_camera
 from mmcity.toytown.sensors.renderer import Renderer
 from mmcity.toytown.world.config import ToytownConfig
 from mmcity.toytown.world.town import build_world, stream
-from mmcity.toytown.writers.common import Output, render_all, save_image, save_npy, save_text
+from mmcity.toytown.writers.common import Output, render_all, save_image, save_npy
+from mmcity.utils.fileio import write_json, write_text
 
 __all__ = ["write_video"]
 
@@ -167,9 +167,9 @@ def _describe(context: _Context, index: int) -> None:
     views = [path(float(t)) for t in times]
     poses = np.stack([v.cam_to_world for v in views])
     rows = "\n".join(" ".join(f"{x:.17g}" for x in pose.ravel()) for pose in poses)
-    save_text(folder / "poses.txt", rows + "\n")
+    write_text(folder / "poses.txt", rows + "\n")
     K = "\n".join(" ".join(f"{x:.17g}" for x in row) for row in views[0].K)
-    save_text(folder / "intrinsics.txt", K + "\n")
+    write_text(folder / "intrinsics.txt", K + "\n")
     Trajectory(poses, times).write_tum(folder / "trajectory.txt")
     objects = [
         [
@@ -185,7 +185,7 @@ def _describe(context: _Context, index: int) -> None:
         ]
         for t in times
     ]
-    save_text(folder / "objects.json", json.dumps(objects) + "\n")
+    write_json(folder / "objects.json", objects, indent=None)
 
 
 def write_video(
@@ -240,8 +240,8 @@ def write_video(
     render_all(_render_sequence, range(sequences), _setup, arguments, workers, "video")
     held_out = max(1, sequences // 5)
     names = [_name(options, k) for k in range(sequences)]
-    save_text(output.root / "train.txt", "".join(f"{n}\n" for n in names[:-held_out]))
-    save_text(output.root / "val.txt", "".join(f"{n}\n" for n in names[-held_out:]))
+    write_text(output.root / "train.txt", "".join(f"{n}\n" for n in names[:-held_out]))
+    write_text(output.root / "val.txt", "".join(f"{n}\n" for n in names[-held_out:]))
     counts = {"sequences": sequences, "frames": sequences * frames}
     readme = _README.format(sequences=sequences, frames=frames, width=width, height=height)
     return output.finish(counts, readme)

@@ -1,6 +1,5 @@
 """Layers of the viewer from files and folders."""
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from mmcity.datasets.io.point_ply import read_point_ply
 from mmcity.structures import GaussianFileError, Trajectory, TrajectoryFormatError, read_gaussians
 from mmcity.structures.io.ply import read_ply_vertices
 from mmcity.utils.cli import UserError
+from mmcity.utils.fileio import read_json
 
 from ..tiles3d import read_tileset
 from .occupancy_files import is_occupancy_folder, open_occupancy_file, open_occupancy_folder
@@ -131,7 +131,7 @@ def _open_mesh(path: Path, name: str) -> Iterator[Layer]:
 
 def _open_json(path: Path, name: str) -> Iterator[Layer]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except ValueError as error:
         raise UnknownFileError(f"{path}: expected JSON, got {error}") from error
     if isinstance(content, dict) and "root" in content and "asset" in content:

@@ -1,7 +1,6 @@
 """Shared helpers of the twin's stages."""
 
-import json
-
+from mmcity.utils.fileio import read_json
 from mmcity.workflow import StageContext
 
 __all__ = ["toytown_world"]
@@ -14,5 +13,5 @@ def toytown_world(context: StageContext):
         return None
     from mmcity.toytown import Renderer, ToytownConfig, build_world
 
-    settings = json.loads(file.read_text())["config"]
+    settings = read_json(file)["config"]
     return Renderer(build_world(ToytownConfig.from_dict(settings)))

@@ -1,6 +1,5 @@
 """Generated continuations of the occupancy."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from mmcity.structures.geometry import se3_inverse
 from mmcity.toytown import ToytownConfig
 from mmcity.toytown.writers import write_formats
 from mmcity.utils.cli import UserError
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.fileio import atomic_path, read_json, write_json
 from mmcity.visualization import write_image, write_video
 from mmcity.visualization.occupancy import compare_clips, render_birds_eye
 from mmcity.workflow import STAGES, Finding, Stage, StageContext, cfg_options
@@ -94,12 +93,9 @@ class FutureModel(Stage):
             }
             model = str(context.train(self.config, "dit", values))
         note = context.folder / "model.json"
-        with atomic_path(note) as temporary:
-            temporary.write_text(
-                json.dumps(
-                    dict(vae_config=self.vae_config, config=self.config, vae=vae, checkpoint=model)
-                )
-            )
+        write_json(
+            note, dict(vae_config=self.vae_config, config=self.config, vae=vae, checkpoint=model)
+        )
         return {"model": note}
 
 
@@ -198,7 +194,7 @@ class OccupancyFuture(Stage):
         from mmcity.apis import OccupancyGenerator
         from mmcity.engine.launch import load_config
 
-        model = json.loads(context.artefact("future_model", "model").read_text())
+        model = read_json(context.artefact("future_model", "model"))
         cfg = load_config(model["config"])
         if cfg.model.get("vae") is None:
             cfg.model.vae = load_config(model["vae_config"]).model

@@ -1,6 +1,5 @@
 """Geometry of the streaming network: poses, depth and points from the images alone."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from PIL import Image
 from mmcity.evaluation.functional.camera_poses import trajectory_errors
 from mmcity.evaluation.functional.depth import average_depth_metrics, evaluate_depth
 from mmcity.structures import Trajectory
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.fileio import atomic_path, read_json, write_json, write_text
 from mmcity.visualization import colorize_depth, contact_sheet, write_image
 from mmcity.workflow import STAGES, Finding, Stage, StageContext, stem_to_pose, true_poses
 
@@ -53,13 +52,12 @@ class StreamModel(Stage):
             for number in range(self.towns):
                 self._survey(data / f"town{number:02d}", 1000 + number + context.seed)
             names = sorted(folder.name for folder in data.iterdir() if folder.is_dir())
-            (data / "train.txt").write_text("\n".join(names[1:]) + "\n")
-            (data / "val.txt").write_text(names[0] + "\n")
+            write_text(data / "train.txt", "\n".join(names[1:]) + "\n")
+            write_text(data / "val.txt", names[0] + "\n")
             checkpoint = str(
                 context.train(self.config, "train", {"data_root": data, **self.cfg_options})
             )
-        with atomic_path(note) as temporary:
-            temporary.write_text(json.dumps({"config": self.config, "checkpoint": checkpoint}))
+        write_json(note, {"config": self.config, "checkpoint": checkpoint})
         return {"model": note}
 
     def _survey(self, folder: Path, seed: int) -> None:
@@ -101,7 +99,7 @@ class StreamingGeometry(Stage):
         """``priors``, ``sparse`` model and ``depths`` of the stream."""
         from mmcity.apis import GeometryPrior, StreamingReconstructor
 
-        model = json.loads(context.artefact("stream_model", "model").read_text())
+        model = read_json(context.artefact("stream_model", "model"))
         reconstructor = StreamingReconstructor(
             model["config"], model["checkpoint"], policy=self.policy, resize="eval"
         )
@@ -114,8 +112,7 @@ class StreamingGeometry(Stage):
             seed=context.seed,
         )
         note = context.folder / "priors.json"
-        with atomic_path(note) as temporary:
-            temporary.write_text(json.dumps({"inverse_depth_unit": files.inverse_depth_unit}))
+        write_json(note, {"inverse_depth_unit": files.inverse_depth_unit})
         return {
             "priors": priors,
             "sparse": files.sparse,
@@ -143,7 +140,7 @@ class StreamingGeometry(Stage):
             Trajectory(torch.stack([found[s] for s in stems])),
             Trajectory(torch.stack([truth[s] for s in stems])),
         )
-        unit = json.loads(context.artefact(context.name, "unit").read_text())["inverse_depth_unit"]
+        unit = read_json(context.artefact(context.name, "unit"))["inverse_depth_unit"]
         depths = []
         for file in sorted(context.artefact(context.name, "priors").glob("*.png")):
             inverse = torch.from_numpy(np.asarray(Image.open(file)).astype(np.float64)) * unit

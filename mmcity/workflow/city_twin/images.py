@@ -1,12 +1,12 @@
 """Sources of the pictures."""
 
-import json
 import os
 from pathlib import Path
 
 from PIL import Image
 
 from mmcity.utils.cli import UserError
+from mmcity.utils.fileio import read_json
 from mmcity.utils.images import list_images
 from mmcity.visualization import contact_sheet, write_image
 from mmcity.workflow import STAGES, Finding, Stage, StageContext
@@ -71,7 +71,7 @@ class ToytownImages(Stage):
 
     def check(self, context: StageContext) -> list[Finding]:
         """Number of images."""
-        counts = json.loads(context.artefact("images", "toytown").read_text())
+        counts = read_json(context.artefact("images", "toytown"))
         return [Finding("images", float(counts.get("options", {}).get("num_images", 0))
                         or float(self.options["num_images"]))]  # fmt: skip
 

@@ -15,6 +15,7 @@ from mmcity.datasets.io.colmap_types import ColmapModel
 from mmcity.evaluation.functional.localization import localization_errors
 from mmcity.structures import Sim3
 from mmcity.structures.geometry import rotmat_to_quat, se3_inverse
+from mmcity.utils.fileio import read_text, write_text
 from mmcity.workflow import STAGES, Finding, Stage, StageContext, stem_to_pose, true_poses
 
 __all__ = ["GivenPoses", "StreamedPoses", "StructureFromMotion", "transform_model"]
@@ -43,7 +44,7 @@ def _lay_out(context: StageContext, images: Path, model: ColmapModel, held: set[
     (scene / "val" / "rgbs").mkdir(parents=True)
     for name in tests:
         (scene / "val" / "rgbs" / Path(name).name).symlink_to(images / name)
-    (scene / "list_test.txt").write_text("\n".join(tests) + "\n")
+    write_text(scene / "list_test.txt", "\n".join(tests) + "\n")
     write_colmap_model(model, scene / "sparse" / "0")
     return scene
 
@@ -54,7 +55,7 @@ def _held_out(source: Path) -> set[str]:
     if folder.is_dir():
         return {file.stem for file in folder.iterdir()}
     if listed.is_file():
-        return {Path(line.strip()).stem for line in listed.read_text().splitlines() if line.strip()}
+        return {Path(line.strip()).stem for line in read_text(listed).splitlines() if line.strip()}
     return set()
 
 

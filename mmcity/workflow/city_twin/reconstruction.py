@@ -1,6 +1,5 @@
 """The scene as anchors, as a mesh, and baked."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from mmcity.datasets import ColmapDataset
 from mmcity.datasets.depth_scale import fit_scene_depths
 from mmcity.engine.launch import test
 from mmcity.evaluation.functional.point_clouds import f1_score
+from mmcity.utils.fileio import read_json, write_json
 from mmcity.visualization import draw_results
 from mmcity.workflow import STAGES, Finding, Stage, StageContext, cfg_options
 
@@ -76,8 +76,7 @@ class Reconstruct(Stage):
         kept = context.folder / "checkpoint.pth"
         shutil.copyfile(checkpoint, kept)
         note = context.folder / "model.json"
-        note.write_text(json.dumps({"config": self.config, "values": self.values(context)},
-                                   default=str))  # fmt: skip
+        write_json(note, {"config": self.config, "values": self.values(context)}, default=str)
         made = {"checkpoint": kept, "model": note, "numbers": context.folder / "test.json"}
         if sheets:
             made["held-out views"] = sheets[0]
@@ -85,7 +84,7 @@ class Reconstruct(Stage):
 
     def check(self, context: StageContext) -> list[Finding]:
         """PSNR, SSIM and depth error of held-out views."""
-        numbers = json.loads(context.artefact(context.name, "numbers").read_text())
+        numbers = read_json(context.artefact(context.name, "numbers"))
         against = "held-out photographs"
         findings = [
             Finding("PSNR", numbers["test/psnr"], "dB", against),
@@ -137,7 +136,7 @@ class ExtractMesh(Stage):
 
     def run(self, context: StageContext) -> dict[str, Path]:
         """``mesh`` and its ``glb``."""
-        model = json.loads(context.artefact("reconstruction", "model").read_text())
+        model = read_json(context.artefact("reconstruction", "model"))
         target = context.folder / "mesh.glb"
         mesh = context.folder / "mesh.ply"
         agreement: dict[str, Any] = {}
@@ -190,7 +189,7 @@ class BakeScene(Stage):
 
     def run(self, context: StageContext) -> dict[str, Path]:
         """``scene`` of plain Gaussians, as ``spz`` and as ``tiles``."""
-        model = json.loads(context.artefact("reconstruction", "model").read_text())
+        model = read_json(context.artefact("reconstruction", "model"))
         scene = context.folder / "scene.ply"
         checkpoint = context.artefact("reconstruction", "checkpoint")
         context.call(export_scene, checkpoint, scene, config=model["config"])

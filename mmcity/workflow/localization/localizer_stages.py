@@ -1,6 +1,5 @@
 """Stages from a folder of pictures to a localiser; see :func:`make_localizer`."""
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -14,7 +13,7 @@ from mmcity.datasets.converters import map_pictures
 from mmcity.datasets.io.colmap_model import find_colmap_model, read_colmap_model
 from mmcity.engine.rap.scene_checks import check_localization_scene
 from mmcity.utils.cli import UserError
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.fileio import read_json, write_json, write_text
 from mmcity.workflow.chain import STAGES, Stage, StageContext
 from mmcity.workflow.manifest import Finding
 
@@ -98,7 +97,7 @@ class ScenePoses(Stage):
             link.symlink_to(target.resolve())
         if len(links) == 2:
             held = names[self.test_every // 2 :: self.test_every]
-            (scene / "list_test.txt").write_text("".join(f"{name}\n" for name in held))
+            write_text(scene / "list_test.txt", "".join(f"{name}\n" for name in held))
         return scene
 
     def check(self, context: StageContext) -> list[Finding]:
@@ -127,7 +126,7 @@ class CheckScene(Stage):
         unit_scale = 1.0 if self.metric else None
         alignment = context.find("poses", "alignment")
         if alignment is not None:
-            unit_scale = float(json.loads(alignment.read_text())["scale"])
+            unit_scale = float(read_json(alignment)["scale"])
         checks = check_localization_scene(
             context.artefact("poses", "scene"), self.regression, unit_scale
         )
@@ -139,8 +138,7 @@ class CheckScene(Stage):
             "checks": [asdict(check) for check in checks],
         }
         path = context.folder / "checks.json"
-        with atomic_path(path) as temporary:
-            Path(temporary).write_text(json.dumps(content, indent=1) + "\n")
+        write_json(path, content)
         errors = [f"{check.what}: {check.message}" for check in checks if check.level == "error"]
         if errors:
             raise UserError("the scene cannot be trained on\n" + "\n".join(errors))
@@ -148,7 +146,7 @@ class CheckScene(Stage):
 
     def check(self, context: StageContext) -> list[Finding]:
         """Number of warnings, and the scale."""
-        content = json.loads(context.artefact(context.name, "scale").read_text())
+        content = read_json(context.artefact(context.name, "scale"))
         doubts = sum(row["level"] == "warning" for row in content["checks"])
         return [Finding("warnings", float(doubts)), Finding("scale", content["unit_scale"], "m")][
             : 1 + content["metric"]
@@ -193,11 +191,11 @@ class WriteLocalizer(Stage):
 
     def run(self, context: StageContext) -> dict[str, Path]:
         """The ``localizer`` file."""
-        scale = json.loads(context.artefact("checks", "scale").read_text())
+        scale = read_json(context.artefact("checks", "scale"))
         network: dict[str, str] = {}
         model = context.find("pose_network", "model")
         if model is not None:
-            network = json.loads(model.read_text())
+            network = read_json(model)
         path = context.manifest.work_dir / "localizer.json"
         write_localizer_file(
             path,

@@ -1,6 +1,5 @@
 """Stages that localise pictures in a map."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from mmcity.datasets.io.colmap_model import find_colmap_model, read_colmap_model
 from mmcity.engine.launch import find_hook, load_config
 from mmcity.evaluation.functional.localization import localization_errors
 from mmcity.utils.cli import UserError, find_root
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.fileio import read_json, write_json
 from mmcity.workflow.chain import STAGES, Stage, StageContext
 from mmcity.workflow.manifest import Finding
 
@@ -39,7 +38,7 @@ def _scale(context: StageContext) -> tuple[float, str]:
     checked = context.find("checks", "scale")
     if checked is None:  # scenes with exact poses are metric
         return 1.0, "units" if context.find("images", "true_model") is None else "m"
-    content = json.loads(checked.read_text())
+    content = read_json(checked)
     return content["unit_scale"], "m" if content["metric"] else "units"
 
 
@@ -87,8 +86,7 @@ class PoseNetwork(Stage):
         # The run leaves a copy of its config with all options.
         config = checkpoint.parent / Path(self.config).name
         note = context.folder / "model.json"
-        with atomic_path(note) as temporary:
-            temporary.write_text(json.dumps({"config": str(config), "checkpoint": str(checkpoint)}))
+        write_json(note, {"config": str(config), "checkpoint": str(checkpoint)})
         return {"model": note}
 
 
@@ -115,7 +113,7 @@ class LocaliseQueries(Stage):
         options: dict[str, Any] = {}
         model = context.find("pose_network", "model")
         if model is not None:
-            content = json.loads(model.read_text())
+            content = read_json(model)
             options = {name: content[name] for name in ("config", "checkpoint")}
         if context.find("checks", "scale") is not None:
             unit_scale, unit = _scale(context)
@@ -139,7 +137,7 @@ class LocaliseQueries(Stage):
 
     def check(self, context: StageContext) -> list[Finding]:
         """Share of localised queries, and their errors."""
-        rows = json.loads(context.artefact(context.name, "results").read_text())["queries"]
+        rows = read_json(context.artefact(context.name, "results"))["queries"]
         found = {
             Path(row["name"]).stem: np.array(row["cam_to_world"])
             for row in rows

@@ -1,6 +1,5 @@
 """Providers of maps of an image: published models, or the ground truth of a toy town."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +11,7 @@ from scipy.ndimage import distance_transform_edt, minimum_filter1d
 from mmcity.datasets.io.info_pickle import InfoFileError
 from mmcity.datasets.transforms.image_maps import splat_depth
 from mmcity.toytown.truth.feature_maps import feature_map, segmentation_map
+from mmcity.utils.fileio import to_json
 from mmcity.utils.images import imagenet_normalized
 
 from .tasks import ImageTask
@@ -171,5 +171,5 @@ def make_provider(
         return factory(options, device)
     except TypeError as error:
         raise ValueError(
-            f"options: expected what {model} takes, got {json.dumps(options)} ({error})"
+            f"options: expected what {model} takes, got {to_json(options)} ({error})"
         ) from error

@@ -1,0 +1,108 @@
+import gzip
+import json
+
+import numpy as np
+import pytest
+
+from mmcity.utils.fileio import (
+    read_json,
+    read_numbers,
+    read_rows,
+    read_text,
+    split_name,
+    to_json,
+    write_json,
+)
+
+TEXT = "# names\n\nstraße 1.png\r\nb.png\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        TEXT.encode(),
+        TEXT.encode("utf-8-sig"),
+        TEXT.encode("utf-16"),
+        TEXT.replace("\n", "\r\n").encode(),
+        gzip.compress(TEXT.encode()),
+    ],
+    ids=["utf-8", "mark", "utf-16", "crlf", "gzip"],
+)
+def test_text_of_other_systems_reads_alike(tmp_path, content):
+    path = tmp_path / "names.txt"
+    path.write_bytes(content)
+
+    assert [line for line in read_text(path).splitlines() if line] == [
+        "# names",
+        "straße 1.png",
+        "b.png",
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_rows_leave_comments_out_and_keep_line_numbers(tmp_path, encoding):
+    path = tmp_path / "names.txt"
+    path.write_bytes("# head\r\n\r\n a b.png \r\nc.png".encode(encoding))
+
+    assert list(read_rows(path)) == [(3, "a b.png"), (4, "c.png")]
+
+
+def test_text_of_another_encoding_is_refused_by_name(tmp_path):
+    path = tmp_path / "latin.txt"
+    path.write_bytes("straße".encode("latin-1"))
+
+    with pytest.raises(ValueError, match=r"latin\.txt: expected UTF-8 text"):
+        read_text(path)
+    with pytest.raises(ValueError, match=r"latin\.txt: expected UTF-8 text"):
+        list(read_rows(path))
+
+
+def test_numbers_may_be_parted_by_blanks_tabs_or_commas(tmp_path):
+    path = tmp_path / "poses.txt"
+    path.write_bytes(b"\xef\xbb\xbf1 2,3\r\n# comment\r\n4\t5 6 # more\r\n")
+
+    assert read_numbers(path, 3).tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
+@pytest.mark.parametrize("line", ["1 2", "1 2 x", "1 2 3 4"])
+def test_lines_without_the_numbers_are_named(tmp_path, line):
+    path = tmp_path / "poses.txt"
+    path.write_text(f"1 2 3\n{line}\n")
+
+    with pytest.raises(ValueError, match=r"poses\.txt: expected 3 numbers in line 2"):
+        read_numbers(path)
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("a.png 1 2", "a.png"),
+        ("IMG 5 (2).png 1 2", "IMG 5 (2).png"),
+        ('"1 2.png" 1 2', "1 2.png"),
+        ("left/1.png\t1\t2", "left/1.png"),
+    ],
+)
+def test_names_may_hold_blanks(line, name):
+    assert split_name(line, 2) == (name, ["1", "2"])
+
+
+def test_json_has_no_nan(tmp_path):
+    path = tmp_path / "numbers.json"
+    content = {"psnr": float("nan"), "rows": [np.float32(np.inf), np.arange(2)], "path": tmp_path}
+
+    write_json(path, content)
+
+    def refuse(word):
+        raise AssertionError(word)
+
+    found = json.loads(path.read_text(), parse_constant=refuse)
+    assert found == {"psnr": None, "rows": [None, [0, 1]], "path": str(tmp_path)}
+    assert to_json((1, 2.5)) == "[1, 2.5]"
+
+
+def test_damaged_json_names_its_file(tmp_path):
+    path = tmp_path / "numbers.json"
+    path.write_text('{"a": ')
+
+    with pytest.raises(ValueError, match=r"numbers\.json: expected JSON"):
+        read_json(path)
