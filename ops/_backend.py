@@ -258,6 +258,42 @@ def _to_float32(value: Any) -> Any:
     return value
 
 
+def register_operator(
+    name: str, fake: Callable, fake_backward: Callable, setup: Callable, backward: Callable
+) -> None:
+    """Once the library is there, register what torch asks of an operator with a gradient.
+
+    Args:
+        name: The operator is ``mmcity::{name}_fwd``, its gradient ``mmcity::{name}_bwd``.
+        fake: Shapes of the results.
+        fake_backward: Shapes of the gradients.
+        setup: Saves what the gradient needs.
+        backward: Calls the gradient.
+    """
+    forward, gradient = f"mmcity::{name}_fwd", f"mmcity::{name}_bwd"
+
+    def register() -> None:
+        torch.library.register_fake(forward, fake)
+        torch.library.register_fake(gradient, fake_backward)
+        torch.library.register_autograd(forward, backward, setup_context=setup)
+        cast_under_autocast(forward)
+        forbid_double_backward(gradient)
+
+    on_native_load(register)
+
+
+def needed_gradients(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Gradients of the first inputs, as far as they are asked for; None for all others."""
+    needs = ctx.needs_input_grad
+    picked = [grad if need else None for grad, need in zip(grads, needs)]
+    return (*picked, *(None,) * (len(needs) - len(picked)))
+
+
+def shapes_of(first: int, last: int) -> Callable[..., tuple[Tensor, ...]]:
+    """A fake of a gradient: empty tensors like the inputs ``first`` to ``last - 1``."""
+    return lambda *inputs: tuple(x.new_empty(x.shape) for x in inputs[first:last])
+
+
 def forbid_double_backward(op: str) -> None:
     """Make differentiating a ``*_bwd`` operator raise instead of giving silent zeros."""
 

@@ -93,23 +93,19 @@ def _gradients(ctx, v_outputs, need_viewmats: bool, per_row: bool = False) -> tu
 def _backward(ctx, *v_outputs) -> tuple:
     """Gradients in the order of the 15 inputs."""
     needs, v_outputs = ctx.needs_input_grad[:5], v_outputs[-4:]
-    picked = [None] * 5
-    if any(needs) and any(v is not None for v in v_outputs):
-        grads = _gradients(ctx, v_outputs, needs[4])
-        picked = [grad if need else None for grad, need in zip(grads, needs)]
-    return (*picked, *(None,) * 10)
+    if not any(needs) or all(v is None for v in v_outputs):
+        return backend.needed_gradients(ctx)
+    return backend.needed_gradients(ctx, *_gradients(ctx, v_outputs, needs[4]))
+
+
+backend.register_operator("project", _fake_dense, _fake_backward, _setup_dense, _backward)
 
 
 @backend.on_native_load
-def _register() -> None:
+def _register_packed() -> None:
     library = torch.library
-    library.register_fake("mmcity::project_fwd", _fake_dense)
     library.register_fake("mmcity::project_packed_fwd", _fake_packed)
-    library.register_fake("mmcity::project_bwd", _fake_backward)
-    library.register_autograd("mmcity::project_fwd", _backward, setup_context=_setup_dense)
     library.register_autograd("mmcity::project_packed_fwd", _backward, setup_context=_setup_packed)
-    backend.forbid_double_backward("mmcity::project_bwd")
-    backend.cast_under_autocast("mmcity::project_fwd")
     backend.cast_under_autocast("mmcity::project_packed_fwd")
 
 

@@ -39,13 +39,7 @@ def _backward(ctx, v_colors):
         ctx.degree, *tensors, shift=ctx.shift, colors=colors, v_colors=v_colors,
         need_means=needs[1], need_viewmats=needs[2],
     )  # fmt: skip
-    return (None, *(g if need else None for g, need in zip(grads, needs[1:5])), *(None,) * 4)
+    return backend.needed_gradients(ctx, None, *grads)
 
 
-@backend.on_native_load
-def _register() -> None:
-    torch.library.register_fake("mmcity::sh_fwd", _fake)
-    torch.library.register_fake("mmcity::sh_bwd", _fake_backward)
-    torch.library.register_autograd("mmcity::sh_fwd", _backward, setup_context=_setup)
-    backend.forbid_double_backward("mmcity::sh_bwd")
-    backend.cast_under_autocast("mmcity::sh_fwd")
+backend.register_operator("sh", _fake, _fake_backward, _setup, _backward)

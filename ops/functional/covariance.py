@@ -65,21 +65,10 @@ def _setup(ctx, inputs, output) -> None:
 def _backward(ctx, *grads):
     wanted = [grad if there else None for grad, there in zip(grads, ctx.present)]
     if all(grad is None for grad in wanted):
-        return None, None, None, None
-    return *torch.ops.mmcity.covar_preci_bwd(*ctx.saved_tensors, *wanted), None, None
-
-
-@backend.on_native_load
-def _register() -> None:
-    library = torch.library
-    library.register_fake("mmcity::covar_preci_fwd", _fake)
-    library.register_fake(
-        "mmcity::covar_preci_bwd",
-        lambda quats, scales, v_covars, v_precis: (
-            quats.new_empty(quats.shape),
-            scales.new_empty(scales.shape),
-        ),
+        return backend.needed_gradients(ctx)
+    return backend.needed_gradients(
+        ctx, *torch.ops.mmcity.covar_preci_bwd(*ctx.saved_tensors, *wanted)
     )
-    library.register_autograd("mmcity::covar_preci_fwd", _backward, setup_context=_setup)
-    backend.forbid_double_backward("mmcity::covar_preci_bwd")
-    backend.cast_under_autocast("mmcity::covar_preci_fwd")
+
+
+backend.register_operator("covar_preci", _fake, backend.shapes_of(0, 2), _setup, _backward)

@@ -122,63 +122,50 @@ def plane_depth(
     return depth.reshape(distances.shape), valid.reshape(distances.shape)
 
 
-@backend.on_native_load
-def _register() -> None:
-    def fake_features(means, quats, scales, viewmats, camera_ids, gaussian_ids):
-        if gaussian_ids is not None:
-            return means.new_empty((gaussian_ids.shape[0], 4))
-        return means.new_empty((means.shape[0], viewmats.shape[1], means.shape[1], 4))
+def _fake_features(means, quats, scales, viewmats, camera_ids, gaussian_ids):
+    if gaussian_ids is not None:
+        return means.new_empty((gaussian_ids.shape[0], 4))
+    return means.new_empty((means.shape[0], viewmats.shape[1], means.shape[1], 4))
 
-    def fake_features_bwd(
-        v_features, means, quats, scales, viewmats, camera_ids, gaussian_ids, poses
-    ):
-        return (
-            means.new_empty(means.shape),
-            quats.new_empty(quats.shape),
-            viewmats.new_empty(viewmats.shape if poses else (0,)),
-        )
 
-    def setup_features(ctx, inputs, output):
-        ctx.save_for_backward(*inputs)
+def _fake_features_bwd(v_features, means, quats, scales, viewmats, camera_ids, gaussian_ids, poses):
+    return (
+        means.new_empty(means.shape),
+        quats.new_empty(quats.shape),
+        viewmats.new_empty(viewmats.shape if poses else (0,)),
+    )
 
-    def features_backward(ctx, v_features):
-        needs = ctx.needs_input_grad
-        v_means, v_quats, v_viewmats = torch.ops.mmcity.plane_features_bwd(
-            v_features, *ctx.saved_tensors, needs[3]
-        )
-        return (
-            v_means if needs[0] else None,
-            v_quats if needs[1] else None,
-            None,
-            v_viewmats if needs[3] else None,
-            None,
-            None,
-        )
 
-    def fake_depth(normals, distances, alphas, Ks, min_alpha, min_cosine):
-        shape = distances.shape
-        return distances.new_empty(shape), distances.new_empty(shape, dtype=torch.bool)
+def _setup_features(ctx, inputs, output):
+    ctx.save_for_backward(*inputs)
 
-    def fake_depth_bwd(v_depth, normals, distances, valid, Ks):
-        return normals.new_empty(normals.shape), distances.new_empty(distances.shape)
 
-    def setup_depth(ctx, inputs, output):
-        normals, distances, _, Ks, _, _ = inputs
-        ctx.mark_non_differentiable(output[1])
-        ctx.save_for_backward(normals, distances, output[1], Ks)
+def _features_backward(ctx, v_features):
+    v_means, v_quats, v_viewmats = torch.ops.mmcity.plane_features_bwd(
+        v_features, *ctx.saved_tensors, ctx.needs_input_grad[3]
+    )
+    return backend.needed_gradients(ctx, v_means, v_quats, None, v_viewmats)
 
-    def depth_backward(ctx, v_depth, _):
-        v_normals, v_distances = torch.ops.mmcity.plane_depth_bwd(v_depth, *ctx.saved_tensors)
-        needs = ctx.needs_input_grad
-        return v_normals if needs[0] else None, v_distances if needs[1] else None, *(None,) * 4
 
-    for name, fakes, backward, setup in (
-        ("plane_features", (fake_features, fake_features_bwd), features_backward, setup_features),
-        ("plane_depth", (fake_depth, fake_depth_bwd), depth_backward, setup_depth),
-    ):
-        for kind, fake in zip(("fwd", "bwd"), fakes):
-            torch.library.register_fake(f"mmcity::{name}_{kind}", fake)
-        forward = f"mmcity::{name}_fwd"
-        torch.library.register_autograd(forward, backward, setup_context=setup)
-        backend.cast_under_autocast(forward)
-        backend.forbid_double_backward(f"mmcity::{name}_bwd")
+def _fake_depth(normals, distances, alphas, Ks, min_alpha, min_cosine):
+    shape = distances.shape
+    return distances.new_empty(shape), distances.new_empty(shape, dtype=torch.bool)
+
+
+def _setup_depth(ctx, inputs, output):
+    normals, distances, _, Ks, _, _ = inputs
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(normals, distances, output[1], Ks)
+
+
+def _depth_backward(ctx, v_depth, _):
+    grads = torch.ops.mmcity.plane_depth_bwd(v_depth, *ctx.saved_tensors)
+    return backend.needed_gradients(ctx, *grads)
+
+
+backend.register_operator(
+    "plane_features", _fake_features, _fake_features_bwd, _setup_features, _features_backward
+)
+backend.register_operator(
+    "plane_depth", _fake_depth, backend.shapes_of(1, 3), _setup_depth, _depth_backward
+)

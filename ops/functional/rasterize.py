@@ -8,7 +8,6 @@ from torch import Tensor
 from mmcity_ops import _backend as backend
 from mmcity_ops.reference import rasterize as reference
 
-FORWARD, BACKWARD = "mmcity::rasterize_fwd", "mmcity::rasterize_bwd"
 T_STOP_FLOAT32 = 9.999999747378752e-05  # the float32 next to 1e-4
 KERNEL_TILE = 16  # edge of the squares of pixels that the kernels work on
 
@@ -218,79 +217,67 @@ def _list_starts(
     return isect_offsets[:, rows[:, None], columns[None, :]]
 
 
-@backend.on_native_load
-def _register() -> None:
-    def fake_fwd(
-        means2d, conics, colors, opacities, backgrounds, probe, masks, isect_offsets, flatten_ids,
-        tile_ids, width, height, tile_size, stats, t_stop,
-    ):  # fmt: skip
-        pixels = (
-            (isect_offsets.shape[0], height, width)
-            if tile_ids is None
-            else (tile_ids.shape[0], tile_size, tile_size)
-        )
-        subs = (-(-tile_size // KERNEL_TILE)) ** 2
-        rows = means2d.shape[0] if stats else 0
-        return (
-            colors.new_empty((*pixels, colors.shape[1])),
-            means2d.new_empty((*pixels, 1)),
-            means2d.new_empty(pixels),
-            means2d.new_empty(pixels, dtype=torch.int32),
-            means2d.new_empty((flatten_ids.shape[0] * subs,), dtype=torch.int16),
-            means2d.new_empty((rows,), dtype=torch.int32),
-            means2d.new_empty((rows,)),
-        )
+def _fake(
+    means2d, conics, colors, opacities, backgrounds, probe, masks, isect_offsets, flatten_ids,
+    tile_ids, width, height, tile_size, stats, t_stop,
+):  # fmt: skip
+    pixels = (
+        (isect_offsets.shape[0], height, width)
+        if tile_ids is None
+        else (tile_ids.shape[0], tile_size, tile_size)
+    )
+    subs = (-(-tile_size // KERNEL_TILE)) ** 2
+    rows = means2d.shape[0] if stats else 0
+    return (
+        colors.new_empty((*pixels, colors.shape[1])),
+        means2d.new_empty((*pixels, 1)),
+        means2d.new_empty(pixels),
+        means2d.new_empty(pixels, dtype=torch.int32),
+        means2d.new_empty((flatten_ids.shape[0] * subs,), dtype=torch.int16),
+        means2d.new_empty((rows,), dtype=torch.int32),
+        means2d.new_empty((rows,)),
+    )
 
-    def fake_bwd(
-        v_renders, v_alphas, means2d, conics, colors, opacities, backgrounds, masks,
-        isect_offsets, flatten_ids, tile_ids, final_t, last, hits, width, height, tile_size,
-        geometry, features, absolute,
-    ):  # fmt: skip
-        def wanted(want, like):
-            return like.new_empty(like.shape if want else (0,))
 
-        return (
-            wanted(geometry, means2d),
-            wanted(geometry, conics),
-            wanted(features, colors),
-            wanted(geometry, opacities),
-            wanted(absolute, means2d),
-            means2d.new_empty((0,)) if backgrounds is None else torch.empty_like(backgrounds),
-        )
+def _fake_backward(
+    v_renders, v_alphas, means2d, conics, colors, opacities, backgrounds, masks,
+    isect_offsets, flatten_ids, tile_ids, final_t, last, hits, width, height, tile_size,
+    geometry, features, absolute,
+):  # fmt: skip
+    def wanted(want, like):
+        return like.new_empty(like.shape if want else (0,))
 
-    def setup_context(ctx, inputs, output):
-        ctx.mark_non_differentiable(*output[2:])
-        # All but the probe, then the transmittances, last entries and hits.
-        ctx.save_for_backward(*inputs[:5], *inputs[6:10], *output[2:5])
-        ctx.size = inputs[10:13]
-        ctx.set_materialize_grads(False)
+    return (
+        wanted(geometry, means2d),
+        wanted(geometry, conics),
+        wanted(features, colors),
+        wanted(geometry, opacities),
+        wanted(absolute, means2d),
+        means2d.new_empty((0,)) if backgrounds is None else torch.empty_like(backgrounds),
+    )
 
-    def backward(ctx, v_renders, v_alphas, *_):
-        _, _, colors, *_, final_t, _, _ = ctx.saved_tensors
-        needs = ctx.needs_input_grad
-        geometry, absolute = needs[0] or needs[1] or needs[3], needs[5]
-        if v_renders is None:
-            v_renders = final_t.new_zeros((*final_t.shape, colors.shape[1]))
-        if v_alphas is None:
-            v_alphas = final_t.new_zeros((*final_t.shape, 1))
-        v_means, v_conics, v_colors, v_opacities, v_abs, v_backgrounds = (
-            torch.ops.mmcity.rasterize_bwd(
-                v_renders, v_alphas, *ctx.saved_tensors, *ctx.size, geometry=geometry,
-                features=needs[2], absolute=absolute,
-            )
-        )  # fmt: skip
-        return (
-            v_means if needs[0] else None,
-            v_conics if needs[1] else None,
-            v_colors if needs[2] else None,
-            v_opacities if needs[3] else None,
-            v_backgrounds if needs[4] else None,
-            v_abs if needs[5] else None,
-            *(None,) * 9,
-        )
 
-    torch.library.register_fake(FORWARD, fake_fwd)
-    torch.library.register_fake(BACKWARD, fake_bwd)
-    torch.library.register_autograd(FORWARD, backward, setup_context=setup_context)
-    backend.cast_under_autocast(FORWARD)
-    backend.forbid_double_backward(BACKWARD)
+def _setup(ctx, inputs, output):
+    ctx.mark_non_differentiable(*output[2:])
+    # All but the probe, then the transmittances, last entries and hits.
+    ctx.save_for_backward(*inputs[:5], *inputs[6:10], *output[2:5])
+    ctx.size = inputs[10:13]
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx, v_renders, v_alphas, *_):
+    _, _, colors, *_, final_t, _, _ = ctx.saved_tensors
+    needs = ctx.needs_input_grad
+    geometry, absolute = needs[0] or needs[1] or needs[3], needs[5]
+    if v_renders is None:
+        v_renders = final_t.new_zeros((*final_t.shape, colors.shape[1]))
+    if v_alphas is None:
+        v_alphas = final_t.new_zeros((*final_t.shape, 1))
+    *v_rows, v_abs, v_backgrounds = torch.ops.mmcity.rasterize_bwd(
+        v_renders, v_alphas, *ctx.saved_tensors, *ctx.size, geometry=geometry,
+        features=needs[2], absolute=absolute,
+    )  # fmt: skip
+    return backend.needed_gradients(ctx, *v_rows, v_backgrounds, v_abs)
+
+
+backend.register_operator("rasterize", _fake, _fake_backward, _setup, _backward)

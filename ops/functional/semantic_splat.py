@@ -132,40 +132,28 @@ def _check(
     _backend.check_finite(**tensors)
 
 
-@_backend.on_native_load
-def _register() -> None:
-    @torch.library.register_fake("mmcity::semantic_splat_fwd")
-    def _fake_fwd(
-        points, means, precis, amps, semantics, radii, vol_range, voxel_size, shape, probabilistic
-    ):
-        n = points.shape[0]
-        logits = means.new_empty((n, semantics.shape[1]))
-        return logits, *(means.new_empty(n if probabilistic else 0) for _ in range(3))
+def _fake(
+    points, means, precis, amps, semantics, radii, vol_range, voxel_size, shape, probabilistic
+):
+    n = points.shape[0]
+    logits = means.new_empty((n, semantics.shape[1]))
+    return logits, *(means.new_empty(n if probabilistic else 0) for _ in range(3))
 
-    @torch.library.register_fake("mmcity::semantic_splat_bwd")
-    def _fake_bwd(
-        v_logits, v_complement, v_density, points, means, precis, amps, semantics, *others
-    ):
-        return tuple(x.new_empty(x.shape) for x in (means, precis, amps, semantics))
 
-    def _setup(ctx: Any, inputs: tuple, output: tuple) -> None:
-        logits, complement, _, mass = output
-        ctx.mark_non_differentiable(mass)
-        ctx.save_for_backward(*inputs[:6], logits, complement, mass)
-        ctx.settings = inputs[6:]
+def _setup(ctx: Any, inputs: tuple, output: tuple) -> None:
+    logits, complement, _, mass = output
+    ctx.mark_non_differentiable(mass)
+    ctx.save_for_backward(*inputs[:6], logits, complement, mass)
+    ctx.settings = inputs[6:]
 
-    def _backward(ctx: Any, v_logits: Tensor, v_complement: Tensor, v_density: Tensor, _: Any):
-        if ctx.needs_input_grad[0]:
-            raise RuntimeError(
-                "points: expected no gradient for semantic_splat, got some: detach them"
-            )
-        grads = torch.ops.mmcity.semantic_splat_bwd(
-            v_logits, v_complement, v_density, *ctx.saved_tensors, *ctx.settings
-        )
-        needed = (g if need else None for g, need in zip(grads, ctx.needs_input_grad[1:5]))
-        return (None, *needed, None, *([None] * len(ctx.settings)))
 
-    op = "mmcity::semantic_splat_fwd"
-    torch.library.register_autograd(op, _backward, setup_context=_setup)
-    _backend.forbid_double_backward("mmcity::semantic_splat_bwd")
-    _backend.cast_under_autocast(op)
+def _backward(ctx: Any, v_logits: Tensor, v_complement: Tensor, v_density: Tensor, _: Any):
+    if ctx.needs_input_grad[0]:
+        raise RuntimeError("points: expected no gradient for semantic_splat, got some: detach them")
+    grads = torch.ops.mmcity.semantic_splat_bwd(
+        v_logits, v_complement, v_density, *ctx.saved_tensors, *ctx.settings
+    )
+    return _backend.needed_gradients(ctx, None, *grads)
+
+
+_backend.register_operator("semantic_splat", _fake, _backend.shapes_of(4, 8), _setup, _backward)

@@ -95,34 +95,29 @@ def _check(img1: Tensor, img2: Tensor, padding: str, mask: Tensor | None) -> Non
     _backend.check_finite(img1=img1, img2=img2)
 
 
-@_backend.on_native_load
-def _register() -> None:
-    @torch.library.register_fake("mmcity::fused_ssim_fwd")
-    def _fake_fwd(img1: Tensor, img2: Tensor, n_partials: int) -> tuple[Tensor, Tensor]:
-        like = torch.empty_like(img1, memory_format=torch.contiguous_format)
-        return like, img1.new_empty((n_partials, *img1.shape))
+def _fake(img1: Tensor, img2: Tensor, n_partials: int) -> tuple[Tensor, Tensor]:
+    return img1.new_empty(img1.shape), img1.new_empty((n_partials, *img1.shape))
 
-    @torch.library.register_fake("mmcity::fused_ssim_bwd")
-    def _fake_bwd(
-        v_map: Tensor, img1: Tensor, img2: Tensor, partials: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        like1 = torch.empty_like(img1, memory_format=torch.contiguous_format)
-        like2 = torch.empty_like(img2, memory_format=torch.contiguous_format)
-        return like1, like2 if partials.shape[0] == 4 else img2.new_empty(0)
 
-    def _setup(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
-        img1, img2, _ = inputs
-        ctx.mark_non_differentiable(output[1])
-        ctx.save_for_backward(img1, img2, output[1])
+def _fake_backward(
+    v_map: Tensor, img1: Tensor, img2: Tensor, partials: Tensor
+) -> tuple[Tensor, Tensor]:
+    both = partials.shape[0] == 4
+    return img1.new_empty(img1.shape), img2.new_empty(img2.shape if both else 0)
 
-    def _backward(ctx: Any, v_map: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
-        img1, img2, partials = ctx.saved_tensors
-        if ctx.needs_input_grad[1] and partials.shape[0] != 4 or partials.shape[0] == 0:
-            raise RuntimeError("train: expected True in fused_ssim for backward, got False")
-        v_img1, v_img2 = torch.ops.mmcity.fused_ssim_bwd(v_map, img1, img2, partials)
-        need1, need2 = ctx.needs_input_grad[:2]
-        return v_img1 if need1 else None, v_img2 if need2 else None, None
 
-    torch.library.register_autograd("mmcity::fused_ssim_fwd", _backward, setup_context=_setup)
-    _backend.forbid_double_backward("mmcity::fused_ssim_bwd")
-    _backend.cast_under_autocast("mmcity::fused_ssim_fwd")
+def _setup(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
+    img1, img2, _ = inputs
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(img1, img2, output[1])
+
+
+def _backward(ctx: Any, v_map: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    img1, img2, partials = ctx.saved_tensors
+    if ctx.needs_input_grad[1] and partials.shape[0] != 4 or partials.shape[0] == 0:
+        raise RuntimeError("train: expected True in fused_ssim for backward, got False")
+    grads = torch.ops.mmcity.fused_ssim_bwd(v_map, img1, img2, partials)
+    return _backend.needed_gradients(ctx, *grads)
+
+
+_backend.register_operator("fused_ssim", _fake, _fake_backward, _setup, _backward)

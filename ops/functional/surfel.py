@@ -11,7 +11,6 @@ from mmcity_ops.functional.rasterize import check_tiling
 from mmcity_ops.functional.spherical_harmonics import spherical_harmonics
 from mmcity_ops.reference import surfel as reference
 
-FORWARD, BACKWARD = "mmcity::surfel_fwd", "mmcity::surfel_bwd"
 MIN_ALPHA = 1e-10
 
 _reference = backend.float32_under_autocast(reference.rasterize)
@@ -231,50 +230,45 @@ def rasterization_2dgs(
     return renders, alphas, meta
 
 
-@backend.on_native_load
-def _register() -> None:
-    def fake_fwd(
-        means2d, transforms, features, opacities, backgrounds, masks, isect_offsets, flatten_ids,
-        width, height, tile_size,
-    ):  # fmt: skip
-        pixels = (isect_offsets.shape[0], height, width)
-        subs = (-(-tile_size // 16)) ** 2
-        one = [means2d.new_empty((*pixels, 1)) for _ in range(4)]
-        return (
-            features.new_empty((*pixels, features.shape[1])),
-            *one,
-            means2d.new_empty((*pixels, 2)),
-            means2d.new_empty((*pixels, 2), dtype=torch.int32),
-            means2d.new_empty((flatten_ids.shape[0] * subs,), dtype=torch.int16),
-        )
+def _fake(
+    means2d, transforms, features, opacities, backgrounds, masks, isect_offsets, flatten_ids,
+    width, height, tile_size,
+):  # fmt: skip
+    pixels = (isect_offsets.shape[0], height, width)
+    subs = (-(-tile_size // 16)) ** 2
+    one = [means2d.new_empty((*pixels, 1)) for _ in range(4)]
+    return (
+        features.new_empty((*pixels, features.shape[1])),
+        *one,
+        means2d.new_empty((*pixels, 2)),
+        means2d.new_empty((*pixels, 2), dtype=torch.int32),
+        means2d.new_empty((flatten_ids.shape[0] * subs,), dtype=torch.int16),
+    )
 
-    def fake_bwd(
-        v_renders, v_alphas, v_distortion, v_median, means2d, transforms, features, opacities,
-        backgrounds, *rest,
-    ):  # fmt: skip
-        empty = features.new_empty((0, features.shape[1]))
-        return (
-            *(torch.empty_like(x) for x in (means2d, transforms, features, opacities)),
-            empty if backgrounds is None else torch.empty_like(backgrounds),
-        )
 
-    def setup_context(ctx, inputs, output):
-        *tensors, width, height, tile_size = inputs
-        ctx.mark_non_differentiable(*output[4:])
-        ctx.save_for_backward(*tensors, *output[4:])
-        ctx.size = (width, height, tile_size)
+def _fake_backward(
+    v_renders, v_alphas, v_distortion, v_median, means2d, transforms, features, opacities,
+    backgrounds, *rest,
+):  # fmt: skip
+    empty = features.new_empty((0, features.shape[1]))
+    return (
+        *(torch.empty_like(x) for x in (means2d, transforms, features, opacities)),
+        empty if backgrounds is None else torch.empty_like(backgrounds),
+    )
 
-    def backward(ctx, v_renders, v_alphas, v_distortion, v_median, *_):
-        saved = ctx.saved_tensors
-        grads = torch.ops.mmcity.surfel_bwd(
-            v_renders, v_alphas, v_distortion, v_median, *saved, *ctx.size
-        )
-        needs = ctx.needs_input_grad
-        wanted = [grad if need else None for grad, need in zip(grads, needs)]
-        return (*wanted, *(None,) * 6)
 
-    torch.library.register_fake(FORWARD, fake_fwd)
-    torch.library.register_fake(BACKWARD, fake_bwd)
-    torch.library.register_autograd(FORWARD, backward, setup_context=setup_context)
-    backend.cast_under_autocast(FORWARD)
-    backend.forbid_double_backward(BACKWARD)
+def _setup(ctx, inputs, output):
+    *tensors, width, height, tile_size = inputs
+    ctx.mark_non_differentiable(*output[4:])
+    ctx.save_for_backward(*tensors, *output[4:])
+    ctx.size = (width, height, tile_size)
+
+
+def _backward(ctx, v_renders, v_alphas, v_distortion, v_median, *_):
+    grads = torch.ops.mmcity.surfel_bwd(
+        v_renders, v_alphas, v_distortion, v_median, *ctx.saved_tensors, *ctx.size
+    )
+    return backend.needed_gradients(ctx, *grads)
+
+
+backend.register_operator("surfel", _fake, _fake_backward, _setup, _backward)

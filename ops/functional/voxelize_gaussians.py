@@ -131,29 +131,23 @@ def _check(
     return tuple(lead), n
 
 
-@_backend.on_native_load
-def _register() -> None:
-    @torch.library.register_fake("mmcity::gaussians_to_voxels_fwd")
-    def _fake_fwd(means, covars, opacities, features, vol_range, voxel_size, grid_shape, *others):
-        density = means.new_empty((means.shape[0], *grid_shape))
-        return density, means.new_empty((means.shape[0], *grid_shape, features.shape[2]))
+def _fake(means, covars, opacities, features, vol_range, voxel_size, grid_shape, *others):
+    density = means.new_empty((means.shape[0], *grid_shape))
+    return density, means.new_empty((means.shape[0], *grid_shape, features.shape[2]))
 
-    @torch.library.register_fake("mmcity::gaussians_to_voxels_bwd")
-    def _fake_bwd(v_density, v_voxel_features, means, covars, opacities, features, *others):
-        return tuple(x.new_empty(x.shape) for x in (means, covars, opacities, features))
 
-    def _setup(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
-        ctx.save_for_backward(*inputs[:4], *output)
-        ctx.settings = inputs[4:]
+def _setup(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*inputs[:4], *output)
+    ctx.settings = inputs[4:]
 
-    def _backward(ctx: Any, v_density: Tensor, v_out: Tensor) -> tuple:
-        grads = torch.ops.mmcity.gaussians_to_voxels_bwd(
-            v_density, v_out, *ctx.saved_tensors, *ctx.settings
-        )
-        needed = (g if need else None for g, need in zip(grads, ctx.needs_input_grad))
-        return (*needed, *([None] * len(ctx.settings)))
 
-    op = "mmcity::gaussians_to_voxels_fwd"
-    torch.library.register_autograd(op, _backward, setup_context=_setup)
-    _backend.forbid_double_backward("mmcity::gaussians_to_voxels_bwd")
-    _backend.cast_under_autocast(op)
+def _backward(ctx: Any, v_density: Tensor, v_out: Tensor) -> tuple:
+    grads = torch.ops.mmcity.gaussians_to_voxels_bwd(
+        v_density, v_out, *ctx.saved_tensors, *ctx.settings
+    )
+    return _backend.needed_gradients(ctx, *grads)
+
+
+_backend.register_operator(
+    "gaussians_to_voxels", _fake, _backend.shapes_of(2, 6), _setup, _backward
+)
