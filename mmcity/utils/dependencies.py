@@ -1,19 +1,40 @@
 """Saying clearly which library is missing or of a wrong version."""
 
-import re
+import importlib
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
+
+from packaging.requirements import Requirement
 
 from mmcity.utils.fileio import read_text
 
 from .cli import UserError
 
-__all__ = ["DependencyError", "check_dependencies", "runtime_requirements"]
+__all__ = ["DependencyError", "check_dependencies", "import_library", "runtime_requirements"]
 
 
 class DependencyError(UserError, ImportError):
     """Libraries are missing or have a version that does not work."""
+
+
+def import_library(name: str, user: str, hint: str | None = None) -> ModuleType:
+    """Import a library that only one feature asks for.
+
+    Args:
+        name: What is imported.
+        user: Option or file that asks for it, named in the error.
+        hint: How to get it. Defaults to ``pip install NAME``.
+
+    Raises:
+        DependencyError: If it cannot be imported.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        hint = hint or f"pip install {name}"
+        raise DependencyError(f"{user}: expected {name}, got '{error}': {hint}") from error
 
 
 def runtime_requirements() -> list[str]:
@@ -44,44 +65,15 @@ def check_dependencies(requirements: Iterable[str] | None = None) -> None:
     """
     problems, wanted = [], []
     for line in runtime_requirements() if requirements is None else requirements:
-        name, bounds = _parse(line)
+        requirement = Requirement(line)
         try:
-            found = metadata.version(name)
+            found = metadata.version(requirement.name)
+            if requirement.specifier.contains(found, prereleases=True):
+                continue
+            problems.append(f"{requirement.name} {found} does not fit (needed: {line})")
         except metadata.PackageNotFoundError:
-            problems.append(f"{name} is missing (needed: {line})")
-            wanted.append(line)
-            continue
-        if not all(_satisfies(found, operator, version) for operator, version in bounds):
-            problems.append(f"{name} {found} does not fit (needed: {line})")
-            wanted.append(line)
+            problems.append(f"{requirement.name} is missing (needed: {line})")
+        wanted.append(line)
     if problems:
         install = " ".join(f"'{line}'" for line in wanted)
         raise DependencyError("; ".join(problems) + f". Install with: pip install {install}")
-
-
-def _parse(line: str) -> tuple[str, list[tuple[str, str]]]:
-    requirement = line.split(";")[0]
-    match = re.match(r"\s*([A-Za-z0-9._-]+)", requirement)
-    if match is None:
-        raise ValueError(f"expected a requirement, got {line!r}")
-    return match.group(1), re.findall(r"(>=|<=|==|!=|<|>)\s*([0-9][\w.]*)", requirement)
-
-
-def _release(version: str) -> tuple[int, ...]:
-    numbers = re.match(r"\d+(\.\d+)*", version)
-    return tuple(int(part) for part in numbers.group(0).split(".")) if numbers else (0,)
-
-
-def _satisfies(found: str, operator: str, bound: str) -> bool:
-    ours, theirs = _release(found), _release(bound)
-    width = max(len(ours), len(theirs))
-    ours += (0,) * (width - len(ours))
-    theirs += (0,) * (width - len(theirs))
-    return {
-        ">=": ours >= theirs,
-        "<=": ours <= theirs,
-        "==": ours == theirs,
-        "!=": ours != theirs,
-        "<": ours < theirs,
-        ">": ours > theirs,
-    }[operator]

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-import cv2
+import imageio_ffmpeg
 import numpy as np
 from PIL import Image
 
@@ -34,8 +34,8 @@ def write_grey16(path: str | os.PathLike, values: np.ndarray) -> None:
 def write_video(path: str | os.PathLike, frames: Iterable, fps: float = 24.0) -> int:
     """Write frames as a film, whole or not at all.
 
-    ``.gif`` is written by Pillow; ``.mp4`` by imageio-ffmpeg (H.264) where it is installed,
-    else by OpenCV (MPEG-4). H.264 wants even sizes: an odd last row or column is cut off.
+    ``.gif`` is written by Pillow, ``.mp4`` by imageio-ffmpeg (H.264), which wants even sizes: an
+    odd last row or column is cut off.
 
     Args:
         path: Target, ``.mp4`` or ``.gif``.
@@ -47,7 +47,6 @@ def write_video(path: str | os.PathLike, frames: Iterable, fps: float = 24.0) ->
 
     Raises:
         ValueError: On another suffix or without frames.
-        RuntimeError: If no writer works here.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in (".mp4", ".gif"):
@@ -75,10 +74,6 @@ def _write_gif(path: Path, frames: Iterable[np.ndarray], fps: float) -> int:
 
 def _write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float) -> int:
     frames = (np.ascontiguousarray(f[: len(f) // 2 * 2, : f.shape[1] // 2 * 2]) for f in frames)
-    try:
-        import imageio_ffmpeg
-    except ImportError:
-        return _write_with_opencv(path, frames, fps)
     count, writer = 0, None
     try:
         for frame in frames:
@@ -98,22 +93,4 @@ def _write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float) -> int:
     finally:
         if writer is not None:
             writer.close()
-    return count
-
-
-def _write_with_opencv(path: Path, frames: Iterable[np.ndarray], fps: float) -> int:
-    count, writer = 0, None
-    for frame in frames:
-        if writer is None:
-            size = (frame.shape[1], frame.shape[0])
-            writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), fps, size)
-            if not writer.isOpened():
-                raise RuntimeError(
-                    f"{path}: expected an OpenCV that can write mp4, got another: `pip install "
-                    "imageio-ffmpeg` or write a .gif"
-                )
-        writer.write(frame[..., ::-1])
-        count += 1
-    if writer is not None:
-        writer.release()
     return count

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mmcity.models.gausstr import load_vocabulary, save_prototypes
 from mmcity.utils.checks import check_choice
+from mmcity.utils.dependencies import import_library
 
 __all__ = [
     "build_text_prototypes",
@@ -34,10 +35,7 @@ def clip_encoder(weights: str | Path, device: str = "cpu") -> TextEncoder:
         ImportError: If the package is missing.
         FileNotFoundError: If the weights are.
     """
-    try:
-        import clip
-    except ImportError as error:
-        raise ImportError("encoder 'clip': expected OpenAI's package 'clip', found none") from error
+    clip = import_library("clip", "encoder 'clip'", "install OpenAI's package from its repository")
     if not Path(weights).is_file():
         raise FileNotFoundError(f"{weights}: expected the weights, found no such file")
     model, _ = clip.load(str(weights), device=device)

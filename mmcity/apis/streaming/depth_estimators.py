@@ -11,6 +11,7 @@ from PIL import Image
 
 from mmcity.toytown.writers.citygsx import make_depth_prior
 from mmcity.utils.cli import UserError
+from mmcity.utils.dependencies import import_library
 from mmcity.utils.images import IMAGE_SUFFIXES, list_images
 from mmcity.visualization import write_grey16
 
@@ -86,14 +87,13 @@ class DepthAnythingEstimator(DepthEstimator):
     def __init__(self, weights: str | os.PathLike, device: str = "cpu") -> None:
         if not Path(weights).is_dir():
             raise UserError(f"{weights}: expected the folder of a depth model of transformers")
-        try:
-            from transformers import AutoImageProcessor, AutoModelForDepthEstimation
-        except ImportError as error:
-            raise UserError(
-                "estimator: expected the package transformers, found none: pip install transformers"
-            ) from error
-        self.processor = AutoImageProcessor.from_pretrained(weights, local_files_only=True)
-        self.model = AutoModelForDepthEstimation.from_pretrained(weights, local_files_only=True)
+        transformers = import_library("transformers", "estimator")
+        self.processor = transformers.AutoImageProcessor.from_pretrained(
+            weights, local_files_only=True
+        )
+        self.model = transformers.AutoModelForDepthEstimation.from_pretrained(
+            weights, local_files_only=True
+        )
         self.model.to(device).eval()
         self.device = device
 

@@ -12,7 +12,7 @@ from mmcity.datasets.transforms.network_images import composite_on_white
 from mmcity.datasets.transforms.posed_images import ImageReadError, read_image
 from mmcity.utils.checks import check_choice
 from mmcity.utils.cli import UserError
-from mmcity.utils.dependencies import DependencyError
+from mmcity.utils.dependencies import import_library
 from mmcity.utils.images import IMAGE_SUFFIXES, list_images
 
 __all__ = ["Frame", "SourceError", "open_source"]
@@ -137,10 +137,7 @@ def _opencv_frames(target: str | int) -> Iterator[Frame]:
 
 
 def _pyav_frames(target: str | int) -> Iterator[Frame]:
-    try:
-        import av
-    except ImportError as error:
-        raise DependencyError("decoder='pyav': expected av, found none: pip install av") from error
+    av = import_library("av", "decoder='pyav'")
     device = "v4l2" if isinstance(target, int) else None
     name = f"/dev/video{target}" if isinstance(target, int) else target
     try:

@@ -5,11 +5,12 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from mmcity.datasets.transforms.posed_images import image_size
 from mmcity.utils.checks import check_choice
 from mmcity.utils.cli import UserError
-from mmcity.utils.dependencies import DependencyError
+from mmcity.utils.dependencies import import_library
 from mmcity.utils.fileio import write_text
 from mmcity.utils.images import list_images
 
@@ -153,15 +154,8 @@ def map_pictures(
     )
 
 
-def _pycolmap():
-    try:
-        import pycolmap
-    except ImportError as error:
-        raise DependencyError(
-            "pycolmap: expected the package, which maps a folder of pictures, found none: pip "
-            "install -r requirements/mapping.txt"
-        ) from error
-    return pycolmap
+def _pycolmap() -> ModuleType:
+    return import_library("pycolmap", "folder", "pip install -r requirements/mapping.txt")
 
 
 def _find_pictures(folder: Path) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mmcity.datasets.transforms.posed_images import read_image
-from mmcity.utils.dependencies import DependencyError
+from mmcity.utils.dependencies import import_library
 
 from .overlap import ImageGroups, OverlapGraph
 from .sampling import ClipSampling, sample_clip
@@ -147,13 +147,7 @@ def read_depth(frame: SequenceFrame, form: DepthFormat) -> np.ndarray:
 
 
 def _read_exr(path: Path) -> np.ndarray:
-    try:
-        import OpenEXR
-    except ImportError as error:
-        raise DependencyError(
-            f"{path}: expected OpenEXR, found none: pip install OpenEXR"
-        ) from error
-    with OpenEXR.File(str(path)) as file:
+    with import_library("OpenEXR", str(path)).File(str(path)) as file:
         channels = {name: channel.pixels for name, channel in file.channels().items()}
     first = next(iter(channels.values()))
     return first if first.ndim == 2 else first[..., 0]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mmcity.datasets.io.info_pickle import load_plain_npz
-from mmcity.utils.dependencies import DependencyError
+from mmcity.utils.dependencies import import_library
 from mmcity.utils.fileio import read_json
 
 from .frames import DepthFormat, SequenceFileError, SequenceFrame, VideoSequence, read_camera_npz
@@ -217,11 +217,7 @@ def _overlap_scores(file: str) -> Callable[[Path, list[str]], OverlapGraph]:
         path = scene.parent / file
         if not path.is_file():
             raise FileNotFoundError(f"{path}: expected the images' overlap, got none: {_WITHOUT}")
-        try:
-            import h5py
-        except ImportError as error:
-            raise DependencyError(f"{path}: expected h5py, found none: pip install h5py") from error
-        with h5py.File(path) as content:
+        with import_library("h5py", str(path)).File(path) as content:
             if scene.name not in content:
                 raise SequenceFileError(
                     f"{path}: expected scene {scene.name}, got none: {_WITHOUT}"

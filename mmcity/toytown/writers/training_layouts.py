@@ -16,7 +16,7 @@ from PIL import Image
 
 from mmcity.toytown.writers.common import save_image, save_npy
 from mmcity.utils.checks import check_choice
-from mmcity.utils.dependencies import DependencyError
+from mmcity.utils.dependencies import import_library
 from mmcity.utils.fileio import atomic_path, read_numbers, write_json
 
 __all__ = ["TRAINING_LAYOUTS", "write_training_layout"]
@@ -60,12 +60,7 @@ class _Video:
         save_npy(path, self.depth(frame) * np.float32(factor))
 
     def depth_exr(self, path: Path, frame: int) -> None:
-        try:
-            import OpenEXR
-        except ImportError as error:
-            raise DependencyError(
-                f"{path}: expected OpenEXR, found none: pip install OpenEXR"
-            ) from error
+        OpenEXR = import_library("OpenEXR", str(path))
         header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
         with atomic_path(path) as temporary:
             OpenEXR.File(header, {"Y": self.depth(frame)}).write(str(temporary))
@@ -186,10 +181,7 @@ def _collection(name: str, describe: Callable[[Path, list[_Video]], None]) -> Ca
 
 def _overlap_file(base: Path, videos: list[_Video]) -> None:
     """Sparse overlap scores of each scene."""
-    try:
-        import h5py
-    except ImportError as error:
-        raise DependencyError(f"{base}: expected h5py, found none: pip install h5py") from error
+    h5py = import_library("h5py", str(base))
     with atomic_path(base / "new_overlap.h5") as temporary, h5py.File(temporary, "w") as file:
         for video in videos:
             pairs = [(i, j, s) for i, row in _neighbours(len(video)).items() for j, s in row]

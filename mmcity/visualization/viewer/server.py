@@ -18,7 +18,7 @@ from mmcity.structures import (
     VoxelGrid,
     build_lod_tree,
 )
-from mmcity.utils.dependencies import DependencyError
+from mmcity.utils.dependencies import import_library
 
 from .camera_layer import camera_handles
 from .files import Layer, open_layers
@@ -64,12 +64,7 @@ class Viewer:
         budget: int = 400_000,
         title: str = "mmcity",
     ) -> None:
-        try:
-            import viser
-        except ImportError as error:
-            raise DependencyError(
-                "viewer: expected viser: pip install -r requirements/viewer.txt"
-            ) from error
+        viser = import_library("viser", "viewer", "pip install -r requirements/viewer.txt")
         self.server = viser.ViserServer(host=host, port=port, label=title, verbose=False)
         self.server.scene.set_up_direction(up)
         self.server.gui.main_panel.dock_right()

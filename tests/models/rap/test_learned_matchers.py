@@ -30,7 +30,7 @@ MATCHERS = {
 def test_missing_package_says_what_to_do(name, monkeypatch):
     for module in ("transformers", "romatch", "mast3r", "mast3r.model"):
         monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ImportError, match=f"{name}: expected the package '{MATCHERS[name]}.*SIFT"):
+    with pytest.raises(ImportError, match=f"{name}: expected {MATCHERS[name]}.*SIFT"):
         TASK_UTILS.build(dict(type=name, weights="somewhere"))
 
 

@@ -5,7 +5,6 @@ All take two images ``(3, H, W)`` in [0, 1] and give :class:`Matches` with pixel
 non-commercial use only.
 """
 
-import importlib
 import os
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmcity.registry import TASK_UTILS
+from mmcity.utils.dependencies import import_library
 
 from .matching import Matches
 
@@ -24,13 +24,8 @@ __all__ = ["LightGlueMatcher", "MASt3RMatcher", "RoMaMatcher"]
 
 
 def _package(name: str, matcher: str, source: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ImportError(
-            f"{matcher}: expected the package '{name}' ({source}), got '{error}': install it, or "
-            "take the matcher SIFTMatcher, which needs no weights"
-        ) from error
+    hint = f"install it from {source}, or take the matcher SIFTMatcher, which needs no weights"
+    return import_library(name, matcher, hint)
 
 
 def _weights(path: str | os.PathLike | None, matcher: str, what: str) -> Path:

@@ -7,6 +7,7 @@ package and weights.
 
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -31,16 +32,6 @@ class Matches(NamedTuple):
     confidence: np.ndarray
 
 
-def _opencv():
-    try:
-        import cv2
-    except ImportError as error:
-        raise ImportError(
-            "opencv: expected to refine poses, found none: pip install opencv-python"
-        ) from error
-    return cv2
-
-
 def _to_gray(image: Tensor) -> np.ndarray:
     return (to_grey(image.float().cpu()).clamp(0, 1) * 255).round().to(torch.uint8).numpy()
 
@@ -61,7 +52,6 @@ class SIFTMatcher:
 
     def extract(self, image: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Keypoints ``(N, 2)`` and unit descriptors ``(N, 128)`` of an image."""
-        cv2 = _opencv()
         sift = cv2.SIFT_create(self.max_keypoints, contrastThreshold=0.02)
         keypoints, descriptors = sift.detectAndCompute(_to_gray(image), None)
         if descriptors is None:

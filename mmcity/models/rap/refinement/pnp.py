@@ -1,15 +1,15 @@
 """Camera pose from pixels and points with outliers, and how certain it is."""
 
-import importlib
 from dataclasses import dataclass
+from types import ModuleType
 
+import cv2
 import numpy as np
 import torch
 
 from mmcity.structures.geometry import se3_exp
 from mmcity.utils.checks import check_choice
-
-from .matching import _opencv
+from mmcity.utils.dependencies import import_library
 
 __all__ = ["PnPError", "PnPSolution", "solve_pnp"]
 
@@ -97,17 +97,12 @@ def _polish(viewmat, points, pixels, K) -> np.ndarray:
     return viewmat
 
 
-def _package(name: str):
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ImportError(
-            f"backend='{name}': expected {name}, found none: pip install {name}, or take 'opencv'"
-        ) from error
+def _package(name: str) -> ModuleType:
+    hint = f"pip install {name}, or take 'opencv'"
+    return import_library(name, f"backend='{name}'", hint)
 
 
 def _opencv_ransac(points, pixels, K, threshold, iterations, confidence, seed):
-    cv2 = _opencv()
     cv2.setRNGSeed(seed)
     found, rotation, translation, rows = cv2.solvePnPRansac(
         np.ascontiguousarray(points),
@@ -194,7 +189,7 @@ def solve_pnp(
     if len(points) < _MIN_MATCHES:
         raise PnPError(f"{len(points)} matches, expected at least {_MIN_MATCHES}")
     if distortion is not None and np.any(distortion):
-        flat = _opencv().undistortPoints(pixels[:, None], K, np.asarray(distortion), None, None, K)
+        flat = cv2.undistortPoints(pixels[:, None], K, np.asarray(distortion), None, None, K)
         pixels = flat[:, 0]
     check_choice("backend", backend, _BACKENDS)
     pose = _BACKENDS[backend](points, pixels, K, threshold, iterations, confidence, seed)
