@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mmengine.dist import get_rank, get_world_size, is_main_process
 from mmengine.hooks import CheckpointHook
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner.loops import BaseLoop
 
 from mmcity.engine.checkpointing import (
@@ -20,6 +21,7 @@ from mmcity.engine.checkpointing import (
     set_random_state,
 )
 from mmcity.engine.distributed import unwrap
+from mmcity.engine.optim import merge_saved_groups
 from mmcity.registry import HOOKS
 
 __all__ = ["CityCheckpointHook"]
@@ -137,6 +139,8 @@ class CityCheckpointHook(CheckpointHook):
             check_matches_model(model, state_dict, source)
         if runner._resume and is_training:
             check_is_resumable(checkpoint, source)
+            if isinstance(runner.optim_wrapper, OptimWrapper | OptimWrapperDict):
+                merge_saved_groups(checkpoint, runner.optim_wrapper)
             self._resumed = checkpoint.get("random_states")
 
     def before_train_epoch(self, runner) -> None:
