@@ -25,3 +25,10 @@ def cuda_determinism(monkeypatch):
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     yield lambda enabled: torch.use_deterministic_algorithms(enabled, warn_only=True)
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def native(monkeypatch):
+    """Native kernels or an error, and the same random numbers in every run."""
+    monkeypatch.setenv("MMCITY_OPS_BACKEND", "native")
+    torch.manual_seed(0)
