@@ -26,10 +26,12 @@ class TensorContainer:
 
     Subclasses name their tensors in ``_row_fields`` (first dimension = row; a field may be
     None) and what all rows share in ``_shared_fields``; both are keyword arguments of their
-    constructor.
+    constructor. Those of ``_host_fields`` stay on the CPU: numbers that the host reads, for which
+    it would wait.
     """
 
     _row_fields: ClassVar[tuple[str, ...]] = ()
+    _host_fields: ClassVar[tuple[str, ...]] = ()
     _shared_fields: ClassVar[tuple[str, ...]] = ()
 
     def _rebuilt(self: _Container, rows: dict[str, Tensor | None], **shared) -> _Container:
@@ -42,6 +44,12 @@ class TensorContainer:
     def _map(self: _Container, function) -> _Container:
         values = {name: getattr(self, name) for name in self._row_fields}
         return self._rebuilt({k: None if v is None else function(v) for k, v in values.items()})
+
+    def _moved(self: _Container, move) -> _Container:
+        """As :meth:`_map` for a change of device, which fields of the host do not take part in."""
+        values = {name: getattr(self, name) for name in self._row_fields}
+        stays = {name for name, v in values.items() if v is None or name in self._host_fields}
+        return self._rebuilt({k: v if k in stays else move(v) for k, v in values.items()})
 
     def __len__(self) -> int:
         return len(getattr(self, self._row_fields[0]))
@@ -62,7 +70,8 @@ class TensorContainer:
                 raise IndexError(f"mask: expected shape ({len(self)},), got {tuple(index.shape)}")
             if index.ndim == 0:
                 return self[int(index)]
-            index = index.to(self.device) if index.dtype == torch.bool else index.long()
+            rows = index if index.dtype == torch.bool else index.long()
+            return self._map(lambda value: value[rows.to(value.device)])
         return self._map(lambda value: value[index])
 
     def __iter__(self):
@@ -109,7 +118,7 @@ class TensorContainer:
     def to(self: _Container, *args, **kwargs) -> _Container:
         """On another device, or with another floating-point type (whole numbers keep theirs)."""
         device, dtype, non_blocking, _ = torch._C._nn._parse_to(*args, **kwargs)
-        return self._map(
+        return self._moved(
             lambda value: value.to(
                 device=device,
                 dtype=dtype if value.is_floating_point() else None,

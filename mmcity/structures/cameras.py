@@ -8,6 +8,7 @@ from mmcity.utils.checks import check_choice
 from .base import TensorContainer, as_tensor
 from .geometry import se3_from_rt, se3_inverse, transform_points
 from .sim3 import Sim3
+from .transfer import to_device
 
 __all__ = ["CAMERA_TYPES", "Cameras"]
 
@@ -25,7 +26,7 @@ class Cameras(TensorContainer):
     Args:
         Ks (Tensor): ``(C, 3, 3)`` intrinsics in px. For ``ortho``, fx and fy are px per metre.
         viewmats (Tensor): ``(C, 4, 4)`` world to camera.
-        widths (int | Tensor): px, one number or ``(C,)``.
+        widths (int | Tensor): px, one number or ``(C,)``. Kept on the CPU, as ``heights`` are.
         heights (int | Tensor): px, one number or ``(C,)``.
         camera_model (str): ``pinhole``, ``ortho`` or ``fisheye`` (equidistant). Defaults to
             ``pinhole``.
@@ -37,6 +38,7 @@ class Cameras(TensorContainer):
     """
 
     _row_fields = ("viewmats", "Ks", "widths", "heights")
+    _host_fields = ("widths", "heights")
     _shared_fields = ("camera_model",)
 
     def __init__(
@@ -62,7 +64,7 @@ class Cameras(TensorContainer):
             self.check()
 
     def _sizes(self, name: str, value, count: int) -> Tensor:
-        value = torch.as_tensor(value, device=self.viewmats.device)
+        value = torch.as_tensor(value, device="cpu")
         if value.is_floating_point() or value.numel() not in (1, count):
             raise ValueError(f"{name}: expected one whole number or {count}, got {value}")
         return value.long().reshape(-1).expand(count)
@@ -114,7 +116,7 @@ class Cameras(TensorContainer):
         """``(C, 2)`` horizontal and vertical opening angle in radians, were cx, cy central."""
         if self.camera_model == "ortho":
             raise ValueError("camera: expected one with an opening angle, got an ortho camera")
-        sizes = torch.stack([self.widths, self.heights], -1).to(self.dtype)
+        sizes = torch.stack([self.widths, self.heights], -1).to(self.Ks)
         half = sizes / (2 * torch.stack([self.Ks[:, 0, 0], self.Ks[:, 1, 1]], -1))
         return 2 * (half if self.camera_model == "fisheye" else torch.atan(half))
 
@@ -137,10 +139,11 @@ class Cameras(TensorContainer):
         """The same views in other sizes; each axis of K is scaled by the exact ratio."""
         widths = self._sizes("widths", widths, len(self))
         heights = self._sizes("heights", heights, len(self))
-        ones = torch.ones(len(self), dtype=self.dtype, device=self.device)
+        ones = torch.ones(len(self))
         ratio = torch.stack([widths / self.widths, heights / self.heights, ones], -1)
+        ratio = to_device(ratio.to(self.Ks.dtype), self.device)
         return self._rebuilt(
-            {"Ks": self.Ks * ratio.to(self.Ks)[..., None], "widths": widths, "heights": heights}
+            {"Ks": self.Ks * ratio[..., None], "widths": widths, "heights": heights}
         )
 
     def scale(self, factor: float) -> "Cameras":
@@ -154,10 +157,11 @@ class Cameras(TensorContainer):
         """A window of the pictures with its upper left corner at pixel (x, y)."""
         if width <= 0 or height <= 0:
             raise ValueError(f"expected a window of a size above 0, got {width}x{height}")
-        shift = self.Ks.new_zeros(3, 3)
-        shift[0, 2], shift[1, 2] = x, y
+        Ks = self.Ks.clone()
+        Ks[:, 0, 2] -= x
+        Ks[:, 1, 2] -= y
         sizes = torch.full_like(self.widths, int(width)), torch.full_like(self.heights, int(height))
-        return self._rebuilt({"Ks": self.Ks - shift, "widths": sizes[0], "heights": sizes[1]})
+        return self._rebuilt({"Ks": Ks, "widths": sizes[0], "heights": sizes[1]})
 
     def _batched(self, values: Tensor) -> Tensor:
         if values.ndim == 2:
@@ -192,10 +196,12 @@ class Cameras(TensorContainer):
     def _local_rays(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Origins and directions ``(C, N, 3)`` in camera axes; z of a direction is 1."""
         flat = torch.cat([pixels, torch.ones_like(pixels[..., :1])], -1)
-        local = torch.linalg.solve(self.Ks, flat.transpose(1, 2)).transpose(1, 2)
+        # Without a check of K, which would wait for the device: focal lengths are above 0.
+        local = torch.linalg.solve_ex(self.Ks, flat.transpose(1, 2))[0].transpose(1, 2)
         zero = torch.zeros_like(local)
         if self.camera_model == "ortho":
-            return torch.cat([local[..., :2], zero[..., :1]], -1), zero + zero.new_tensor([0, 0, 1])
+            ahead = torch.cat([zero[..., :2], torch.ones_like(zero[..., :1])], -1)
+            return torch.cat([local[..., :2], zero[..., :1]], -1), ahead
         if self.camera_model == "fisheye":
             angle = local[..., :2].norm(dim=-1, keepdim=True)
             ratio = torch.where(angle < 1e-6, torch.ones_like(angle), angle.sin() / angle)
@@ -248,10 +254,10 @@ class Cameras(TensorContainer):
         Raises:
             ValueError: If they differ.
         """
-        sizes = torch.stack([self.widths, self.heights], -1).unique(dim=0)
+        sizes = sorted(set(zip(self.widths.tolist(), self.heights.tolist())))
         if len(sizes) != 1:
-            raise ValueError(f"expected cameras of one size, got {sizes.tolist()[:5]}")
-        return int(sizes[0, 0]), int(sizes[0, 1])
+            raise ValueError(f"expected cameras of one size, got {[list(s) for s in sizes[:5]]}")
+        return sizes[0]
 
     def scene_extent(self) -> float:
         """1.1 times the largest distance of a centre from the mean centre (3DGS's extent)."""

@@ -12,6 +12,8 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 from torch.nn import functional as F
 
+from mmcity.utils.scalars import constant
+
 from .cameras import Cameras
 
 __all__ = [
@@ -82,7 +84,7 @@ def sample_map(
         ``(C, ...)``.
     """
     height, width = values.shape[-2:]
-    span = pixels.new_tensor([max(width - 1, 1), max(height - 1, 1)])
+    span = constant([max(width - 1, 1), max(height - 1, 1)], pixels)
     grid = 2 * (pixels - pixel_offset) / span - 1
     flat = grid.reshape(1, 1, -1, 2)
     out = F.grid_sample(values[None], flat, padding_mode=padding, align_corners=True)
@@ -230,4 +232,4 @@ def homographies(
     shift = other_viewmat[:3, 3] - rotation @ viewmat[:3, 3]
     slope = normals / distances[:, None]
     planes = rotation - shift[:, None] * slope[:, None, :]  # (P, 3, 3)
-    return other_K @ planes @ torch.linalg.inv(K)
+    return other_K @ planes @ torch.linalg.inv_ex(K)[0]

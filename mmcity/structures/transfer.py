@@ -35,7 +35,9 @@ def to_device(value: Any, device: torch.device | str) -> Any:
                 return item.to(device)
             # Expanded tensors cannot be pinned as they are.
             return item.contiguous().pin_memory().to(device, non_blocking=True)
-        if isinstance(item, TensorContainer | VoxelGrid):
+        if isinstance(item, TensorContainer):
+            return item._moved(move)
+        if isinstance(item, VoxelGrid):
             return item._map(move)
         if isinstance(item, BaseDataElement):
             moved = item.new()

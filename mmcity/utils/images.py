@@ -6,6 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mmcity.utils.scalars import constant
+
 __all__ = [
     "GREY_WEIGHTS",
     "IMAGENET_MEAN",
@@ -37,10 +39,10 @@ def list_images(folder: str | os.PathLike, recursive: bool = False) -> list[Path
 
 def to_grey(image: Tensor) -> Tensor:
     """Grey values ``(H, W)`` of RGB ``(3, H, W)``."""
-    return torch.tensordot(image.new_tensor(GREY_WEIGHTS), image, dims=1)
+    return torch.tensordot(constant(GREY_WEIGHTS, image), image, dims=1)
 
 
 def imagenet_normalized(images: Tensor) -> Tensor:
     """RGB ``(..., 3, H, W)`` in [0, 1], less the mean of ImageNet and over its deviation."""
-    mean, std = (images.new_tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
+    mean, std = (constant(v, images)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
     return (images - mean) / std

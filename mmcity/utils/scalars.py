@@ -1,11 +1,21 @@
-"""Numbers on their way from the device to the host."""
+"""Numbers on their way between host and device."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-__all__ = ["read_scalars"]
+__all__ = ["constant", "read_scalars"]
+
+
+def constant(numbers: Sequence[float], like: Tensor) -> Tensor:
+    """Numbers as a tensor of another's dtype and device, for which the host need not wait."""
+    values = torch.tensor(numbers, dtype=like.dtype)
+    return (
+        values.pin_memory().to(like.device, non_blocking=True)
+        if like.is_cuda
+        else values.to(like.device)
+    )
 
 
 def read_scalars(values: Mapping[str, Tensor | float]) -> dict[str, float]:

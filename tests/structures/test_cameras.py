@@ -168,3 +168,10 @@ def test_other_refusals():
         Cameras(good.Ks, good.viewmats, 80, 60, "panorama")
     with pytest.raises(ValueError, match="viewmats"):
         Cameras(good.Ks, good.viewmats[:, :3], 80, 60)
+
+
+def test_sizes_stay_on_the_cpu_through_moves_and_edits():
+    cameras = Cameras(torch.eye(3).expand(3, 3, 3), torch.eye(4).expand(3, 4, 4), 40, 30)
+    moved = cameras.to("meta")[1:].crop(2, 2, 20, 10)
+    assert moved.Ks.is_meta and moved.one_size() == (20, 10) and len(moved.widths) == 2
+    assert Cameras.cat([moved, moved]).heights.tolist() == [10] * 4

@@ -19,7 +19,8 @@ def test_everything_in_a_batch_moves():
     assert moved["inputs"][0].is_meta and moved["pair"].first.is_meta and moved["pair"].second == 3
     out = moved["data_samples"][0]
     assert type(out) is SequenceDataSample and (out.sequence, out.note) == ("a", "kept")
-    assert out.gt_depths.is_meta and out.cameras.viewmats.is_meta and out.cameras.widths.is_meta
+    assert out.gt_depths.is_meta and out.cameras.viewmats.is_meta and out.cameras.Ks.is_meta
+    assert out.cameras.one_size() == (8, 6)  # sizes stay where the host reads them
     assert not sample.gt_depths.is_meta
 
 

@@ -53,7 +53,9 @@ class ReplicatedScene(nn.Module):
                 torch.add(old, added, out=table)
         done = scene.grow(strategy, optimizer, iteration, batch)
         if get_world_size() > 1 and not tables:
-            is_edited = torch.tensor(int(any(done.values())), device=scene.iteration.device)
+            is_edited = torch.tensor(
+                int(any(done.values())), device=next(scene.parameters()).device
+            )
             dist.all_reduce(is_edited, op=dist.ReduceOp.MAX)
             if is_edited.item():
                 follow_first_rank(scene, optimizer, strategy)

@@ -62,6 +62,7 @@ class OctreeAnchors(ResizableModule):
     STATISTICS = ("opacity_sum", "view_count", "gradient_sum", "gradient_count")
     BUFFERS = ("levels", "extra_levels", *STATISTICS)
     resizable = PARAMETERS + BUFFERS
+    on_host = ("voxel_size", "standard_dist", "n_levels", "init_level")
 
     def __init__(
         self,
@@ -239,8 +240,10 @@ class OctreeAnchors(ResizableModule):
         k = self.n_offsets
         self.opacity_sum.index_add_(0, rows, raw_opacities.clamp_min(0).view(-1, k).sum(1))
         self.view_count.index_add_(0, rows, torch.ones_like(self.view_count[rows]))
-        slots = kept.nonzero()[:, 0][drawn]  # of the drawn Gaussians among V k
-        flat = rows[slots // k] * k + slots % k
-        self.gradient_sum.view(-1).index_add_(0, flat, gradients[drawn].to(self.gradient_sum))
-        ones = self.gradient_count.new_ones(len(flat))
-        self.gradient_count.view(-1).index_add_(0, flat, ones)
+        if not len(drawn):
+            return
+        gaussian = (kept.cumsum(0) - 1).clamp_min(0)  # (V k,) number of the one it became
+        seen = kept & drawn[gaussian]
+        lengths = torch.where(seen, gradients[gaussian], 0.0).to(self.gradient_sum)
+        self.gradient_sum.index_add_(0, rows, lengths.view(-1, k))
+        self.gradient_count.index_add_(0, rows, seen.to(self.gradient_count).view(-1, k))

@@ -1,5 +1,6 @@
 """CityGS-X: a scene of octree anchors, trained with priors and agreement between views."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -93,7 +94,7 @@ class CityGSX(AnchorScene):
         *,
         neighbour: dict[str, Tensor] | None,
         strip: Strip,
-        total_of=int,
+        total_of: Callable[[Tensor], Tensor] | None = None,
     ) -> dict[str, Term]:
         """Terms of the losses on a strip of a view.
 
@@ -106,7 +107,7 @@ class CityGSX(AnchorScene):
             scales: (M, 3) of the Gaussians that this process put into the picture.
             neighbour: See :meth:`neighbour_maps`.
             strip: The rows.
-            total_of: Sums a number over the processes.
+            total_of: Sums a number over the processes. Defaults to None: there is one.
         """
         geometry = None
         if self.objective.needs_geometry(iteration):
@@ -122,7 +123,7 @@ class CityGSX(AnchorScene):
                 grey=to_grey(picture),
             )
         # One stream of random numbers per view, the same on all processes.
-        generator = torch.Generator().manual_seed(iteration * 4096 + number)
+        generator = torch.Generator(picture.device).manual_seed(iteration * 4096 + number)
         return self.objective.terms(
             iteration,
             maps["rgb"][0].permute(2, 0, 1),

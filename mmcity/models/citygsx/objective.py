@@ -55,11 +55,13 @@ class Term:
 
     weight: float
     total: Tensor
-    count: int
+    count: int | Tensor
 
-    def value(self, count: int | None = None) -> Tensor:
+    def value(self, count: int | Tensor | None = None) -> Tensor:
         """The share of the loss, of ``count`` entries (Defaults to the own ones)."""
-        return self.weight * self.total / max(self.count if count is None else count, 1)
+        count = self.count if count is None else count
+        at_least_one = count.clamp_min(1) if isinstance(count, Tensor) else max(count, 1)
+        return self.weight * self.total / at_least_one
 
 
 def log_linear(first: float, last: float, share: float) -> float:
@@ -217,7 +219,7 @@ class CityGSXObjective(nn.Module):
         neighbour: dict[str, Tensor] | None = None,
         generator: torch.Generator | None = None,
         strip: Strip | None = None,
-        total_of: Callable[[int], int] = int,
+        total_of: Callable[[Tensor], Tensor] | None = None,
         extent: float = 1.0,
     ) -> dict[str, Term]:
         """Terms of one view, or of a strip of its rows.
@@ -234,7 +236,7 @@ class CityGSXObjective(nn.Module):
             neighbour: ``depth``, ``K``, ``viewmat``, ``grey`` of another view, whole.
             generator: Source of randomness of the patches.
             strip: Which rows the maps of height h hold. Defaults to None: all.
-            total_of: Sums a number over the processes that share the view. Defaults to one.
+            total_of: Sums a number over the processes that share the view. Defaults to None: one.
             extent: Of the training cameras, world units. Defaults to 1.
         """
         strip = strip or Strip.of(0, target.shape[1], target.shape[1])

@@ -151,7 +151,7 @@ def composite(
         packed=True,
     )
     starts = lists.isect_offsets[0, :, 0]
-    ends = torch.cat([starts[1:], starts.new_tensor([len(lists.flatten_ids)])])
+    ends = torch.cat([starts[1:], starts.new_full((1,), len(lists.flatten_ids))])
     if tile_rows is not None:
         first, last = tile_rows[0] * TILE, min(tile_rows[1] * TILE, height)
         features, alpha = features[:, first:last], alpha[:, first:last]

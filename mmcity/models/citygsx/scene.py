@@ -8,6 +8,7 @@ from torch import Tensor
 from mmcity.models.layers import SceneModel
 from mmcity.registry import MODELS
 from mmcity.structures import SH_C0, Cameras, Gaussians
+from mmcity.utils.scalars import constant
 from mmcity_ops import frustum_cull
 
 from .anchors import OctreeAnchors
@@ -120,12 +121,11 @@ class AnchorScene(SceneModel):
         """
         anchors = self.anchors
         wanted, blend = anchors.select(camera.centers[0], int(self.iteration))
-        rows = wanted.nonzero()[:, 0]
         width, height = camera.one_size()
         # Gaussians lie around the anchor within a few of its offset scales.
-        radii = 3 * anchors.log_scales[rows, :3].exp().amax(1)
+        radii = 3 * anchors.log_scales[:, :3].exp().amax(1)
         seen = frustum_cull(
-            anchors.positions[rows],
+            anchors.positions,
             radii,
             camera.viewmats.to(anchors.positions),
             camera.Ks.to(anchors.positions),
@@ -134,7 +134,7 @@ class AnchorScene(SceneModel):
             near=self.projection["near_plane"],
             far=1e10,
         )[0]
-        rows = rows[seen]
+        rows = (wanted & seen).nonzero()[:, 0]  # the one wait for both choices
         return rows, None if blend is None else blend[rows]
 
     def decode(
@@ -236,9 +236,9 @@ class AnchorScene(SceneModel):
         """Add the views of the last training step to the statistics of the anchors."""
         for view in self.take_views():
             means2d, ids, gaussians = view["means2d"], view["ids"], view["gaussians"]
-            half = means2d.new_tensor(view["size"]) / 2
+            half = constant(view["size"], means2d) / 2
             drawn = torch.zeros(len(gaussians.means), dtype=torch.bool, device=half.device)
-            drawn[ids] = True
+            drawn.index_fill_(0, ids, True)
             lengths = half.new_zeros(len(gaussians.means))
             if means2d.grad is not None:
                 # The loss is a mean over views; statistics are those of one view.

@@ -6,8 +6,10 @@ from torch.nn import functional as F
 
 from mmcity.models.layers import ResizableModule
 from mmcity.registry import MODELS
+from mmcity.structures import to_device
 from mmcity.utils.checks import check_choice
 from mmcity.utils.images import GREY_WEIGHTS
+from mmcity.utils.scalars import constant
 
 __all__ = ["AffineExposure", "BilateralGridExposure"]
 
@@ -44,12 +46,13 @@ class _PerImage(ResizableModule):
                 f"exposure: expected an image of a table of {len(self.table)}, got "
                 f"{int(image_ids.max())}: the model was initialised on another capture"
             )
-        return self.table[image_ids]
+        return self.table[to_device(image_ids, self.table.device)]
 
     def rows_for_test(self, image_ids: Tensor) -> Tensor:
         """(B, ...) rows for unseen photographs: identity, mean, or linear in capture order."""
         if self.test_exposure == "identity" or not bool(self.is_trained.any()):
             return self.table.new_zeros(len(image_ids), *self.table.shape[1:])
+        image_ids = image_ids.to(self.table.device)
         trained = self.is_trained.nonzero()[:, 0]  # ascending
         if self.test_exposure == "mean":
             return (
@@ -126,7 +129,7 @@ class BilateralGridExposure(_PerImage):
         batch, height, width, _ = images.shape
         x = (torch.arange(width, device=images.device, dtype=images.dtype) + 0.5) / width
         y = (torch.arange(height, device=images.device, dtype=images.dtype) + 0.5) / height
-        luma = images @ images.new_tensor(GREY_WEIGHTS)  # (B, H, W)
+        luma = images @ constant(GREY_WEIGHTS, images)  # (B, H, W)
         y, x = torch.meshgrid(y, x, indexing="ij")
         grid = torch.stack([x.expand_as(luma), y.expand_as(luma), luma], dim=-1) * 2 - 1
         sampled = F.grid_sample(rows, grid[:, None], align_corners=True, padding_mode="border")

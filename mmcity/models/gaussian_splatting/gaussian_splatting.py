@@ -91,7 +91,7 @@ class GaussianSplatting(SplatSceneModel):
             generator: Source of randomness.
         """
         self.views.initialize(cameras)
-        extent = float(self.views.extent)
+        extent = self.scene_extent
         options = dict(self.init_options)
         source = options.pop("source", "points")
         count, spread = options.pop("count", 100_000), options.pop("spread", 3.0)
@@ -163,7 +163,7 @@ class GaussianSplatting(SplatSceneModel):
         self.keep_view(**render["meta"], n_views=len(data_samples))
         rgb = render["rgb"]
         if self.exposure is not None:
-            rgb = self.exposure(rgb, image_ids(samples, rgb.device))
+            rgb = self.exposure(rgb, image_ids(samples))
         return self.picture_losses(rgb.permute(0, 3, 1, 2), targets, mask)  # (C, 3, H, W)
 
     def _reduce(
@@ -187,6 +187,5 @@ class GaussianSplatting(SplatSceneModel):
         """Maps of a test view, with its exposure, and the number of Gaussians."""
         render = self.render(sample.camera)
         if self.exposure is not None:
-            ids = image_ids([sample], render["rgb"].device)
-            render["rgb"] = self.exposure(render["rgb"], ids)
+            render["rgb"] = self.exposure(render["rgb"], image_ids([sample]))
         return render, dict(n_gaussians=len(self.splats))

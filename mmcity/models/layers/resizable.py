@@ -1,4 +1,4 @@
-"""Modules whose tables take the size that a checkpoint has."""
+"""Modules whose tables take the size that a checkpoint has, and whose numbers stay on the host."""
 
 from collections.abc import Callable, Iterable
 
@@ -6,10 +6,26 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-__all__ = ["ResizableModule", "edit_parameters"]
+__all__ = ["HostNumbers", "ResizableModule", "edit_parameters"]
 
 
-class ResizableModule(nn.Module):
+class HostNumbers(nn.Module):
+    """A module with numbers that travel in its state dict, but that the host reads.
+
+    Subclasses list their buffers of one element in ``on_host``. These stay on the CPU, in their
+    dtype, when the module moves: reading one off a device would wait for all work on it.
+    """
+
+    on_host: tuple[str, ...] = ()
+
+    def _apply(self, fn, recurse: bool = True):
+        kept = {name: self._buffers[name] for name in self.on_host}
+        super()._apply(fn, recurse)
+        self._buffers.update(kept)
+        return self
+
+
+class ResizableModule(HostNumbers):
     """A module with tables of one row per Gaussian, photograph or camera.
 
     Subclasses list the parameters and buffers whose first dimension may change in

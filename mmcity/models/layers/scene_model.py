@@ -12,13 +12,14 @@ from torch.optim import Optimizer
 from mmcity.registry import MODELS
 from mmcity.structures import Cameras, SceneDataSample
 
+from .resizable import HostNumbers
 from .strategy import Strategy
 from .training_views import TrainingViews
 
 __all__ = ["SceneModel", "SplatSceneModel", "image_ids"]
 
 
-class SceneModel(BaseModel):
+class SceneModel(HostNumbers, BaseModel):
     """A scene that is optimised so that its renders equal photographs, and that may grow.
 
     A subclass has ``render(cameras)``, ``view_losses``, ``render_sample``, ``table`` and
@@ -35,6 +36,7 @@ class SceneModel(BaseModel):
         init_cfg: See mmengine. Defaults to None.
     """
 
+    on_host = ("iteration",)
     #: Colour model per photograph, built by the subclasses that have one.
     exposure: nn.Module | None
     #: Iterations are those of views, counted from 1, rather than of steps, counted from 0.
@@ -129,8 +131,7 @@ class SceneModel(BaseModel):
                 total[name] = total[name] + value if name in total else value
         total.update(self.scene_losses())
         if self.exposure is not None:
-            ids = image_ids(data_samples, self.iteration.device)
-            total["loss_exposure"] = self.exposure.penalty(ids)
+            total["loss_exposure"] = self.exposure.penalty(image_ids(data_samples))
         return total
 
     def rows_of_renders(self, inputs: Tensor | list[Tensor]) -> list[list[int]]:
@@ -298,11 +299,9 @@ class SplatSceneModel(SceneModel):
         return values
 
 
-def image_ids(
-    samples: Sequence[SceneDataSample], device: torch.device | str | None = None
-) -> Tensor:
-    """``(B,)`` int64 numbers of the photographs that the samples show."""
-    return torch.tensor([sample.camera_index for sample in samples], device=device)
+def image_ids(samples: Sequence[SceneDataSample]) -> Tensor:
+    """``(B,)`` int64 numbers of the photographs that the samples show, on the CPU."""
+    return torch.tensor([sample.camera_index for sample in samples])
 
 
 def _applies_to(loss: nn.Module) -> str:

@@ -14,6 +14,7 @@ class TrainingViews(ResizableModule):
     """Poses of the training cameras: the scene's extent, and which space they saw."""
 
     resizable = ("viewmats", "Ks", "sizes")
+    on_host = ("extent",)
 
     def __init__(self) -> None:
         super().__init__()

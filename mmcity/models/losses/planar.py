@@ -1,7 +1,8 @@
 """Losses that make rendered planes agree with depth, priors and other views.
 
 Functions named ``*_sums`` give a sum and the number of its entries, so that processes which
-share a view can add up before they divide.
+share a view can add up before they divide. Both stay on the device, and sums are over all pixels
+with zeros where there is nothing: picking pixels would make the host wait.
 """
 
 from collections.abc import Callable
@@ -63,7 +64,7 @@ def normals_from_depth(depth: Tensor, K: Tensor, pixel_offset: float = 0.5) -> T
 
 def inverse_depth_sums(
     depth: Tensor, prior: Tensor, usable: Tensor | None = None
-) -> tuple[Tensor, int]:
+) -> tuple[Tensor, Tensor]:
     """Absolute differences of inverse depths where there is a prior.
 
     Args:
@@ -80,7 +81,7 @@ def inverse_depth_sums(
     # Dividing everywhere is cheaper than picking pixels; a 1 keeps the others finite.
     inverse = 1 / torch.where(valid, depth, 1.0)
     difference = torch.where(valid, (inverse - prior).abs(), 0.0)
-    return difference.sum(), int(valid.sum())
+    return difference.sum(), valid.sum()
 
 
 def ncc(reference: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
@@ -130,8 +131,8 @@ def multi_view_sums(
     generator: torch.Generator | None = None,
     pixel_offset: float = 0.5,
     first_row: int = 0,
-    total_of: Callable[[int], int] = int,
-) -> tuple[tuple[Tensor, int], tuple[Tensor, int]]:
+    total_of: Callable[[Tensor], Tensor] | None = None,
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Agreement with another view (PGSR, Chen et al. 2024), as sums and numbers of pixels.
 
     The maps of the reference view may be a strip of its rows; sums over all strips are then
@@ -154,10 +155,11 @@ def multi_view_sums(
             of these is then drawn with the same probability. Defaults to 102400.
         use_occlusion: False: the reprojection error neither excludes nor weighs pixels.
         usable: ``(h, W)`` bool, pixels with a depth. Defaults to None: all.
-        generator: Source of randomness; equal on all processes that share a view.
+        generator: Source of randomness, best of the maps' device; equal on all processes that
+            share a view.
         pixel_offset: Centre of the first pixel. Defaults to 0.5.
         first_row: Row of the picture that the strip begins with. Defaults to 0.
-        total_of: Sums a number over the processes that share the view. Defaults to one.
+        total_of: Sums a number over the processes that share the view. Defaults to None: one.
 
     Returns:
         Sum of weight times error in px and number of pixels; sum of weighted patch
@@ -180,18 +182,18 @@ def multi_view_sums(
     if usable is not None:
         valid = valid & usable
     near = valid & (error < max_error)
-    near_error = error[near]
-    geometric = (torch.exp(-near_error.detach()) * near_error).sum(), len(near_error)
+    near_error = torch.where(near, error, 0.0)
+    geometric = (torch.exp(-near_error.detach()) * near_error).sum(), near.sum()
     kept = near if use_occlusion else valid
-    rows = kept.reshape(-1).nonzero()[:, 0]
-    total = total_of(len(rows))
-    if total > max_samples:
+    if grey.numel() > max_samples:
+        total = kept.sum() if total_of is None else total_of(kept.sum())
         # A draw per pixel of the whole picture does not depend on how it is cut into strips.
-        draws = torch.rand(grey.shape, generator=generator).to(depth.device)
-        draws = draws[first_row : first_row + len(depth)].reshape(-1)
-        rows = rows[draws[rows] < max_samples / total]
+        source = depth.device if generator is None else generator.device
+        draws = torch.rand(grey.shape, generator=generator, device=source).to(depth.device)
+        kept = kept & (draws[first_row : first_row + len(depth)] < max_samples / total)
+    rows = kept.reshape(-1).nonzero()[:, 0]
     if not len(rows):
-        return geometric, (depth.sum() * 0, 0)
+        return geometric, (depth.sum() * 0, near.sum() * 0)
     weight = torch.ones(len(rows), device=depth.device, dtype=depth.dtype)
     if use_occlusion:
         weight = torch.exp(-error.detach().reshape(-1)[rows])
@@ -212,7 +214,7 @@ def multi_view_sums(
     ours = sample_map(grey[None], patches, pixel_offset, "zeros")[0]
     theirs = sample_map(other_grey[None], warped, pixel_offset, "zeros")[0]
     value, similar = ncc(ours, theirs)
-    return geometric, ((weight * value)[similar].sum(), int(similar.sum()))
+    return geometric, (torch.where(similar, weight * value, 0.0).sum(), similar.sum())
 
 
 def rows_K(K: Tensor, first_row: int) -> Tensor:

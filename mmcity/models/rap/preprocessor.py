@@ -74,7 +74,9 @@ class LocalizationPreprocessor(PinnedDataPreprocessor):
     def fit_focal(self, cameras: Cameras) -> None:
         """Take the view of ``normalize_focal`` from the cameras of training."""
         if self.normalize_focal and float(self.focal) == 0:
-            self.focal.fill_((cameras.Ks[:, 0, 0] / cameras.widths).median() * self.size[1])
+            self.focal.fill_(
+                (cameras.Ks[:, 0, 0] / cameras.widths.to(cameras.Ks)).median() * self.size[1]
+            )
 
     def view_cameras(self, cameras: Cameras) -> Cameras:
         """Cameras of what the network sees of the pictures of others."""

@@ -213,8 +213,9 @@ class AppearanceGaussians(SplatSceneModel):
         near = depth.clamp_min(1e-6)
         # px; what lies about the camera's plane may reach anywhere.
         margin = (camera.Ks[0, [0, 1], [0, 1]] * (reach / near)[:, None]) + _MARGIN
-        size = torch.cat([camera.widths, camera.heights])
-        inside = ((pixels > -margin) & (pixels < size + margin)).all(-1) & (depth > 0)
+        width, height = camera.one_size()
+        below = (pixels[:, 0] < width + margin[:, 0]) & (pixels[:, 1] < height + margin[:, 1])
+        inside = (pixels > -margin).all(-1) & below & (depth > 0)
         return (inside | (depth.abs() < reach)).nonzero().flatten()
 
     def _intrinsic_codes(self) -> Tensor:
