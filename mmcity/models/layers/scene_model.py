@@ -9,6 +9,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from mmcity.models.losses import check_finite
 from mmcity.registry import MODELS
 from mmcity.structures import Cameras, SceneDataSample
 
@@ -89,9 +90,41 @@ class SceneModel(HostNumbers, BaseModel):
         return factor
 
     def train_step(self, data: dict, optim_wrapper: Any) -> dict[str, Tensor]:
-        """As in mmengine; what is logged keeps no graph alive, since the scene may be edited."""
-        log = super().train_step(data, optim_wrapper)
-        return {name: value.detach() for name, value in log.items()}
+        """One update, with a backward pass for each render, whose graph is free before the next.
+
+        Returns:
+            Losses for the log, on the CPU: the host waits once for all of them.
+
+        Raises:
+            FloatingPointError: If a loss is not finite, with the photograph and the term.
+        """
+        with optim_wrapper.optim_context(self):
+            data = self.data_preprocessor(data, True)
+        inputs, samples = data["inputs"], data["data_samples"]
+        self.take_views()  # of a step that did not come to growth
+        single: dict[str, Tensor] = {}
+        total: dict[str, Tensor] = {}
+        groups = self.rows_of_renders(inputs)
+        for rows in groups:
+            is_last = rows is groups[-1]
+            with optim_wrapper.optim_context(self):
+                part = self._share_of(rows, inputs, samples, is_last)
+            loss, _ = self.parse_losses(part)
+            if is_last:
+                optim_wrapper.update_params(loss)
+            else:
+                # Wrappers count their backward passes as steps, so only the last goes through.
+                scaler = getattr(optim_wrapper, "loss_scaler", None)
+                loss = optim_wrapper.scale_loss(loss)
+                (loss if scaler is None else scaler.scale(loss)).backward()
+            shown = ", ".join(str(samples[row].get("img_name")) for row in rows)
+            for name, value in part.items():
+                value = value.detach()
+                single[f"{shown}: {name}"] = value
+                total[name] = total[name] + value if name in total else value
+        _, log = self.parse_losses(total)
+        numbers = check_finite({**single, **log})
+        return {name: torch.tensor(numbers[name], dtype=log[name].dtype) for name in log}
 
     def forward(
         self,
@@ -124,15 +157,29 @@ class SceneModel(HostNumbers, BaseModel):
         """Losses, averaged over the views of the batch."""
         self.take_views()  # of a step that did not come to growth
         total: dict[str, Tensor] = {}
-        for rows in self.rows_of_renders(inputs):
-            parts = len(data_samples) / len(rows)
-            for name, value in self.view_losses(rows, inputs, data_samples).items():
-                value = value / parts
+        groups = self.rows_of_renders(inputs)
+        for rows in groups:
+            part = self._share_of(rows, inputs, data_samples, rows is groups[-1])
+            for name, value in part.items():
                 total[name] = total[name] + value if name in total else value
-        total.update(self.scene_losses())
-        if self.exposure is not None:
-            total["loss_exposure"] = self.exposure.penalty(image_ids(data_samples))
         return total
+
+    def _share_of(
+        self,
+        rows: list[int],
+        inputs: Tensor | list[Tensor],
+        data_samples: Sequence[SceneDataSample],
+        is_last: bool,
+    ) -> dict[str, Tensor]:
+        """What the views ``rows`` add to the losses of a batch; the last ones bring the scene's."""
+        share = len(data_samples) / len(rows)
+        losses = self.view_losses(rows, inputs, data_samples)
+        losses = {name: value / share for name, value in losses.items()}
+        if is_last:
+            losses.update(self.scene_losses())
+            if self.exposure is not None:
+                losses["loss_exposure"] = self.exposure.penalty(image_ids(data_samples))
+        return losses
 
     def rows_of_renders(self, inputs: Tensor | list[Tensor]) -> list[list[int]]:
         """Rows of the batch that are rendered together; each by itself."""

@@ -10,18 +10,23 @@ from mmcity.utils.scalars import read_scalars
 __all__ = ["check_finite"]
 
 
-def check_finite(losses: Mapping[str, Tensor]) -> None:
+def check_finite(losses: Mapping[str, Tensor | float]) -> dict[str, float]:
     """Refuse NaN and infinite losses, with one wait for the device.
 
     Args:
         losses: Scalars, named ``IMAGE: TERM``.
 
+    Returns:
+        Their values.
+
     Raises:
         FloatingPointError: If one is not finite.
     """
-    for name, value in read_scalars(losses).items():
+    values = read_scalars(losses)
+    for name, value in values.items():
         if not math.isfinite(value):
             raise FloatingPointError(
                 f"{name}: expected a finite loss, got {value}: look at the data of that name, or "
                 "lower the learning rate"
             )
+    return values
