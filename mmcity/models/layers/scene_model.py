@@ -171,7 +171,7 @@ class SceneModel(HostNumbers, BaseModel):
         data_samples: Sequence[SceneDataSample],
         is_last: bool,
     ) -> dict[str, Tensor]:
-        """What the views ``rows`` add to the losses of a batch; the last ones bring the scene's."""
+        """Share of the views ``rows`` in the losses of a batch; the last bring the scene's own."""
         share = len(data_samples) / len(rows)
         losses = self.view_losses(rows, inputs, data_samples)
         losses = {name: value / share for name, value in losses.items()}
