@@ -219,12 +219,13 @@ def rotation_6d_to_rotmat(vectors: Tensor, eps: float = 1e-12, guarded: bool = F
     a, b = vectors[..., :3], vectors[..., 3:]
     if guarded:
         tiny = 1e-6
+        axes = torch.eye(3, dtype=a.dtype, device=a.device)
         a_is_zero = a.norm(dim=-1, keepdim=True) < tiny
-        a = torch.where(a_is_zero, a.new_tensor([1.0, 0.0, 0.0]), a)
+        a = torch.where(a_is_zero, axes[0], a)
         x = _unit(a, eps)
         is_parallel = torch.linalg.cross(x, b).norm(dim=-1, keepdim=True) < tiny
         # The axis that is farthest from x spans a plane with it.
-        other = torch.eye(3, dtype=a.dtype, device=a.device)[x.abs().argmin(dim=-1)]
+        other = axes[x.abs().argmin(dim=-1)]
         b = torch.where(is_parallel, other, b)
     x = _unit(a, eps)
     z = _unit(torch.linalg.cross(x, b), eps)

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmcity.structures import to_device
+
 __all__ = ["canonical_K", "canonical_view"]
 
 
@@ -31,18 +33,20 @@ def canonical_view(
     Returns:
         tuple[Tensor, float]: ``(3, h, w)``, and the share of it that the picture shows.
     """
-    K = K.to(image.device, torch.float32)
+    K = K.to("cpu", torch.float32)  # the grid is laid out there: nothing waits for the device
     old = torch.tensor(image.shape[-2:])
-    new = (old * focal / K.diagonal()[[1, 0]].cpu()).round().long().clamp_min(1)
+    new = (old * focal / K.diagonal()[[1, 0]]).round().long().clamp_min(1)
     if not torch.equal(new, old):
         image = F.interpolate(image[None], new.tolist(), mode="bilinear", antialias=True)[0]
-    ratio = (new / old).flip(0).to(image.device)  # of x and y
-    scale, center = K.diagonal()[:2] * ratio / focal, K[:2, 2] * ratio
-    middle = torch.tensor([size[1], size[0]], device=image.device) / 2
-    rows, columns = (torch.arange(side, device=image.device) + 0.5 for side in size)
-    pixels = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)  # (h, w, 2)
+    ratio = new / old
+    scale, center = K.diagonal()[[1, 0]] * ratio / focal, K[[1, 0], 2] * ratio
     # Pixel centres at +0.5: 2 u / width - 1 is what grid_sample without align_corners takes.
-    grid = 2 * ((pixels - middle) * scale + center) / new.flip(0).to(image.device) - 1
-    seen = float((grid.abs() <= 1).all(-1).float().mean())
+    rows, columns = (
+        2 * ((torch.arange(side) + 0.5 - side / 2) * scale[axis] + center[axis]) / new[axis] - 1
+        for axis, side in enumerate(size)
+    )
+    seen = [float((line.abs() <= 1).float().mean()) for line in (rows, columns)]
+    columns, rows = to_device((columns, rows), image.device)
+    grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)  # (h, w, 2)
     out = F.grid_sample(image[None], grid[None], "bilinear", "border", align_corners=False)
-    return out[0], seen
+    return out[0], seen[0] * seen[1]

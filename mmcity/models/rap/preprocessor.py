@@ -117,11 +117,12 @@ class LocalizationPreprocessor(PinnedDataPreprocessor):
     def forward(self, data: dict, training: bool = False) -> dict:
         """Batch of ``inputs`` (``img`` of each, uint8 or float in [0, 1]) and ``data_samples``.
 
+        Samples stay where they are: only the host reads their cameras.
+
         Raises:
             ValueError: If images differ in size.
         """
-        data = self.cast_data(data)
-        images = data["inputs"]
+        images = self.cast_data(data["inputs"])
         images = images["img"] if isinstance(images, dict) else images
         images = [image["img"] if isinstance(image, dict) else image for image in images]
         images = [image.float() / 255 if image.dtype == torch.uint8 else image for image in images]

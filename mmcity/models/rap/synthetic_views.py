@@ -40,10 +40,10 @@ class SyntheticViews:
         return getattr(self, kind) is not None
 
     def get(self, kind: str, rows: list[int]) -> Tensor:
-        """Pictures ``(B, 3, h, w)`` (perturbed: ``(B k, 3, h, w)``) float32 of photographs."""
+        """Pictures ``(B, 3, h, w)`` (perturbed: ``(B k, 3, h, w)``) float16 of photographs."""
         if kind == "perturbed":
             rows = self._perturbed_rows(rows)
-        return getattr(self, kind)[rows].float()
+        return getattr(self, kind)[rows]
 
     def poses(self, rows: list[int]) -> Tensor:
         """Poses ``(B k, 12)`` of the perturbed views of photographs."""

@@ -9,7 +9,7 @@ from mmengine.optim import OptimWrapperDict
 from torch import Tensor
 
 from mmcity.registry import MODELS
-from mmcity.structures import Cameras, LocalizationDataSample
+from mmcity.structures import Cameras, LocalizationDataSample, to_device
 from mmcity.structures.geometry import se3_from_rt, se3_inverse
 
 from .discriminator import lsgan_discriminator_loss
@@ -178,7 +178,7 @@ class RAPTrainer(BaseModel):
     def gt_poses(data_samples: Sequence[LocalizationDataSample], device=None) -> Tensor:
         """True poses ``(B, 12)``."""
         viewmats = torch.cat([sample.camera.viewmats for sample in data_samples])
-        return viewmats_to_poses(viewmats.double()).float().to(device)
+        return to_device(viewmats_to_poses(viewmats.double()).float(), device or viewmats.device)
 
     def _check_focal(self, data_samples: Sequence[LocalizationDataSample]) -> None:
         if not self.check_intrinsics or self.data_preprocessor.normalize_focal:
@@ -228,7 +228,7 @@ class RAPTrainer(BaseModel):
                 if self.discriminator is not None:
                     terms["scores"] = self.discriminator(features[1])
             if perturbed is not None:
-                targets = self.views.poses(rows).to(gt_poses)
+                targets = to_device(self.views.poses(rows), gt_poses.device)
                 estimates = self.to_world(self.network(self._laid_out(perturbed)))
                 self.views.note_errors(rows, estimates, targets)
                 terms["perturbed"] = (estimates, targets)
@@ -258,5 +258,5 @@ class RAPTrainer(BaseModel):
             return None
         if any(row is None for row in rows):
             raise ValueError("samples: expected meta value 'index' of their renders, got none")
-        pixels = self.views.get(kind, rows).to(like.device)
+        pixels = to_device(self.views.get(kind, rows), like.device).float()
         return self.data_preprocessor.normalize(pixels).to(like.dtype)
