@@ -29,8 +29,6 @@ from mmcity.registry import MODELS
 from mmcity.utils.checks import check_choice
 from mmcity.utils.fileio import atomic_path, write_text
 
-__all__ = ["ConversionReport", "convert_checkpoint"]
-
 _SHOWN_NAMES = 6
 
 

@@ -19,8 +19,6 @@ from mmcity.engine.launch import as_config
 from mmcity.registry import MODELS
 from mmcity.utils.setup_env import register_all_modules
 
-__all__ = ["Inferencer"]
-
 
 class Inferencer(metaclass=ABCMeta):
     """Runs a trained model on files or arrays of the user.

@@ -4,17 +4,6 @@ import argparse
 import os
 from typing import Any
 
-__all__ = [
-    "add_amp",
-    "add_cfg_options",
-    "add_device",
-    "add_launcher",
-    "add_unsafe_load",
-    "add_work_dir",
-    "apply_shared_flags",
-    "function_arguments",
-]
-
 
 def add_cfg_options(parser: argparse.ArgumentParser, example: str = "data_root=PATH") -> None:
     """``--cfg-options KEY=VALUE ...``."""

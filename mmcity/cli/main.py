@@ -11,16 +11,6 @@ from mmcity.utils.cli import run_command
 
 from .flags import apply_shared_flags
 
-__all__ = [
-    "build_parser",
-    "command_names",
-    "dispatch",
-    "load_command",
-    "main",
-    "run_command_line",
-    "shell",
-]
-
 #: Verbs that are groups of further ones.
 _GROUPS = ("data",)
 

@@ -17,8 +17,6 @@ from mmcity.utils import check_dependencies
 
 from . import flags
 
-__all__ = ["add_function", "command"]
-
 _ROOT = Path(__file__).resolve().parents[2]
 _SHARED: dict[str, Callable[..., None]] = {
     "amp": flags.add_amp,

@@ -9,8 +9,6 @@ from mmcity.models.layers.deformable_attention import (
     sample_multi_scale,
 )
 
-__all__ = ["sample_with_mmcv", "use_mmcv_kernel"]
-
 #: Samples of a batch that the kernel takes at once.
 _SAMPLES_AT_ONCE = 64
 

@@ -12,8 +12,6 @@ from mmcity import registry as own
 from mmcity.utils.cli import UserError
 from mmcity.utils.setup_env import register_all_modules
 
-__all__ = ["BridgeError", "register_all"]
-
 #: mmdet3d 1.4 looks for its inferencers in a module that it does not have.
 _LEFT_OUT = ("INFERENCERS",)
 

@@ -8,8 +8,6 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-__all__ = ["MOVED", "enable_moved_modules"]
-
 #: Modules that kept their names, by the package they left and the one they are in now.
 _ROOMS = {
     ("mmcity.apis", "mmcity.apis.streaming"): (

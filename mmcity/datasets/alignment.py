@@ -15,16 +15,6 @@ from mmcity.utils.fileio import read_json, read_text, write_json
 
 from .io.colmap_model import find_colmap_model, read_colmap_model
 
-__all__ = [
-    "SceneAlignment",
-    "align_positions",
-    "align_scene",
-    "geodetic_to_enu",
-    "read_alignment",
-    "read_positions",
-    "write_alignment",
-]
-
 #: WGS 84: semi-major axis in metres and first eccentricity squared.
 _SEMI_MAJOR = 6378137.0
 _ECCENTRICITY2 = 6.69437999014e-3

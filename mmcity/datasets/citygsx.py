@@ -12,8 +12,6 @@ from mmcity.structures.multi_view import find_neighbours
 from .colmap import ColmapDataset, reliable_depth_params
 from .depth_scale import fit_depth_params
 
-__all__ = ["CityGSXDataset"]
-
 
 @DATASETS.register_module()
 class CityGSXDataset(ColmapDataset):

@@ -12,17 +12,10 @@ from mmcity.utils.checks import check_choice
 from mmcity.utils.fileio import read_json
 from mmcity.utils.images import list_images
 
-from .io.colmap_model import ColmapPoints, find_colmap_model, read_colmap_model
+from .io.colmap_model import find_colmap_model, read_colmap_model
+from .io.colmap_types import ColmapPoints
 from .posed_images import PosedImage, PosedImagesDataset
 from .splits import held_out
-
-__all__ = [
-    "ColmapDataset",
-    "find_image_dir",
-    "read_depth_params",
-    "reliable_depth_params",
-    "resolve_image",
-]
 
 _IMAGE_DIRS = ("images", "train/rgbs", "rgbs", "input", ".")
 _MASK_DIRS = ("masks", "mask", "train/mask", "train/masks")

@@ -14,8 +14,6 @@ from mmcity.utils.fileio import atomic_path
 
 from .citygsx import CityGSXDataset
 
-__all__ = ["DepthMasks", "filter_depth"]
-
 #: Bounds the memory of depths; neighbours come close after one another.
 _MOST_KNOWN = 64
 

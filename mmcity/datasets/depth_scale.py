@@ -12,8 +12,6 @@ from mmcity.utils.fileio import write_json
 
 from .io.colmap_model import find_colmap_model, read_colmap_model
 
-__all__ = ["FIT_METHODS", "fit_depth_params", "fit_depth_scale", "fit_scene_depths"]
-
 FIT_METHODS = ("median", "lsq", "ransac")
 MIN_POINTS = 10
 MIN_SPREAD = 1e-3

@@ -16,8 +16,6 @@ from mmcity.utils.checks import check_choice
 from .io.rollout_files import read_rollout, read_rollout_index
 from .transforms.occupancy import planar_command, planar_trajectory
 
-__all__ = ["HexPlaneRollout"]
-
 
 @DATASETS.register_module()
 class HexPlaneRollout(BaseDataset):

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["ByteLRUCache"]
-
 
 class ByteLRUCache:
     """Keeps what was used last, up to a number of bytes. Threads may share it.

@@ -15,8 +15,6 @@ from .io.colmap_types import ColmapCamera, ColmapPoints
 from .posed_images import PosedImage, PosedImagesDataset
 from .transforms.posed_images import image_size
 
-__all__ = ["CambridgeLandmarks", "SevenScenes", "read_pose_text"]
-
 
 def read_pose_text(path: str | os.PathLike) -> np.ndarray:
     """World-to-camera ``(4, 4)`` of a text file with a camera-to-world matrix.

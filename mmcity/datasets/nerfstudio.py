@@ -11,13 +11,11 @@ from mmcity.structures.geometry import OPENGL_TO_OPENCV
 from mmcity.utils.fileio import read_json
 from mmcity.utils.images import IMAGE_SUFFIXES
 
-from .io.colmap_model import ColmapCamera, ColmapPoints
+from .io.colmap_types import ColmapCamera, ColmapPoints
 from .io.point_ply import read_point_ply
 from .posed_images import PosedImage, PosedImagesDataset
 from .splits import held_out
 from .transforms.posed_images import image_size
-
-__all__ = ["NerfstudioDataset", "TransformsFormatError"]
 
 _PINHOLE_NAMES = ("PINHOLE", "SIMPLE_PINHOLE", "PERSPECTIVE", "OPENCV", "SIMPLE_RADIAL", "RADIAL")
 

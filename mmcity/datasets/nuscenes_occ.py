@@ -7,11 +7,10 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 
 from mmcity.registry import DATASETS, TRANSFORMS
+from mmcity.structures.palettes import OCC3D_NUSCENES_PALETTE
 
 from .io.info_pickle import InfoFileError, load_info_pickle
-from .occupancy_labels import OCC3D_NUSCENES_CLASSES, OCC3D_NUSCENES_PALETTE
-
-__all__ = ["NuScenesOccDataset"]
+from .occupancy_labels import OCC3D_NUSCENES_CLASSES
 
 _INFO_KEYS = ("token", "images")
 #: RayIoU looks from at most so many positions, within so many metres in x and y.

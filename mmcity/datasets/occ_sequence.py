@@ -18,6 +18,7 @@ from mmcity.datasets.io.occupancy_files import (
     read_planar_poses,
 )
 from mmcity.registry import DATASETS, TRANSFORMS
+from mmcity.structures.palettes import UNIFIED_PALETTE
 from mmcity.utils.fileio import read_json
 
 from .occupancy_labels import (
@@ -26,17 +27,8 @@ from .occupancy_labels import (
     OCC3D_WAYMO_TO_UNIFIED,
     SEMANTICKITTI_TO_UNIFIED,
     UNIFIED_CLASSES,
-    UNIFIED_PALETTE,
     remap_labels,
 )
-
-__all__ = [
-    "CarlaSCOccSequence",
-    "Occ3DNuScenesOccSequence",
-    "Occ3DWaymoOccSequence",
-    "OccSequenceDataset",
-    "SemanticKITTIOccSequence",
-]
 
 
 class OccSequenceDataset(BaseDataset):

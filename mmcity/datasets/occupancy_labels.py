@@ -2,21 +2,6 @@
 
 import numpy as np
 
-from mmcity.structures.palettes import OCC3D_NUSCENES_PALETTE, UNIFIED_PALETTE
-
-__all__ = [
-    "CARLASC_FREQUENCIES",
-    "CARLASC_TO_UNIFIED",
-    "OCC3D_NUSCENES_CLASSES",
-    "OCC3D_NUSCENES_PALETTE",
-    "OCC3D_NUSCENES_TO_UNIFIED",
-    "OCC3D_WAYMO_TO_UNIFIED",
-    "SEMANTICKITTI_TO_UNIFIED",
-    "UNIFIED_CLASSES",
-    "UNIFIED_PALETTE",
-    "remap_labels",
-]
-
 UNIFIED_CLASSES = (
     "free",
     "building",

@@ -22,11 +22,9 @@ from mmcity.structures import Cameras
 from mmcity.utils.checks import check_choice
 
 from .image_cache import ByteLRUCache
-from .io.colmap_model import CAMERA_MODELS, ColmapCamera, ColmapPoints
+from .io.colmap_types import CAMERA_MODELS, ColmapCamera, ColmapPoints
 from .splits import SPLITS
 from .transforms.posed_images import image_size
-
-__all__ = ["PosedImage", "PosedImagesDataset"]
 
 STORAGES = ("replicated", "first_rank", "sharded")
 

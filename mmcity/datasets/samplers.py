@@ -8,8 +8,6 @@ from torch.utils.data import Sampler
 
 from mmcity.registry import DATA_SAMPLERS
 
-__all__ = ["CameraSampler"]
-
 
 @DATA_SAMPLERS.register_module()
 class CameraSampler(Sampler):

@@ -15,8 +15,6 @@ from .io.colmap_types import ColmapCamera, ColmapImage, ColmapModel
 from .io.point_ply import write_point_ply
 from .posed_images import PosedImagesDataset
 
-__all__ = ["to_colmap_model", "write_transforms_json"]
-
 _POINTS_FILE = "points3D.ply"
 _DISTORTION_KEYS = ("k1", "k2", "k3", "k4", "p1", "p2")
 

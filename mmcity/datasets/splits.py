@@ -11,8 +11,6 @@ from mmcity.utils.checks import check_choice
 from mmcity.utils.fileio import read_rows, read_text
 from mmcity.utils.images import list_images
 
-__all__ = ["SPLIT_RULES", "SPLITS", "held_out"]
-
 #: Names of the parts of a scene; ``val`` and ``test`` are the same images. ``selection`` is the
 #: part of the training images that chooses among models, see ``selection_every``.
 SPLITS = ("train", "val", "test", "all", "selection")

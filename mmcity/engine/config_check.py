@@ -9,8 +9,6 @@ from mmengine.runner import Runner
 
 from mmcity.utils.cli import UserError
 
-__all__ = ["ConfigError", "check_config_keys", "check_option_keys"]
-
 #: Top-level names that the Runner, the tools or mmengine read beside Runner's arguments.
 _OTHER_KEYS = (
     "activation_checkpointing",

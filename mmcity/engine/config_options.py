@@ -7,8 +7,6 @@ from mmengine.config import Config, ConfigDict, DictAction
 
 from .config_check import KNOWN_KEYS, ConfigError, check_option_keys
 
-__all__ = ["merge_options", "parse_options"]
-
 _WORDS = {"true": True, "false": False, "none": None}
 
 

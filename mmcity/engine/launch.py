@@ -13,30 +13,11 @@ from mmengine.runner import Runner
 
 from mmcity.engine.checkpointing import find_checkpoint
 from mmcity.engine.config_check import ConfigError, check_config_keys
-from mmcity.engine.config_options import merge_options, parse_options
+from mmcity.engine.config_options import merge_options
 from mmcity.engine.distributed import setup_distributed
 from mmcity.utils.config_index import find_config
 from mmcity.utils.fileio import write_json
 from mmcity.utils.setup_env import register_all_modules
-
-__all__ = [
-    "apply_amp",
-    "apply_auto_scale_lr",
-    "apply_checkpoint",
-    "apply_dump",
-    "apply_prediction_file",
-    "apply_resume",
-    "apply_show",
-    "as_config",
-    "build_runner",
-    "find_hook",
-    "load_config",
-    "parse_options",
-    "set_work_dir",
-    "test",
-    "train",
-]
-
 
 #: Schedules with hooks, which inherit the default runtime to add theirs to its.
 _WHOLE_SCHEDULES = tuple(

@@ -16,8 +16,6 @@ from mmcity.utils.setup_env import register_all_modules
 from .checkpointing import load_checkpoint_weights, load_weights
 from .launch import as_config
 
-__all__ = ["build_views", "load_scene"]
-
 
 def load_scene(
     weights: str | os.PathLike,

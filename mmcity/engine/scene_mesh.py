@@ -11,8 +11,6 @@ from torch import Tensor
 from mmcity.structures import Cameras
 from mmcity_ops import TSDFVolume, tsdf_integrate
 
-__all__ = ["DepthStore", "fuse_region", "regions_of", "weld"]
-
 Box = tuple[np.ndarray, np.ndarray]  # lower and upper corner, world units
 
 

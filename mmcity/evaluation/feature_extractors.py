@@ -15,14 +15,6 @@ from torch import Tensor, nn
 
 from mmcity.registry import MODELS, TASK_UTILS
 
-__all__ = [
-    "OccNetFeatures",
-    "RandomImageFeatures",
-    "RandomVoxelFeatures",
-    "ScriptedImageFeatures",
-    "weights_checksum",
-]
-
 
 def weights_checksum(module: nn.Module) -> str:
     """First 16 hex digits of SHA-256 over names and values of a module's state."""

@@ -7,8 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["TensorContainer"]
-
 _Container = TypeVar("_Container", bound="TensorContainer")
 
 

@@ -10,8 +10,6 @@ from .geometry import se3_from_rt, se3_inverse, transform_points
 from .sim3 import Sim3
 from .transfer import to_device
 
-__all__ = ["CAMERA_TYPES", "Cameras"]
-
 #: Projections that the renderer knows.
 CAMERA_TYPES = ("pinhole", "ortho", "fisheye")
 _FISHEYE_EPS = 1e-7

@@ -14,13 +14,6 @@ from .cameras import Cameras
 from .gaussians import Gaussians
 from .trajectory import Trajectory
 
-__all__ = [
-    "LocalizationDataSample",
-    "OccupancyDataSample",
-    "SceneDataSample",
-    "SequenceDataSample",
-]
-
 
 def _field(name: str, kind: type, doc: str) -> Any:
     """A property that stores a data field and checks its type."""

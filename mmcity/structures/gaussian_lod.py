@@ -10,8 +10,6 @@ from torch import Tensor
 from .gaussians import Gaussians
 from .geometry import rotmat_to_quat
 
-__all__ = ["GaussianLodTree", "LodCell", "build_lod_tree", "merge_gaussians", "select_cells"]
-
 _EPS = 1e-12
 _MAX_DEPTH = 20
 #: A cell's box holds its Gaussians up to so many standard deviations.

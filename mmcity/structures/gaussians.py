@@ -14,8 +14,6 @@ from .geometry import quat_multiply, quat_to_rotmat, rotmat_to_quat
 from .sim3 import Sim3
 from .spherical_harmonics import SH_C0, rotate_sh, sh_degree_of
 
-__all__ = ["Gaussians"]
-
 
 class Gaussians(TensorContainer):
     """N Gaussians with values as the renderer takes them (activations already applied).

@@ -11,28 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = [
-    "OPENGL_TO_OPENCV",
-    "axis_angle_to_quat",
-    "axis_angle_to_rotmat",
-    "look_at",
-    "quat_multiply",
-    "quat_normalize",
-    "quat_slerp",
-    "quat_to_axis_angle",
-    "quat_to_rotmat",
-    "rotation_6d_to_rotmat",
-    "rotation_angle",
-    "rotmat_to_axis_angle",
-    "rotmat_to_quat",
-    "se3_exp",
-    "se3_from_rt",
-    "se3_interpolate",
-    "se3_inverse",
-    "skew",
-    "transform_points",
-]
-
 #: Right-multiply a camera-to-world matrix by it: OpenGL axes (y up, z back) become OpenCV's.
 OPENGL_TO_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
 

@@ -16,15 +16,6 @@ from mmcity.utils.scalars import constant
 
 from .cameras import Cameras
 
-__all__ = [
-    "consistent_depth",
-    "find_neighbours",
-    "homographies",
-    "pixel_rays",
-    "reproject",
-    "sample_map",
-]
-
 
 def find_neighbours(
     cameras: Cameras,

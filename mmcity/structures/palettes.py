@@ -5,8 +5,6 @@ large as they go for normal sight and for each of the three kinds of dichromacy;
 vehicles are shades about the vehicle's blue.
 """
 
-__all__ = ["OCC3D_NUSCENES_PALETTE", "UNIFIED_PALETTE"]
-
 _FREE = (255, 255, 255)
 _BUILDING = (200, 131, 111)
 _BARRIER = (120, 12, 26)

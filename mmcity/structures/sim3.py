@@ -8,8 +8,6 @@ from torch import Tensor
 
 from .geometry import rotation_angle, se3_from_rt
 
-__all__ = ["Sim3"]
-
 
 class Sim3:
     """A similarity ``p -> scale * rotation @ p + translation`` (one, not a batch).

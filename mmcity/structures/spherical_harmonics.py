@@ -7,8 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["SH_C0", "rotate_sh", "sh_degree_of"]
-
 #: Value of the constant basis function.
 SH_C0 = 0.5 / math.sqrt(math.pi)
 

@@ -14,8 +14,6 @@ from .base import TensorContainer, as_tensor
 from .geometry import quat_to_rotmat, rotmat_to_quat, se3_from_rt, se3_interpolate, se3_inverse
 from .sim3 import Sim3
 
-__all__ = ["Trajectory", "TrajectoryFormatError"]
-
 
 class TrajectoryFormatError(ValueError):
     """A pose file that cannot be read; names the file and the line."""

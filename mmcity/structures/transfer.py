@@ -10,8 +10,6 @@ from torch import Tensor
 from .base import TensorContainer
 from .voxel_grid import VoxelGrid
 
-__all__ = ["to_device"]
-
 
 def to_device(value: Any, device: torch.device | str) -> Any:
     """Everything in a batch on a device.

@@ -5,8 +5,6 @@ from torch import Tensor
 
 from .base import as_tensor
 
-__all__ = ["VoxelGrid"]
-
 
 class VoxelGrid:
     """Values of cells, and where the cells lie.

@@ -7,8 +7,6 @@ from torch import Tensor
 
 from .voxel_grid import VoxelGrid
 
-__all__ = ["cast_rays"]
-
 
 def cast_rays(grid: VoxelGrid, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
     """First occupied voxel along rays, by exact grid traversal (Amanatides and Woo, 1987).

@@ -6,8 +6,6 @@ import numpy as np
 
 from .palettes import UNIFIED_PALETTE
 
-__all__ = ["render_birds_eye", "render_oblique"]
-
 _BACKGROUND = 255
 #: Voxels of the oblique view that are painted in one go.
 _PAINTED_AT_ONCE = 20000

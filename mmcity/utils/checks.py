@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable
 
-__all__ = ["check_choice"]
-
 
 def check_choice(
     name: str, value: object, choices: Iterable[object], error: type[Exception] = ValueError

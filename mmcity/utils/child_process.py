@@ -10,8 +10,6 @@ from typing import Any, TypeVar
 
 from .cli import UserError, find_root, run_command
 
-__all__ = ["call_in_child", "describe_call"]
-
 Result = TypeVar("Result")
 
 #: The child looks for modules where its parent does, before it imports any.

@@ -6,8 +6,6 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["UserError", "find_root", "run_command"]
-
 #: Set to 1 to see where an error came from.
 TRACEBACK_VARIABLE = "MMCITY_TRACEBACK"
 

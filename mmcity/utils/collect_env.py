@@ -4,8 +4,6 @@ from importlib import metadata, util
 
 from mmcity.version import __version__
 
-__all__ = ["collect_env"]
-
 _LIBRARIES = (
     "numpy",
     "scipy",

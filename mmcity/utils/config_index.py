@@ -8,8 +8,6 @@ from mmcity.utils.fileio import read_text
 
 from .cli import find_root
 
-__all__ = ["ConfigSystem", "find_config", "read_config_index"]
-
 
 @dataclass
 class ConfigSystem:

@@ -12,8 +12,6 @@ from mmcity.utils.fileio import read_text
 
 from .cli import UserError
 
-__all__ = ["DependencyError", "check_dependencies", "import_library", "runtime_requirements"]
-
 
 class DependencyError(UserError, ImportError):
     """Libraries are missing or have a version that does not work."""

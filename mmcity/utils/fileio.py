@@ -13,19 +13,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = [
-    "atomic_path",
-    "read_json",
-    "read_lines",
-    "read_numbers",
-    "read_rows",
-    "read_text",
-    "split_name",
-    "to_json",
-    "write_json",
-    "write_text",
-]
-
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 

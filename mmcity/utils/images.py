@@ -8,16 +8,6 @@ from torch import Tensor
 
 from mmcity.utils.scalars import constant
 
-__all__ = [
-    "GREY_WEIGHTS",
-    "IMAGENET_MEAN",
-    "IMAGENET_STD",
-    "IMAGE_SUFFIXES",
-    "imagenet_normalized",
-    "list_images",
-    "to_grey",
-]
-
 #: In the order in which they are tried where a file may carry any of them.
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
 #: Weights of red, green and blue in grey (ITU-R BT.601).

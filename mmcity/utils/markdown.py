@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 
-__all__ = ["markdown_table"]
-
 
 def markdown_table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
     """Lay rows out as a Markdown table, columns padded to their widest cell.

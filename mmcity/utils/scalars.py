@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["constant", "read_scalars"]
-
 
 def constant(numbers: Sequence[float], like: Tensor) -> Tensor:
     """Numbers as a tensor of another's dtype and device, for which the host need not wait."""

@@ -2,8 +2,6 @@
 
 import importlib
 
-__all__ = ["enable_config_package", "register_all_modules"]
-
 _PACKAGES = (
     "mmcity.datasets",
     "mmcity.engine",

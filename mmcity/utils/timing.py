@@ -8,8 +8,6 @@ from contextvars import ContextVar
 
 import torch
 
-__all__ = ["StageTimer", "stage"]
-
 _active_timer: ContextVar["StageTimer | None"] = ContextVar("stage_timer", default=None)
 
 

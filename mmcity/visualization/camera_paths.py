@@ -5,8 +5,6 @@ import torch
 from mmcity.structures import Cameras
 from mmcity.structures.geometry import quat_to_rotmat, rotmat_to_quat, se3_from_rt, se3_inverse
 
-__all__ = ["fly_through"]
-
 
 def fly_through(cameras: Cameras, n_frames: int = 120, smoothness: float = 1.5) -> Cameras:
     """A smooth path along given cameras, in their order.

@@ -3,8 +3,6 @@
 import cv2
 import numpy as np
 
-__all__ = ["colorize_depth", "colorize_error", "colorize_normals", "to_uint8"]
-
 
 def to_uint8(image) -> np.ndarray:
     """An 8-bit picture (H, W, 3) from a float or 8-bit image, (3, H, W) or (H, W, 3).

@@ -7,8 +7,6 @@ import numpy as np
 
 from .color_maps import to_uint8
 
-__all__ = ["contact_sheet"]
-
 _CAPTION_HEIGHT = 22
 _GAP = 4
 _PAPER = 255

@@ -12,8 +12,6 @@ from .contact_sheet import contact_sheet
 from .occupancy_results import draw_occupancy_result, is_occupancy_result
 from .video import write_image
 
-__all__ = ["draw_results"]
-
 
 def draw_results(
     source: str | os.PathLike,

@@ -2,8 +2,6 @@
 
 import numpy as np
 
-__all__ = ["LINES_PER_CAMERA", "frustum_lines"]
-
 LINES_PER_CAMERA = 8
 
 

@@ -8,8 +8,6 @@ import numpy as np
 
 from mmcity.utils.fileio import atomic_path
 
-__all__ = ["overlay_halves", "plot_error_cdf", "plot_trajectories"]
-
 _DPI = 110
 _SMALLEST = 1e-6
 _COLORS = ("tab:orange", "tab:blue", "tab:green", "tab:red")

@@ -10,13 +10,6 @@ from mmcity.structures.palettes import UNIFIED_PALETTE
 
 from .video import write_image, write_video
 
-__all__ = [
-    "compare_clips",
-    "render_birds_eye",
-    "render_oblique",
-    "write_clip_pictures",
-]
-
 _BACKGROUND = 255
 
 

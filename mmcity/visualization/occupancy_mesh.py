@@ -7,8 +7,6 @@ import trimesh
 
 from mmcity.structures import VoxelGrid
 
-__all__ = ["occupancy_mesh"]
-
 #: Corners of the unit cube's faces, counter-clockwise from outside, by axis and direction.
 _FACES = {
     (0, -1): ((0, 0, 0), (0, 0, 1), (0, 1, 1), (0, 1, 0)),

@@ -13,8 +13,6 @@ from mmcity.datasets.occupancy_labels import UNIFIED_CLASSES
 from mmcity.structures.palettes import UNIFIED_PALETTE
 from mmcity.utils.fileio import read_text, to_json, write_text
 
-__all__ = ["write_occupancy_page"]
-
 _TEMPLATE = (Path(__file__).parent / "occupancy_page.html").name
 
 

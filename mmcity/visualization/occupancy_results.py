@@ -7,16 +7,15 @@ import numpy as np
 
 from mmcity.datasets.io.info_pickle import InfoFileError, load_plain_pickle
 from mmcity.datasets.io.occupancy_files import occ3d_grid
-from mmcity.datasets.occupancy_labels import OCC3D_NUSCENES_CLASSES, OCC3D_NUSCENES_PALETTE
+from mmcity.datasets.occupancy_labels import OCC3D_NUSCENES_CLASSES
 from mmcity.datasets.transforms.posed_images import read_image
+from mmcity.structures.palettes import OCC3D_NUSCENES_PALETTE
 
 from .occupancy import render_birds_eye
 from .occupancy_page import write_occupancy_page
 from .occupancy_scene import legend, overlay_occupancy
 from .occupancy_splats import chase_camera, splat_occupancy
 from .video import write_image
-
-__all__ = ["draw_occupancy_result", "is_occupancy_result", "read_occupancy_result"]
 
 #: Names of the arrays in the published layout, and in this toolbox's own.
 _NAMES = {

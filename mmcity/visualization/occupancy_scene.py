@@ -9,8 +9,6 @@ from mmcity.structures import VoxelGrid, cast_rays
 
 from .color_maps import colorize_depth
 
-__all__ = ["legend", "overlay_occupancy", "overlay_points"]
-
 #: Brightness of a voxel's faces across x, y and z.
 _FACE_LIGHT = (0.8, 0.65, 1.0)
 _PAPER = 255

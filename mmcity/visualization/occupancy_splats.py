@@ -10,8 +10,6 @@ from mmcity.structures.geometry import look_at
 from mmcity.structures.palettes import UNIFIED_PALETTE
 from mmcity_ops import rasterization
 
-__all__ = ["chase_camera", "grid_camera", "splat_occupancy", "surface_voxels"]
-
 #: Standard deviation of a voxel's Gaussian, in voxels: neighbours close the gaps.
 _SIGMA = 0.48
 #: The bird's-eye camera stands this many grid lengths above, so that columns look upright.

@@ -9,8 +9,6 @@ from mmcity.utils.fileio import atomic_path
 
 from .frusta import frustum_lines
 
-__all__ = ["camera_frusta", "select_points", "write_glb"]
-
 BLACK_SUM = 16  # r + g + b below it counts as black
 WHITE_LEVEL = 240  # all channels above it count as white
 

@@ -22,8 +22,6 @@ from mmcity.structures import (
 from mmcity.structures.io.gaussians_gltf import y_up
 from mmcity.utils.fileio import read_json, write_json
 
-__all__ = ["east_north_up_frame", "read_tileset", "write_tileset"]
-
 _WGS84_AXIS = 6378137.0
 _WGS84_FLATTENING = 1 / 298.257223563
 #: From glTF's axes (y up) to those of 3D Tiles (z up), as viewers apply to the content.

@@ -12,8 +12,6 @@ from mmcity.utils.fileio import atomic_path
 
 from .color_maps import to_uint8
 
-__all__ = ["LEVELS", "write_grey16", "write_image", "write_video"]
-
 #: What 1 becomes in a picture of 16 bits.
 LEVELS = 65535
 

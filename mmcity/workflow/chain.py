@@ -13,15 +13,14 @@ from typing import Any
 
 from mmengine.registry import Registry
 
-from mmcity.engine.launch import load_config, parse_options, train
+from mmcity.engine.config_options import parse_options
+from mmcity.engine.launch import load_config, train
 from mmcity.utils.child_process import Result, call_in_child, describe_call
 from mmcity.utils.cli import UserError, find_root
 from mmcity.utils.fileio import to_json
 
 from .manifest import Finding, Manifest, StageRecord
 from .report import handover_table, write_report
-
-__all__ = ["STAGES", "Chain", "Stage", "StageContext", "cfg_options"]
 
 STAGES = Registry("stage of a chain", scope="mmcity")
 

@@ -17,8 +17,6 @@ from mmcity.utils.cli import UserError, find_root
 from mmcity.utils.fileio import read_json
 from mmcity.visualization import draw_results
 
-__all__ = ["run_demo"]
-
 
 def run_demo(
     scene: str | os.PathLike | None = None,

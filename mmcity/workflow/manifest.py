@@ -7,8 +7,6 @@ from typing import Any
 
 from mmcity.utils.fileio import read_json, write_json
 
-__all__ = ["Finding", "Manifest", "StageRecord"]
-
 NAME = "manifest.json"
 
 

@@ -13,8 +13,6 @@ from mmcity.utils.markdown import markdown_table
 
 from .manifest import Manifest, StageRecord
 
-__all__ = ["handover_table", "write_report"]
-
 _PICTURE_SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
 _MOST_PIXELS = 900
 _STYLE = """

@@ -5,13 +5,8 @@ import json
 import numpy as np
 from PIL import Image
 
-from mmcity.datasets.io.colmap_model import (
-    ColmapCamera,
-    ColmapImage,
-    ColmapModel,
-    ColmapPoints,
-    write_colmap_model,
-)
+from mmcity.datasets.io.colmap_model import write_colmap_model
+from mmcity.datasets.io.colmap_types import ColmapCamera, ColmapImage, ColmapModel, ColmapPoints
 from mmcity.structures import geometry as geo
 
 WIDTH, HEIGHT = 40, 30

@@ -7,16 +7,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmcity.datasets.io.colmap_model import (
+from mmcity.datasets.io.colmap_model import find_colmap_model, read_colmap_model, write_colmap_model
+from mmcity.datasets.io.colmap_types import (
     CAMERA_MODELS,
     ColmapCamera,
     ColmapFormatError,
     ColmapImage,
     ColmapModel,
     ColmapPoints,
-    find_colmap_model,
-    read_colmap_model,
-    write_colmap_model,
 )
 from tests.conftest import real_data_dir
 

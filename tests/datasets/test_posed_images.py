@@ -14,7 +14,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from mmcity.datasets import ColmapDataset, NerfstudioDataset, colmap, posed_images
-from mmcity.datasets.io.colmap_model import ColmapCamera, write_colmap_model
+from mmcity.datasets.io.colmap_model import write_colmap_model
+from mmcity.datasets.io.colmap_types import ColmapCamera
 from mmcity.datasets.transforms import ImageReadError, target_size
 from mmcity.registry import DATASETS
 from tests.conftest import real_data_dir

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from mmcity.datasets import ColmapDataset, NerfstudioDataset
-from mmcity.datasets.io.colmap_model import ColmapCamera, read_colmap_model, write_colmap_model
+from mmcity.datasets.io.colmap_model import read_colmap_model, write_colmap_model
+from mmcity.datasets.io.colmap_types import ColmapCamera
 from mmcity.datasets.scene_export import to_colmap_model, write_transforms_json
 from tests.datasets.scenes import HEIGHT, WIDTH, write_scene
 

@@ -6,11 +6,10 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 
 from mmcity.datasets.occupancy_labels import (
     OCC3D_NUSCENES_CLASSES,
-    OCC3D_NUSCENES_PALETTE,
     OCC3D_NUSCENES_TO_UNIFIED,
     UNIFIED_CLASSES,
-    UNIFIED_PALETTE,
 )
+from mmcity.structures.palettes import OCC3D_NUSCENES_PALETTE, UNIFIED_PALETTE
 
 #: What the three kinds of dichromats see of linear RGB (Machado et al. 2009, severity 1).
 SIGHTS = {

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmcity.datasets.occupancy_labels import UNIFIED_PALETTE
 from mmcity.structures import VoxelGrid
+from mmcity.structures.palettes import UNIFIED_PALETTE
 from mmcity.visualization.occupancy import render_birds_eye, render_oblique
 from mmcity.visualization.occupancy_page import write_occupancy_page
 from mmcity.visualization.occupancy_splats import grid_camera, splat_occupancy, surface_voxels

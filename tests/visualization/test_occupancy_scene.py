@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from mmcity.datasets.io.occupancy_files import occ3d_grid
-from mmcity.datasets.occupancy_labels import OCC3D_NUSCENES_CLASSES, OCC3D_NUSCENES_PALETTE
+from mmcity.datasets.occupancy_labels import OCC3D_NUSCENES_CLASSES
+from mmcity.structures.palettes import OCC3D_NUSCENES_PALETTE
 from mmcity.visualization.occupancy_page import write_occupancy_page
 from mmcity.visualization.occupancy_results import draw_occupancy_result, read_occupancy_result
 from mmcity.visualization.occupancy_scene import overlay_occupancy, overlay_points

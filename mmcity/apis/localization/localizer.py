@@ -25,8 +25,6 @@ from mmcity.visualization import overlay_halves, to_uint8
 
 from .result import LocalizationResult
 
-__all__ = ["Localizer", "as_picture"]
-
 #: Share of the network's field of view that a picture of another camera must show.
 _WHOLE_VIEW = 0.98
 

@@ -10,8 +10,6 @@ from mmcity.utils.fileio import read_json, write_json
 
 from .localizer import Localizer
 
-__all__ = ["build_localizer", "load_localizer", "read_localizer_file", "write_localizer_file"]
-
 _PATHS = ("scene", "map", "map_config", "config", "checkpoint", "alignment")
 _VALUES = ("long_side", "unit_scale", "not_metric")
 

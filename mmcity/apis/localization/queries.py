@@ -18,8 +18,6 @@ from .localizer_file import build_localizer, read_localizer_file
 from .report import LocalizationReport, read_pose_file
 from .result import LocalizationResult
 
-__all__ = ["localize_queries", "read_intrinsics"]
-
 #: First poses by the name of the choice, as arguments of :class:`Localizer`.
 _START_OPTIONS = {
     "all": {},
@@ -217,8 +215,9 @@ def _named_camera(line: str) -> tuple[str, ColmapCamera]:
     for model, layout in CAMERA_MODELS.items():
         name, words = split_name(line, 3 + len(layout.params))
         if words and words[0] == model:
-            sizes = [int(word) for word in words[1:3]]
-            return name, ColmapCamera(0, model, *sizes, [float(word) for word in words[3:]])
+            width, height = (int(word) for word in words[1:3])
+            params = np.array(words[3:], dtype=np.float64)
+            return name, ColmapCamera(0, model, width, height, params)
     raise ValueError(f"{count} words, none of which is a model with its parameters behind it")
 
 

@@ -23,8 +23,6 @@ from mmcity.utils.markdown import markdown_table
 
 from .result import LocalizationResult
 
-__all__ = ["LocalizationReport", "localization_table", "read_pose_file", "read_report"]
-
 _INFINITE = (math.inf, math.inf)
 #: Median length of normal errors along three axes whose variances add up to 1.
 _MEDIAN_OF_UNIT_ERROR = 0.888

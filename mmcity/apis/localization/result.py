@@ -9,8 +9,6 @@ import torch
 from mmcity.structures import Cameras, Sim3
 from mmcity.structures.geometry import se3_from_rt
 
-__all__ = ["LocalizationResult"]
-
 
 @dataclass
 class LocalizationResult:

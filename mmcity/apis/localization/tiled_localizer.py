@@ -14,8 +14,6 @@ from .localizer import Localizer, as_picture
 from .localizer_file import load_localizer
 from .result import LocalizationResult
 
-__all__ = ["TiledLocalizer"]
-
 _ORDER = {"ok": 2, "low_confidence": 1, "failed": 0}
 
 

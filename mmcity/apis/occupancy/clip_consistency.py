@@ -8,8 +8,6 @@ import torch
 
 from mmcity.evaluation.metrics import TemporalConsistency
 
-__all__ = ["measure_clip_consistency"]
-
 
 def measure_clip_consistency(
     folder: str | os.PathLike,

@@ -18,8 +18,6 @@ from mmcity.visualization.occupancy import write_clip_pictures
 from mmcity.visualization.occupancy_page import write_occupancy_page
 from mmcity.visualization.occupancy_splats import grid_camera, splat_occupancy
 
-__all__ = ["generate_clips"]
-
 _SAMPLERS = {"ddpm": "AncestralSampler", "ddim": "DDIMSampler", "dpm++": "DPMSolverSampler"}
 _FILM_SIZE = (320, 480)
 

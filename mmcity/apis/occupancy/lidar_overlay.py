@@ -12,8 +12,6 @@ from mmcity.visualization.occupancy_scene import overlay_points
 
 from .foundation_maps import ImageTask, collect_images
 
-__all__ = ["draw_lidar_overlays"]
-
 
 def draw_lidar_overlays(
     infos: str | os.PathLike,

@@ -19,8 +19,6 @@ from mmcity.registry import INFERENCERS, MODELS, TASK_UTILS
 from mmcity.utils.checks import check_choice
 from mmcity.visualization.occupancy import render_birds_eye
 
-__all__ = ["GeneratedClips", "OccupancyGenerator", "read_array"]
-
 #: Dimensions of a condition that all samples share; one more is one for each sample.
 _SHARED_DIMS = {"command": 0, "trajectory": 2, "layout": 3, "hexplane": 3}
 

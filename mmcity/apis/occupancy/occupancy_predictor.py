@@ -21,18 +21,16 @@ from mmcity.apis.occupancy.foundation_maps import (
     make_provider,
 )
 from mmcity.datasets.io.map_store import MapStore
-from mmcity.datasets.occupancy_labels import OCC3D_NUSCENES_PALETTE
 from mmcity.datasets.transforms import LoadFeatMaps
 from mmcity.models.gausstr import Vocabulary
 from mmcity.models.gausstr.gaussian_set import GaussianSet
 from mmcity.registry import DATASETS, INFERENCERS
 from mmcity.structures import VoxelGrid
 from mmcity.structures.occupancy_data_sample import OccupancyDataSample
+from mmcity.structures.palettes import OCC3D_NUSCENES_PALETTE
 from mmcity.utils.fileio import atomic_path
 from mmcity.utils.timing import stage
 from mmcity.visualization.occupancy import render_birds_eye
-
-__all__ = ["OccupancyPredictor", "OccupancyResult", "load_gaussian_set", "save_gaussian_set"]
 
 _FIELDS = ("means", "scales", "rotmats", "opacities", "features")
 

@@ -12,14 +12,6 @@ from mmcity.models.gausstr import load_vocabulary, save_prototypes
 from mmcity.utils.checks import check_choice
 from mmcity.utils.dependencies import import_library
 
-__all__ = [
-    "build_text_prototypes",
-    "clip_encoder",
-    "embed_prompts",
-    "stored_encoder",
-    "talk2dino_encoder",
-]
-
 #: Maps texts to embeddings ``(P, C)``.
 TextEncoder = Callable[[Sequence[str]], Tensor]
 

@@ -15,13 +15,6 @@ from mmcity.models.gausstr.labelling import label_voxels
 
 from .occupancy_predictor import OccupancyPredictor
 
-__all__ = [
-    "CalibrationResult",
-    "ThresholdCalibrator",
-    "calibrate_thresholds",
-    "default_candidates",
-]
-
 
 def default_candidates() -> list[float]:
     """Densities that are tried: 24 from 0.01 to 2, in equal ratios."""

@@ -25,8 +25,6 @@ from mmcity.visualization.tiles3d import write_tileset
 
 from .layers import read_layers
 
-__all__ = ["ExportedScene", "export_scene"]
-
 
 @dataclass(frozen=True)
 class ExportedScene:

@@ -26,8 +26,6 @@ from mmcity.utils.fileio import atomic_path
 
 from .scene_renderer import SceneRenderer
 
-__all__ = ["ExtractedMesh", "extract_mesh"]
-
 
 @dataclass(frozen=True)
 class ExtractedMesh:

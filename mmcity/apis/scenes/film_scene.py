@@ -17,8 +17,6 @@ from mmcity.visualization import (
 
 from .scene_renderer import SceneRenderer
 
-__all__ = ["film_scene"]
-
 
 def film_scene(
     weights: str | os.PathLike,

@@ -7,8 +7,6 @@ from pathlib import Path
 from mmcity.engine.scene_loading import load_scene
 from mmcity.visualization.viewer import Layer, open_layers
 
-__all__ = ["read_layers"]
-
 _CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt")
 
 

@@ -19,8 +19,6 @@ from mmcity.visualization import write_grey16, write_image
 
 from .scene_renderer import SceneRenderer
 
-__all__ = ["render_views"]
-
 _Look = Callable[[Tensor, Cameras], None]
 
 

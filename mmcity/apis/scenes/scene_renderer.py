@@ -17,8 +17,6 @@ from mmcity.registry import INFERENCERS
 from mmcity.structures import Cameras
 from mmcity.visualization import colorize_depth, colorize_normals, to_uint8
 
-__all__ = ["RenderedViews", "SceneRenderer"]
-
 
 @dataclass
 class RenderedViews:

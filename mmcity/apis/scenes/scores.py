@@ -15,8 +15,6 @@ from mmcity.evaluation.metrics.image_quality import ImageQualityMetric
 from mmcity.utils.cli import UserError
 from mmcity.utils.fileio import read_json, read_numbers, write_json
 
-__all__ = ["score_mesh", "score_renders"]
-
 
 def score_mesh(
     prediction: str | os.PathLike,

@@ -18,13 +18,6 @@ from mmcity.visualization import write_grey16
 from .geometry_prior import GeometryPrior
 from .streaming_reconstructor import StreamingReconstructor
 
-__all__ = [
-    "DepthAnythingEstimator",
-    "DepthEstimator",
-    "StreamingDepthEstimator",
-    "ToytownDepthEstimator",
-]
-
 
 class DepthEstimator(metaclass=ABCMeta):
     """Guesses inverse depth, of unknown scale and shift, from single pictures.

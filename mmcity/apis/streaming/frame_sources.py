@@ -15,8 +15,6 @@ from mmcity.utils.cli import UserError
 from mmcity.utils.dependencies import import_library
 from mmcity.utils.images import IMAGE_SUFFIXES, list_images
 
-__all__ = ["Frame", "SourceError", "open_source"]
-
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 
 

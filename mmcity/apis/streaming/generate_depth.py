@@ -15,8 +15,6 @@ from .depth_estimators import (
     ToytownDepthEstimator,
 )
 
-__all__ = ["generate_depth"]
-
 
 def generate_depth(
     scene: str | os.PathLike,

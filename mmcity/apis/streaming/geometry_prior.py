@@ -17,8 +17,6 @@ from mmcity.visualization.point_cloud import select_points
 from .frame_sources import Frame, SourceError, open_source
 from .streaming_reconstructor import StreamingReconstructor
 
-__all__ = ["GeometryPrior", "PriorFiles"]
-
 
 @dataclass
 class PriorFiles:

@@ -10,8 +10,6 @@ from .frame_sources import open_source
 from .stream_writer import StreamWriter
 from .streaming_reconstructor import StreamingReconstructor
 
-__all__ = ["stream_source"]
-
 
 def stream_source(
     sources: Sequence[str],

@@ -14,8 +14,6 @@ from mmcity.visualization.point_cloud import select_points, write_glb
 
 from .streaming_reconstructor import FrameResult
 
-__all__ = ["StreamWriter"]
-
 
 class StreamWriter:
     """Writes trajectory, depth maps and a point cloud; memory stays bounded.

@@ -20,8 +20,6 @@ from mmcity.visualization import colorize_depth
 
 from .frame_sources import Frame, SourceError, open_source
 
-__all__ = ["FrameResult", "StreamingReconstructor"]
-
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 

@@ -16,7 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print."""
-    from mmcity.engine.launch import load_config, parse_options
+    from mmcity.engine.config_options import parse_options
+    from mmcity.engine.launch import load_config
     from mmcity.utils import atomic_path
 
     cfg = load_config(args.config, parse_options(args.cfg_options))

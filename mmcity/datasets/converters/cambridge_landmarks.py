@@ -17,8 +17,6 @@ from mmcity.structures.geometry import quat_to_rotmat, rotmat_to_quat
 from mmcity.utils.checks import check_choice
 from mmcity.utils.fileio import atomic_path, read_text, write_text
 
-__all__ = ["LAYOUTS", "convert_cambridge_landmarks"]
-
 LAYOUTS = ("poses", "colmap")
 #: Lines before the first image in the lists.
 _HEADER_LINES = 3

@@ -14,8 +14,6 @@ from mmcity.utils.dependencies import import_library
 from mmcity.utils.fileio import write_text
 from mmcity.utils.images import list_images
 
-__all__ = ["MATCHING", "MappedScene", "map_pictures"]
-
 #: ``auto`` matches exhaustively up to :data:`MOST_EXHAUSTIVE` pictures.
 MATCHING = ("auto", "exhaustive", "sequential")
 #: Exhaustive matching is quadratic; above this many pictures neighbours are matched.

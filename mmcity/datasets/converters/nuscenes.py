@@ -14,8 +14,6 @@ from mmcity.datasets.io.nuscenes_tables import (
 )
 from mmcity.utils.dependencies import DependencyError
 
-__all__ = ["convert_nuscenes"]
-
 
 def convert_nuscenes(
     root: str | os.PathLike,

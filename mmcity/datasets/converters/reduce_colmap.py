@@ -10,19 +10,11 @@ from PIL import Image
 from rich.progress import track
 
 from mmcity.datasets.colmap import find_image_dir, resolve_image
-from mmcity.datasets.io.colmap_model import (
-    CAMERA_MODELS,
-    ColmapCamera,
-    ColmapModel,
-    find_colmap_model,
-    read_colmap_model,
-    write_colmap_model,
-)
+from mmcity.datasets.io.colmap_model import find_colmap_model, read_colmap_model, write_colmap_model
+from mmcity.datasets.io.colmap_types import CAMERA_MODELS, ColmapCamera, ColmapModel
 from mmcity.datasets.transforms import read_image, target_size
 from mmcity.utils.checks import check_choice
 from mmcity.utils.fileio import atomic_path
-
-__all__ = ["FEATURES", "ReducedScene", "reduce_scene"]
 
 #: ``observed`` keeps the 2D points that belong to kept points, with the tracks.
 FEATURES = ("observed", "none")

@@ -8,8 +8,6 @@ from rich.progress import track
 from mmcity.datasets.io.info_pickle import load_info_pickle, save_info_pickle
 from mmcity.utils.fileio import read_json
 
-__all__ = ["add_scene_names"]
-
 
 def add_scene_names(
     root: str | os.PathLike,

@@ -10,8 +10,6 @@ from mmcity.datasets.io.colmap_types import ColmapCamera, ColmapImage, ColmapMod
 from mmcity.datasets.transforms.posed_images import image_size
 from mmcity.utils.fileio import read_rows, split_name, write_text
 
-__all__ = ["convert_seven_scenes"]
-
 
 def convert_seven_scenes(
     source: str | os.PathLike,

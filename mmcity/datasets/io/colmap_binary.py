@@ -11,15 +11,6 @@ import numpy as np
 
 from .colmap_types import CAMERA_MODELS, ColmapCamera, ColmapFormatError, ColmapImage, ColmapPoints
 
-__all__ = [
-    "read_cameras_bin",
-    "read_images_bin",
-    "read_points3D_bin",
-    "write_cameras_bin",
-    "write_images_bin",
-    "write_points3D_bin",
-]
-
 _MODEL_BY_ID = {info.model_id: info for info in CAMERA_MODELS.values()}
 _CAMERA = struct.Struct("<IiQQ")
 _IMAGE = struct.Struct("<I7dI")

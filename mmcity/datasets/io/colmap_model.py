@@ -8,25 +8,10 @@ from mmcity.utils.fileio import atomic_path
 
 from . import colmap_binary, colmap_text
 from .colmap_types import (
-    CAMERA_MODELS,
-    ColmapCamera,
     ColmapFormatError,
-    ColmapImage,
     ColmapModel,
     ColmapPoints,
 )
-
-__all__ = [
-    "CAMERA_MODELS",
-    "ColmapCamera",
-    "ColmapFormatError",
-    "ColmapImage",
-    "ColmapModel",
-    "ColmapPoints",
-    "find_colmap_model",
-    "read_colmap_model",
-    "write_colmap_model",
-]
 
 _PARTS = ("cameras", "images", "points3D")
 _SEARCHED = ("sparse/0", "sparse", "colmap/sparse/0", ".")

@@ -9,15 +9,6 @@ from mmcity.utils.fileio import read_lines
 
 from .colmap_types import CAMERA_MODELS, ColmapCamera, ColmapFormatError, ColmapImage, ColmapPoints
 
-__all__ = [
-    "read_cameras_txt",
-    "read_images_txt",
-    "read_points3D_txt",
-    "write_cameras_txt",
-    "write_images_txt",
-    "write_points3D_txt",
-]
-
 #: On the squared length of a quaternion, which some programs write with three digits.
 _UNIT_TOLERANCE = 2e-2
 

@@ -7,16 +7,6 @@ import torch
 
 from mmcity.structures import Cameras
 
-__all__ = [
-    "CAMERA_MODELS",
-    "CameraModelInfo",
-    "ColmapCamera",
-    "ColmapFormatError",
-    "ColmapImage",
-    "ColmapModel",
-    "ColmapPoints",
-]
-
 
 class ColmapFormatError(ValueError):
     """A COLMAP file that cannot be used; says which file, what was expected, what came."""

@@ -10,9 +10,6 @@ import numpy as np
 
 from mmcity.utils.fileio import atomic_path
 
-__all__ = ["InfoFileError", "load_info_pickle", "load_plain_npz", "load_plain_pickle",
-           "save_info_pickle"]  # fmt: skip
-
 #: What plain data with numpy arrays needs; nothing here runs code of the file.
 _ALLOWED = {
     ("builtins", name)

@@ -7,8 +7,6 @@ import numpy as np
 
 from mmcity.utils.fileio import atomic_path, read_json, write_json
 
-__all__ = ["MapStore", "MapStoreError", "map_name"]
-
 _META = "meta.json"
 
 

@@ -8,14 +8,6 @@ import numpy as np
 from mmcity.structures import geometry
 from mmcity.utils.fileio import read_json
 
-__all__ = [
-    "DETECTION_CLASSES",
-    "NuScenesTableError",
-    "NuScenesTables",
-    "make_infos",
-    "scene_splits",
-]
-
 CAMERAS = (
     "CAM_FRONT",
     "CAM_FRONT_RIGHT",

@@ -8,9 +8,6 @@ import numpy as np
 
 from mmcity.utils.fileio import split_name
 
-__all__ = ["NvmModel", "read_nvm"]
-
-
 #: Numbers behind the name: focal length, quaternion, centre, distortion and a 0.
 _COLUMNS = 10
 

@@ -9,16 +9,6 @@ import torch
 from mmcity.structures import VoxelGrid
 from mmcity.utils.fileio import read_json, read_numbers
 
-__all__ = [
-    "OccupancyFormatError",
-    "occ3d_grid",
-    "read_carlasc_frame",
-    "read_carlasc_params",
-    "read_occ3d_nuscenes_frame",
-    "read_occ3d_waymo_frame",
-    "read_planar_poses",
-]
-
 
 class OccupancyFormatError(ValueError):
     """A file does not hold what its format says; the message names the file."""

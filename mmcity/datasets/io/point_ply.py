@@ -8,8 +8,6 @@ from mmcity.structures.io.ply import PlyFormatError, read_ply_vertices, write_pl
 
 from .colmap_types import ColmapPoints
 
-__all__ = ["read_point_ply", "write_point_ply"]
-
 _COLORS = ("red", "green", "blue")
 
 

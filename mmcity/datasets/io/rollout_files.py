@@ -7,15 +7,6 @@ import numpy as np
 
 from mmcity.utils.fileio import atomic_path, read_json, write_json
 
-__all__ = [
-    "INDEX_NAME",
-    "read_rollout",
-    "read_rollout_index",
-    "rollout_path",
-    "write_rollout",
-    "write_rollout_index",
-]
-
 INDEX_NAME = "index.json"
 
 

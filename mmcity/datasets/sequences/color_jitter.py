@@ -8,8 +8,6 @@ from torch import Tensor
 
 from mmcity.utils.images import to_grey
 
-__all__ = ["ClipColorJitter"]
-
 
 @dataclass(frozen=True)
 class ClipColorJitter:

@@ -17,8 +17,6 @@ from mmcity.utils.fileio import read_json, read_numbers, read_text
 
 from .frames import DepthFormat, SequenceFileError, SequenceFrame, VideoSequence, read_sintel_camera
 
-__all__ = ["EVAL_LAYOUTS", "SINTEL_POSE_SEQUENCES", "co3d_to_opencv"]
-
 SINTEL_POSE_SEQUENCES = (
     *("alley_2", "ambush_4", "ambush_5", "ambush_6", "cave_2", "cave_4", "market_2"),
     *("market_5", "market_6", "shaman_3", "sleeping_1", "sleeping_2", "temple_2", "temple_3"),

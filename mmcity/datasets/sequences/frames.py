@@ -12,17 +12,6 @@ from mmcity.utils.dependencies import import_library
 from .overlap import ImageGroups, OverlapGraph
 from .sampling import ClipSampling, sample_clip
 
-__all__ = [
-    "DepthFormat",
-    "SequenceFileError",
-    "SequenceFrame",
-    "VideoSequence",
-    "read_camera_npz",
-    "read_depth",
-    "read_sintel_camera",
-    "read_sintel_depth",
-]
-
 SINTEL_TAG = 202021.25
 K_NAMES = ("intrinsics", "intrinsic", "camera_intrinsics", "K")
 POSE_NAMES = ("pose", "cam2world", "camera_pose", "cam_to_world", "c2w")

@@ -7,8 +7,6 @@ import numpy as np
 
 from .sampling import reachable_images, sample_overlap_walk
 
-__all__ = ["ImageGroups", "OverlapGraph"]
-
 
 @dataclass(frozen=True)
 class ImageGroups:

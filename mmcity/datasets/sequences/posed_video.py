@@ -8,8 +8,6 @@ from mmcity.utils.fileio import read_json
 
 from .frames import DepthFormat, SequenceFileError, SequenceFrame, VideoSequence
 
-__all__ = ["posed_video"]
-
 
 def posed_video(
     root: Path, depth_scale: float | None = None, use_depth_camera: bool = False

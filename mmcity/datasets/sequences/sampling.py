@@ -5,14 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = [
-    "ClipSampling",
-    "assemble_epoch",
-    "reachable_images",
-    "sample_clip",
-    "sample_overlap_walk",
-]
-
 
 @dataclass(frozen=True)
 class ClipSampling:

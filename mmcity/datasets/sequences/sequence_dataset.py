@@ -30,9 +30,6 @@ from .sampling import assemble_epoch
 from .toytown_video import toytown_video
 from .train_layouts import TRAIN_LAYOUTS
 
-__all__ = ["ClipDataset", "EvalSequenceDataset", "MixtureDataset", "MixtureSampler"]
-
-
 #: Layouts for evaluation and training alike.
 VIDEO_LAYOUTS = {"toytown": toytown_video, "posed_video": posed_video}
 

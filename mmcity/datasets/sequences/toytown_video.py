@@ -9,8 +9,6 @@ from mmcity.utils.fileio import read_numbers, read_text
 from .frames import DepthFormat, SequenceFrame, VideoSequence, read_depth
 from .sampling import ClipSampling
 
-__all__ = ["toytown_video"]
-
 
 def toytown_video(
     root: Path,

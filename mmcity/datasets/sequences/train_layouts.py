@@ -18,8 +18,6 @@ from .frames import DepthFormat, SequenceFileError, SequenceFrame, VideoSequence
 from .overlap import ImageGroups, OverlapGraph
 from .sampling import ClipSampling
 
-__all__ = ["TRAIN_LAYOUTS", "TrainLayout"]
-
 MILLIMETRES = DepthFormat(scale=1000.0)
 
 

@@ -2,8 +2,6 @@
 
 from abc import ABCMeta, abstractmethod
 
-__all__ = ["BaseTransform"]
-
 
 class BaseTransform(metaclass=ABCMeta):
     """A step of a data pipeline: takes a dict of results and gives it back, changed.

@@ -9,8 +9,6 @@ from mmcity.registry import TRANSFORMS
 
 from .base import BaseTransform
 
-__all__ = ["ImageAug3D"]
-
 
 @TRANSFORMS.register_module()
 class ImageAug3D(BaseTransform):

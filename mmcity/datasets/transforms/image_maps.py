@@ -13,8 +13,6 @@ from mmcity.utils.fileio import read_json
 
 from .base import BaseTransform
 
-__all__ = ["LoadFeatMaps", "PointToMultiViewDepth", "read_feature_map", "splat_depth"]
-
 
 def read_feature_map(folder: Path, image_path: str) -> np.ndarray:
     """Stored map of an image: ``<name>.npy`` or ``<name>.npz`` (array ``data`` or its first).

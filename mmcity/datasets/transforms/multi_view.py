@@ -14,14 +14,6 @@ from mmcity.utils.checks import check_choice
 from .base import BaseTransform
 from .posed_images import read_image
 
-__all__ = [
-    "AlignAdjacentCameras",
-    "BEVDataAug",
-    "BEVLoadMultiViewImageFromFiles",
-    "LoadOccFromFile",
-    "PackMultiViewInputs",
-]
-
 
 def _to_4x4(matrix: Sequence) -> np.ndarray:
     result = np.eye(4, dtype=np.float32)

@@ -7,14 +7,6 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-__all__ = [
-    "composite_on_white",
-    "crop_around_principal_point",
-    "image_to_tensor",
-    "load_eval_image",
-    "load_network_image",
-]
-
 #: Longest image side the published networks were trained with.
 TARGET_SIZE = 518
 PATCH_SIZE = 14

@@ -9,19 +9,6 @@ from mmcity.utils.checks import check_choice
 
 from .base import BaseTransform
 
-__all__ = [
-    "FlipXYT",
-    "MakeCommand",
-    "MakeLayout",
-    "MakeTrajectory",
-    "PackOccInputs",
-    "flip_clip",
-    "flip_planar_poses",
-    "planar_command",
-    "planar_trajectory",
-    "vehicle_layout",
-]
-
 STATIC, FORWARD, LEFT, RIGHT = range(4)
 _SAMPLE_KEYS = ("scene", "frames", "window", "flip_type")
 

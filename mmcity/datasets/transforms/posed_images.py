@@ -14,16 +14,6 @@ from mmcity.utils.checks import check_choice
 
 from .base import BaseTransform
 
-__all__ = [
-    "ImageReadError",
-    "LoadPosedImage",
-    "PackSceneInputs",
-    "ResizePosedImage",
-    "image_size",
-    "read_image",
-    "target_size",
-]
-
 #: Raised by PIL for files that are no image or end too early.
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 _ALPHA = ("drop", "mask", "white", "black")

@@ -4,13 +4,11 @@ import functools
 
 import numpy as np
 
-from mmcity.datasets.io.colmap_model import ColmapCamera
+from mmcity.datasets.io.colmap_types import ColmapCamera
 from mmcity.registry import TRANSFORMS
 from mmcity.structures import Cameras
 
 from .base import BaseTransform
-
-__all__ = ["UndistortPosedImage", "undistorted_K"]
 
 #: From pixel centres at +0.5 (ours) to whole numbers (OpenCV's).
 _HALF = np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])

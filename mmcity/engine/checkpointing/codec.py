@@ -8,8 +8,6 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 
-__all__ = ["CheckpointContentError", "decode_checkpoint", "encode_checkpoint"]
-
 #: Marks a dict that stands for another object; its value names the kind.
 TAG = "__mmcity__"
 

@@ -15,14 +15,6 @@ from mmcity.utils.cli import UserError
 
 from .codec import decode_checkpoint
 
-__all__ = [
-    "CheckpointError",
-    "UnsafeCheckpointError",
-    "is_unsafe_load_allowed",
-    "load_from_http",
-    "load_from_local",
-]
-
 UNSAFE_LOAD_VARIABLE = "MMCITY_UNSAFE_LOAD"
 
 

@@ -8,13 +8,6 @@ import numpy as np
 import torch
 from mmengine.dist import all_gather_object
 
-__all__ = [
-    "gather_random_states",
-    "get_random_state",
-    "preserved_random_state",
-    "set_random_state",
-]
-
 
 def get_random_state() -> dict:
     """State of the python, numpy and torch generators of this process, in plain types.

@@ -15,17 +15,6 @@ from mmcity.utils.fileio import atomic_path
 
 from .loader import CheckpointError
 
-__all__ = [
-    "SHARDS",
-    "fill_rows",
-    "merge_shards",
-    "read_rows",
-    "replace_rows",
-    "scene_tables",
-    "shard_files",
-    "write_shard",
-]
-
 #: Key of the index in a checkpoint.
 SHARDS = "scene_shards"
 MODULE = "anchors"  # submodule whose tables are spread

@@ -9,8 +9,6 @@ from mmcity.utils.fileio import atomic_path
 
 from .shards import shard_files
 
-__all__ = ["AtomicLocalBackend", "DeferredRemoval"]
-
 
 class AtomicLocalBackend(LocalBackend):
     """Local file backend that writes beside the target and moves the whole file into place.

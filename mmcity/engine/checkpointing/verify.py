@@ -8,8 +8,6 @@ from torch import nn
 
 from .loader import CheckpointError
 
-__all__ = ["check_is_checkpoint", "check_is_resumable", "check_matches_model", "compare_entries"]
-
 _SHOWN_NAMES = 6
 
 

@@ -14,8 +14,6 @@ from .loader import CheckpointError
 from .shards import merge_shards
 from .verify import check_is_checkpoint, check_matches_model
 
-__all__ = ["find_checkpoint", "load_checkpoint_weights", "load_weights"]
-
 
 def find_checkpoint(folder: str | os.PathLike) -> Path:
     """Checkpoint of a folder: the one that ``last_checkpoint`` names, else the only one there.

@@ -16,8 +16,6 @@ from mmcity.models.citygsx.checkpoint_keys import (
 from mmcity.structures import read_ply_vertices, write_ply_vertices
 from mmcity.utils.fileio import atomic_path
 
-__all__ = ["read_folder", "write_folder"]
-
 _REQUIRED = ("x", "y", "z", "level", "extra_level", "info", "f_offset_0", "f_anchor_feat_0")
 
 

@@ -7,8 +7,6 @@ from torch.optim import Optimizer
 
 from mmcity.engine.distributed.collectives import all_to_all_rows, gather_rows, world_info
 
-__all__ = ["ShardGroup", "move_rows"]
-
 #: Keys that each process shows of its own when the ranges are drawn anew.
 SAMPLES = 4096
 

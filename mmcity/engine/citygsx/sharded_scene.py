@@ -23,8 +23,6 @@ from .shard_group import ShardGroup, move_rows
 from .splat_exchange import exchange_splats, share_rows
 from .work_division import RowDivision
 
-__all__ = ["ShardedScene"]
-
 
 @MODEL_WRAPPERS.register_module()
 class ShardedScene(nn.Module):

@@ -11,8 +11,6 @@ from mmcity.structures import Cameras
 
 from .work_division import RowDivision
 
-__all__ = ["exchange_splats", "share_rows"]
-
 #: Channels of the maps that are exchanged; the last two only with geometry.
 CHANNELS = dict(rgb=3, alpha=1, normals=3, distances=1)
 

@@ -5,12 +5,6 @@ from torch import Tensor
 
 from mmcity.utils.checks import check_choice
 
-__all__ = [
-    "RowDivision",
-    "divide_rows",
-    "snap_to_images",
-]
-
 
 def divide_rows(costs: Tensor, world_size: int) -> list[int]:
     """Cuts that give each rank about the same cost.

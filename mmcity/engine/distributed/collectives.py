@@ -6,8 +6,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["all_to_all_rows", "exchange_strips", "gather_rows", "overlap", "world_info"]
-
 
 def world_info() -> tuple[int, int]:
     """Rank of this process and number of processes."""

@@ -8,8 +8,6 @@ from torch import nn
 
 from mmcity.models.layers import TransformerBlock
 
-__all__ = ["FullyShardStrategy"]
-
 
 @STRATEGIES.register_module()
 class FullyShardStrategy(DDPStrategy):

@@ -11,14 +11,6 @@ from mmengine.config import ConfigDict
 from mmcity.utils.checks import check_choice
 from mmcity.utils.cli import UserError
 
-__all__ = [
-    "LAUNCHERS",
-    "adapt_config_to_cpu",
-    "init_cpu_process_group",
-    "launched_processes",
-    "setup_distributed",
-]
-
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 _DEFAULT_PORT = "29500"
 

@@ -9,8 +9,6 @@ from torch import nn
 from mmcity.models.layers import Strategy
 from mmcity.registry import MODEL_WRAPPERS
 
-__all__ = ["ReplicatedScene", "average_gradients", "follow_first_rank"]
-
 
 @MODEL_WRAPPERS.register_module(name=["ReplicatedScene", "ReplicatedModel"])
 class ReplicatedScene(nn.Module):

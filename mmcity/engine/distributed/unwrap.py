@@ -3,8 +3,6 @@
 from mmengine.model import is_model_wrapper
 from torch import nn
 
-__all__ = ["unwrap"]
-
 
 def unwrap(model: nn.Module) -> nn.Module:
     """The model itself, such as ``unwrap(runner.model)``, in a wrapper or not."""

@@ -5,8 +5,6 @@ from mmengine.hooks import Hook
 from mmcity.engine.distributed import unwrap
 from mmcity.registry import HOOKS
 
-__all__ = ["LatentStatisticsHook"]
-
 
 @HOOKS.register_module()
 class LatentStatisticsHook(Hook):

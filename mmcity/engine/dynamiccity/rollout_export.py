@@ -25,14 +25,6 @@ from mmcity.models.dynamiccity.hexplane import rollout_slices, to_rollout
 from mmcity.models.dynamiccity.vae import HexPlaneVAE
 from mmcity.registry import DATASETS, MODELS
 
-__all__ = [
-    "export_checkpoint_rollouts",
-    "export_rollouts",
-    "export_splits",
-    "rollout_statistics",
-]
-
-
 #: Least standard deviation of a channel that is stored, a few steps of float16 around 1.
 _LEAST_STD = 1e-2
 

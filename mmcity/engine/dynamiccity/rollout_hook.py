@@ -8,8 +8,6 @@ from mmcity.engine.distributed import unwrap
 from mmcity.engine.dynamiccity.rollout_export import export_splits
 from mmcity.registry import HOOKS
 
-__all__ = ["SaveRolloutHook"]
-
 
 @HOOKS.register_module()
 class SaveRolloutHook(Hook):

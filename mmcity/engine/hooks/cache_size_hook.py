@@ -8,8 +8,6 @@ from mmengine.runner import Runner
 from mmcity.engine.distributed import unwrap
 from mmcity.registry import HOOKS
 
-__all__ = ["CacheSizeHook"]
-
 
 @HOOKS.register_module()
 class CacheSizeHook(Hook):

@@ -24,8 +24,6 @@ from mmcity.engine.distributed import unwrap
 from mmcity.engine.optim import merge_saved_groups
 from mmcity.registry import HOOKS
 
-__all__ = ["CityCheckpointHook"]
-
 
 @HOOKS.register_module(name=["CityCheckpointHook", "CheckpointHook"])
 class CityCheckpointHook(CheckpointHook):

@@ -16,8 +16,6 @@ from mmcity.utils.checks import check_choice
 from mmcity.utils.fileio import atomic_path
 from mmcity.visualization import colorize_depth, colorize_error, write_image
 
-__all__ = ["DumpResultHook"]
-
 
 @HOOKS.register_module()
 class DumpResultHook(Hook):

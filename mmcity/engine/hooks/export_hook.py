@@ -9,8 +9,6 @@ from mmcity.engine.distributed import unwrap
 from mmcity.registry import HOOKS
 from mmcity.structures import write_gaussians_ply, write_splat
 
-__all__ = ["SceneExportHook"]
-
 
 @HOOKS.register_module()
 class SceneExportHook(Hook):

@@ -9,8 +9,6 @@ from mmcity.engine.distributed import unwrap
 from mmcity.engine.optim import scale_optimizer_for_batch
 from mmcity.registry import HOOKS, STRATEGIES
 
-__all__ = ["AnchorGrowthHook", "DensificationHook", "GrowthHook"]
-
 
 @HOOKS.register_module(name=["GrowthHook", "DensificationHook", "AnchorGrowthHook"])
 class GrowthHook(Hook):

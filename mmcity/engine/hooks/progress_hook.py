@@ -7,8 +7,6 @@ from mmengine.hooks import Hook
 
 from mmcity.registry import HOOKS
 
-__all__ = ["ProgressBarHook"]
-
 
 @HOOKS.register_module()
 class ProgressBarHook(Hook):

@@ -7,8 +7,6 @@ from mmengine.hooks import RuntimeInfoHook as _RuntimeInfoHook
 from mmcity.registry import HOOKS
 from mmcity.utils.scalars import read_scalars
 
-__all__ = ["RuntimeInfoHook"]
-
 
 @HOOKS.register_module()
 class RuntimeInfoHook(_RuntimeInfoHook):

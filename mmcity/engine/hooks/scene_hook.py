@@ -7,8 +7,6 @@ from mmengine.runner.loops import BaseLoop
 from mmcity.engine.distributed import unwrap
 from mmcity.registry import HOOKS
 
-__all__ = ["SceneInitHook"]
-
 
 @HOOKS.register_module()
 class SceneInitHook(Hook):

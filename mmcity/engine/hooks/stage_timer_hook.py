@@ -15,8 +15,6 @@ from mmcity.registry import HOOKS
 from mmcity.utils.fileio import write_json
 from mmcity.utils.timing import StageTimer
 
-__all__ = ["PerStageTimerHook"]
-
 
 @HOOKS.register_module()
 class PerStageTimerHook(Hook):

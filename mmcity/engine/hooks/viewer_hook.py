@@ -11,8 +11,6 @@ from mmcity.registry import HOOKS
 from mmcity.utils.cli import UserError
 from mmcity.visualization.viewer import Viewer
 
-__all__ = ["ViewerHook"]
-
 
 @HOOKS.register_module()
 class ViewerHook(Hook):

@@ -10,8 +10,6 @@ from mmengine.runner import BaseLoop, TestLoop, ValLoop
 from mmcity.engine.distributed import unwrap
 from mmcity.registry import LOOPS
 
-__all__ = ["ComparisonTestLoop", "ComparisonValLoop", "comparison_table"]
-
 
 def comparison_table(rows: Mapping[str, Mapping[str, float]]) -> str:
     """A table of metrics, one line per metric and one column per contender."""

@@ -12,8 +12,6 @@ from mmcity.registry import LOOPS
 
 from .resumable_stream import BatchStream
 
-__all__ = ["ResumableIterBasedTrainLoop"]
-
 
 @LOOPS.register_module(name=["ResumableIterBasedTrainLoop", "IterBasedTrainLoop"])
 class ResumableIterBasedTrainLoop(BaseLoop):

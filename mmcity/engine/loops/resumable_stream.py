@@ -8,8 +8,6 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from mmcity.engine.checkpointing import preserved_random_state
 
-__all__ = ["BatchStream"]
-
 
 class _RemainingBatches:
     """The rest of an index stream whose beginning was dropped."""

@@ -6,8 +6,6 @@ from torch.optim import Optimizer
 
 from mmcity.utils.checks import check_choice
 
-__all__ = ["BATCH_RULES", "scale_optimizer_for_batch"]
-
 BATCH_RULES = ("none", "sqrt_grendel", "linear")
 
 

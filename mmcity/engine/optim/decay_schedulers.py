@@ -6,8 +6,6 @@ from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
 
 from mmcity.registry import PARAM_SCHEDULERS
 
-__all__ = ["ExponentialDecayLR"]
-
 
 @PARAM_SCHEDULERS.register_module()
 class ExponentialDecayLR(_ParamScheduler):

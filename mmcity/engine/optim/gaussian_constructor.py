@@ -7,8 +7,6 @@ from torch import nn
 from mmcity.engine.distributed import unwrap
 from mmcity.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 
-__all__ = ["GaussianOptimWrapperConstructor"]
-
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class GaussianOptimWrapperConstructor(DefaultOptimWrapperConstructor):

@@ -7,8 +7,6 @@ from torch import nn
 
 from mmcity.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
-__all__ = ["MergingOptimWrapperConstructor", "merge_saved_groups"]
-
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module(
     name=["MergingOptimWrapperConstructor", "DefaultOptimWrapperConstructor"]

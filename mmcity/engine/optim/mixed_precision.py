@@ -10,8 +10,6 @@ from torch import nn
 from mmcity.registry import OPTIM_WRAPPERS
 from mmcity.utils.checks import check_choice
 
-__all__ = ["MixedPrecisionOptimWrapper"]
-
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 

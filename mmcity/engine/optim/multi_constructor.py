@@ -6,8 +6,6 @@ from torch import nn
 from mmcity.engine.distributed import unwrap
 from mmcity.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
-__all__ = ["MultiOptimWrapperConstructor"]
-
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class MultiOptimWrapperConstructor:

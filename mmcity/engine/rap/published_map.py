@@ -16,8 +16,6 @@ from mmcity.engine.checkpointing import load_from_local
 from mmcity.structures import read_ply_vertices, write_ply_vertices
 from mmcity.utils.fileio import atomic_path, read_json, read_text
 
-__all__ = ["read_cfg_args", "read_map_folder", "scene_config", "write_map_folder"]
-
 #: Columns of the PLY file, in its order, by the entries of the state that they make.
 _COLUMNS = {
     "means": ("x", "y", "z"),

@@ -12,8 +12,6 @@ from mmcity.datasets import ColmapDataset
 from mmcity.datasets.posed_images import PosedImage
 from mmcity.datasets.transforms.posed_images import read_image
 
-__all__ = ["SceneCheck", "check_localization_scene"]
-
 #: Relative difference of focal lengths over widths that pose regression bears.
 _SAME_FOCAL = 0.01
 #: Of the width or height, that a principal point may lie off the centre.

@@ -13,8 +13,6 @@ from mmcity.engine.rap.view_synthesis import EXECUTORS, SetPlan, SynthesisSpec, 
 from mmcity.registry import HOOKS, TASK_UTILS
 from mmcity.utils.checks import check_choice
 
-__all__ = ["ViewSynthesisHook"]
-
 
 @HOOKS.register_module()
 class ViewSynthesisHook(Hook):

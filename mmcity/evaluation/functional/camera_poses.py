@@ -6,13 +6,6 @@ from torch import Tensor
 from mmcity.structures import Trajectory
 from mmcity.structures.geometry import rotation_angle, rotmat_to_quat, se3_inverse
 
-__all__ = [
-    "accuracy_below",
-    "pose_auc",
-    "relative_pose_errors",
-    "trajectory_errors",
-]
-
 EPS = 1e-15
 
 

@@ -5,15 +5,6 @@ from torch import Tensor
 
 from mmcity.utils.checks import check_choice
 
-__all__ = [
-    "ALIGNMENTS",
-    "DEPTH_METRICS",
-    "align_depth",
-    "average_depth_metrics",
-    "depth_errors",
-    "evaluate_depth",
-]
-
 #: Names in the order of the result files.
 DEPTH_METRICS = (
     "Abs Rel",

@@ -3,14 +3,6 @@
 import torch
 from torch import Tensor
 
-__all__ = [
-    "frechet_distance",
-    "inception_score",
-    "kernel_distance",
-    "precision_recall",
-    "subset_kernel_distance",
-]
-
 
 def _check(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     if real.dim() != 2 or fake.dim() != 2 or real.shape[1] != fake.shape[1]:

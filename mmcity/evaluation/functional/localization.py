@@ -8,13 +8,6 @@ from torch import Tensor
 
 from mmcity.structures.geometry import rotation_angle
 
-__all__ = [
-    "DEFAULT_THRESHOLDS",
-    "confidence_auc",
-    "localization_errors",
-    "summarize_localization",
-]
-
 #: Metres and degrees of the usual recall tables: indoor, then outdoor.
 DEFAULT_THRESHOLDS = (
     (0.01, 1.0),

@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor
 
-__all__ = ["normal_errors"]
-
 _LIMITS = (11.25, 22.5, 30.0)
 
 

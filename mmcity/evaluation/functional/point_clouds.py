@@ -11,19 +11,6 @@ from torch import Tensor
 from mmcity.structures import Sim3
 from mmcity.structures.geometry import se3_inverse, transform_points
 
-__all__ = [
-    "PointMapAlignment",
-    "align_point_maps_by_median",
-    "cloud_distances",
-    "completion_ratio",
-    "crop_to_polygon",
-    "f1_score",
-    "f1_tnt",
-    "estimate_normals",
-    "icp",
-    "thin_points",
-]
-
 
 def _nearest(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return cKDTree(target).query(source)

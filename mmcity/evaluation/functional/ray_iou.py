@@ -8,8 +8,6 @@ from torch import Tensor
 
 from mmcity.structures import VoxelGrid, cast_rays
 
-__all__ = ["RAY_THRESHOLDS", "RayCounts", "count_rays", "lidar_directions"]
-
 #: Distance errors in metres below which a hit of the right class counts.
 RAY_THRESHOLDS = (1.0, 2.0, 4.0)
 

@@ -6,14 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import label
 
-__all__ = [
-    "STATIC_CLASSES",
-    "EgoMotion",
-    "register_motion",
-    "static_consistency",
-    "vehicle_statistics",
-]
-
 #: Unified classes that stand still.
 STATIC_CLASSES = (1, 2, 3, 5, 6, 7, 8, 9)
 #: Overlap, as a share of the grid's columns, below which a shift is not considered.

@@ -14,8 +14,6 @@ from mmcity.evaluation.functional.camera_poses import (
 )
 from mmcity.registry import METRICS
 
-__all__ = ["RelativePoseMetric", "TrajectoryMetric"]
-
 
 @METRICS.register_module()
 class RelativePoseMetric(BaseMetric):

@@ -12,8 +12,6 @@ from mmcity.registry import METRICS
 
 from ..functional.image import colour_correct, psnr, ssim
 
-__all__ = ["ImageQualityMetric"]
-
 _AVERAGED = (
     *("psnr", "ssim", "lpips", "psnr_cc", "ssim_cc", "psnr_covered", "coverage"),
     *("psnr_right", "ssim_right", "lpips_right"),

@@ -12,8 +12,6 @@ from mmcity.evaluation.functional.localization import (
 )
 from mmcity.registry import METRICS
 
-__all__ = ["PoseMetric"]
-
 
 @METRICS.register_module()
 class PoseMetric(BaseMetric):

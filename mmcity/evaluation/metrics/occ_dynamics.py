@@ -18,8 +18,6 @@ from mmcity.evaluation.functional.scene_motion import (
 )
 from mmcity.registry import METRICS
 
-__all__ = ["ConditionFidelity", "TemporalConsistency"]
-
 
 def _print(title: str, columns: dict[str, dict[str, float]]) -> None:
     rows = list(dict.fromkeys(key for values in columns.values() for key in values))

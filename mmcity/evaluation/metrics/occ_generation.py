@@ -24,8 +24,6 @@ from mmcity.evaluation.functional.generation import (
 from mmcity.registry import DATASETS, METRICS, TASK_UTILS
 from mmcity.structures import render_birds_eye, render_oblique
 
-__all__ = ["OccGenMetric2D", "OccGenMetric3D", "noise_clip", "shuffle_columns"]
-
 #: Neighbours of the balls of precision and recall.
 _NEIGHBOURS = 3
 

@@ -11,8 +11,6 @@ from rich.table import Table
 from mmcity.evaluation.functional.occupancy import OccupancyCounts, count_occupancy
 from mmcity.registry import METRICS
 
-__all__ = ["OccIoU"]
-
 
 @METRICS.register_module()
 class OccIoU(BaseMetric):

@@ -18,8 +18,6 @@ from mmcity.evaluation.functional.ray_iou import RayCounts, count_rays
 from mmcity.registry import METRICS
 from mmcity.structures import VoxelGrid
 
-__all__ = ["OccMetric"]
-
 
 @METRICS.register_module()
 class OccMetric(BaseMetric):

@@ -19,8 +19,6 @@ from mmcity.registry import METRICS
 from mmcity.structures import Sim3
 from mmcity.utils.fileio import atomic_path, write_text
 
-__all__ = ["ReconstructionMetric"]
-
 LOG_NAMES = ("Acc", "Comp", "NC1", "NC2", "Acc_med", "Compc_med", "NC1c_med", "NC2c_med")
 MEAN_NAMES = ("acc", "comp", "nc1", "nc2", "acc_med", "comp_med", "nc1_med", "nc2_med")
 

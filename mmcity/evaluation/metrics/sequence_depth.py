@@ -19,8 +19,6 @@ from mmcity.registry import METRICS
 from mmcity.utils.checks import check_choice
 from mmcity.utils.fileio import atomic_path, write_json
 
-__all__ = ["SequenceDepthMetric"]
-
 
 @METRICS.register_module()
 class SequenceDepthMetric(BaseMetric):

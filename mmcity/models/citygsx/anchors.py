@@ -17,8 +17,6 @@ from .levels import (
     place_anchors,
 )
 
-__all__ = ["OctreeAnchors"]
-
 MIN_DISTANCE2 = 1e-7
 DIST2LEVEL = ("round", "floor", "ceil", "progressive")
 

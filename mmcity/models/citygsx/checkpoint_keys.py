@@ -4,8 +4,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["columns_to_state", "mlps_to_state", "state_to_columns", "state_to_mlps"]
-
 _BUFFERS = ("opacity_sum", "view_count")
 _LOGIT_TENTH = float(np.log(0.1 / 0.9))
 MLPS = ("opacity_mlp", "cov_mlp", "color_mlp", "feature_bank_mlp", "appearance")

@@ -14,8 +14,6 @@ from .objective import Strip, Term
 from .resolution import reduce_resolution
 from .scene import AnchorScene
 
-__all__ = ["CityGSX"]
-
 
 @MODELS.register_module()
 class CityGSX(AnchorScene):

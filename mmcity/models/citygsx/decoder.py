@@ -8,8 +8,6 @@ from torch.nn import functional as F
 
 from mmcity.models.layers import ResizableModule
 
-__all__ = ["AnchorDecoder", "AppearanceTable", "NeuralGaussians"]
-
 
 class AppearanceTable(ResizableModule):
     """One vector per training photograph, added to what the colour depends on.

@@ -15,8 +15,6 @@ from .anchors import OctreeAnchors
 from .levels import keys_to_voxels, visible_share, voxel_keys
 from .shards import OneShard, voxel_owner
 
-__all__ = ["AnchorGrowthStrategy", "grow_and_prune", "is_due"]
-
 
 def is_due(iteration: int, batch: int, interval: int, residual: int = 0) -> bool:
     """Whether one of ``iteration .. iteration + batch - 1`` is ``residual`` modulo ``interval``."""

@@ -7,20 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = [
-    "COORDINATE_BITS",
-    "LevelTable",
-    "VoxelGrid3",
-    "coarse_intervals",
-    "current_level",
-    "fit_grid",
-    "fit_levels",
-    "keys_to_voxels",
-    "place_anchors",
-    "visible_share",
-    "voxel_keys",
-]
-
 #: Bits of one voxel coordinate in a 64-bit key; coordinates lie within +-2^20.
 COORDINATE_BITS = 21
 _SHIFT = 1 << (COORDINATE_BITS - 1)

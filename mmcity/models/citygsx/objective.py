@@ -18,8 +18,6 @@ from mmcity.registry import MODELS
 from mmcity.utils.checks import check_choice
 from mmcity_ops import fused_ssim
 
-__all__ = ["CityGSXObjective", "Strip", "Term", "log_linear"]
-
 #: Rows beside a strip that its SSIM windows (5) and normals (1) reach into.
 HALO = 5
 

@@ -13,8 +13,6 @@ from mmcity_ops.functional.intersection import tile_lists
 
 from .decoder import NeuralGaussians
 
-__all__ = ["TILE", "Splats", "composite", "find_planes", "project_gaussians"]
-
 TILE = 16  # px; edge of the tiles that lists of Gaussians are made for
 
 

@@ -6,8 +6,6 @@ from torch.nn import functional as F
 
 from mmcity.structures import Cameras, SceneDataSample
 
-__all__ = ["reduce_resolution"]
-
 
 def reduce_resolution(
     picture: Tensor, sample: SceneDataSample, factor: int

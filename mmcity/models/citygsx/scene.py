@@ -15,8 +15,6 @@ from .anchors import OctreeAnchors
 from .decoder import AnchorDecoder, NeuralGaussians
 from .rendering import TILE, Splats, composite, find_planes, project_gaussians
 
-__all__ = ["AnchorScene"]
-
 #: Anchors decoded at once when the scene is baked.
 BAKE_CHUNK = 1 << 16
 

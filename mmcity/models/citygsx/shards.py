@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor
 
-__all__ = ["OneShard", "interleave_bits", "morton_keys", "voxel_owner"]
-
 
 class OneShard:
     """All anchors are here. Processes that share a scene give the same methods a meaning."""

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-__all__ = ["DENOISER", "published_weights"]
-
 #: Before the published names of a DiT; those of a VAE are ours.
 DENOISER = "denoiser."
 

@@ -6,8 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["ColumnFold", "ColumnUnfold"]
-
 
 class ColumnFold(nn.Module):
     """An MLP on all labels of a column, i.e. on all frames and voxels above a plane cell.

@@ -8,16 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = [
-    "COMMANDS",
-    "CommandEmbedder",
-    "HexPlaneEmbedder",
-    "LayoutEmbedder",
-    "PatchEmbed",
-    "TrajectoryEmbedder",
-    "grid_sincos",
-]
-
 COMMANDS = ("static", "forward", "left", "right")
 
 

@@ -11,16 +11,6 @@ from .columns import ColumnUnfold
 from .hexplane import PLANES
 from .initialization import ResidualBody, norm_3d, start_with_unit_gain
 
-__all__ = [
-    "ExpansionSqueezeDecoder",
-    "HexPlaneConvBlock",
-    "PlaneUpsampler",
-    "QueryDecoder",
-    "VoxelDecoder",
-    "encode_positions",
-    "expand_planes",
-]
-
 _LEAK = 0.1
 
 

@@ -13,8 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["DiffusionStep", "GaussianDiffusion", "respace_steps"]
-
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 #: Floor of probabilities before a logarithm; latents are not confined to [-1, 1].
 _MIN_PROBABILITY = 1e-12

@@ -22,8 +22,6 @@ from .conditions import (
 )
 from .hexplane import check_rollout_sizes, rollout_mask, rollout_size
 
-__all__ = ["CONDITIONS", "HexPlaneDiT", "TimestepEmbedder", "apply_guidance"]
-
 #: Conditions that a HexPlaneDiT may be built with.
 CONDITIONS = ("hexplane", "layout", "trajectory", "command")
 
@@ -129,6 +127,7 @@ class FinalLayer(nn.Module):
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(dim, 2 * dim))
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        """Patches of tokens ``x`` (B, N, C) under the condition ``c`` (B, C)."""
         shift, scale = self.adaLN_modulation(c).chunk(2, dim=-1)
         return self.linear(_modulate(self.norm(x), shift, scale))
 

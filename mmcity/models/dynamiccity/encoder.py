@@ -14,8 +14,6 @@ from .columns import ColumnFold
 from .hexplane import PLANES
 from .initialization import ResidualBody, norm_3d, start_with_unit_gain
 
-__all__ = ["HexPlaneEncoder", "PlaneDownsampler", "ProjectionTransformer", "VoxelEncoder"]
-
 _LEAK = 0.1
 #: Sequences attended at once; bounds the memory of the attention workspace.
 _MAX_SEQUENCES = 32768

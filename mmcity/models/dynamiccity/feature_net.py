@@ -11,8 +11,6 @@ from mmcity.models.layers.batches import stacked
 from mmcity.registry import MODELS
 from mmcity.structures import OccupancyDataSample
 
-__all__ = ["OccFeatureNet"]
-
 
 def _block(in_channels: int, channels: int, stride: Sequence[int] | int = 1) -> nn.Sequential:
     return nn.Sequential(

@@ -9,17 +9,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = [
-    "PLANES",
-    "check_rollout_sizes",
-    "from_rollout",
-    "plane_sizes",
-    "rollout_mask",
-    "rollout_size",
-    "rollout_slices",
-    "to_rollout",
-]
-
 PLANES = ("xy", "xz", "yz", "tx", "ty", "tz")
 #: Planes that lie transposed in the rollout map.
 _TRANSPOSED = (False, False, True, True, False, False)

@@ -3,8 +3,6 @@
 import torch
 from torch import nn
 
-__all__ = ["ResidualBody", "norm_3d", "start_with_unit_gain"]
-
 #: Gain of the last layer of a residual body, so that depth does not add up.
 _BODY_GAIN = 0.3
 

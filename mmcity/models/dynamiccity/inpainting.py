@@ -8,8 +8,6 @@ from torch import Tensor
 
 from .hexplane import PLANES, to_rollout
 
-__all__ = ["RepaintSchedule", "region_to_rollout_mask"]
-
 
 def region_to_rollout_mask(region: Tensor, txyz: Sequence[int]) -> Tensor:
     """Latent cells that cover a voxel of a region.

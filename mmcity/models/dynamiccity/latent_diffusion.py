@@ -16,8 +16,6 @@ from .hexplane import from_rollout, rollout_mask, rollout_size, rollout_slices
 from .inpainting import RepaintSchedule
 from .samplers import StepHook
 
-__all__ = ["HexPlaneDiffusion"]
-
 
 @MODELS.register_module()
 class HexPlaneDiffusion(BaseModel):

@@ -12,8 +12,6 @@ from mmcity.registry import MODELS
 from mmcity.structures import OccupancyDataSample
 from mmcity.utils.checks import check_choice
 
-__all__ = ["OccResampler"]
-
 
 @MODELS.register_module()
 class OccResampler(BaseModel):

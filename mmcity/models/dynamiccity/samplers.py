@@ -11,8 +11,6 @@ from mmcity.utils.checks import check_choice
 
 from .diffusion import GaussianDiffusion
 
-__all__ = ["AncestralSampler", "DDIMSampler", "DPMSolverSampler"]
-
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 #: Called after each step with (sample, index in the chain, diffusion); may replace the sample.
 StepHook = Callable[[Tensor, int, GaussianDiffusion], Tensor]

@@ -16,8 +16,6 @@ from .decoder import ExpansionSqueezeDecoder, QueryDecoder
 from .encoder import HexPlaneEncoder
 from .hexplane import plane_sizes
 
-__all__ = ["HexPlaneVAE", "LatentHeads", "hexplane_kl"]
-
 
 def hexplane_kl(mus: Sequence[Tensor], logvars: Sequence[Tensor]) -> Tensor:
     """KL divergence of the plane posteriors from N(0, 1), per latent element."""

@@ -11,8 +11,6 @@ from mmcity.utils.images import imagenet_normalized
 
 from .hub import load_local_hub
 
-__all__ = ["FeatUpMaskCLIP"]
-
 
 @MODELS.register_module()
 class FeatUpMaskCLIP(nn.Module):

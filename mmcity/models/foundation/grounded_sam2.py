@@ -7,8 +7,6 @@ import torch
 
 from mmcity.utils.images import imagenet_normalized
 
-__all__ = ["SEGMENTATION_WORDS", "GroundedSAM2", "paint_detections"]
-
 #: Words of each label 1..17; 1..16 are Occ3D's, 17 is the sky.
 SEGMENTATION_WORDS: tuple[tuple[str, ...], ...] = (
     ("barrier", "concrete barrier", "metal barrier", "water barrier"),

@@ -5,8 +5,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-__all__ = ["load_local_hub"]
-
 
 def load_local_hub(
     repo: str | Path,

@@ -10,8 +10,6 @@ from mmcity.registry import MODELS
 
 from .hub import load_local_hub
 
-__all__ = ["Metric3D"]
-
 #: Focal length in pixels that the network's depth is meant for.
 CANONICAL_FOCAL = 1000.0
 

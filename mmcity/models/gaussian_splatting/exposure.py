@@ -11,8 +11,6 @@ from mmcity.utils.checks import check_choice
 from mmcity.utils.images import GREY_WEIGHTS
 from mmcity.utils.scalars import constant
 
-__all__ = ["AffineExposure", "BilateralGridExposure"]
-
 
 class _PerImage(ResizableModule):
     """A table with one row of parameters per photograph of the capture.

@@ -13,8 +13,6 @@ from mmcity.structures import Cameras, Gaussians, SceneDataSample
 from .initialization import random_points, splats_from_points
 from .splats import SplatParameters
 
-__all__ = ["GaussianSplatting"]
-
 
 @MODELS.register_module()
 class GaussianSplatting(SplatSceneModel):

@@ -6,8 +6,6 @@ from torch import Tensor
 from mmcity.structures import SH_C0
 from mmcity_ops import knn_mean_dist2
 
-__all__ = ["random_points", "splats_from_points"]
-
 MIN_DISTANCE2 = 1e-7
 
 

@@ -6,8 +6,6 @@ from torch import nn
 from mmcity.models.layers import SplatTable
 from mmcity.structures import Gaussians
 
-__all__ = ["SplatParameters"]
-
 
 class SplatParameters(SplatTable):
     """Gaussians with spherical-harmonic colours, stored before activation.

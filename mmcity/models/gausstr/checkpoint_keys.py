@@ -5,8 +5,6 @@ from torch import Tensor
 
 from .gausstr import GaussTR
 
-__all__ = ["is_own", "is_published_alone", "published_buffers"]
-
 
 def is_own(key: str) -> bool:
     """Whether published files lack an entry of ours: the basis of the rendered features."""

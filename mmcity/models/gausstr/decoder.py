@@ -13,8 +13,6 @@ from mmcity.registry import MODELS
 from .geometry import inverse_sigmoid, sine_encode
 from .mlp import MLP
 
-__all__ = ["GaussTRDecoder", "GaussTRDecoderLayer"]
-
 
 class _SelfAttention(nn.Module):
     def __init__(self, embed_dims: int, num_heads: int, dropout: float) -> None:

@@ -7,8 +7,6 @@ from torch import Tensor
 
 from .geometry import pixels_to_ego
 
-__all__ = ["FREE", "OCCUPIED", "UNKNOWN", "occupancy_from_depth", "volume_loss"]
-
 FREE, OCCUPIED, UNKNOWN = 0, 1, 2
 #: Points between two neighbouring rows of one surface.
 _FILL = 8

@@ -5,8 +5,6 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-__all__ = ["GaussianSet"]
-
 
 @dataclass
 class GaussianSet:

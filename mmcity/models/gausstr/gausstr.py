@@ -16,8 +16,6 @@ from mmcity.utils.timing import stage
 from .gaussian_set import GaussianSet
 from .pca import FeatureBasis, span_basis
 
-__all__ = ["GaussTR"]
-
 _REFERENCE_INITS = ("random", "seeded", "sobol", "grid")
 _CAMERA_KEYS = ("cam2img", "cam2ego", "img_aug_mat")
 _INPUT_KEYS = ("imgs", "feats", "depth", "sem_seg", *_CAMERA_KEYS)

@@ -3,13 +3,6 @@
 import torch
 from torch import Tensor
 
-__all__ = [
-    "augmented_intrinsics",
-    "inverse_sigmoid",
-    "pixels_to_ego",
-    "sine_encode",
-]
-
 
 def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
     """``log(x / (1 - x))`` with both parts at least ``eps``."""

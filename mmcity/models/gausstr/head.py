@@ -22,8 +22,6 @@ from .geometry import augmented_intrinsics, inverse_sigmoid, pixels_to_ego
 from .labelling import OCC3D_VOCABULARY, Vocabulary, label_voxels, prompt_probabilities
 from .vocabulary_files import load_prototypes, load_vocabulary
 
-__all__ = ["GaussTRHead"]
-
 #: Depth target of pixels beyond the limit: such rays should stay empty.
 _EMPTY_DEPTH = 1e-3
 

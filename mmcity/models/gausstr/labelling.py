@@ -6,13 +6,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-__all__ = [
-    "OCC3D_VOCABULARY",
-    "Vocabulary",
-    "label_voxels",
-    "prompt_probabilities",
-]
-
 
 @dataclass
 class Vocabulary:

@@ -10,8 +10,6 @@ from mmcity.models.layers.mlp import Mlp
 from mmcity.registry import MODELS
 from mmcity.utils.checks import check_choice
 
-__all__ = ["MLP"]
-
 
 @MODELS.register_module()
 class MLP(Mlp):

@@ -5,8 +5,6 @@ from torch import Tensor, nn
 from mmcity.models.layers.layer_norm_2d import LayerNorm2d
 from mmcity.registry import MODELS
 
-__all__ = ["ViTDetFPN"]
-
 
 class _ConvNorm(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, kernel: int) -> None:

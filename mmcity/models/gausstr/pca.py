@@ -5,8 +5,6 @@ from torch import Tensor, nn
 
 from mmcity.utils.checks import check_choice
 
-__all__ = ["FeatureBasis", "fit_pca", "span_basis"]
-
 _MODES = ("per_step", "ema", "fixed")
 
 

@@ -22,8 +22,6 @@ from mmcity.utils.fileio import atomic_path, read_text, write_text
 
 from .labelling import Vocabulary
 
-__all__ = ["load_prototypes", "load_vocabulary", "save_prototypes", "save_vocabulary"]
-
 _LISTS = ("prompts", "groups", "labels")
 
 

@@ -8,8 +8,6 @@ from torch import Tensor, nn
 from mmcity.registry import MODELS
 from mmcity_ops import gaussians_to_voxels
 
-__all__ = ["GaussianVoxelizer"]
-
 
 @MODELS.register_module()
 class GaussianVoxelizer(nn.Module):

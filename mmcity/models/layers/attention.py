@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 from .rope import apply_rope
 
-__all__ = ["Attend", "Attention", "frame_causal_attention"]
-
 #: Computes attention from queries, keys and values, each ``(B, heads, N, head_dim)``.
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 

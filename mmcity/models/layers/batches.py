@@ -5,8 +5,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["stacked"]
-
 
 def stacked(values: Tensor | Sequence[Tensor]) -> Tensor:
     """Tensors of the samples of a batch as one, which stays as it is."""

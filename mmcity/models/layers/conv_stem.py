@@ -5,8 +5,6 @@ from torch import Tensor, nn
 
 from .patches import patch_tokens
 
-__all__ = ["ConvStem"]
-
 
 class _Residual(nn.Module):
     """``x + conv(gelu(conv(gelu(x))))`` at one resolution."""

@@ -6,8 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["MultiScaleDeformableAttention", "sample_multi_scale"]
-
 
 def sample_multi_scale(
     value: Tensor, spatial_shapes: Tensor, locations: Tensor, weights: Tensor

@@ -5,8 +5,6 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-__all__ = ["flex_frame_causal_attention"]
-
 
 @lru_cache(maxsize=16)
 def _block_mask(tokens: int, step_tokens: int, window: int | None, device: str):

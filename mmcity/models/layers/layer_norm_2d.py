@@ -3,8 +3,6 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["LayerNorm2d"]
-
 
 class LayerNorm2d(nn.LayerNorm):
     """``nn.LayerNorm`` for ``(B, C, H, W)``: mean and variance over C at every pixel."""

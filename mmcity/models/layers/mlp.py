@@ -6,8 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Mlp", "SwiGLU"]
-
 
 class Mlp(nn.Module):
     """Linear layers with an activation between them, and dropout behind each.

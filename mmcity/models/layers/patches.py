@@ -2,8 +2,6 @@
 
 from torch import Tensor, nn
 
-__all__ = ["patch_tokens"]
-
 
 def patch_tokens(projection: nn.Module, images: Tensor, patch_size: int) -> Tensor:
     """Map ``(N, 3, H, W)`` to tokens ``(N, h * w, C)``, row by row.

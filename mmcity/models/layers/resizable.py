@@ -6,8 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-__all__ = ["HostNumbers", "ResizableModule", "edit_parameters"]
-
 
 class HostNumbers(nn.Module):
     """A module with numbers that travel in its state dict, but that the host reads.

@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor
 
-__all__ = ["apply_rope", "rope_tables_2d"]
-
 
 def rope_tables_2d(positions: Tensor, head_dim: int, base: float = 100.0) -> tuple[Tensor, Tensor]:
     """Cosine and sine tables of a 2D rotary embedding.

@@ -17,8 +17,6 @@ from .resizable import HostNumbers
 from .strategy import Strategy
 from .training_views import TrainingViews
 
-__all__ = ["SceneModel", "SplatSceneModel", "image_ids"]
-
 
 class SceneModel(HostNumbers, BaseModel):
     """A scene that is optimised so that its renders equal photographs, and that may grow.

@@ -5,8 +5,6 @@ from torch import Tensor, nn
 
 from .resizable import ResizableModule
 
-__all__ = ["SplatTable"]
-
 
 class SplatTable(ResizableModule):
     """Means, scales, rotations and opacities of Gaussians whose number changes while training.

@@ -7,8 +7,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-__all__ = ["Strategy"]
-
 
 class Strategy(ABC):
     """Grows, moves and prunes what a scene consists of, after an optimiser step.

@@ -7,8 +7,6 @@ from mmcity.structures import Cameras
 
 from .resizable import ResizableModule
 
-__all__ = ["TrainingViews"]
-
 
 class TrainingViews(ResizableModule):
     """Poses of the training cameras: the scene's extent, and which space they saw."""

@@ -8,8 +8,6 @@ from mmcity.utils.checks import check_choice
 from .attention import Attend, Attention
 from .mlp import Mlp, SwiGLU
 
-__all__ = ["LayerScale", "TransformerBlock"]
-
 
 class LayerScale(nn.Module):
     """Learned per-channel factor on a residual branch (CaiT, arXiv 2103.17239)."""

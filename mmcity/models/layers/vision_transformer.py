@@ -11,8 +11,6 @@ from mmcity.utils.checks import check_choice
 from .patches import patch_tokens
 from .transformer_block import TransformerBlock
 
-__all__ = ["DinoVisionTransformer", "PatchEmbed"]
-
 #: Standard deviations of the start values of weights and of single tokens.
 _WEIGHT_STD, _TOKEN_STD = 0.02, 1e-6
 

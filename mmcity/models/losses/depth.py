@@ -4,8 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["cosine_distance", "masked_l1", "scale_invariant_log", "upsampled_cosine_loss"]
-
 
 def scale_invariant_log(pred: Tensor, target: Tensor, ratio: float = 0.5) -> Tensor:
     """Scale-invariant logarithmic error (Eigen et al., 2014), mean over images.

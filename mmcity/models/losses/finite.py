@@ -7,8 +7,6 @@ from torch import Tensor
 
 from mmcity.utils.scalars import read_scalars
 
-__all__ = ["check_finite"]
-
 
 def check_finite(losses: Mapping[str, Tensor | float]) -> dict[str, float]:
     """Refuse NaN and infinite losses, with one wait for the device.

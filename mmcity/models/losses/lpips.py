@@ -9,8 +9,6 @@ from torch import Tensor, nn
 from mmcity.registry import MODELS
 from mmcity.utils.checks import check_choice
 
-__all__ = ["LPIPS", "LPIPSLoss"]
-
 #: Layers before each tapped feature: ("conv", in, out, kernel, stride, padding) or ("pool", k).
 _ALEX = [
     [("conv", 3, 64, 11, 4, 2)],

@@ -2,8 +2,6 @@
 
 from torch import Tensor
 
-__all__ = ["masked_mean"]
-
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Mean of the values where the mask is True; 0 if there are none.

@@ -7,13 +7,6 @@ from torch import Tensor, nn
 
 from mmcity.registry import MODELS
 
-__all__ = [
-    "LovaszSoftmaxLoss",
-    "WeightedCrossEntropyLoss",
-    "class_weights_from_frequency",
-    "lovasz_softmax",
-]
-
 
 def class_weights_from_frequency(frequencies: Sequence[float], power: float = 1 / 3) -> Tensor:
     """Weights ``(max p / p_c)**power`` with p the class shares.

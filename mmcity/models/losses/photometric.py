@@ -7,8 +7,6 @@ from mmcity.registry import MODELS
 from mmcity.utils.checks import check_choice
 from mmcity_ops import fused_ssim
 
-__all__ = ["L1Loss", "SSIMLoss"]
-
 
 @MODELS.register_module()
 class L1Loss(nn.Module):

@@ -12,16 +12,6 @@ from torch import Tensor
 
 from mmcity.structures.multi_view import homographies, pixel_rays, reproject, sample_map
 
-__all__ = [
-    "image_gradient",
-    "inverse_depth_sums",
-    "multi_view_sums",
-    "ncc",
-    "normals_from_depth",
-    "patch_offsets",
-    "rows_K",
-]
-
 MIN_VARIANCE = 1e-8
 MAX_NCC = 0.9  # patches that differ more are occluded or wrong
 

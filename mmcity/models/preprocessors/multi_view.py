@@ -10,8 +10,6 @@ from mmcity.utils.images import IMAGENET_MEAN, IMAGENET_STD
 
 from .pinned import PinnedDataPreprocessor
 
-__all__ = ["MultiViewPreprocessor"]
-
 _MEAN, _STD = (tuple(255 * v for v in values) for values in (IMAGENET_MEAN, IMAGENET_STD))
 
 

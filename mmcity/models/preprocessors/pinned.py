@@ -7,8 +7,6 @@ from mmengine.model import BaseDataPreprocessor
 from mmcity.registry import MODELS
 from mmcity.structures import to_device
 
-__all__ = ["PinnedDataPreprocessor"]
-
 
 @MODELS.register_module()
 class PinnedDataPreprocessor(BaseDataPreprocessor):

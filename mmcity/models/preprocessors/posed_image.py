@@ -9,8 +9,6 @@ from mmcity.registry import MODELS
 
 from .pinned import PinnedDataPreprocessor
 
-__all__ = ["PosedImagePreprocessor"]
-
 
 @MODELS.register_module()
 class PosedImagePreprocessor(PinnedDataPreprocessor):

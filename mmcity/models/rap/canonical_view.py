@@ -6,8 +6,6 @@ from torch import Tensor
 
 from mmcity.structures import to_device
 
-__all__ = ["canonical_K", "canonical_view"]
-
 
 def canonical_K(size: tuple[int, int], focal: float) -> Tensor:
     """``(3, 3)`` of square pixels with the principal point in the middle of ``(h, w)``."""

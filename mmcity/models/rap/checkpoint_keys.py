@@ -5,8 +5,6 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
-__all__ = ["from_published", "is_unused", "to_published"]
-
 #: Blocks of the published backbone that take part in no output start here.
 _FIRST_UNUSED_BLOCK = 11
 

@@ -17,8 +17,6 @@ from mmcity.structures.geometry import (
 )
 from mmcity.utils.checks import check_choice
 
-__all__ = ["ExposureMotion", "bezier_motion", "linear_motion", "spline_motion"]
-
 _EDGE = 1e-6
 
 

@@ -5,8 +5,6 @@ from torch import Tensor, nn
 
 from mmcity.registry import MODELS
 
-__all__ = ["FeatureDiscriminator", "lsgan_discriminator_loss", "lsgan_generator_loss"]
-
 _CHANNELS = (64, 32, 16, 8)
 _STRIDES = {False: (1, 2, 1, 1), True: (2, 2, 2, 2)}
 _NORM_EPS = 0.8

@@ -6,8 +6,6 @@ from torch import Tensor, nn
 
 from mmcity.registry import MODELS
 
-__all__ = ["EfficientNetFeatures", "round_channels"]
-
 #: Stages of B0: expansion, kernel, stride of the first block, output channels, blocks.
 _STAGES = (
     (1, 3, 1, 16, 1),

@@ -9,8 +9,6 @@ from torch import Tensor, nn
 
 from mmcity.registry import MODELS
 
-__all__ = ["FeatureMSELoss", "HardTripletLoss", "NTXentLoss", "VICRegLoss", "hardest_case"]
-
 
 @MODELS.register_module()
 class FeatureMSELoss(nn.Module):

@@ -8,8 +8,6 @@ from mmcity.registry import MODELS
 
 from .discriminator import lsgan_generator_loss
 
-__all__ = ["JointObjective"]
-
 
 @MODELS.register_module()
 class JointObjective(nn.Module):

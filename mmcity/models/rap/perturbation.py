@@ -8,8 +8,6 @@ import numpy as np
 from mmcity.registry import TASK_UTILS
 from mmcity.utils.checks import check_choice
 
-__all__ = ["PosePerturber", "far_from_validation"]
-
 SAMPLERS = ("euler", "xz", "uniform", "uniform_sphere")
 FRAMES = ("world_origin", "camera")
 

@@ -7,8 +7,6 @@ from torch import Tensor, nn
 
 from mmcity.registry import MODELS
 
-__all__ = ["GeometricPoseLoss"]
-
 
 @MODELS.register_module()
 class GeometricPoseLoss(nn.Module):

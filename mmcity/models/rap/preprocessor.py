@@ -12,8 +12,6 @@ from mmcity.utils.images import IMAGENET_MEAN, IMAGENET_STD
 
 from .canonical_view import canonical_K, canonical_view
 
-__all__ = ["LocalizationPreprocessor"]
-
 _STATISTICS = ("imagenet", "image")
 #: Of 1: a plain picture is not blown up to noise.
 _MIN_DEVIATION = 0.02

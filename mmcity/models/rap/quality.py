@@ -13,8 +13,6 @@ from torch import Tensor
 from mmcity.registry import TASK_UTILS
 from mmcity.utils.fileio import read_text
 
-__all__ = ["BRISQUE", "brisque_features", "mscn_map", "read_svr_model"]
-
 _GRAY = (0.2125, 0.7154, 0.0721)
 _KERNEL, _SIGMA = 7, 7 / 6
 _GAMMA = 0.05

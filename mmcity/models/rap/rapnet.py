@@ -10,8 +10,6 @@ from mmcity.structures.geometry import rotation_6d_to_rotmat
 from .efficientnet import EfficientNetFeatures
 from .transformer import PoseTokenEncoder, PositionCodes
 
-__all__ = ["RAPNet"]
-
 _HEAD_CHANNELS = 1024
 
 

@@ -6,8 +6,6 @@ from torch import Tensor
 from mmcity.structures.geometry import rotation_angle
 from mmcity.utils.checks import check_choice
 
-__all__ = ["SyntheticViews"]
-
 _KINDS = ("rendered", "perturbed")
 _STATE = (*_KINDS, "perturbed_poses", "errors")
 

@@ -15,8 +15,6 @@ from mmcity.structures.geometry import se3_from_rt, se3_inverse
 from .discriminator import lsgan_discriminator_loss
 from .synthetic_views import SyntheticViews
 
-__all__ = ["RAPTrainer", "poses_to_viewmats", "viewmats_to_poses"]
-
 
 def viewmats_to_poses(viewmats: Tensor) -> Tensor:
     """``(..., 12)`` camera-to-world rows of world-to-camera matrices ``(..., 4, 4)``."""

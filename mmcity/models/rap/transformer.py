@@ -6,8 +6,6 @@ from torch import Tensor, nn
 
 from mmcity.utils.checks import check_choice
 
-__all__ = ["PoseTokenEncoder", "PositionCodes"]
-
 
 class PositionCodes(nn.Module):
     """Learned codes of columns, rows and of the pose token.

@@ -10,13 +10,6 @@ from mmcity.registry import MODELS
 from mmcity.structures import Cameras
 from mmcity_ops.reference.spherical_harmonics import sh_bases
 
-__all__ = [
-    "ConstantBackground",
-    "EnvironmentMapBackground",
-    "LearnedBackground",
-    "SphericalHarmonicsBackground",
-]
-
 
 @MODELS.register_module()
 class ConstantBackground(nn.Module):

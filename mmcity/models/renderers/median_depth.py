@@ -7,8 +7,6 @@ from mmcity.structures import Cameras
 from mmcity.structures.geometry import transform_points
 from mmcity_ops import rasterization
 
-__all__ = ["median_depth"]
-
 #: Slices of depth, each holding equally many Gaussians.
 SLICES = 64
 

@@ -13,8 +13,6 @@ from mmcity_ops import rasterization
 
 from .median_depth import median_depth
 
-__all__ = ["DEPTH_MODES", "SplatRenderer"]
-
 DEPTH_MODES = ("expected", "accumulated", "median")
 
 

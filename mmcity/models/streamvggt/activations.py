@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor
 
-__all__ = ["activate_confidence", "activate_points", "activate_pose", "inverse_log"]
-
 
 def inverse_log(x: Tensor) -> Tensor:
     """``sign(x) * (exp(|x|) - 1)``: linear near zero, exponential far away."""

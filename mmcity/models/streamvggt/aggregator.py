@@ -20,8 +20,6 @@ from mmcity.models.layers import (
 from mmcity.utils.checks import check_choice
 from mmcity.utils.images import IMAGENET_MEAN, IMAGENET_STD
 
-__all__ = ["Aggregator"]
-
 #: Kernels of the causal full pass by name.
 CAUSAL_KERNELS = {"steps": frame_causal_attention, "flex": flex_frame_causal_attention}
 

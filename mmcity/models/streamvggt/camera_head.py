@@ -10,8 +10,6 @@ from mmcity.models.layers import Attend, Mlp, TransformerBlock, frame_causal_att
 
 from .activations import activate_pose
 
-__all__ = ["CameraHead"]
-
 POSE_DIM = 9  # translation, quaternion xyzw, vertical and horizontal field of view
 
 

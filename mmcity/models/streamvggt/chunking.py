@@ -13,8 +13,6 @@ from .cache import ChunkPolicy
 from .pose_encoding import decode_pose, encode_pose, unproject_depth
 from .vggt import VGGT
 
-__all__ = ["ChunkStitcher", "align_point_maps", "transform_outputs"]
-
 #: Points per frame that take part in an alignment.
 MAX_POINTS = 4096
 

@@ -13,8 +13,6 @@ from mmcity.utils.checks import check_choice
 
 from .relative_pose_loss import relative_pose_loss
 
-__all__ = ["DistillationLoss", "fit_scale_shift", "mean_distance", "surface_normals"]
-
 Frames = Sequence[Mapping[str, Tensor]]
 
 

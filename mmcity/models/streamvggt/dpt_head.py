@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 from .activations import activate_confidence, activate_points
 
-__all__ = ["DPTHead", "position_embedding"]
-
 #: Largest output of one bilinear resize; 32-bit indexing of the kernels fails beyond.
 MAX_RESIZE_ELEMENTS = 1_610_612_736
 POSITION_WEIGHT = 0.1

@@ -10,8 +10,6 @@ from mmcity.structures.geometry import se3_inverse, transform_points
 from .distill_loss import DistillationLoss
 from .pose_encoding import encode_pose
 
-__all__ = ["GroundTruthLoss", "normalise_scene"]
-
 Frames = Sequence[Mapping[str, Tensor]]
 MIN_SCALE = 1e-3
 

@@ -7,8 +7,6 @@ from torch import Tensor, nn
 
 from .ground_truth_loss import normalise_scene
 
-__all__ = ["MeanGeometry"]
-
 
 class MeanGeometry(nn.Module):
     """Mean depth of every pixel and mean motion, turn and lens of every frame number.

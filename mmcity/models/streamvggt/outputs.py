@@ -6,8 +6,6 @@ from torch import Tensor
 
 from mmcity.models.layers.batches import stacked
 
-__all__ = ["FRAME_KEYS", "split_frames", "unpack_inputs"]
-
 #: Name in the per-frame results of each output with a frame dimension.
 FRAME_KEYS = {
     "world_points": "pts3d_in_other_view",

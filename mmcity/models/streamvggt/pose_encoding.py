@@ -13,8 +13,6 @@ from mmcity.structures.geometry import (
     transform_points,
 )
 
-__all__ = ["decode_pose", "encode_pose", "shift_centres", "unproject_depth"]
-
 #: Smallest field of view that still gives a finite focal length.
 MIN_FOV = 1e-3
 

@@ -9,8 +9,6 @@ from mmcity.structures.geometry import se3_inverse
 
 from .pose_encoding import decode_pose
 
-__all__ = ["relative_pose_loss"]
-
 #: Motions shorter than this, in units of the scene, weigh less and less.
 MIN_MOTION = 0.02
 

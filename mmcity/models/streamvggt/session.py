@@ -11,8 +11,6 @@ from .chunking import ChunkStitcher
 from .track_window import TrackWindow
 from .vggt import VGGT
 
-__all__ = ["StreamSession"]
-
 
 class StreamSession:
     """Feeds frames to a :class:`StreamVGGT` one step at a time.

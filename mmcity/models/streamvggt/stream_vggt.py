@@ -15,8 +15,6 @@ from .outputs import FRAME_KEYS, split_frames
 from .session import StreamSession
 from .vggt import VGGT
 
-__all__ = ["StreamVGGT", "draw_query_points"]
-
 
 def draw_query_points(valid: Tensor, count: int) -> Tensor:
     """Random valid pixels (x, y), with replacement.

@@ -9,8 +9,6 @@ from mmcity.models.losses import masked_mean
 from mmcity.registry import MODELS
 from mmcity.structures.geometry import rotmat_to_quat, se3_inverse, transform_points
 
-__all__ = ["PoseRegressionLoss"]
-
 Frames = Sequence[Mapping[str, Tensor]]
 MIN_FACTOR = 1e-3
 SKY_DISTANCE = 2.0  # stands in for the error of a sky pixel, so that its confidence falls

@@ -13,8 +13,6 @@ from mmcity.registry import MODELS
 from .mean_geometry import MeanGeometry
 from .outputs import unpack_inputs
 
-__all__ = ["TeacherThenStudent"]
-
 
 @MODELS.register_module()
 class TeacherThenStudent(BaseModel):

@@ -17,8 +17,6 @@ from .tracker_layers import (
     sample_features,
 )
 
-__all__ = ["TrackHead", "Tracker", "UpdateFormer"]
-
 
 class UpdateFormer(nn.Module):
     """Attention over time and over tracks, the latter through a few virtual tracks.

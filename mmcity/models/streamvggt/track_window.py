@@ -7,8 +7,6 @@ from torch import Tensor
 
 from .vggt import VGGT
 
-__all__ = ["TrackWindow"]
-
 
 class TrackWindow:
     """Keeps the features of the query frame and of a window of frames, and tracks in them.

@@ -6,15 +6,6 @@ from torch import Tensor, nn
 
 from mmcity.models.layers import Mlp
 
-__all__ = [
-    "CorrelationPyramid",
-    "TrackBlock",
-    "TrackCrossBlock",
-    "embed_flow",
-    "embed_start",
-    "sample_features",
-]
-
 
 class PackedAttention(nn.Module):
     """Attention with the parameter names of ``torch.nn.MultiheadAttention``."""

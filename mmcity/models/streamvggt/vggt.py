@@ -19,8 +19,6 @@ from .outputs import split_frames, unpack_inputs
 from .pose_encoding import decode_pose, shift_centres, unproject_depth
 from .track_head import TrackHead
 
-__all__ = ["VGGT"]
-
 
 @MODELS.register_module()
 class VGGT(BaseModel):

@@ -15,8 +15,6 @@ from .gaussians_ply import (
 )
 from .gaussians_spz import read_spz, write_spz
 
-__all__ = ["GAUSSIAN_SUFFIXES", "read_gaussians", "write_gaussians"]
-
 #: Files that :func:`read_gaussians` and :func:`write_gaussians` know.
 GAUSSIAN_SUFFIXES = (".ply", ".splat", ".spz", ".glb")
 

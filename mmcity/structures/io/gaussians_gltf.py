@@ -21,8 +21,6 @@ from mmcity.utils.checks import check_choice
 from .gaussians_ply import GaussianFileError, color_coefficients
 from .glb import GlbBuilder, GlbFormatError, read_accessor, read_glb_container
 
-__all__ = ["EXTENSION", "UP_AXES", "read_gaussians_glb", "write_gaussians_glb", "y_up"]
-
 EXTENSION = "KHR_gaussian_splatting"
 #: Rotations that turn a world whose named axis points up to glTF's, in which y does.
 UP_AXES = {

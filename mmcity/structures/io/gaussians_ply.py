@@ -13,15 +13,6 @@ from mmcity.utils.fileio import atomic_path
 
 from .ply import PlyFormatError, read_ply_vertices, write_ply_vertices
 
-__all__ = [
-    "GaussianFileError",
-    "color_coefficients",
-    "read_gaussians_ply",
-    "read_splat",
-    "write_gaussians_ply",
-    "write_splat",
-]
-
 _SPLAT_ROW = np.dtype(
     [("mean", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("rot", "u1", 4)]
 )

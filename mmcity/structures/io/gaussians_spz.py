@@ -33,8 +33,6 @@ from mmcity.utils.fileio import atomic_path
 
 from .gaussians_ply import GaussianFileError, color_coefficients
 
-__all__ = ["read_spz", "write_spz"]
-
 _MAGIC = 0x5053474E
 _HEADER = struct.Struct("<IIIBBBB")
 _SH_ROWS = {0: 0, 1: 3, 2: 8, 3: 15}

@@ -11,8 +11,6 @@ import numpy as np
 
 from mmcity.utils.fileio import atomic_path, to_json
 
-__all__ = ["GlbBuilder", "GlbFormatError", "read_accessor", "read_glb_container"]
-
 _HEADER = struct.Struct("<4sII")
 _CHUNK = struct.Struct("<I4s")
 _TYPES = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4", 16: "MAT4"}

@@ -9,8 +9,6 @@ import numpy as np
 
 from mmcity.utils.fileio import atomic_path
 
-__all__ = ["PlyFormatError", "read_ply_vertices", "write_ply_vertices"]
-
 #: What plyfile and numpy raise on broken files, besides ``PlyParseError``.
 _ERRORS = (
     *(ValueError, KeyError, TypeError, IndexError, OverflowError),

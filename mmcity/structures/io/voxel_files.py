@@ -10,8 +10,6 @@ from mmcity.utils.fileio import atomic_path
 
 from ..voxel_grid import VoxelGrid
 
-__all__ = ["read_voxel_grid", "write_voxel_grid"]
-
 
 def write_voxel_grid(
     path: str | os.PathLike, grid: VoxelGrid, poses: np.ndarray | None = None

@@ -9,8 +9,6 @@ from mmcity.toytown.world.meshes import SurfaceMesh
 from mmcity.toytown.world.people import PEDESTRIAN_SIZE, limb_pose
 from mmcity.toytown.world.taxonomy import WorldClass
 
-__all__ = ["STEP", "Agent", "AgentState", "Traffic"]
-
 #: Seconds between two steps of the simulation.
 STEP = 0.1
 

@@ -5,8 +5,6 @@ import numpy as np
 from mmcity.toytown.sensors.cameras import View, look_at
 from mmcity.toytown.world.town import World
 
-__all__ = ["survey_flight"]
-
 
 def _grid(count: int, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """About evenly spread points of a serpentine over a rectangle, (count, 2)."""

@@ -6,8 +6,6 @@ from mmcity.toytown.motion.walks import is_clear, is_telling
 from mmcity.toytown.sensors.cameras import View, look_at
 from mmcity.toytown.sensors.renderer import Renderer
 
-__all__ = ["glide_camera"]
-
 #: Clear view that the path keeps on all checked moments, metres.
 NEAREST = 1.2
 

@@ -7,8 +7,6 @@ import numpy as np
 from mmcity.toytown.world.geometry2d import inset, round_corners
 from mmcity.toytown.world.layout import StreetPlan
 
-__all__ = ["LaneGraph", "Path2D", "footways"]
-
 _STEP = 0.5
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mmcity.toytown.motion.agents import STEP, Agent, AgentState, Traffic
+from mmcity.toytown.motion.agents import STEP, Agent, Traffic
 from mmcity.toytown.motion.lanes import LaneGraph, Path2D, footways
 from mmcity.toytown.world.config import ToytownConfig
 from mmcity.toytown.world.meshes import MeshBuilder
@@ -14,8 +14,6 @@ from mmcity.toytown.world.taxonomy import WorldClass
 from mmcity.toytown.world.town import World, stream
 from mmcity.toytown.world.two_wheelers import add_two_wheeler
 from mmcity.toytown.world.vehicles import VEHICLE_KINDS, add_vehicle, paint_color
-
-__all__ = ["STEP", "Agent", "AgentState", "Traffic", "simulate_traffic"]
 
 #: Seconds of green for each direction of a junction, and of red for all in between.
 _GREEN, _CLEAR = 7.0, 3.0

@@ -12,16 +12,6 @@ from mmcity.toytown.world.streets import KERB_HEIGHT
 from mmcity.toytown.world.taxonomy import WorldClass
 from mmcity.toytown.world.town import World
 
-__all__ = [
-    "drive_camera",
-    "is_clear",
-    "is_telling",
-    "orbit_camera",
-    "street_walk",
-    "walk_camera",
-    "walk_stretches",
-]
-
 #: Height of the eyes of a person above the sidewalk, metres.
 EYE_HEIGHT = 1.65
 

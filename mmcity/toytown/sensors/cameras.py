@@ -6,8 +6,6 @@ import numpy as np
 
 from mmcity.structures import geometry
 
-__all__ = ["View", "look_at"]
-
 
 @dataclass(frozen=True)
 class View:

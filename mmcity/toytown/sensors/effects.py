@@ -10,8 +10,6 @@ from PIL import Image
 from mmcity.toytown.sensors.cameras import View
 from mmcity.toytown.sensors.renderer import Body, Frame, Renderer
 
-__all__ = ["SensorEffects", "render_with_effects"]
-
 
 @dataclass(frozen=True)
 class SensorEffects:

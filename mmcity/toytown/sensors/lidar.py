@@ -7,8 +7,6 @@ import numpy as np
 from mmcity.toytown.sensors.renderer import Renderer
 from mmcity.toytown.world.taxonomy import WorldClass
 
-__all__ = ["ELEVATION", "LidarScan", "scan"]
-
 #: Degrees below and above the horizon that the 32 beams of nuScenes' lidar cover.
 ELEVATION = (-30.67, 10.67)
 #: Share of the light that a surface throws back, where it is not 0.35.

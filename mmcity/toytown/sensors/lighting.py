@@ -8,8 +8,6 @@ from mmcity.toytown.world.config import ToytownConfig
 from mmcity.toytown.world.meshes import SurfaceMesh
 from mmcity.toytown.world.noise import fbm
 
-__all__ = ["Canyon", "Lighting", "to_srgb"]
-
 
 @dataclass(frozen=True)
 class Lighting:

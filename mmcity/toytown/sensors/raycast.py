@@ -6,8 +6,6 @@ import numpy as np
 
 from mmcity.utils.checks import check_choice
 
-__all__ = ["RayCaster", "make_caster"]
-
 #: Rays start this far from a surface, metres.
 
 

@@ -12,8 +12,6 @@ from mmcity.toytown.world.materials import Patch, albedo
 from mmcity.toytown.world.meshes import SurfaceMesh
 from mmcity.toytown.world.town import World
 
-__all__ = ["Body", "Frame", "Hits", "Renderer"]
-
 
 @dataclass
 class Body:

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["LIDAR_TO_EGO", "RigCamera", "nuscenes_rig"]
-
 #: Size of nuScenes' images in pixels, width and height.
 FULL_SIZE = (1600, 900)
 

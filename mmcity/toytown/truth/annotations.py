@@ -10,8 +10,6 @@ from mmcity.toytown.world.meshes import SurfaceMesh
 from mmcity.toytown.world.taxonomy import WorldClass, nuscenes_detection_name
 from mmcity.toytown.world.town import World
 
-__all__ = ["AnnotatedBox", "Annotator"]
-
 #: Points of a thing that rays are sent to.
 _PROBES = 64
 

@@ -12,8 +12,6 @@ from mmcity.toytown.world.config import ToytownConfig
 from mmcity.toytown.world.taxonomy import label_map
 from mmcity.toytown.world.town import build_world
 
-__all__ = ["Drive", "GridLayout", "count_observations", "record_frame"]
-
 #: Height of the lidar above the ground, metres.
 SENSOR_HEIGHT = 1.8
 

@@ -12,14 +12,6 @@ import numpy as np
 
 from mmcity.toytown.world.taxonomy import WorldClass, label_map
 
-__all__ = [
-    "TOYTOWN_VOCABULARY",
-    "class_directions",
-    "feature_map",
-    "prompt_prototypes",
-    "segmentation_map",
-]
-
 _C = WorldClass
 
 #: Prompts in the words of Occ3D's classes: (word, label, world classes).

@@ -10,15 +10,6 @@ from mmcity.toytown.sensors.renderer import Body, Renderer
 from mmcity.toytown.world.meshes import SurfaceMesh
 from mmcity.toytown.world.taxonomy import WorldClass
 
-__all__ = [
-    "Grid",
-    "is_solid",
-    "label_by_share",
-    "solid_points",
-    "surface_shares",
-    "voxelize",
-]
-
 #: Classes whose closed parts are solid.
 _SOLID = (
     WorldClass.BUILDING,

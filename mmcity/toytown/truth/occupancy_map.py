@@ -14,8 +14,6 @@ from mmcity.toytown.truth.occupancy import (
 )
 from mmcity.toytown.world.taxonomy import WorldClass
 
-__all__ = ["OccupancyMap", "TownRays", "sample_triangles"]
-
 #: Samples of a surface lie a fifth of a voxel apart.
 _FINE = 5
 #: Voxels along the edge of a tile.

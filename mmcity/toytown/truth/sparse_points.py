@@ -9,8 +9,6 @@ from mmcity.structures.geometry import rotmat_to_quat
 from mmcity.toytown.sensors.cameras import View
 from mmcity.toytown.sensors.renderer import Renderer
 
-__all__ = ["make_colmap_model", "truncated_noise"]
-
 #: Share of the views of a point in which a feature detector would find it again.
 _RECALL = 0.8
 #: Features per image that no point belongs to, relative to those that have one.

@@ -9,8 +9,6 @@ from mmcity.toytown.sensors.renderer import Renderer
 from mmcity.toytown.sensors.rigs import RigCamera
 from mmcity.toytown.truth.occupancy import Grid
 
-__all__ = ["Viewpoint", "camera_viewpoint", "lidar_viewpoint", "mark_hits", "visible_voxels"]
-
 #: Where rays aim in a voxel whose centre is not seen, in voxels from the centre.
 _SHIFTS = np.array(
     [(x, y, z) for x in (-0.4, 0.4) for y in (-0.4, 0.4) for z in (-0.4, 0.4)], dtype=np.float32

@@ -7,8 +7,6 @@ import numpy as np
 from mmcity.toytown.world.materials import Material
 from mmcity.toytown.world.streets import KERB_HEIGHT
 
-__all__ = ["BuildingStyle", "Lot", "LotFrame"]
-
 _WALLS = (
     (
         Material.BRICK,

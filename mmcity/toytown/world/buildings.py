@@ -12,8 +12,6 @@ from mmcity.toytown.world.meshes import MeshBuilder
 from mmcity.toytown.world.roofs import add_parapet, add_pitched_roof
 from mmcity.toytown.world.taxonomy import WorldClass
 
-__all__ = ["Lot", "add_building", "plan_lots"]
-
 _STOREY = 3.0
 
 

@@ -4,8 +4,6 @@ from dataclasses import asdict, dataclass, fields
 
 from mmcity.utils.checks import check_choice
 
-__all__ = ["SIZES", "ToytownConfig"]
-
 #: Blocks along x and y of each preset size.
 SIZES = {"tiny": (2, 2), "small": (3, 3), "medium": (6, 6)}
 LIGHTINGS = ("day", "overcast", "evening")

@@ -8,18 +8,6 @@ from mmcity.toytown.world.materials import Material
 from mmcity.toytown.world.meshes import MeshBuilder
 from mmcity.toytown.world.taxonomy import WorldClass
 
-__all__ = [
-    "add_barrier",
-    "add_bench",
-    "add_bin",
-    "add_billboard",
-    "add_cone",
-    "add_fence",
-    "add_lamp",
-    "add_sign",
-    "add_traffic_light",
-]
-
 _STEEL = (0.2, 0.21, 0.22)
 
 

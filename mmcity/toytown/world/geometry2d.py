@@ -2,18 +2,6 @@
 
 import numpy as np
 
-__all__ = [
-    "area",
-    "boxes_overlap",
-    "clip_half_plane",
-    "contains",
-    "drop_short_edges",
-    "inset",
-    "oriented_corners",
-    "rectangle",
-    "round_corners",
-]
-
 
 def rectangle(x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
     """Axis-aligned rectangle, (4, 2)."""
@@ -92,6 +80,7 @@ def round_corners(polygon: np.ndarray, radius: float, segments: int = 6) -> np.n
 
 
 def unit2(v: np.ndarray) -> np.ndarray:
+    """A plane vector (2,) at length 1."""
     return v / max(float(np.hypot(*v)), 1e-12)
 
 

@@ -7,8 +7,6 @@ import numpy as np
 from mmcity.toytown.world.config import ToytownConfig
 from mmcity.toytown.world.geometry2d import clip_half_plane, drop_short_edges, rectangle, unit2
 
-__all__ = ["Block", "Crossing", "Road", "StreetPlan", "make_street_plan"]
-
 #: Radius of the kerb at street corners, metres.
 CORNER_RADIUS = 3.5
 

@@ -12,8 +12,6 @@ import numpy as np
 
 from mmcity.toytown.world.noise import cell_hash, fbm, fbm3, pulse, ridge
 
-__all__ = ["Material", "Patch", "albedo"]
-
 
 class Material(IntEnum):
     """Material of a surface."""

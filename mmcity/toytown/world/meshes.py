@@ -6,8 +6,6 @@ import numpy as np
 
 from mmcity.toytown.world.taxonomy import WorldClass
 
-__all__ = ["MeshBuilder", "SurfaceMesh", "icosphere", "unit"]
-
 
 def unit(v: np.ndarray) -> np.ndarray:
     """Normalise along the last axis."""

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-__all__ = ["cell_hash", "fbm", "fbm3", "pulse", "ridge", "value_noise"]
-
 _TABLE = np.random.Generator(np.random.PCG64(20240607)).random(1 << 16).astype(np.float32)
 _PRIME_U = np.uint32(0x9E3779B1)
 _PRIME_V = np.uint32(0x85EBCA77)

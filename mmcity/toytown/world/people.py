@@ -6,8 +6,6 @@ from mmcity.toytown.world.materials import Material
 from mmcity.toytown.world.meshes import MeshBuilder, SurfaceMesh, icosphere
 from mmcity.toytown.world.taxonomy import WorldClass
 
-__all__ = ["PEDESTRIAN_SIZE", "limb_pose", "make_pedestrian"]
-
 #: Length, width, height in metres of the box of a walking pedestrian.
 PEDESTRIAN_SIZE = (0.98, 0.66, 1.78)
 _HIP, _SHOULDER = 0.9, 1.39

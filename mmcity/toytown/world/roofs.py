@@ -7,8 +7,6 @@ from mmcity.toytown.world.materials import Material
 from mmcity.toytown.world.meshes import MeshBuilder
 from mmcity.toytown.world.taxonomy import WorldClass
 
-__all__ = ["add_parapet", "add_pitched_roof"]
-
 
 def add_parapet(
     builder: MeshBuilder, at: LotFrame, rect: tuple, z: float, height: float, style: BuildingStyle

@@ -9,8 +9,6 @@ from mmcity.toytown.world.meshes import MeshBuilder
 from mmcity.toytown.world.noise import fbm
 from mmcity.toytown.world.taxonomy import WorldClass
 
-__all__ = ["KERB_HEIGHT", "add_ground", "terrain_height"]
-
 KERB_HEIGHT = 0.15
 #: Paint lies this far above the asphalt, so that rays meet it first.
 _PAINT = 0.006

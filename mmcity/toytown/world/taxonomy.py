@@ -7,14 +7,6 @@ import numpy as np
 
 from mmcity.utils.checks import check_choice
 
-__all__ = [
-    "TAXONOMY",
-    "ClassRow",
-    "WorldClass",
-    "label_map",
-    "nuscenes_detection_name",
-]
-
 
 class WorldClass(IntEnum):
     """Classes of the world; sky means that no surface was hit."""

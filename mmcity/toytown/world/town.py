@@ -16,8 +16,6 @@ from mmcity.toytown.world.two_wheelers import add_two_wheeler
 from mmcity.toytown.world.vegetation import add_bush, add_hedge, add_tree
 from mmcity.toytown.world.vehicles import VEHICLE_KINDS, add_vehicle, paint_color
 
-__all__ = ["Instance", "World", "build_world", "stream"]
-
 
 def stream(config: ToytownConfig, name: str, *extra: int) -> np.random.Generator:
     """Random generator of one named part, so that parts do not disturb each other."""

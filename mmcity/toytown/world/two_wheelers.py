@@ -9,8 +9,6 @@ from mmcity.toytown.world.meshes import MeshBuilder, icosphere
 from mmcity.toytown.world.taxonomy import WorldClass
 from mmcity.toytown.world.vehicles import VEHICLE_KINDS
 
-__all__ = ["add_two_wheeler"]
-
 
 def add_two_wheeler(
     builder: MeshBuilder, kind: str, color: tuple, instance: int, seed: int, has_rider: bool

@@ -7,8 +7,6 @@ from mmcity.toytown.world.meshes import MeshBuilder, icosphere, unit
 from mmcity.toytown.world.noise import fbm
 from mmcity.toytown.world.taxonomy import WorldClass
 
-__all__ = ["add_bush", "add_hedge", "add_tree"]
-
 _GREENS = [(0.085, 0.15, 0.035), (0.06, 0.12, 0.03), (0.13, 0.17, 0.045), (0.07, 0.13, 0.06)]
 _AUTUMN = (0.28, 0.15, 0.035)
 

@@ -9,8 +9,6 @@ from mmcity.toytown.world.materials import Material
 from mmcity.toytown.world.meshes import MeshBuilder
 from mmcity.toytown.world.taxonomy import WorldClass
 
-__all__ = ["VEHICLE_KINDS", "VehicleKind", "add_vehicle", "paint_color"]
-
 
 @dataclass(frozen=True)
 class VehicleKind:

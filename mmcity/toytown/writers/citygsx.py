@@ -19,8 +19,6 @@ from mmcity.toytown.world.town import World, build_world, stream
 from mmcity.toytown.writers.common import Output, render_all, save_image, save_npy
 from mmcity.utils.fileio import atomic_path, write_json
 
-__all__ = ["write_citygsx"]
-
 #: Images, image size and sparse points of each preset size.
 PRESETS = {
     "tiny": (24, (320, 240), 4000),

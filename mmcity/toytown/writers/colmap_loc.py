@@ -20,8 +20,6 @@ from mmcity.toytown.world.town import build_world, stream
 from mmcity.toytown.writers.common import Output, render_all, save_image, save_npy
 from mmcity.utils.fileio import write_text
 
-__all__ = ["write_colmap_loc"]
-
 #: Mapping images, queries, image size and sparse points of each preset size.
 PRESETS = {
     "tiny": (40, 10, (320, 240), 5000),

@@ -17,8 +17,6 @@ from tqdm import tqdm
 from mmcity.toytown.world.config import ToytownConfig
 from mmcity.utils.fileio import atomic_path, read_json, to_json, write_json, write_text
 
-__all__ = ["Output", "default_workers", "render_all", "save_image", "save_npy"]
-
 _UNFINISHED = ".toytown-unfinished.json"
 _MANIFEST = "toytown.json"
 

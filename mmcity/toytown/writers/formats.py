@@ -13,8 +13,6 @@ from mmcity.toytown.writers.nuscenes import write_nuscenes
 from mmcity.toytown.writers.occupancy import write_carlasc, write_occ3d_waymo
 from mmcity.toytown.writers.video import write_video
 
-__all__ = ["WRITERS", "write_formats"]
-
 #: Format name to its writer ``(out, config, image_size=None, workers=1) -> folder``.
 WRITERS = {
     "carlasc": write_carlasc,

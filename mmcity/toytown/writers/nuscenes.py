@@ -32,8 +32,6 @@ from mmcity.toytown.writers.common import Output, render_all, save_image, save_n
 from mmcity.toytown.writers.nuscenes_tables import SceneRecord, fill_tables, token, write_tables
 from mmcity.utils.fileio import atomic_path, read_json, write_json
 
-__all__ = ["write_nuscenes"]
-
 #: Scenes and key frames of each preset size.
 PRESETS = {"tiny": (2, 6), "small": (8, 12), "medium": (40, 20)}
 #: Width and height of the images.

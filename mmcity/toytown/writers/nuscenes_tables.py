@@ -9,8 +9,6 @@ from mmcity.structures import geometry
 from mmcity.toytown.sensors.rigs import LIDAR_TO_EGO, RigCamera
 from mmcity.utils.fileio import write_json
 
-__all__ = ["SceneRecord", "fill_tables", "token", "write_tables"]
-
 #: Detection name: nuScenes category and what its attribute is about.
 _CATEGORIES = {
     "barrier": ("movable_object.barrier", None),

@@ -19,8 +19,6 @@ from mmcity.toytown.world.config import ToytownConfig
 from mmcity.toytown.writers.common import Output, render_all
 from mmcity.utils.fileio import atomic_path, write_json, write_text
 
-__all__ = ["write_carlasc", "write_occ3d_waymo"]
-
 #: Towns and frames of each preset size.
 PRESETS = {"tiny": (3, 24), "small": (6, 120), "medium": (18, 600)}
 

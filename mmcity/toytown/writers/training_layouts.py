@@ -19,8 +19,6 @@ from mmcity.utils.checks import check_choice
 from mmcity.utils.dependencies import import_library
 from mmcity.utils.fileio import atomic_path, read_numbers, write_json
 
-__all__ = ["TRAINING_LAYOUTS", "write_training_layout"]
-
 #: Depth that one step of a 16-bit picture stands for, at most, in CO3D files, metres.
 CO3D_RANGE = 120.0
 #: OmniObject3D scenes have a scale of their own.

@@ -16,8 +16,6 @@ from mmcity.toytown.world.town import build_world, stream
 from mmcity.toytown.writers.common import Output, render_all, save_image, save_npy
 from mmcity.utils.fileio import write_json, write_text
 
-__all__ = ["write_video"]
-
 #: Sequences, frames in each, and image size of each preset size.
 PRESETS = {
     "tiny": (2, 12, (320, 240)),

@@ -12,8 +12,6 @@ from mmcity.structures.geometry import rotmat_to_quat
 from ..frusta import LINES_PER_CAMERA, frustum_lines
 from .shapes import read_thumbnail
 
-__all__ = ["camera_handles"]
-
 _MAX_PICTURES = 150
 _CAMERA_COLOR = (20, 90, 200)
 

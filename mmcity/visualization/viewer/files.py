@@ -19,8 +19,6 @@ from mmcity.utils.fileio import read_json
 from ..tiles3d import read_tileset
 from .occupancy_files import is_occupancy_folder, open_occupancy_file, open_occupancy_folder
 
-__all__ = ["Layer", "UnknownFileError", "open_layers"]
-
 _MESH_SUFFIXES = (".glb", ".gltf", ".obj", ".stl", ".off")
 _GAUSSIAN_PROPERTIES = ("opacity", "scale_0", "rot_0")
 

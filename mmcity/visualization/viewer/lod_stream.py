@@ -10,8 +10,6 @@ import torch
 
 from mmcity.structures import GaussianLodTree, Gaussians, select_cells
 
-__all__ = ["LodStream", "splat_arrays"]
-
 #: viser packs covariances as float16: longer axes would overflow.
 _MAX_SCALE = 200.0
 _MIN_OPACITY = 0.5 / 255

@@ -9,8 +9,6 @@ from mmcity.structures import VoxelGrid
 
 from ..occupancy_mesh import occupancy_mesh
 
-__all__ = ["OccupancyClip"]
-
 
 class OccupancyClip:
     """Frames of labelled voxels, of which one is shown as a mesh.

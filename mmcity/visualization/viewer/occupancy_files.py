@@ -16,14 +16,11 @@ from mmcity.datasets.io.occupancy_files import (
 from mmcity.datasets.occupancy_labels import (
     CARLASC_TO_UNIFIED,
     OCC3D_NUSCENES_CLASSES,
-    OCC3D_NUSCENES_PALETTE,
     OCC3D_WAYMO_TO_UNIFIED,
-    UNIFIED_PALETTE,
     remap_labels,
 )
 from mmcity.structures import VoxelGrid
-
-__all__ = ["is_occupancy_folder", "open_occupancy_file", "open_occupancy_folder"]
+from mmcity.structures.palettes import OCC3D_NUSCENES_PALETTE, UNIFIED_PALETTE
 
 Palette = list[tuple[int, int, int]]
 

@@ -26,8 +26,6 @@ from .lod_stream import LodStream, splat_arrays
 from .occupancy_clip import OccupancyClip
 from .shapes import first_look, free_name, localization_cameras, robust_bounds
 
-__all__ = ["Viewer"]
-
 _UPDATE_SECONDS = 0.15
 _PLAY_SECONDS = 0.5
 _TRAJECTORY_COLOR = (230, 90, 20)

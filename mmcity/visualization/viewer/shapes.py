@@ -11,8 +11,6 @@ from mmcity.datasets.transforms.posed_images import read_image
 from mmcity.structures import Cameras
 from mmcity.structures.geometry import se3_inverse
 
-__all__ = ["first_look", "free_name", "localization_cameras", "read_thumbnail", "robust_bounds"]
-
 _THUMBNAIL_WIDTH = 160
 #: Colours of localised queries by status.
 STATUS_COLORS = {"ok": (40, 160, 60), "low_confidence": (230, 180, 20), "failed": (210, 40, 40)}

@@ -7,8 +7,6 @@ from typing import Any
 
 import torch
 
-__all__ = ["Clock", "best_ms"]
-
 
 class Clock:
     """Milliseconds of a call on one device.

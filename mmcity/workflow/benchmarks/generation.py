@@ -22,8 +22,6 @@ from mmcity.models.dynamiccity import decoder as decoder_module
 from mmcity.models.dynamiccity import encoder as encoder_module
 from mmcity.models.losses import occupancy as losses_module
 
-__all__ = ["measure_generation"]
-
 #: VAE: grid, frames and widths; DiT: latent sizes and widths.
 SIZES = {
     "small": (

@@ -8,8 +8,6 @@ from mmcity.structures.geometry import rotation_6d_to_rotmat
 
 from .clocks import best_ms
 
-__all__ = ["PlainRAPNet", "measure_localization"]
-
 
 class _PlainBlock(nn.Module):
     """Inverted bottleneck as model zoos write it: one module after the other."""

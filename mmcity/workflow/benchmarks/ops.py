@@ -21,8 +21,6 @@ from mmcity.utils.markdown import markdown_table
 from .clocks import Clock, best_ms
 from .ops_workloads import RANDOM, TILE, Workload, garden_folder, garden_workload, random_workload
 
-__all__ = ["measure_ops", "ops_tables"]
-
 GARDEN = {
     "garden-view0": (3, 1.0),
     "garden-hires": (3, 1920 / 648),
@@ -50,6 +48,7 @@ class _Settings:
 
 
 def device_name(device: str) -> str:
+    """Name that the maker gave the processor or GPU."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_name()
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
@@ -58,6 +57,7 @@ def device_name(device: str) -> str:
 
 
 def choose_backend(name: str) -> None:
+    """Let the operators run by ``name`` from now on."""
     os.environ["MMCITY_OPS_BACKEND"] = name
 
 

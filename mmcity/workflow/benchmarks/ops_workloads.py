@@ -12,15 +12,6 @@ from torch import Tensor
 import mmcity_ops
 from mmcity.utils.cli import find_root
 
-__all__ = [
-    "RANDOM",
-    "TILE",
-    "Workload",
-    "garden_folder",
-    "garden_workload",
-    "random_workload",
-]
-
 TILE = 16
 # Name: (seed, Gaussians, width, height, smallest and largest standard deviation in pixels, and
 # the published figures in ms of one AMD EPYC (Zen 4, 2.6 GHz) core: prototype forward, backward,

@@ -17,14 +17,6 @@ from mmcity.models.layers import apply_rope
 from mmcity.models.streamvggt import StreamVGGT
 from mmcity.utils.fileio import atomic_path
 
-__all__ = [
-    "NaiveStream",
-    "build_model",
-    "measure_policy",
-    "measure_streaming",
-    "plot_streaming",
-]
-
 SIZES = {
     # name: embed_dim, depth, heads, image (H, W), patch transformer's depth (0: convolution)
     "tiny": (64, 4, 4, (56, 84), 0),

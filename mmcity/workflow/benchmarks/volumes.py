@@ -10,8 +10,6 @@ import mmcity_ops
 
 from .clocks import best_ms
 
-__all__ = ["loop_over_gaussians", "measure_volumes", "random_gaussians"]
-
 LOW, HIGH, VOXEL = (-40.0, -40.0, -1.0), (40.0, 40.0, 5.4), 0.4
 GRID = {"vol_range": [*LOW, *HIGH], "voxel_size": VOXEL}
 # Gaussians, channels, smallest and largest standard deviation in metres (log-uniform)

@@ -8,8 +8,6 @@ from mmcity.engine.launch import load_config, set_work_dir
 from mmcity.utils.setup_env import register_all_modules
 from mmcity.workflow.chain import Chain
 
-__all__ = ["build_city_twin", "run_city_twin"]
-
 
 def build_city_twin(
     config: str | os.PathLike,

@@ -3,8 +3,6 @@
 from mmcity.utils.fileio import read_json
 from mmcity.workflow import StageContext
 
-__all__ = ["toytown_world"]
-
 
 def toytown_world(context: StageContext):
     """Renderer of the exact static town, where there is one."""

@@ -29,8 +29,6 @@ from mmcity.workflow import STAGES, Finding, Stage, StageContext, cfg_options
 from .common import toytown_world
 from .occupancy import exact_labels, voxelize_gaussians
 
-__all__ = ["FutureModel", "OccupancyFuture", "find_street"]
-
 _ROAD = UNIFIED_CLASSES.index("road")
 
 

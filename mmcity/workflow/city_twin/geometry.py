@@ -13,8 +13,6 @@ from mmcity.utils.fileio import atomic_path, read_json, write_json, write_text
 from mmcity.visualization import colorize_depth, contact_sheet, write_image
 from mmcity.workflow import STAGES, Finding, Stage, StageContext, stem_to_pose, true_poses
 
-__all__ = ["StreamModel", "StreamingGeometry"]
-
 
 @STAGES.register_module()
 class StreamModel(Stage):

@@ -11,8 +11,6 @@ from mmcity.utils.images import list_images
 from mmcity.visualization import contact_sheet, write_image
 from mmcity.workflow import STAGES, Finding, Stage, StageContext
 
-__all__ = ["FolderImages", "ToytownImages"]
-
 
 def _sheet(folder: Path, target: Path) -> Path:
     import numpy as np

@@ -27,8 +27,6 @@ from mmcity_ops import gaussians_to_voxels
 
 from .common import toytown_world
 
-__all__ = ["OccupancyFromGaussians", "exact_labels", "vote_labels", "voxelize_gaussians"]
-
 _OTHER = UNIFIED_CLASSES.index("other")
 #: Labels with the last axis up, by the axis of the world that points up; right-handed.
 _UPRIGHT = {

@@ -18,8 +18,6 @@ from mmcity.structures.geometry import rotmat_to_quat, se3_inverse
 from mmcity.utils.fileio import read_text, write_text
 from mmcity.workflow import STAGES, Finding, Stage, StageContext, stem_to_pose, true_poses
 
-__all__ = ["GivenPoses", "StreamedPoses", "StructureFromMotion", "transform_model"]
-
 _TEST_EVERY = 8
 
 

@@ -18,8 +18,6 @@ from mmcity.utils.fileio import read_json, write_json
 from mmcity.visualization import draw_results
 from mmcity.workflow import STAGES, Finding, Stage, StageContext, cfg_options
 
-__all__ = ["BakeScene", "ExtractMesh", "Reconstruct"]
-
 
 @STAGES.register_module()
 class Reconstruct(Stage):

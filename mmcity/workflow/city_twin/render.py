@@ -5,8 +5,6 @@ from pathlib import Path
 from mmcity.apis.scenes import film_scene
 from mmcity.workflow import STAGES, Stage, StageContext
 
-__all__ = ["RenderTour"]
-
 
 @STAGES.register_module()
 class RenderTour(Stage):

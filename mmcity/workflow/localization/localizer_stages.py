@@ -17,8 +17,6 @@ from mmcity.utils.fileio import read_json, write_json, write_text
 from mmcity.workflow.chain import STAGES, Stage, StageContext
 from mmcity.workflow.manifest import Finding
 
-__all__ = ["CheckScene", "ScenePoses", "TrainMap", "WriteLocalizer"]
-
 
 @STAGES.register_module()
 class ScenePoses(Stage):

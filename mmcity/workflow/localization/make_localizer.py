@@ -11,8 +11,6 @@ from mmcity.utils.config_index import find_config
 from mmcity.utils.setup_env import register_all_modules
 from mmcity.workflow.chain import Chain
 
-__all__ = ["make_localizer"]
-
 _CONFIGS = Path("configs") / "rap"
 
 

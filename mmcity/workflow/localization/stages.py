@@ -15,8 +15,6 @@ from mmcity.utils.fileio import read_json, write_json
 from mmcity.workflow.chain import STAGES, Stage, StageContext
 from mmcity.workflow.manifest import Finding
 
-__all__ = ["LocaliseQueries", "PoseNetwork", "stem_to_pose", "true_poses"]
-
 
 def stem_to_pose(model_dir: Path) -> dict[str, torch.Tensor]:
     """``(4, 4)`` float64 camera poses of a COLMAP model by file name without suffix."""

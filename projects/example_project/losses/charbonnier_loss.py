@@ -4,8 +4,6 @@ from torch import Tensor, nn
 
 from mmcity.registry import MODELS
 
-__all__ = ["CharbonnierLoss"]
-
 
 @MODELS.register_module()
 class CharbonnierLoss(nn.Module):

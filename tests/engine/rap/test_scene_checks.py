@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from mmcity.cli.main import dispatch
-from mmcity.datasets.io.colmap_model import ColmapCamera, read_colmap_model, write_colmap_model
+from mmcity.datasets.io.colmap_model import read_colmap_model, write_colmap_model
+from mmcity.datasets.io.colmap_types import ColmapCamera
 from mmcity.engine.rap.scene_checks import check_localization_scene
 from mmcity.utils import UserError
 from tests.datasets.scenes import write_scene

@@ -13,8 +13,6 @@ from mmcity.datasets.transforms.posed_images import read_image
 from .providers import STORED_DTYPES, TargetProvider, find_provider, make_provider
 from .tasks import ImageTask, collect_images
 
-__all__ = ["check_maps", "generate_maps", "generate_targets"]
-
 
 def _resize(array: np.ndarray, size: tuple[int, int], is_labels: bool) -> np.ndarray:
     """A map ``(h, w)`` at another height and width."""

@@ -16,8 +16,6 @@ from mmcity.utils.images import imagenet_normalized
 
 from .tasks import ImageTask
 
-__all__ = ["STORED_DTYPES", "TargetProvider", "find_provider", "make_provider"]
-
 #: How maps of each kind are stored.
 STORED_DTYPES = {"depth": "float16", "features": "float16", "segmentation": "uint8"}
 

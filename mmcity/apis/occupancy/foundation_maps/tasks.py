@@ -9,8 +9,6 @@ import numpy as np
 from mmcity.datasets.io.info_pickle import load_info_pickle
 from mmcity.datasets.io.map_store import map_name
 
-__all__ = ["ImageTask", "collect_images", "images_of_frame"]
-
 
 @dataclass(frozen=True)
 class ImageTask:

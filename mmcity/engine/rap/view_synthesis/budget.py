@@ -7,8 +7,6 @@ import torch
 
 from mmcity.registry import TASK_UTILS
 
-__all__ = ["SetPlan", "UniformBudget", "ValueBudget"]
-
 
 class SetPlan(NamedTuple):
     """Plan of a set of synthesised views, as plain values.

@@ -14,8 +14,6 @@ from mmcity.utils.checks import check_choice
 from .budget import SetPlan
 from .synthesizer import SynthesisSpec, build_synthesizer
 
-__all__ = ["EXECUTORS", "SynthesisError", "make_executor"]
-
 #: Seconds between two looks at whether the other side still lives.
 _POLL = 0.5
 #: Seconds that a worker gets to end by itself.

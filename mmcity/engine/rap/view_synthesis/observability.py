@@ -7,8 +7,6 @@ from torch import Tensor
 
 from mmcity.structures import Cameras
 
-__all__ = ["MapObservability"]
-
 _OPAQUE = 0.5
 
 

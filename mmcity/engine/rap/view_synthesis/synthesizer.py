@@ -18,8 +18,6 @@ from mmcity.utils.setup_env import register_all_modules
 from .budget import SetPlan, UniformBudget
 from .observability import MapObservability
 
-__all__ = ["SynthesisSpec", "ViewSet", "ViewSynthesizer", "build_synthesizer"]
-
 #: Draws per view when new poses must keep away from validation poses.
 _KEEP_AWAY_TRIES = 10_000
 _KEEP_AWAY_KEYS = ("poses", "distance", "degrees")

@@ -14,8 +14,6 @@ from mmcity_ops import accumulate_densify_stats
 from ..splats import SplatParameters
 from .surgery import duplicate, keep, reset_opacities, split
 
-__all__ = ["DefaultStrategy"]
-
 
 @STRATEGIES.register_module()
 class DefaultStrategy(Strategy):

@@ -12,8 +12,6 @@ from mmcity_ops import quat_scale_to_covar_preci
 from ..splats import SplatParameters
 from .surgery import add_copies, relocate, sample_rows
 
-__all__ = ["MCMCStrategy"]
-
 #: Noise fades with opacity along a sigmoid of this steepness about this transparency.
 NOISE_STEEPNESS = 100.0
 NOISE_CENTRE = 0.995

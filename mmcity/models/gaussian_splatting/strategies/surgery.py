@@ -16,17 +16,6 @@ from mmcity.structures.geometry import quat_to_rotmat
 
 from ..splats import SplatParameters
 
-__all__ = [
-    "add_copies",
-    "duplicate",
-    "keep",
-    "relocate",
-    "relocation_values",
-    "reset_opacities",
-    "sample_rows",
-    "split",
-]
-
 #: A split makes children smaller by this factor (3DGS, Kerbl et al. 2023).
 SPLIT_SHRINK = 1.6
 

@@ -7,8 +7,6 @@ from torch import Tensor, nn
 from mmcity.models.layers.mlp import Mlp
 from mmcity.registry import MODELS
 
-__all__ = ["AppearanceColorNet", "encode_positions"]
-
 _FREQUENCIES = 10
 _INTRINSIC = 48  # channels of the intrinsic features
 

@@ -4,8 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["box_coordinate_loss", "init_box_coords", "project_features", "sample_features"]
-
 #: Added to the depth when projecting, so that points at the camera's plane stay finite.
 _DEPTH_EPS = 0.01
 #: First extent in px of the projected box at full size.

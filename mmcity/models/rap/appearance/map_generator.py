@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from mmcity.registry import MODELS
 
-__all__ = ["AppearanceMapGenerator"]
-
 _WIDTHS = (64, 128, 256, 512)
 
 

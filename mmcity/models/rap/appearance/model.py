@@ -7,8 +7,6 @@ from mmcity.registry import MODELS
 
 from .features import box_coordinate_loss, project_features, sample_features
 
-__all__ = ["AppearanceModel"]
-
 #: Added to the distance when view directions are normalised.
 _DISTANCE_EPS = 1e-5
 

@@ -14,8 +14,6 @@ from mmcity.structures.geometry import transform_points
 from ..deblurring import ExposureMotion
 from .splats import AppearanceSplats
 
-__all__ = ["AppearanceGaussians"]
-
 #: Deviations within which a Gaussian may show, and px beside the picture that count as in it.
 _REACH, _MARGIN = 4.0, 16.0
 

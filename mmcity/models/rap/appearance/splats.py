@@ -9,8 +9,6 @@ from mmcity_ops import knn_mean_dist2
 
 from .features import init_box_coords
 
-__all__ = ["AppearanceSplats"]
-
 _INTRINSIC_ROWS = 16
 _MIN_DISTANCE2 = 1e-7
 

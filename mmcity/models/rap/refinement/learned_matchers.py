@@ -20,8 +20,6 @@ from mmcity.utils.dependencies import import_library
 
 from .matching import Matches
 
-__all__ = ["LightGlueMatcher", "MASt3RMatcher", "RoMaMatcher"]
-
 
 def _package(name: str, matcher: str, source: str) -> ModuleType:
     hint = f"install it from {source}, or take the matcher SIFTMatcher, which needs no weights"

@@ -15,8 +15,6 @@ from torch import Tensor
 from mmcity.registry import TASK_UTILS
 from mmcity.utils.images import to_grey
 
-__all__ = ["Matches", "SIFTMatcher"]
-
 
 class Matches(NamedTuple):
     """Corresponding pixels, centres at +0.5.

@@ -11,8 +11,6 @@ from mmcity.structures.geometry import se3_exp
 from mmcity.utils.checks import check_choice
 from mmcity.utils.dependencies import import_library
 
-__all__ = ["PnPError", "PnPSolution", "solve_pnp"]
-
 _MIN_MATCHES = 5
 _LM_STEPS = 20
 

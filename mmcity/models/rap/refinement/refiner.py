@@ -14,8 +14,6 @@ from mmcity.structures.geometry import rotation_angle
 
 from .pnp import PnPError, PnPSolution, solve_pnp
 
-__all__ = ["Refinement", "RenderMatchRefiner"]
-
 #: Inliers at which the support of a pose counts as about two thirds.
 _INLIER_SCALE = 30.0
 _MIN_CORRELATION_PIXELS = 100

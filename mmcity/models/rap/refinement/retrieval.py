@@ -10,8 +10,6 @@ from mmcity.registry import TASK_UTILS
 
 from .matching import SIFTMatcher
 
-__all__ = ["ThumbnailRetrieval", "VLADRetrieval"]
-
 _ROUNDS = 8
 _SAMPLES = 20_000
 

@@ -5,8 +5,6 @@ from torch import Tensor
 
 from .quantization import GROUP_SIZE, QuantFormat, parse_cache_dtype
 
-__all__ = ["KVStore"]
-
 
 class _Buffer:
     """A tensor that grows along dimension 2 and is used up to a length."""

@@ -11,15 +11,6 @@ from torch import Tensor
 
 from mmcity.registry import TASK_UTILS
 
-__all__ = [
-    "CachePolicy",
-    "ChunkPolicy",
-    "FullPolicy",
-    "KnnPolicy",
-    "WindowPolicy",
-    "build_policy",
-]
-
 
 class CachePolicy:
     """Base of all policies.

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["GROUP_SIZE", "QuantFormat", "parse_cache_dtype"]
-
 #: Tokens that share one scale per key channel; channels that share one per value token.
 GROUP_SIZE = 64
 

@@ -12,8 +12,6 @@ from mmcity.utils.checks import check_choice
 from .kv_store import KVStore
 from .policies import CachePolicy, WindowPolicy, build_policy
 
-__all__ = ["CAMERA_CACHE_MODES", "StreamCache"]
-
 CAMERA_CACHE_MODES = ("per_iteration", "upstream")
 
 

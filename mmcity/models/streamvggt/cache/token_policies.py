@@ -11,8 +11,6 @@ from mmcity.registry import TASK_UTILS
 from .kv_store import KVStore
 from .policies import CachePolicy
 
-__all__ = ["AttentionPolicy", "DiversityPolicy", "QueryPolicy", "TokenPolicy"]
-
 
 class TokenPolicy(CachePolicy):
     """Base of the policies on tokens.
