@@ -51,6 +51,21 @@ def test_bare_names_resolve_in_mmdet3d_scope():
     assert done.returncode == 0, done.stderr
 
 
+@needs_mmdet3d
+def test_attention_stays_plain_torch_where_mmcv_has_no_cuda(monkeypatch):
+    from mmcity.compat import deformable_attention as bridge
+
+    attention = bridge.MultiScaleDeformableAttention
+    monkeypatch.setattr(attention, "sampler", staticmethod(bridge.sample_multi_scale))
+    for version, sampler in (
+        ("not available", bridge.sample_multi_scale),
+        ("12.1", bridge.sample_with_mmcv),
+    ):
+        monkeypatch.setattr(bridge, "get_compiling_cuda_version", lambda version=version: version)
+        bridge.use_mmcv_kernel()
+        assert attention.sampler is sampler
+
+
 def test_missing_mmdet3d_is_one_clear_error():
     script = (
         "import sys; sys.modules['mmdet3d'] = None\n"

@@ -66,7 +66,7 @@ class GaussTRDecoderLayer(nn.Module):
         query_pos: Tensor,
         value: Tensor,
         reference_points: Tensor,
-        spatial_shapes: Tensor,
+        spatial_shapes: Sequence[tuple[int, int]],
         num_views: int = 1,
     ) -> Tensor:
         """One layer on ``(B*N, Q, E)``; ``num_views`` > 1 lets queries of all views attend."""
@@ -116,7 +116,7 @@ class GaussTRDecoder(nn.Module):
         query: Tensor,
         value: Tensor,
         reference_points: Tensor,
-        spatial_shapes: Tensor,
+        spatial_shapes: Sequence[tuple[int, int]],
         reg_branches: Sequence[nn.Module],
         num_views: int = 1,
     ) -> tuple[Tensor, Tensor]:
@@ -126,7 +126,7 @@ class GaussTRDecoder(nn.Module):
             query: ``(B*N, Q, E)``.
             value: ``(B*N, S, E)`` flattened feature levels.
             reference_points: ``(B*N, Q, 2)`` x, y in [0, 1].
-            spatial_shapes: ``(L, 2)`` height, width.
+            spatial_shapes: Height and width of each of the L levels.
             reg_branches: One regressor per layer; its first two outputs move the points.
             num_views: Cameras N per sample, for ``cross_view_attn``.
 

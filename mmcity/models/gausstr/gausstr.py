@@ -151,7 +151,7 @@ class GaussTR(BaseModel):
         batch, views = feats.shape[:2]
         with stage("neck"):
             levels = self.neck(feats.flatten(0, 1))
-        shapes = torch.tensor([level.shape[-2:] for level in levels], device=feats.device)
+        shapes = [tuple(level.shape[-2:]) for level in levels]
         value = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)
         if reference_points is None:
             reference_points = self.reference_points(batch * views, feats.device)

@@ -1,20 +1,25 @@
 """Multi-scale deformable attention (Deformable DETR, arXiv 2010.04159)."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmcity.structures import to_device
 
 def sample_multi_scale(
-    value: Tensor, spatial_shapes: Tensor, locations: Tensor, weights: Tensor
+    value: Tensor,
+    spatial_shapes: Sequence[tuple[int, int]],
+    locations: Tensor,
+    weights: Tensor,
 ) -> Tensor:
     """Weighted bilinear samples from several feature maps.
 
     Args:
         value: ``(B, S, heads, C)``, the levels one after another, each row-major.
-        spatial_shapes: ``(L, 2)`` height and width of each level.
+        spatial_shapes: Height and width of each of the L levels.
         locations: ``(B, Q, heads, L, P, 2)`` x, y in [0, 1], edges of the map at 0 and 1.
         weights: ``(B, Q, heads, L, P)``.
 
@@ -23,7 +28,7 @@ def sample_multi_scale(
     """
     batch, _, heads, channels = value.shape
     queries, points = locations.shape[1], locations.shape[4]
-    sizes = [(int(h), int(w)) for h, w in spatial_shapes.tolist()]
+    sizes = [(int(h), int(w)) for h, w in spatial_shapes]
     sampled = []
     for level, part in enumerate(value.split([h * w for h, w in sizes], dim=1)):
         maps = part.permute(0, 2, 3, 1).reshape(batch * heads, channels, *sizes[level])
@@ -102,7 +107,7 @@ class MultiScaleDeformableAttention(nn.Module):
         query_pos: Tensor | None,
         value: Tensor,
         reference_points: Tensor,
-        spatial_shapes: Tensor,
+        spatial_shapes: Sequence[tuple[int, int]],
     ) -> Tensor:
         """Attend and add the query.
 
@@ -111,7 +116,7 @@ class MultiScaleDeformableAttention(nn.Module):
             query_pos: Positional part, added to the query for offsets and weights only.
             value: ``(B, S, E)`` flattened levels.
             reference_points: ``(B, Q, 2)`` x, y in [0, 1], the same for all levels.
-            spatial_shapes: ``(L, 2)``.
+            spatial_shapes: Height and width of each of the L levels.
 
         Returns:
             ``(B, Q, E)``, residual included.
@@ -121,7 +126,8 @@ class MultiScaleDeformableAttention(nn.Module):
         shape = (batch, queries, self.num_heads, self.num_levels, self.num_points)
         offsets = self.sampling_offsets(source).view(*shape, 2)
         weights = self.attention_weights(source).view(*shape[:3], -1).softmax(-1).view(shape)
-        sizes = spatial_shapes.flip(-1).to(offsets)[None, None, None, :, None]  # w, h
+        sizes = torch.tensor([(int(w), int(h)) for h, w in spatial_shapes], dtype=offsets.dtype)
+        sizes = to_device(sizes, offsets.device)[:, None]  # (L, 1, 2)
         locations = reference_points[:, :, None, None, None] + offsets / sizes
         value = self.value_proj(value).unflatten(-1, (self.num_heads, -1))
         out = self.output_proj(self.sampler(value, spatial_shapes, locations, weights))
