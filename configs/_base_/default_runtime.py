@@ -2,6 +2,7 @@
 default_scope = "mmcity"
 
 default_hooks = dict(
+    runtime_info=dict(type="mmcity.RuntimeInfoHook"),  # reads all losses of a step at once
     timer=dict(type="IterTimerHook"),
     logger=dict(type="LoggerHook", interval=50),  # iterations between log lines
     param_scheduler=dict(type="ParamSchedulerHook"),

@@ -103,7 +103,8 @@ test_dataloader = val_dataloader
 val_evaluator = dict(constant_from=dict(data_root=data_root, ann_file="nuscenes_infos_train.pkl"))
 test_evaluator = val_evaluator
 
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=iterations, val_interval=600)
+# By its full name, since mmdet3d's scope knows mmengine's loop, which resumes with other batches.
+train_cfg = dict(type="mmcity.IterBasedTrainLoop", max_iters=iterations, val_interval=600)
 val_cfg = dict()
 test_cfg = dict()
 optim_wrapper = dict(
