@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmcity.models.layers.batches import stacked
 from mmcity.registry import MODELS
-from mmcity.structures import OccupancyDataSample
+from mmcity.structures import OccupancyDataSample, to_device
 from mmcity.utils.checks import check_choice
 from mmcity.utils.timing import stage
 
@@ -120,7 +120,7 @@ class GaussTR(BaseModel):
             points = torch.quasirandom.SobolEngine(2, scramble=True, seed=0).draw(self.num_queries)
         else:
             points = torch.rand(self.num_queries, 2, generator=torch.Generator().manual_seed(0))
-        return points.to(device).expand(views, -1, -1)
+        return to_device(points, device).expand(views, -1, -1)
 
     def extract_features(self, inputs: dict) -> Tensor:
         """Foundation features ``(B, N, C, h, w)``: stored ones, or the backbone's."""
@@ -221,7 +221,7 @@ class GaussTR(BaseModel):
                 value = [torch.as_tensor(np.asarray(sample.get(key))) for sample in data_samples]
             if value is None:
                 continue
-            gathered[key] = stacked(value).to(device=device, dtype=torch.float32)
+            gathered[key] = to_device(stacked(value), device).float()
         missing = [key for key in (*_CAMERA_KEYS, "depth") if key not in gathered]
         if missing:
             raise KeyError(f"inputs: expected {missing}, got none: let the pipeline pack them")
@@ -236,7 +236,7 @@ class GaussTR(BaseModel):
         cameras: dict[str, Tensor],
         data_samples: Sequence[OccupancyDataSample] | None,
     ) -> dict[str, Tensor]:
-        ori_shape = self._ori_shape(data_samples)
+        shape = self.gauss_heads[0].rendered_shape(cameras, self._ori_shape(data_samples))
         views = slice(None, self.source_views)
         sources = {key: value[:, views] for key, value in cameras.items()}
         volume_labels = self.gauss_heads[0].label_volume(inputs["depth"][:, views], sources)
@@ -258,7 +258,7 @@ class GaussTR(BaseModel):
                 depth=inputs["depth"],
                 feats=feats,
                 basis=basis,
-                ori_shape=ori_shape,
+                shape=shape,
                 sem_seg=inputs.get("sem_seg"),
                 volume_labels=volume_labels,
             )

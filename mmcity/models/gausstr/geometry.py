@@ -4,6 +4,11 @@ import torch
 from torch import Tensor
 
 
+def inverse(matrices: Tensor) -> Tensor:
+    """Inverses of square matrices ``(..., n, n)``, which a GPU does not check (it would wait)."""
+    return torch.linalg.inv_ex(matrices, check_errors=not matrices.is_cuda).inverse
+
+
 def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
     """``log(x / (1 - x))`` with both parts at least ``eps``."""
     x = x.clamp(0, 1)
@@ -22,14 +27,14 @@ def sine_encode(coords: Tensor, num_feats: int = 128, temperature: float = 10000
         ``(..., num_feats * n)`` in the order y, x(, w, h); sines on even, cosines on odd
         places.
     """
-    order = {2: [1, 0], 4: [1, 0, 2, 3]}.get(coords.shape[-1])
-    if order is None:
+    if coords.shape[-1] not in (2, 4):
         raise ValueError(f"coords: expected a last axis of 2 or 4, got {tuple(coords.shape)}")
     exponent = 2 * torch.div(
         torch.arange(num_feats, device=coords.device), 2, rounding_mode="floor"
     )
     wavelengths = temperature ** (exponent / num_feats)
-    angles = coords[..., order, None] * (2 * torch.pi) / wavelengths
+    coords = torch.cat([coords[..., :2].flip(-1), coords[..., 2:]], dim=-1)
+    angles = coords[..., None] * (2 * torch.pi) / wavelengths
     encoded = torch.stack([angles[..., 0::2].sin(), angles[..., 1::2].cos()], dim=-1)
     return encoded.flatten(-3)
 
@@ -52,9 +57,9 @@ def pixels_to_ego(
         points = points.float()
         if img_aug is not None:
             points = points - img_aug[..., None, :3, 3].float()
-            points = points @ torch.linalg.inv(img_aug[..., :3, :3].float()).mT
+            points = points @ inverse(img_aug[..., :3, :3].float()).mT
         rays = torch.cat([points[..., :2] * points[..., 2:], points[..., 2:]], dim=-1)
-        matrix = cam_to_ego[..., :3, :3].float() @ torch.linalg.inv(cam2img[..., :3, :3].float())
+        matrix = cam_to_ego[..., :3, :3].float() @ inverse(cam2img[..., :3, :3].float())
         return rays @ matrix.mT + cam_to_ego[..., None, :3, 3].float()
 
 

@@ -18,7 +18,7 @@ from mmcity_ops.reference.covariance import covariances
 
 from .depth_occupancy import occupancy_from_depth, volume_loss
 from .gaussian_set import GaussianSet
-from .geometry import augmented_intrinsics, inverse_sigmoid, pixels_to_ego
+from .geometry import augmented_intrinsics, inverse, inverse_sigmoid, pixels_to_ego
 from .labelling import OCC3D_VOCABULARY, Vocabulary, label_voxels, prompt_probabilities
 from .vocabulary_files import load_prototypes, load_vocabulary
 
@@ -182,7 +182,7 @@ class GaussTRHead(nn.Module):
         sampled = F.grid_sample(limited, grid, mode="bilinear", align_corners=False)
         sampled = sampled[:, 0].unflatten(0, uv.shape[:2])  # (B, N, Q, 1)
         pixels = torch.cat(
-            [uv * uv.new_tensor([width, height]), sampled * (1 + delta[..., 2:])], dim=-1
+            [uv[..., :1] * width, uv[..., 1:] * height, sampled * (1 + delta[..., 2:])], dim=-1
         )
         means = pixels_to_ego(
             pixels, cameras["cam2img"], cameras["cam2ego"], cameras["img_aug_mat"]
@@ -220,36 +220,32 @@ class GaussTRHead(nn.Module):
         Returns:
             Features ``(B*N, R, H, W)``, depth ``(B*N, H, W)`` and opacity ``(B*N, H, W)``.
         """
-        ego_to_cam = torch.linalg.inv(cameras["cam2ego"].float())
+        ego_to_cam = inverse(cameras["cam2ego"].float())
         intrinsics = augmented_intrinsics(cameras["cam2img"], cameras["img_aug_mat"]).float()
         mode = "RGB+D" if self.depth_mode == "accumulated" else "RGB+ED"
-        images, alphas = [], []
-        for b in range(len(gaussians.means)):
-            image, alpha, _ = rasterization(
-                gaussians.means[b],
-                rotmat_to_quat(gaussians.rotmats[b]),
-                gaussians.scales[b],
-                gaussians.opacities[b].squeeze(-1),
-                colors[b].float(),
-                ego_to_cam[b],
-                intrinsics[b],
-                width=int(shape[1]),
-                height=int(shape[0]),
-                near_plane=self.near_plane,
-                far_plane=self.far_plane,
-                render_mode=mode,
-            )
-            images.append(image)
-            alphas.append(alpha)
-        image = torch.cat(images).movedim(-1, 1)  # (B*N, R+1, H, W)
-        return image[:, :-1], image[:, -1], torch.cat(alphas)[..., 0]
+        image, alpha, _ = rasterization(
+            gaussians.means,
+            rotmat_to_quat(gaussians.rotmats),
+            gaussians.scales,
+            gaussians.opacities.squeeze(-1),
+            colors.float(),
+            ego_to_cam,
+            intrinsics,
+            width=int(shape[1]),
+            height=int(shape[0]),
+            near_plane=self.near_plane,
+            far_plane=self.far_plane,
+            render_mode=mode,
+            packed=False,  # so that the device is not asked for the number of visible ones
+        )
+        image = image.flatten(0, 1).movedim(-1, 1)  # (B*N, R+1, H, W)
+        return image[:, :-1], image[:, -1], alpha.flatten(0, 1)[..., 0]
 
     def rendered_shape(self, cameras: dict[str, Tensor], ori_shape: Sequence[int]) -> tuple:
         """Height and width of the augmented images, from the first camera's augmentation."""
         aug = cameras["img_aug_mat"][0, 0]
-        width = round(float(ori_shape[1] * aug[0, 0] + aug[0, 3]))
-        height = round(float(ori_shape[0] * aug[1, 1] + aug[1, 3]))
-        return height, width
+        height, width = (ori_shape[i] * aug[1 - i, 1 - i] + aug[1 - i, 3] for i in range(2))
+        return tuple(round(size) for size in torch.stack([height, width]).tolist())
 
     def losses(
         self,
@@ -298,9 +294,9 @@ class GaussTRHead(nn.Module):
         depth: Tensor,
         feats: Tensor,
         basis: Tensor,
-        ori_shape: Sequence[int],
+        shape: Sequence[int],
         sem_seg: Tensor | None = None,
-        volume_labels: Sequence[Tensor] | None = None,
+        volume_labels: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Render the Gaussians of one layer and compare.
 
@@ -310,7 +306,7 @@ class GaussTRHead(nn.Module):
             depth: ``(B, N, H, W)``.
             feats: Targets ``(B, N, C, h, w)``.
             basis: ``(C, R)`` reduction of the channels.
-            ori_shape: Height and width of the original images.
+            shape: Height and width of the images, see :meth:`rendered_shape`.
             sem_seg: ``(B, N, H, W)``. Defaults to None.
             volume_labels: What :meth:`label_volume` gave, with ``volume_loss``.
         """
@@ -320,7 +316,6 @@ class GaussTRHead(nn.Module):
             features = self.projection(features)
         basis = basis.to(features)
         reduced = torch.einsum("bchw,cr->brhw", targets.to(basis), basis)
-        shape = self.rendered_shape(cameras, ori_shape)
         rendered, rendered_depth, alpha = self.render(gaussians, features @ basis, cameras, shape)
         seg = None if sem_seg is None else sem_seg.flatten(0, 1)
         terms = self.losses(rendered, rendered_depth, alpha, depth.flatten(0, 1), reduced, seg)
@@ -332,8 +327,8 @@ class GaussTRHead(nn.Module):
             terms["loss_volume"] = self.volume_loss["weight"] * torch.stack(values).mean()
         return terms
 
-    def label_volume(self, depth: Tensor, cameras: dict[str, Tensor]) -> list[Tensor] | None:
-        """Targets of the volume loss, one grid per sample; None without that loss.
+    def label_volume(self, depth: Tensor, cameras: dict[str, Tensor]) -> Tensor | None:
+        """Targets of the volume loss ``(B, X, Y, Z)``; None without that loss.
 
         Args:
             depth: ``(B, N, H, W)``.
@@ -341,17 +336,14 @@ class GaussTRHead(nn.Module):
         """
         if self.volume_loss is None:
             return None
-        return [
-            occupancy_from_depth(
-                depth[b],
-                {key: value[b] for key, value in cameras.items()},
-                self.voxelizer.vol_range,
-                self.voxelizer.voxel_size,
-                self.depth_limit,
-                self.volume_loss["stride"],
-            )
-            for b in range(len(depth))
-        ]
+        return occupancy_from_depth(
+            depth,
+            cameras,
+            self.voxelizer.vol_range,
+            self.voxelizer.voxel_size,
+            self.depth_limit,
+            self.volume_loss["stride"],
+        )
 
     @torch.no_grad()
     def predict(

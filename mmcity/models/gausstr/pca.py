@@ -59,6 +59,11 @@ class FeatureBasis(nn.Module):
         self.register_buffer("basis", torch.zeros(channels, rank), persistent=persistent)
         self.register_buffer("covariance", torch.zeros(channels, channels), persistent=persistent)
         self.register_buffer("steps", torch.zeros((), dtype=torch.long), persistent=persistent)
+        self._is_set = False  # what ``steps > 0`` says, without a wait for the device
+
+    def _load_from_state_dict(self, *args, **kwargs) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._is_set = bool(self.steps > 0)
 
     def set_basis(self, basis: Tensor) -> None:
         """Set a pre-computed basis ``(C, R)``."""
@@ -68,6 +73,7 @@ class FeatureBasis(nn.Module):
             )
         self.basis.copy_(basis)
         self.steps.fill_(1)
+        self._is_set = True
 
     @torch.no_grad()
     def update(self, features: Tensor) -> Tensor:
@@ -75,24 +81,25 @@ class FeatureBasis(nn.Module):
         if self.mode == "per_step":
             return fit_pca(features, self.rank)
         if self.mode == "fixed":
-            if self.steps == 0:
+            if not self._is_set:
                 raise RuntimeError(
                     "basis: expected for pca mode 'fixed', got none: call set_basis() or load it"
                 )
             return self.basis
-        if not self.training and self.steps > 0:
+        if not self.training and self._is_set:
             return self.basis
         centred = (features - features.mean(0)).double()
         covariance = centred.T @ centred / max(len(features) - 1, 1)
-        if self.steps > 0:
+        if self._is_set:
             covariance = torch.lerp(self.covariance.double(), covariance, self.momentum)
         self.covariance.copy_(covariance)
         _, vectors = torch.linalg.eigh(covariance)
         basis = vectors[:, -self.rank :].flip(1)
-        if self.steps > 0:
+        if self._is_set:
             basis = self._align(basis)
         self.basis.copy_(basis)
         self.steps += 1
+        self._is_set = True
         return self.basis
 
     def _align(self, basis: Tensor) -> Tensor:

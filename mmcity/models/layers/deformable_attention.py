@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mmcity.structures import to_device
 
+
 def sample_multi_scale(
     value: Tensor,
     spatial_shapes: Sequence[tuple[int, int]],

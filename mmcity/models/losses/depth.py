@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .masked import masked_mean
+
 
 def scale_invariant_log(pred: Tensor, target: Tensor, ratio: float = 0.5) -> Tensor:
     """Scale-invariant logarithmic error (Eigen et al., 2014), mean over images.
@@ -13,21 +15,19 @@ def scale_invariant_log(pred: Tensor, target: Tensor, ratio: float = 0.5) -> Ten
         target: ``(B, H, W)``; pixels at most 1e-6 do not count.
         ratio: Share of the squared mean that is taken off. Defaults to 0.5.
     """
-    errors = []
-    for p, t in zip(pred, target):
-        log_error = t.clamp(min=1e-6).log() - p.clamp(min=1e-6).log()
-        log_error = log_error[(t > 1e-6) & ~log_error.isnan()]
-        if log_error.numel() == 0:
-            errors.append(p.sum() * 0.0)
-            continue
-        errors.append((log_error.square().mean() - ratio * log_error.mean().square()).sqrt())
-    return torch.stack(errors).mean()
+    log_error = (target.clamp(min=1e-6).log() - pred.clamp(min=1e-6).log()).flatten(1)
+    counted = (target.flatten(1) > 1e-6) & ~log_error.isnan()
+    log_error = log_error.masked_fill(~counted, 0)
+    counts = counted.sum(1)
+    mean, mean_square = (x.sum(1) / counts.clamp_min(1) for x in (log_error, log_error.square()))
+    # The root of an image without pixels would have an infinite slope.
+    errors = (mean_square - ratio * mean.square()).masked_fill(counts == 0, 1).sqrt()
+    return (errors * (counts > 0)).mean()
 
 
 def masked_l1(pred: Tensor, target: Tensor) -> Tensor:
     """Mean absolute error over pixels whose target is not 0."""
-    valid = target != 0
-    return (pred[valid] - target[valid]).abs().mean() if valid.any() else pred.sum() * 0.0
+    return masked_mean((pred - target).abs(), target != 0)
 
 
 def cosine_distance(a: Tensor, b: Tensor, dim: int = -1) -> Tensor:

@@ -20,12 +20,12 @@ def forward_camera(height=24, width=24, focal=12.0):
     cam2img[0, 0] = cam2img[1, 1] = focal
     cam2img[0, 2], cam2img[1, 2] = width / 2, height / 2
     matrices = {"cam2img": cam2img, "cam2ego": cam2ego, "img_aug_mat": torch.eye(4)}
-    return {key: value[None] for key, value in matrices.items()}
+    return {key: value[None, None] for key, value in matrices.items()}
 
 
 def test_a_wall_is_occupied_what_lies_before_it_free_and_behind_unknown():
-    depth = torch.full((1, 24, 24), 5.25)
-    labels = occupancy_from_depth(depth, forward_camera(), RANGE, VOXEL, stride=1)
+    depth = torch.full((1, 1, 24, 24), 5.25)
+    (labels,) = occupancy_from_depth(depth, forward_camera(), RANGE, VOXEL, stride=1)
     assert labels.shape == (24, 8, 8)
     # The focal length of half the width gives a view of 90 degrees: at 5.25 m all of y and z.
     wall = int((5.25 + 2) / VOXEL)
@@ -37,9 +37,9 @@ def test_a_wall_is_occupied_what_lies_before_it_free_and_behind_unknown():
 
 
 def test_far_pixels_free_their_rays_and_pixels_without_depth_say_nothing():
-    far = occupancy_from_depth(torch.full((1, 24, 24), 80.0), forward_camera(), RANGE, VOXEL)
+    far = occupancy_from_depth(torch.full((1, 1, 24, 24), 80.0), forward_camera(), RANGE, VOXEL)
     assert (far != OCCUPIED).all() and (far == FREE).any()
-    none = occupancy_from_depth(torch.zeros(1, 24, 24), forward_camera(), RANGE, VOXEL)
+    none = occupancy_from_depth(torch.zeros(1, 1, 24, 24), forward_camera(), RANGE, VOXEL)
     assert (none == UNKNOWN).all()
 
 
@@ -48,11 +48,24 @@ def test_rows_of_far_ground_are_joined():
     height = 0.75  # of the camera above the ground, metres
     slope = (rows - 12) / 24.0
     depth = torch.where(slope > 0, height / slope.clamp(min=1e-6), torch.tensor(100.0))
-    labels = occupancy_from_depth(depth[None, :, None].expand(1, 24, 24), camera, RANGE, VOXEL)
+    depth = depth[None, None, :, None].expand(1, 1, 24, 24)
+    (labels,) = occupancy_from_depth(depth, camera, RANGE, VOXEL)
     ground = labels[:, 4, 2]  # z from -1 to -0.5 m holds the ground at -0.75
     # Rows hit it 2.1, 2.4, 2.8, 3.3, 4.0 and 5.1 m ahead, and further rows are another surface.
     seen = ground[8:15]
     assert (seen == OCCUPIED).all()
+
+
+def test_samples_of_a_batch_are_labelled_each_by_its_own():
+    depth = torch.tensor([5.25, 0.0, 3.25]).view(3, 1, 1, 1).expand(3, 1, 24, 24)
+    cameras = {key: value.expand(3, 1, 4, 4) for key, value in forward_camera().items()}
+    labels = occupancy_from_depth(depth, cameras, RANGE, VOXEL)
+    assert [(one == OCCUPIED).any(2).any(1).nonzero().flatten().tolist() for one in labels] == [
+        [14],
+        [],
+        [10],
+    ]
+    assert (labels[1] == UNKNOWN).all()
 
 
 def test_volume_loss_is_one_minus_soft_iou():

@@ -18,6 +18,7 @@ from mmcity.datasets.transforms.posed_images import read_image
 from mmcity.engine.launch import load_config
 from mmcity.models.gausstr import MLP, GaussianVoxelizer, Vocabulary
 from mmcity.models.gausstr.gaussian_set import GaussianSet
+from mmcity.models.gausstr.pca import FeatureBasis
 from mmcity.registry import MODELS
 from mmcity.structures import OccupancyDataSample
 from tests.conftest import REPO, real_data_dir
@@ -113,6 +114,16 @@ def test_prediction_is_deterministic_and_reference_points_may_be_random():
     model.test_reference_init = "random"
     a, b = (model(inputs(), samples(), mode="tensor").means for _ in range(2))
     assert not torch.equal(a, b)
+
+
+def test_a_fixed_basis_is_set_or_loaded_before_it_is_asked_for():
+    features = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    saved, fresh = FeatureBasis(4, 2, "fixed"), FeatureBasis(4, 2, "fixed")
+    saved.set_basis(torch.eye(4)[:, :2])
+    with pytest.raises(RuntimeError, match="basis: expected for pca mode 'fixed', got none"):
+        fresh.update(features)
+    fresh.load_state_dict(saved.state_dict())
+    assert torch.equal(fresh.update(features), torch.eye(4)[:, :2])
 
 
 def test_training_lowers_the_loss():
