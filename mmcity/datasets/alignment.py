@@ -12,6 +12,7 @@ import torch
 
 from mmcity.structures import Sim3
 from mmcity.utils.fileio import read_json, read_text, write_json
+from mmcity.utils.picture_names import match_names
 
 from .io.colmap_model import find_colmap_model, read_colmap_model
 
@@ -175,13 +176,14 @@ def align_scene(
             find_colmap_model(Path(scene)), with_features=False, with_points=False
         )
         have = {image.name: np.linalg.inv(image.viewmat)[:3, 3] for image in model.images.values()}
-    names = sorted(set(known) & set(have))
+    means = match_names(known, have, str(positions))
+    names = sorted(means)
     if len(names) < 3:
         raise ValueError(
             f"{positions}: expected at least 3 names of the scene such as "
             f"{sorted(have)[:3]}, got {len(names)} of {len(known)}"
         )
-    source = np.stack([have[name] for name in names])
+    source = np.stack([have[means[name]] for name in names])
     target, origin = np.stack([known[name] for name in names]), None
     if kind == "geodetic":
         origin = target.mean(0)

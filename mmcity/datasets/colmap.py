@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from mmengine.logging import print_log
@@ -11,6 +11,7 @@ from mmcity.registry import DATASETS
 from mmcity.utils.checks import check_choice
 from mmcity.utils.fileio import read_json
 from mmcity.utils.images import list_images
+from mmcity.utils.picture_names import check_unique, find_companion, find_picture, match_names
 
 from .io.colmap_model import find_colmap_model, read_colmap_model
 from .io.colmap_types import ColmapPoints
@@ -152,12 +153,13 @@ class ColmapDataset(PosedImagesDataset):
         images = [
             PosedImage(
                 name=image.name,
-                path=resolve_image(image_dir, image.name),
+                path=find_picture(image_dir, image.name),
                 camera=model.cameras[image.camera_id],
                 viewmat=image.viewmat,
             )
             for image in model.images.values()
         ]
+        check_unique({image.name: image.path for image in images}, "pixels")
         self._mention_extra(image_dir, images)
         self._attach_masks(images)
         self._attach_depths(images, folder)
@@ -178,13 +180,13 @@ class ColmapDataset(PosedImagesDataset):
         return reason
 
     def _mention_extra(self, folder: Path, images: list[PosedImage]) -> None:
-        known = {image.path.name for image in images}
-        parents = {image.path.parent for image in images if image.path.parent.is_dir()}
+        known = {image.path for image in images}
+        parents = {path.parent for path in known if path.parent.is_dir()}
         extra = sorted(
             str(file.relative_to(folder))
             for parent in parents
             for file in list_images(parent)
-            if file.name not in known
+            if file not in known
         )
         if extra:
             print_log(
@@ -208,10 +210,11 @@ class ColmapDataset(PosedImagesDataset):
         folder = self._folder(self.mask_dir, _MASK_DIRS, "masks")
         if folder is None:
             return
+        paths = {image.name: find_companion(folder, image.name) for image in images}
+        check_unique(paths, "the mask")
         for image in images:
-            path = _beside(folder, image.name, ".png")
-            if path is not None:
-                image.extra["mask_path"] = str(path)
+            if paths[image.name] is not None:
+                image.extra["mask_path"] = str(paths[image.name])
         self._mention_coverage(folder, images, "mask_path", "masks")
 
     def _attach_depths(self, images: list[PosedImage], model_folder: Path) -> None:
@@ -220,19 +223,18 @@ class ColmapDataset(PosedImagesDataset):
             return
         params = None
         if self.depth_kind == "inverse":
-            params = self.load_depth_params(model_folder, folder)
+            table = self.load_depth_params(model_folder, folder)
+            owners = match_names(table, [image.name for image in images], "depth_params.json")
+            params = {owners[key]: pair for key, pair in table.items() if key in owners}
+        paths = {image.name: find_companion(folder, image.name) for image in images}
+        check_unique(paths, "the depth prior")
         for image in images:
-            path = _beside(folder, image.name, ".png")
-            if path is None:
+            path = paths[image.name]
+            if path is None or (params is not None and image.name not in params):
                 continue
-            if params is None:
-                values = {"depth_scale": self.depth_unit, "depth_offset": 0.0}
-            else:
-                name = PurePosixPath(image.name)
-                key = next((k for k in (name.stem, str(name.with_suffix(""))) if k in params), None)
-                if key is None:
-                    continue
-                scale, offset = params[key]
+            values = {"depth_scale": self.depth_unit, "depth_offset": 0.0}
+            if params is not None:
+                scale, offset = params[image.name]
                 values = {"depth_scale": scale / 65536, "depth_offset": offset}
             image.extra.update(depth_path=str(path), depth_kind=self.depth_kind, **values)
         self._mention_coverage(folder, images, "depth_path", "usable depth priors")
@@ -287,35 +289,9 @@ def find_image_dir(root: Path, names: Sequence[str], image_dir: str = "auto") ->
     # Several names are tried, so that one missing image does not decide.
     for name in names[:: max(len(names) // 16, 1)]:
         for choice in _IMAGE_DIRS:
-            if resolve_image(root / choice, name).is_file():
+            if find_picture(root / choice, name).is_file():
                 return root / choice
     raise FileNotFoundError(
         f"{root}: expected the image {names[0]!r} in one of {', '.join(_IMAGE_DIRS)}, found it "
         "in none: set image_dir"
     )
-
-
-def resolve_image(folder: Path, name: str) -> Path:
-    """Path of an image: under its name, else under the last part of its name."""
-    path = folder / name
-    if not path.is_file():
-        short = folder / PurePosixPath(name.replace("\\", "/")).name
-        if short.is_file():
-            return short
-    return path
-
-
-def _beside(folder: Path, name: str, suffix: str) -> Path | None:
-    """The companion of an image: ``name.jpg.png``, ``name.png``, also by last part alone."""
-    whole = PurePosixPath(name.replace("\\", "/"))
-    for stem in (whole, PurePosixPath(whole.name)):
-        plain = stem.name.replace(".color", "")
-        choices = (
-            folder / f"{stem}{suffix}",
-            folder / stem.with_suffix(suffix),
-            folder / stem.with_name(plain).with_suffix(suffix),
-        )
-        for path in choices:
-            if path.is_file():
-                return path
-    return None

@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import torch
 from PIL import Image
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mmcity.structures.multi_view import consistent_depth, find_neighbours
 from mmcity.utils.fileio import atomic_path
+from mmcity.utils.picture_names import output_names
 
 from .citygsx import CityGSXDataset
 
@@ -100,8 +101,9 @@ def filter_depth(
     )
     neighbours = find_neighbours(dataset.cameras, num, max_angle, min_dis, max_dis)
     depths, shares, folder = _Depths(dataset), [], Path(scene) / out
+    names = output_names(dataset.img_names, ".png")
     for row in track(range(len(dataset)), "Filtering depth priors"):
-        path = folder / f"{PurePosixPath(dataset.img_names[row]).stem}.png"
+        path = folder / names[dataset.img_names[row]]
         if path.is_file():
             continue
         if neighbours[row]:

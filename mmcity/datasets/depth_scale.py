@@ -2,13 +2,15 @@
 
 import os
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import map_coordinates
 
 from mmcity.utils.checks import check_choice
 from mmcity.utils.fileio import write_json
+from mmcity.utils.picture_files import read_image
+from mmcity.utils.picture_names import check_unique, find_companion, output_names
 
 from .io.colmap_model import find_colmap_model, read_colmap_model
 
@@ -95,7 +97,10 @@ def fit_depth_scale(
 def fit_depth_params(
     model_dir: Path, depth_dir: Path, method: str = "median", report: Callable | None = None
 ) -> dict[str, dict[str, float]]:
-    """Scales and offsets of all images of a COLMAP model that have a map ``NAME.png``.
+    """Scales and offsets of all images of a COLMAP model that have a map.
+
+    The maps are found by :func:`~mmcity.utils.picture_names.find_companion`. Keys are the
+    images' relative names without suffix, or with it where two differ by nothing else.
 
     Args:
         model_dir: Folder with cameras, images and points3D.
@@ -105,16 +110,17 @@ def fit_depth_params(
 
     Raises:
         FileNotFoundError: If no image has a map.
+        ValueError: If two images would share a map.
     """
-    from .transforms.posed_images import read_image
-
     model = read_colmap_model(model_dir)
     rows = {int(key): row for row, key in enumerate(model.points3D.ids)}
+    keys = output_names([image.name for image in model.images.values()], "")
     out = {}
+    maps = {image.name: find_companion(depth_dir, image.name) for image in model.images.values()}
+    check_unique(maps, "the inverse depth")
     for done, image in enumerate(sorted(model.images.values(), key=lambda one: one.name), 1):
-        stem = PurePosixPath(image.name).stem
-        path = Path(depth_dir) / f"{stem}.png"
-        if path.is_file():
+        path = maps[image.name]
+        if path is not None:
             found = [(i, rows[int(key)]) for i, key in enumerate(image.point3D_ids) if key in rows]
             keep = np.array(found, dtype=np.int64).reshape(-1, 2)
             camera = model.cameras[image.camera_id]
@@ -126,7 +132,7 @@ def fit_depth_params(
                 (camera.width, camera.height),
                 method,
             )
-            out[stem] = dict(scale=scale, offset=offset)
+            out[keys[image.name]] = dict(scale=scale, offset=offset)
         if report is not None:
             report(done, len(model.images))
     if not out:

@@ -10,10 +10,10 @@ from mmcity.registry import DATASETS
 from mmcity.structures.geometry import se3_inverse
 from mmcity.utils.fileio import read_text
 from mmcity.utils.images import list_images
+from mmcity.utils.picture_files import image_size
 
 from .io.colmap_types import ColmapCamera, ColmapPoints
 from .posed_images import PosedImage, PosedImagesDataset
-from .transforms.posed_images import image_size
 
 
 def read_pose_text(path: str | os.PathLike) -> np.ndarray:

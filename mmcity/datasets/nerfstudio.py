@@ -10,12 +10,13 @@ from mmcity.registry import DATASETS
 from mmcity.structures.geometry import OPENGL_TO_OPENCV
 from mmcity.utils.fileio import read_json
 from mmcity.utils.images import IMAGE_SUFFIXES
+from mmcity.utils.picture_files import image_size
+from mmcity.utils.picture_names import picture_name
 
 from .io.colmap_types import ColmapCamera, ColmapPoints
 from .io.point_ply import read_point_ply
 from .posed_images import PosedImage, PosedImagesDataset
 from .splits import held_out
-from .transforms.posed_images import image_size
 
 _PINHOLE_NAMES = ("PINHOLE", "SIMPLE_PINHOLE", "PERSPECTIVE", "OPENCV", "SIMPLE_RADIAL", "RADIAL")
 
@@ -110,7 +111,7 @@ class NerfstudioDataset(PosedImagesDataset):
                     names = data[f"{key}_filenames"]
                     if not isinstance(names, list):
                         raise TransformsFormatError(f"{file}: expected a list {key}_filenames")
-                    self._listed[key] = {_clean(str(name)) for name in names}
+                    self._listed[key] = {picture_name(str(name)) for name in names}
             if data.get("ply_file_path") and not len(points):
                 points = read_point_ply(self.data_root / str(data["ply_file_path"]))
                 if undo is not None:
@@ -152,7 +153,7 @@ class NerfstudioDataset(PosedImagesDataset):
         where = f"frame {number}"
         if not isinstance(frame, dict) or not isinstance(frame.get("file_path"), str):
             raise TransformsFormatError(f"{file}: {where}: expected a file_path, got none")
-        name = _clean(frame["file_path"])
+        name = picture_name(frame["file_path"])
         where += f" ({name})"
         pose = _numbers(frame.get("transform_matrix"), file, f"transform_matrix of {where}", 12)
         c2w = np.eye(4)
@@ -185,13 +186,6 @@ class NerfstudioDataset(PosedImagesDataset):
             extra["depth_scale"] = float(values.get("depth_unit_scale_factor", 0.001))
         viewmat = np.linalg.inv(c2w @ OPENGL_TO_OPENCV)
         return PosedImage(name, path, camera, viewmat, extra)
-
-
-def _clean(name: str) -> str:
-    name = name.replace("\\", "/")
-    while name.startswith("./"):
-        name = name[2:]
-    return name
 
 
 def _read_json(file: Path) -> dict:

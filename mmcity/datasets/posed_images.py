@@ -3,6 +3,7 @@
 import os
 import sys
 from abc import ABCMeta, abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,11 +21,12 @@ from torch.utils.data import Dataset
 from mmcity.registry import TRANSFORMS
 from mmcity.structures import Cameras
 from mmcity.utils.checks import check_choice
+from mmcity.utils.picture_files import image_size
+from mmcity.utils.picture_names import picture_name
 
 from .image_cache import ByteLRUCache
 from .io.colmap_types import CAMERA_MODELS, ColmapCamera, ColmapPoints
 from .splits import SPLITS
-from .transforms.posed_images import image_size
 
 STORAGES = ("replicated", "first_rank", "sharded")
 
@@ -34,7 +36,8 @@ class PosedImage:
     """One image of a scene, before it is loaded.
 
     Attributes:
-        name (str): Name in the scene's own files; images are sorted by it.
+        name (str): Relative name in the scene's own files, with forward slashes; images are
+            sorted by it.
         path (Path): The file.
         camera (ColmapCamera): Intrinsics and distortion; at the size of the file once the
             dataset has looked at it.
@@ -140,6 +143,11 @@ class PosedImagesDataset(Dataset, metaclass=ABCMeta):
         self.pipeline = Compose([TRANSFORMS.build(cfg) for cfg in packers])
 
         images, self.points3D = self.load_images()
+        for image in images:
+            image.name = picture_name(image.name)
+        twins = [name for name, count in Counter(i.name for i in images).items() if count > 1]
+        if twins:
+            raise ValueError(f"{self.data_root}: expected names of one image each, got {twins[:3]}")
         self.images = self._usable(sorted(images, key=lambda image: image.name))
         self._split(self.images)
         self.all_cameras = self._final_cameras(self.images)

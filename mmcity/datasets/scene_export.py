@@ -9,8 +9,9 @@ import torch
 
 from mmcity.structures.geometry import OPENGL_TO_OPENCV, rotmat_to_quat
 from mmcity.utils.fileio import write_json
+from mmcity.utils.picture_names import find_picture
 
-from .colmap import find_image_dir, resolve_image
+from .colmap import find_image_dir
 from .io.colmap_types import ColmapCamera, ColmapImage, ColmapModel
 from .io.point_ply import write_point_ply
 from .posed_images import PosedImagesDataset
@@ -39,7 +40,7 @@ def write_transforms_json(
     frames = []
     for image in images:
         cam_to_world = np.linalg.inv(image.viewmat) @ OPENGL_TO_OPENCV
-        file = os.path.relpath(resolve_image(folder, image.name), path.parent)
+        file = os.path.relpath(find_picture(folder, image.name), path.parent)
         frames.append(
             {
                 "file_path": Path(file).as_posix(),

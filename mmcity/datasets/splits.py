@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 from mmcity.utils.checks import check_choice
 from mmcity.utils.fileio import read_rows, read_text
 from mmcity.utils.images import list_images
+from mmcity.utils.picture_names import match_names, picture_name
 
 #: Names of the parts of a scene; ``val`` and ``test`` are the same images. ``selection`` is the
 #: part of the training images that chooses among models, see ``selection_every``.
@@ -31,10 +32,6 @@ def _find(root: Path, rule: str, file: str | None) -> Path | None:
         return found[0] if found else None
     path = root / {"list": "list_test.txt", "val_folder": "val/rgbs"}[rule]
     return path if path.exists() else None
-
-
-def _listed(path: Path) -> set[str]:
-    return {line for _, line in read_rows(path)}
 
 
 def _from_tsv(path: Path) -> tuple[set[str], set[str]]:
@@ -72,7 +69,7 @@ def held_out(
         root (Path): Scene folder.
         rule (str): One of :data:`SPLIT_RULES`. ``list``: the names in ``list_test.txt``;
             ``tsv``: column ``split`` of a ``*.tsv`` (other images belong to no part);
-            ``val_folder``: the images whose file name exists in ``val/rgbs``; ``every_n``:
+            ``val_folder``: the images that exist in ``val/rgbs``; ``every_n``:
             every n-th from ``offset``; ``fraction``: all but an evenly spread share of training
             images; ``none``: nothing.
         file (str, optional): File or folder in place of the usual one, relative to ``root``.
@@ -87,7 +84,7 @@ def held_out(
 
     Raises:
         FileNotFoundError: If a rule was asked for whose file does not exist.
-        ValueError: If a file holds no name of the scene, or is malformed.
+        ValueError: If a file holds no name of the scene, one of several images, or is malformed.
     """
     check_choice("split_by", rule, SPLIT_RULES)
     names = list(names)
@@ -117,16 +114,23 @@ def held_out(
             f"{ {'tsv': '*.tsv', 'list': 'list_test.txt', 'val_folder': 'val/rgbs/'}[rule] } for "
             f"split_by='{rule}', found none: add it, or choose split_by='every_n'"
         )
+    known = set(names)
     trained: set[str] | None = None
-    if rule == "list":
-        wanted, key = _listed(path), str
-    elif rule == "tsv":
-        (wanted, trained), key = _from_tsv(path), str
+    if rule == "val_folder":
+        wanted = {str(p.relative_to(path)) for p in list_images(path, recursive=True)}
+        found = match_names(wanted, names, str(path))
     else:
-        wanted, key = {p.stem for p in list_images(path)}, lambda name: Path(name).stem
-    test = [key(name) in wanted for name in names]
-    train = [not t for t in test] if trained is None else [key(n) in trained for n in names]
-    unknown = wanted - {key(name) for name in names}
+        wanted = {line for _, line in read_rows(path)} if rule == "list" else set()
+        if rule == "tsv":
+            wanted, trained = _from_tsv(path)
+        found = {entry: picture_name(entry) for entry in wanted if picture_name(entry) in known}
+    tests = set(found.values())
+    test = [name in tests for name in names]
+    train = [not t for t in test]
+    if trained is not None:
+        trains = set(map(picture_name, trained))
+        train = [name in trains for name in names]
+    unknown = wanted - set(found)
     if not any(test):
         raise ValueError(
             f"{path}: expected names of images of the scene, such as {names[:3]}, "

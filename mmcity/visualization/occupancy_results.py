@@ -8,8 +8,8 @@ import numpy as np
 from mmcity.datasets.io.info_pickle import InfoFileError, load_plain_pickle
 from mmcity.datasets.io.occupancy_files import occ3d_grid
 from mmcity.datasets.occupancy_labels import OCC3D_NUSCENES_CLASSES
-from mmcity.datasets.transforms.posed_images import read_image
 from mmcity.structures.palettes import OCC3D_NUSCENES_PALETTE
+from mmcity.utils.picture_files import read_image
 
 from .occupancy import render_birds_eye
 from .occupancy_page import write_occupancy_page

@@ -10,6 +10,7 @@ from PIL import Image
 from mmcity.utils.fileio import write_text
 from mmcity.utils.images import IMAGE_SUFFIXES
 from mmcity.utils.markdown import markdown_table
+from mmcity.utils.picture_files import read_image
 
 from .manifest import Manifest, StageRecord
 
@@ -112,7 +113,7 @@ def _stage_section(manifest: Manifest, name: str, record: StageRecord) -> str:
 def _data_url(path: Path) -> str:
     if path.suffix.lower() == ".gif":
         return "data:image/gif;base64," + base64.b64encode(path.read_bytes()).decode()
-    picture = Image.open(path).convert("RGB")
+    picture = Image.fromarray(read_image(path))
     picture.thumbnail((_MOST_PIXELS, _MOST_PIXELS))
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=82)

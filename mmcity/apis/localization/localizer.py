@@ -14,13 +14,14 @@ from torch.utils.data import Dataset
 from mmcity.apis.inferencer import Inferencer
 from mmcity.apis.scenes.scene_renderer import SceneRenderer
 from mmcity.datasets.alignment import read_alignment
-from mmcity.datasets.transforms.posed_images import read_image
 from mmcity.models.rap.canonical_view import canonical_view
 from mmcity.models.rap.refinement import Refinement, RenderMatchRefiner
 from mmcity.models.rap.trainer import poses_to_viewmats
 from mmcity.registry import INFERENCERS, MODELS, TASK_UTILS
 from mmcity.structures import Cameras, Sim3
 from mmcity.utils.images import list_images
+from mmcity.utils.picture_files import read_image
+from mmcity.utils.picture_names import picture_name
 from mmcity.visualization import overlay_halves, to_uint8
 
 from .result import LocalizationResult
@@ -150,11 +151,10 @@ class Localizer(Inferencer):
                 yield self.localize(item, K, name=f"image_{row}")
                 continue
             try:
-                image = read_image(item)
+                found = self.localize(read_image(item, upright=True), K, name=_name(item, source))
             except (OSError, ValueError) as error:
-                yield LocalizationResult(str(item), reason=str(error))
-                continue
-            yield self.localize(image, K, name=Path(item).name)
+                found = LocalizationResult(_name(item, source), reason=str(error))
+            yield found
 
     def localize(
         self,
@@ -386,6 +386,12 @@ def _posed(camera: Cameras, viewmat: Tensor) -> Cameras:
 
 def _render_one(renderer: SceneRenderer) -> Callable[[Cameras], dict]:
     return lambda camera: next(renderer.iterate(camera.to(torch.float32)))
+
+
+def _name(item: str | os.PathLike, source) -> str:
+    """Relative to the folder that was given, else the file's."""
+    is_folder = isinstance(source, (str, os.PathLike)) and Path(source).is_dir()
+    return picture_name(Path(item).relative_to(source) if is_folder else Path(item).name)
 
 
 def _items(source) -> Iterable:

@@ -1,23 +1,28 @@
 """Localisation of a set of queries, with files, pictures and errors."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mmcity.datasets import ColmapDataset
 from mmcity.datasets.io.colmap_types import CAMERA_MODELS, ColmapCamera
-from mmcity.datasets.transforms.posed_images import read_image
 from mmcity.structures import Cameras
 from mmcity.utils.cli import UserError
 from mmcity.utils.fileio import read_rows, split_name
+from mmcity.utils.images import IMAGE_SUFFIXES, list_images
+from mmcity.utils.picture_files import read_image
+from mmcity.utils.picture_names import output_names, picture_name
 from mmcity.visualization import write_image
 
 from .localizer_file import build_localizer, read_localizer_file
 from .report import LocalizationReport, read_pose_file
 from .result import LocalizationResult
 
+#: What a killed run may lose.
+_SECONDS_BETWEEN_WRITES = 5.0
 #: First poses by the name of the choice, as arguments of :class:`Localizer`.
 _START_OPTIONS = {
     "all": {},
@@ -99,7 +104,7 @@ def localize_queries(
         The report of all queries, as it was written.
 
     Raises:
-        UserError: If there is no map, or no pose network for ``start="regression"``.
+        UserError: If there is no map, no pose network for ``start="regression"``, or no query.
     """
     parts = dict(scene=scene, map=map, map_config=map_config, config=config, checkpoint=checkpoint,
                  alignment=alignment, long_side=long_side)  # fmt: skip
@@ -137,55 +142,75 @@ def localize_queries(
     )
     cameras = {} if intrinsics is None else read_intrinsics(intrinsics)
     first = None if poses is None else read_pose_file(poses)
-    for name, image, truth in _read_queries(scene, queries, parts["long_side"], limit):
-        if isinstance(image, Exception):
-            result = LocalizationResult(name, reason=str(image))
-        elif first is not None and name not in first:
-            result = LocalizationResult(name, reason=f"no pose in {poses}")
-        else:
-            K, distortion = _query_camera(image, name, truth, focal, cameras)
-            pose = None if first is None else first[name]
-            result = localizer.localize(image, K, distortion, name=name, exclude=name, start=pose)
-        row = report.add(result, truth)
-        errors = "" if truth is None else (
-            f" {row['error_translation']:.3g} {report.unit} {row['error_rotation']:.3g} deg"
-        )  # fmt: skip
-        print(
-            f"{name}: {result.status} {result.confidence:.2f}{errors} {result.reason}", flush=True
-        )
-        if pictures and result.status != "failed":
-            for picture in localizer.visualize(result, image):
-                write_image((Path(out) / "pictures" / name).with_suffix(".png"), picture)
-    report.write(out, good)
+    todo = _Queries(scene, queries, parts["long_side"], limit)
+    files = output_names(todo.names, ".png")
+    written = time.monotonic()
+    try:
+        for row, name in enumerate(todo.names):
+            result, image, truth = LocalizationResult(name), None, None
+            with report.failures.item(name):
+                image, truth = todo.read(row)
+                if first is not None and name not in first:
+                    result = LocalizationResult(name, reason=f"no pose in {poses}")
+                else:
+                    K, distortion = _query_camera(image, name, truth, focal, cameras)
+                    # A query of the scene itself does not start from its own picture.
+                    own = name if queries is None else None
+                    pose = None if first is None else first[name]
+                    result = localizer.localize(
+                        image, K, distortion, name=name, exclude=own, start=pose
+                    )
+            result.reason = report.failures.reasons.get(name, result.reason)
+            shown = report.add(result, truth)
+            errors = "" if truth is None else (
+                f" {shown['error_translation']:.3g} {report.unit} "
+                f"{shown['error_rotation']:.3g} deg"
+            )  # fmt: skip
+            line = f"{name}: {result.status} {result.confidence:.2f}{errors} {result.reason}"
+            print(line, flush=True)
+            if pictures and result.status != "failed":
+                for picture in localizer.visualize(result, image):
+                    write_image(Path(out) / "pictures" / files[name], picture)
+            if time.monotonic() - written > _SECONDS_BETWEEN_WRITES:
+                report.write(out, good)
+                written = time.monotonic()
+    finally:  # also what an interrupted run has found
+        report.write(out, good)
     if pictures:
         report.plot(out, up)
     return report
 
 
-def _read_queries(
-    scene: str | os.PathLike,
-    queries: str | os.PathLike | None,
-    long_side: int | None,
-    limit: int | None,
-) -> Iterator[tuple[str, np.ndarray | Exception, Cameras | None]]:
-    """Triples of name, image (or what went wrong) and true camera (None if unknown)."""
-    if queries is None:
-        resize = None if long_side is None else dict(long_side=long_side)
-        test = ColmapDataset(scene, split="test", resize=resize, require_points=False)
-        for row in range(len(test))[:limit]:
-            try:
-                image = test.load(row)["img"]
-            except (OSError, ValueError) as error:
-                image = error
-            yield test.img_names[row], image, test.cameras[row]
-        return
-    path = Path(queries)
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    for file in files[:limit]:
-        try:
-            yield file.name, read_image(file), None
-        except (OSError, ValueError) as error:
-            yield file.name, error, None
+class _Queries:
+    """The queries of a run: their names, and how each is read."""
+
+    def __init__(
+        self,
+        scene: str | os.PathLike,
+        queries: str | os.PathLike | None,
+        long_side: int | None,
+        limit: int | None,
+    ) -> None:
+        self.test = None
+        if queries is None:
+            resize = None if long_side is None else dict(long_side=long_side)
+            self.test = ColmapDataset(scene, split="test", resize=resize, require_points=False)
+            self.names = self.test.img_names[:limit]
+            return
+        path = Path(queries)
+        if not path.exists():
+            raise UserError(f"{path}: expected a picture or a folder of pictures, found none")
+        folder = path if path.is_dir() else path.parent
+        self.files = (list_images(path, recursive=True) if path.is_dir() else [path])[:limit]
+        if not self.files:
+            raise UserError(f"{path}: expected pictures ({', '.join(IMAGE_SUFFIXES)}), found none")
+        self.names = [picture_name(file.relative_to(folder)) for file in self.files]
+
+    def read(self, row: int) -> tuple[np.ndarray, Cameras | None]:
+        """Picture, upright, and true camera (None if unknown)."""
+        if self.test is None:
+            return read_image(self.files[row], upright=True), None
+        return self.test.load(row)["img"], self.test.cameras[row]
 
 
 def read_intrinsics(path: str | os.PathLike) -> dict[str, ColmapCamera]:
@@ -205,7 +230,7 @@ def read_intrinsics(path: str | os.PathLike) -> dict[str, ColmapCamera]:
             ) from error
         if "FISHEYE" in camera.model and camera.distortion.any():
             raise ValueError(f"{path}, line {number}: expected undistorted pictures, got a fisheye")
-        cameras[name] = camera
+        cameras[picture_name(name)] = camera
     return cameras
 
 

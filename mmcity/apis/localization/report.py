@@ -18,8 +18,10 @@ from mmcity.evaluation.functional.localization import (
 )
 from mmcity.structures import Cameras
 from mmcity.structures.geometry import quat_to_rotmat, rotmat_to_quat, se3_from_rt
+from mmcity.utils.failures import ItemFailures
 from mmcity.utils.fileio import read_json, read_rows, split_name, write_json, write_text
 from mmcity.utils.markdown import markdown_table
+from mmcity.utils.picture_names import picture_name
 
 from .result import LocalizationResult
 
@@ -48,6 +50,7 @@ class LocalizationReport:
         mapped_centers (np.ndarray): ``(M, 3)``.
         unmapped (Sequence[str]): Names of queries that show places which the map leaves out.
         seed (int | None): Of the training.
+        failures (ItemFailures): Queries that could not be tried; their rows are ``failed``.
     """
 
     scene: str
@@ -59,6 +62,7 @@ class LocalizationReport:
     unmapped: Sequence[str] = ()
     seed: int | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)
+    failures: ItemFailures = field(default_factory=lambda: ItemFailures("queries"))
     pose_lines: list[str] = field(default_factory=list)
 
     @property
@@ -242,7 +246,7 @@ def read_pose_file(path: str | os.PathLike) -> dict[str, np.ndarray]:
                 f"{path}, line {number}: expected name qw qx qy qz tx ty tz (world to camera), "
                 f"got {line!r}"
             )
-        poses[name] = se3_from_rt(quat_to_rotmat(values[:4]), values[4:]).numpy()
+        poses[picture_name(name)] = se3_from_rt(quat_to_rotmat(values[:4]), values[4:]).numpy()
     return poses
 
 

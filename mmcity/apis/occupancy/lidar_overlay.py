@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmcity.datasets.transforms.posed_images import read_image
+from mmcity.utils.picture_files import read_image
 from mmcity.visualization import contact_sheet, write_image
 from mmcity.visualization.occupancy_scene import overlay_points
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from mmcity.engine.launch import load_config
 from mmcity.engine.scene_loading import build_views
 from mmcity.structures import Cameras, SceneDataSample
 from mmcity.utils.cli import UserError
+from mmcity.utils.picture_names import output_names
 from mmcity.visualization import write_grey16, write_image
 
 from .scene_renderer import SceneRenderer
@@ -69,7 +70,7 @@ def render_views(
     written: dict[str, list[Path]] = {}
     for split in splits:
         dataset, folder = build_views(cfg, split), Path(out) / split
-        written[split] = []
+        written[split], names = [], output_names(dataset.img_names, ".png")
         for row in track(range(0, len(dataset), every)[rank::size], f"Rendering {split} views"):
             photograph, sample = _load_view(model, dataset[row])
             if set_look is None:
@@ -77,7 +78,7 @@ def render_views(
             else:
                 set_look(photograph, sample.camera)
                 model.fill_sample(sample, model.render(sample.camera), photograph)
-            name = f"{PurePosixPath(dataset.img_names[row]).stem}.png"
+            name = names[dataset.img_names[row]]
             written[split].append(folder / "renders" / name)
             write_image(folder / "renders" / name, sample.pred_image)
             write_image(folder / "gt" / name, sample.gt_image)

@@ -14,6 +14,8 @@ from mmcity.evaluation.functional.point_clouds import f1_score, f1_tnt
 from mmcity.evaluation.metrics.image_quality import ImageQualityMetric
 from mmcity.utils.cli import UserError
 from mmcity.utils.fileio import read_json, read_numbers, write_json
+from mmcity.utils.images import list_images
+from mmcity.utils.picture_files import read_image
 
 
 def score_mesh(
@@ -61,7 +63,7 @@ def score_renders(
     ``per_view.json``, both in the folder.
 
     Args:
-        folder: Holds ``renders`` and ``gt`` with pictures of equal names.
+        folder: Holds ``renders`` and ``gt`` with pictures of equal relative names.
         downscale: Of both pictures before they are compared. Defaults to 1.
         lpips_weights: File of LPIPS weights. Defaults to None: no LPIPS.
         lpips_network: ``alex`` or ``vgg``. Defaults to ``vgg``.
@@ -76,7 +78,9 @@ def score_renders(
     """
     folder = Path(folder)
     metric = ImageQualityMetric(lpips_weights=lpips_weights, lpips_network=lpips_network)
-    names = sorted(path.name for path in (folder / "renders").glob("*.png"))
+    renders = folder / "renders"
+    pictures = list_images(renders, recursive=True) if renders.is_dir() else []
+    names = [path.relative_to(renders).as_posix() for path in pictures]
     if not names:
         raise UserError(f"{folder}: expected pictures in {folder / 'renders'}, found none")
     rows = {}
@@ -105,7 +109,7 @@ def score_renders(
 
 def _read(path: Path, downscale: float) -> Tensor:
     """``(3, H, W)`` in [0, 1]."""
-    image = Image.open(path).convert("RGB")
+    image = Image.fromarray(read_image(path))
     if downscale != 1:
         size = tuple(round(edge / downscale) for edge in image.size)
         image = image.resize(size, Image.Resampling.BILINEAR)

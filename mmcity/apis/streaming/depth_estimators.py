@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from mmcity.toytown.writers.citygsx import make_depth_prior
 from mmcity.utils.cli import UserError
 from mmcity.utils.dependencies import import_library
 from mmcity.utils.images import IMAGE_SUFFIXES, list_images
+from mmcity.utils.picture_files import read_image
+from mmcity.utils.picture_names import output_names, picture_name
 from mmcity.visualization import write_grey16
 
 from .geometry_prior import GeometryPrior
@@ -38,21 +39,23 @@ class DepthEstimator(metaclass=ABCMeta):
         """Write 16-bit pictures of inverse depth, one per picture; those there are are kept.
 
         Args:
-            images: Folder.
-            depth_dir: Folder.
+            images: Folder; those of its sub-folders are taken too.
+            depth_dir: Folder; sub-folders are as those of the pictures.
             report: Called with (done, total). Defaults to None.
 
         Returns:
             The files written now.
         """
-        paths, written = list_images(images), []
+        root = Path(images)
+        paths, written = list_images(root, recursive=True), []
         if not paths:
             raise UserError(f"{images}: expected pictures ({', '.join(IMAGE_SUFFIXES)}), got none")
-        for number, path in enumerate(paths, 1):
-            target = Path(depth_dir) / f"{path.stem}.png"
+        names = [picture_name(path.relative_to(root)) for path in paths]
+        targets = output_names(names, ".png")
+        for number, (name, path) in enumerate(zip(names, paths), 1):
+            target = Path(depth_dir) / targets[name]
             if not target.is_file():
-                with Image.open(path) as picture:
-                    image = np.asarray(picture.convert("RGB"))
+                image = read_image(path)
                 inverse = np.asarray(self.estimate(image, path), dtype=np.float64)
                 if inverse.shape != image.shape[:2]:
                     raise ValueError(

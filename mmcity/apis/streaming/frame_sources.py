@@ -1,7 +1,7 @@
 """Frames from folders, videos, cameras and arrays, one at a time."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,11 +9,12 @@ import numpy as np
 from PIL import Image
 
 from mmcity.datasets.transforms.network_images import composite_on_white
-from mmcity.datasets.transforms.posed_images import ImageReadError, read_image
 from mmcity.utils.checks import check_choice
 from mmcity.utils.cli import UserError
 from mmcity.utils.dependencies import import_library
 from mmcity.utils.images import IMAGE_SUFFIXES, list_images
+from mmcity.utils.picture_files import ImageReadError, read_image
+from mmcity.utils.picture_names import natural_order, output_names, picture_name
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 
@@ -28,7 +29,7 @@ class Frame:
 
     Attributes:
         image: ``(H, W, 3)`` uint8 RGB.
-        name: File stem, or a number.
+        name: File name without suffix (with it where two differ by nothing else), or a number.
         timestamp: Seconds; the frame number where the source knows no time.
     """
 
@@ -46,8 +47,9 @@ def open_source(
     """Frames of a source, lazily.
 
     Args:
-        source: Folder of images (sorted by name), one image, video file, ``'webcam:0'`` or a
-            camera number, or an iterable of ``(H, W, 3)`` uint8 RGB arrays or PIL images.
+        source: Folder of images (in the order of the numbers in their names), one image, video
+            file, ``'webcam:0'`` or a camera number, or an iterable of ``(H, W, 3)`` uint8 RGB
+            arrays or PIL images.
         stride: Take every n-th frame. Defaults to 1.
         max_frames: Stop after so many. Defaults to None.
         decoder: What reads video files and cameras: ``'opencv'``, or ``'pyav'`` (package av),
@@ -67,7 +69,7 @@ def open_source(
         elif not path.is_file():
             raise SourceError(f"{path}: expected a folder, image or video, found none")
         elif path.suffix.lower() in IMAGE_SUFFIXES:
-            frames = iter([Frame(_read_image(path), path.stem, 0.0)])
+            frames = _picture_frames([path])
         elif path.suffix.lower() in VIDEO_SUFFIXES:
             frames = DECODERS[decoder](str(path))
         else:
@@ -96,7 +98,8 @@ def _select(frames: Iterator[Frame], stride: int, max_frames: int | None) -> Ite
 
 def _read_image(path: Path) -> np.ndarray:
     try:
-        return np.array(composite_on_white(Image.fromarray(read_image(path, "RGBA"))))
+        picture = Image.fromarray(read_image(path, "RGBA", upright=True))
+        return np.array(composite_on_white(picture))
     except ImageReadError as error:
         raise SourceError(str(error)) from error
 
@@ -105,7 +108,15 @@ def _folder_frames(folder: Path) -> Iterator[Frame]:
     files = list_images(folder)
     if not files:
         raise SourceError(f"{folder}: expected images {IMAGE_SUFFIXES}, found none")
-    return (Frame(_read_image(f), f.stem, float(i)) for i, f in enumerate(files))
+    return _picture_frames(natural_order(files))
+
+
+def _picture_frames(files: Sequence[Path]) -> Iterator[Frame]:
+    names = output_names([file.name for file in files], "")
+    return (
+        Frame(_read_image(file), names[picture_name(file.name)], float(index))
+        for index, file in enumerate(files)
+    )
 
 
 def _opencv_frames(target: str | int) -> Iterator[Frame]:

@@ -11,6 +11,8 @@ from PIL import Image
 from mmcity.datasets.io.colmap_model import write_colmap_model
 from mmcity.datasets.io.colmap_types import ColmapCamera, ColmapImage, ColmapModel, ColmapPoints
 from mmcity.structures.geometry import rotmat_to_quat, se3_inverse
+from mmcity.utils.images import list_images
+from mmcity.utils.picture_names import output_names
 from mmcity.visualization import LEVELS, write_grey16
 from mmcity.visualization.point_cloud import select_points
 
@@ -77,7 +79,8 @@ class GeometryPrior:
         folder = Path(images)
         if not folder.is_dir():
             raise SourceError(f"{folder}: expected a folder of images")
-        names = {f.stem: f.name for f in folder.iterdir()}
+        stems = output_names([file.name for file in list_images(folder)], "")
+        names = {stem: name for name, stem in stems.items()}
         sizes: list[tuple[int, int]] = []
 
         def watched() -> Iterable[Frame]:

@@ -11,6 +11,7 @@ def _show(report, args):
     for key, value in report.summary(args.good).items():
         print(f"{key}: {_short(value)}")
     print(f"wrote {Path(args.out) / 'poses.txt'} and {Path(args.out) / 'results.json'}")
+    report.failures.check()
 
 
 def _short(value: object) -> str:

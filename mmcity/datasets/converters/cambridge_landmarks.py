@@ -12,10 +12,10 @@ from rich.progress import track
 from mmcity.datasets.io import write_colmap_model
 from mmcity.datasets.io.colmap_types import ColmapCamera, ColmapImage, ColmapModel, ColmapPoints
 from mmcity.datasets.io.nvm import read_nvm
-from mmcity.datasets.transforms.posed_images import image_size
 from mmcity.structures.geometry import quat_to_rotmat, rotmat_to_quat
 from mmcity.utils.checks import check_choice
 from mmcity.utils.fileio import atomic_path, read_text, write_text
+from mmcity.utils.picture_files import image_size, read_image
 
 LAYOUTS = ("poses", "colmap")
 #: Lines before the first image in the lists.
@@ -115,17 +115,16 @@ def _read_list(root: Path, split: str, known: set[str]) -> tuple[list[_Photo], i
 
 def _save_picture(photo: _Photo, path: Path, short_side: int, quality: int) -> tuple[int, int]:
     """Write the picture, reduced; returns its width and height before."""
-    with Image.open(photo.source) as image:
-        image = image.convert("RGB")
-        before = image.size
-        if short_side and min(before) != short_side:
-            scale = short_side / min(before)
-            size = tuple(
-                short_side if side == min(before) else math.ceil(side * scale) for side in before
-            )
-            image = image.resize(size, Image.Resampling.LANCZOS)
-        with atomic_path(path) as temporary:
-            image.save(temporary, quality=quality, subsampling=0)
+    image = Image.fromarray(read_image(photo.source))
+    before = image.size
+    if short_side and min(before) != short_side:
+        scale = short_side / min(before)
+        size = tuple(
+            short_side if side == min(before) else math.ceil(side * scale) for side in before
+        )
+        image = image.resize(size, Image.Resampling.LANCZOS)
+    with atomic_path(path) as temporary:
+        image.save(temporary, quality=quality, subsampling=0)
     return before
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from mmcity.datasets.transforms.posed_images import image_size
 from mmcity.utils.checks import check_choice
 from mmcity.utils.cli import UserError
 from mmcity.utils.dependencies import import_library
 from mmcity.utils.fileio import write_text
 from mmcity.utils.images import list_images
+from mmcity.utils.picture_files import image_size
 
 #: ``auto`` matches exhaustively up to :data:`MOST_EXHAUSTIVE` pictures.
 MATCHING = ("auto", "exhaustive", "sequential")

@@ -9,12 +9,14 @@ import numpy as np
 from PIL import Image
 from rich.progress import track
 
-from mmcity.datasets.colmap import find_image_dir, resolve_image
+from mmcity.datasets.colmap import find_image_dir
 from mmcity.datasets.io.colmap_model import find_colmap_model, read_colmap_model, write_colmap_model
 from mmcity.datasets.io.colmap_types import CAMERA_MODELS, ColmapCamera, ColmapModel
 from mmcity.datasets.transforms import read_image, target_size
 from mmcity.utils.checks import check_choice
 from mmcity.utils.fileio import atomic_path
+from mmcity.utils.images import list_images
+from mmcity.utils.picture_names import check_unique, find_picture, match_names
 
 #: ``observed`` keeps the 2D points that belong to kept points, with the tracks.
 FEATURES = ("observed", "none")
@@ -81,7 +83,8 @@ def reduce_scene(
     folder = find_colmap_model(src)
     model = read_colmap_model(folder)
     image_dir = find_image_dir(src, [image.name for image in model.images.values()], image_dir)
-    sources = {image.name: resolve_image(image_dir, image.name) for image in model.images.values()}
+    sources = {image.name: find_picture(image_dir, image.name) for image in model.images.values()}
+    check_unique(sources, "pixels")
     missing = [str(path) for path in sources.values() if not path.is_file()]
     if missing:
         raise FileNotFoundError(f"{src}: expected {len(missing)} more images, e.g. {missing[:3]}")
@@ -93,12 +96,12 @@ def reduce_scene(
         camera, source = model.cameras[image.camera_id], sources[image.name]
         target = dst / source.relative_to(src)
         _save_picture(source, target, (camera.width, camera.height), quality)
-        targets[target.stem] = target
-    for held in sorted((src / "val/rgbs").glob("*")):
-        if held.stem in targets:
-            copy = dst / "val/rgbs" / targets[held.stem].name
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(targets[held.stem], copy)
+        targets[image.name] = target
+    held = {str(p.relative_to(src / "val/rgbs")) for p in list_images(src / "val/rgbs", True)}
+    for entry, name in match_names(held, targets, str(src / "val/rgbs")).items():
+        copy = (dst / "val/rgbs" / entry).with_suffix(targets[name].suffix)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(targets[name], copy)
     for table in (*src.glob("list_test.txt"), *src.glob("*.tsv")):
         shutil.copyfile(table, dst / table.name)
     return ReducedScene(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from mmcity.datasets.io import write_colmap_model
 from mmcity.datasets.io.colmap_types import ColmapCamera, ColmapImage, ColmapModel
-from mmcity.datasets.transforms.posed_images import image_size
 from mmcity.utils.fileio import read_rows, split_name, write_text
+from mmcity.utils.picture_files import image_size
 
 
 def convert_seven_scenes(

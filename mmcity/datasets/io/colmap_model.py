@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mmcity.utils.checks import check_choice
 from mmcity.utils.fileio import atomic_path
+from mmcity.utils.picture_names import picture_name
 
 from . import colmap_binary, colmap_text
 from .colmap_types import (
@@ -88,6 +89,8 @@ def read_colmap_model(
         cameras = colmap_text.read_cameras_txt(files["cameras"])
         images = colmap_text.read_images_txt(files["images"], with_features)
         read_points = colmap_text.read_points3D_txt
+    for image in images.values():
+        image.name = picture_name(image.name)
     points = read_points(files["points3D"], with_tracks) if with_points else ColmapPoints.empty()
     model = ColmapModel(cameras, images, points, path=str(folder))
     try:

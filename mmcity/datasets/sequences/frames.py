@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mmcity.datasets.transforms.posed_images import read_image
 from mmcity.utils.dependencies import import_library
+from mmcity.utils.picture_files import read_image
 
 from .overlap import ImageGroups, OverlapGraph
 from .sampling import ClipSampling, sample_clip

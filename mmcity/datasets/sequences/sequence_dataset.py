@@ -16,11 +16,11 @@ from mmcity.datasets.transforms.network_images import (
     load_eval_image,
     load_network_image,
 )
-from mmcity.datasets.transforms.posed_images import read_image
 from mmcity.registry import DATA_SAMPLERS, DATASETS
 from mmcity.structures import Cameras, SequenceDataSample, Trajectory
 from mmcity.structures.geometry import se3_inverse
 from mmcity.utils.checks import check_choice
+from mmcity.utils.picture_files import read_image
 
 from .color_jitter import ClipColorJitter
 from .eval_layouts import EVAL_LAYOUTS
@@ -57,7 +57,7 @@ def list_sequences(
 
 
 def _picture(frame: SequenceFrame) -> Image.Image:
-    return Image.fromarray(read_image(frame.image))
+    return Image.fromarray(read_image(frame.image, upright=True))
 
 
 @DATASETS.register_module()

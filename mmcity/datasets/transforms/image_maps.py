@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmcity.datasets.io.map_store import map_name
 from mmcity.registry import TRANSFORMS
 from mmcity.utils.fileio import read_json
+from mmcity.utils.picture_names import check_unique
 
 from .base import BaseTransform
 
@@ -24,7 +26,7 @@ def read_feature_map(folder: Path, image_path: str) -> np.ndarray:
         FileNotFoundError: If there is neither file.
         ValueError: If the file is damaged.
     """
-    name = Path(image_path).name.split(".")[0]
+    name = map_name(image_path)
     plain, packed = folder / f"{name}.npy", folder / f"{name}.npz"
     path = plain if plain.is_file() else packed
     if not path.is_file():
@@ -78,6 +80,7 @@ class LoadFeatMaps(BaseTransform):
         folder = Path(self.data_root)
         scale = _map_scale(folder)
         maps = []
+        check_unique({path: map_name(path) for path in results["filename"]}, f"the {self.key}")
         for i, path in enumerate(results["filename"]):
             array = read_feature_map(folder, path).astype(np.float32) * scale
             tensor = torch.from_numpy(array)

@@ -10,9 +10,9 @@ from mmcity.datasets.io.occupancy_files import read_occ3d_nuscenes_frame
 from mmcity.registry import TRANSFORMS
 from mmcity.structures import OccupancyDataSample
 from mmcity.utils.checks import check_choice
+from mmcity.utils.picture_files import read_image
 
 from .base import BaseTransform
-from .posed_images import read_image
 
 
 def _to_4x4(matrix: Sequence) -> np.ndarray:

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
+
+from mmcity.utils.picture_files import as_mode
 
 #: Longest image side the published networks were trained with.
 TARGET_SIZE = 518
@@ -13,11 +15,12 @@ PATCH_SIZE = 14
 
 
 def composite_on_white(image: Image.Image) -> Image.Image:
-    """RGB image; transparent parts become white."""
-    if image.mode == "RGBA":
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, image)
-    return image.convert("RGB")
+    """RGB image of 8 bits, upright; transparent parts become white."""
+    if not image.has_transparency_data:
+        return as_mode(image)
+    image = as_mode(image, "RGBA")
+    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+    return as_mode(Image.alpha_composite(white, image))
 
 
 def image_to_tensor(image: Image.Image | np.ndarray) -> Tensor:
@@ -93,7 +96,7 @@ def load_eval_image(
     """
     if isinstance(image, np.ndarray):
         image = Image.fromarray(image)
-    image = ImageOps.exif_transpose(image).convert("RGB")
+    image = as_mode(image)
     longest = max(image.size)
     kind = Image.Resampling.LANCZOS if longest > target_size else Image.Resampling.BICUBIC
     image = image.resize([round(side * target_size / longest) for side in image.size], kind)

@@ -1,8 +1,6 @@
 """From an image file with a camera to the item that a scene model takes."""
 
 import math
-import warnings
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,64 +9,13 @@ from PIL import Image
 from mmcity.registry import TRANSFORMS
 from mmcity.structures import Cameras, SceneDataSample
 from mmcity.utils.checks import check_choice
+from mmcity.utils.picture_files import ImageReadError as ImageReadError
+from mmcity.utils.picture_files import image_size as image_size
+from mmcity.utils.picture_files import read_image
 
 from .base import BaseTransform
 
-#: Raised by PIL for files that are no image or end too early.
-_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 _ALPHA = ("drop", "mask", "white", "black")
-
-
-class ImageReadError(ValueError):
-    """An image file that does not decode."""
-
-    def __init__(self, path, what: str) -> None:
-        super().__init__(
-            f"{path}: expected an image that decodes, got {what}: replace the file, "
-            "or take the image out of the model"
-        )
-
-
-def _open(path: str | Path):
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: expected an image, found no such file")
-    with warnings.catch_warnings():
-        # Aerial pictures are large; PIL's warning about that is not news here.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        try:
-            return Image.open(path)
-        except _DECODE_ERRORS as error:
-            raise ImageReadError(path, f"{type(error).__name__}: {error}") from error
-
-
-def image_size(path: str | Path) -> tuple[int, int]:
-    """Width and height from the head of a file, as stored (EXIF orientation is not applied).
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ImageReadError: If it is no image.
-    """
-    with _open(path) as image:
-        return image.size
-
-
-def read_image(path: str | Path, mode: str | None = "RGB") -> np.ndarray:
-    """Pixels of a file, as stored (EXIF orientation is not applied).
-
-    Args:
-        path: Any format that PIL reads.
-        mode (str, optional): ``RGB`` or ``RGBA`` give ``(H, W, 3|4)`` uint8; None gives the
-            values as they are (16-bit depth maps). Defaults to ``RGB``.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ImageReadError: If it does not decode.
-    """
-    with _open(path) as image:
-        try:
-            return np.array(image if mode is None else image.convert(mode))
-        except _DECODE_ERRORS as error:
-            raise ImageReadError(path, f"{type(error).__name__}: {error}") from error
 
 
 def target_size(

@@ -10,7 +10,7 @@ import torch
 
 from mmcity.datasets import ColmapDataset
 from mmcity.datasets.posed_images import PosedImage
-from mmcity.datasets.transforms.posed_images import read_image
+from mmcity.utils.picture_files import read_image
 
 #: Relative difference of focal lengths over widths that pose regression bears.
 _SAME_FOCAL = 0.01

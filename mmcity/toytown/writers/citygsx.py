@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import trimesh
-from PIL import Image
 from scipy.ndimage import gaussian_filter, zoom
 
 from mmcity.datasets.io import write_colmap_model
@@ -18,6 +17,7 @@ from mmcity.toytown.world.config import ToytownConfig
 from mmcity.toytown.world.town import World, build_world, stream
 from mmcity.toytown.writers.common import Output, render_all, save_image, save_npy
 from mmcity.utils.fileio import atomic_path, write_json
+from mmcity.utils.picture_files import read_image
 
 #: Images, image size and sparse points of each preset size.
 PRESETS = {
@@ -174,7 +174,7 @@ def write_citygsx(
         priors = render_all(_render, tasks, lambda *_: (renderer, config, root), (), 1, "citygsx")
     else:
         priors = render_all(_render, tasks, _setup, (config, str(root)), workers, "citygsx")
-    images = [np.asarray(Image.open(_paths(root, t)["rgb"])) for t in tasks]
+    images = [read_image(_paths(root, t)["rgb"]) for t in tasks]
     names = [f"{t.name}.jpg" for t in tasks]
     model = make_colmap_model(
         renderer, views, names, images, points, stream(config, "points", config.sequence_seed)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from mmcity.datasets.io import write_colmap_model
 from mmcity.toytown.motion.traffic import Traffic, simulate_traffic
@@ -19,6 +18,7 @@ from mmcity.toytown.world.config import ToytownConfig
 from mmcity.toytown.world.town import build_world, stream
 from mmcity.toytown.writers.common import Output, render_all, save_image, save_npy
 from mmcity.utils.fileio import write_text
+from mmcity.utils.picture_files import read_image
 
 #: Mapping images, queries, image size and sparse points of each preset size.
 PRESETS = {
@@ -188,7 +188,7 @@ def write_colmap_loc(
     else:
         render_all(_render, tasks, _setup, (config, str(root), seconds), workers, "colmap_loc")
 
-    images = [np.asarray(Image.open(_paths(root, t)["rgb"])) for t in tasks]
+    images = [read_image(_paths(root, t)["rgb"]) for t in tasks]
     renderer.set_bodies([])
     model = make_colmap_model(
         renderer,

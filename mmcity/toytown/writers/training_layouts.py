@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from mmcity.toytown.writers.common import save_image, save_npy
 from mmcity.utils.checks import check_choice
 from mmcity.utils.dependencies import import_library
 from mmcity.utils.fileio import atomic_path, read_numbers, write_json
+from mmcity.utils.picture_files import image_size, read_image
 
 #: Depth that one step of a 16-bit picture stands for, at most, in CO3D files, metres.
 CO3D_RANGE = 120.0
@@ -40,8 +40,7 @@ class _Video:
         return len(self.poses)
 
     def picture(self, path: Path, frame: int) -> None:
-        with Image.open(self.folder / "rgb" / f"{frame:06d}.png") as image:
-            save_image(path, np.asarray(image))
+        save_image(path, read_image(self.folder / "rgb" / f"{frame:06d}.png"))
 
     def depth(self, frame: int) -> np.ndarray:
         """Metres, 0 where the sky is seen."""
@@ -65,8 +64,8 @@ class _Video:
 
     def mask(self, path: Path, frame: int) -> None:
         """255 on everything that has an instance number."""
-        with Image.open(self.folder / "instance" / f"{frame:06d}.png") as image:
-            save_image(path, ((np.asarray(image) > 0) * 255).astype(np.uint8))
+        numbers = read_image(self.folder / "instance" / f"{frame:06d}.png", None)
+        save_image(path, ((numbers > 0) * 255).astype(np.uint8))
 
     def camera(self, path: Path, frame: int, **extra) -> None:
         _save_npz(path, camera_intrinsics=self.K, camera_pose=self.poses[frame], **extra)
@@ -114,8 +113,7 @@ def _indoor(name: str, pictures: str, depths: str, cameras: str) -> Callable:
             for i, file in enumerate(names):
                 video.picture(folder / pictures / file, i)
                 video.depth_png(folder / depths / file.replace(".jpg", ".png"), i, 1000)
-            with Image.open(folder / pictures / names[0]) as image:
-                size = image.size
+            size = image_size(folder / pictures / names[0])
             focal = (video.K[0, 0], video.K[1, 1], video.K[0, 2], video.K[1, 2])
             _save_npz(
                 folder / cameras,

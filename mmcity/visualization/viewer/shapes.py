@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import torch
 
-from mmcity.datasets.transforms.posed_images import read_image
 from mmcity.structures import Cameras
 from mmcity.structures.geometry import se3_inverse
+from mmcity.utils.picture_files import read_image
 
 _THUMBNAIL_WIDTH = 160
 #: Colours of localised queries by status.

@@ -10,6 +10,7 @@ from mmcity.evaluation.functional.camera_poses import trajectory_errors
 from mmcity.evaluation.functional.depth import average_depth_metrics, evaluate_depth
 from mmcity.structures import Trajectory
 from mmcity.utils.fileio import atomic_path, read_json, write_json, write_text
+from mmcity.utils.picture_files import read_image
 from mmcity.visualization import colorize_depth, contact_sheet, write_image
 from mmcity.workflow import STAGES, Finding, Stage, StageContext, stem_to_pose, true_poses
 
@@ -122,7 +123,7 @@ class StreamingGeometry(Stage):
     def _sheet(files: list[Path], target: Path) -> Path:
         pictures = []
         for file in files[:: max(len(files) // 4, 1)][:4]:
-            inverse = np.asarray(Image.open(file)).astype(np.float64)
+            inverse = read_image(file, None).astype(np.float64)
             pictures.append(colorize_depth(1 / np.maximum(inverse, 1)))
         write_image(target, contact_sheet([pictures]))
         return target
@@ -141,7 +142,7 @@ class StreamingGeometry(Stage):
         unit = read_json(context.artefact(context.name, "unit"))["inverse_depth_unit"]
         depths = []
         for file in sorted(context.artefact(context.name, "priors").glob("*.png")):
-            inverse = torch.from_numpy(np.asarray(Image.open(file)).astype(np.float64)) * unit
+            inverse = torch.from_numpy(read_image(file, None).astype(np.float64)) * unit
             exact = np.load(context.artefact("images", "truth") / "depths" / f"{file.stem}.npy")
             depths.append(
                 evaluate_depth(1 / inverse.clamp_min(unit), torch.from_numpy(exact), "median")

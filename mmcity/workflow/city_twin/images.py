@@ -3,21 +3,19 @@
 import os
 from pathlib import Path
 
-from PIL import Image
-
 from mmcity.utils.cli import UserError
 from mmcity.utils.fileio import read_json
 from mmcity.utils.images import list_images
+from mmcity.utils.picture_files import read_image
 from mmcity.visualization import contact_sheet, write_image
 from mmcity.workflow import STAGES, Finding, Stage, StageContext
 
 
 def _sheet(folder: Path, target: Path) -> Path:
-    import numpy as np
 
     files = list_images(folder, recursive=True)
     chosen = files[:: max(len(files) // 8, 1)][:8]
-    pictures = [np.asarray(Image.open(file).convert("RGB")) for file in chosen]
+    pictures = [read_image(file) for file in chosen]
     write_image(target, contact_sheet([pictures[:4], pictures[4:]][: -(-len(pictures) // 4)]))
     return target
 

@@ -20,6 +20,8 @@ from mmcity.structures import (
     write_voxel_grid,
 )
 from mmcity.utils.fileio import atomic_path
+from mmcity.utils.picture_files import read_image
+from mmcity.utils.picture_names import without_suffix
 from mmcity.visualization import contact_sheet, write_image
 from mmcity.visualization.occupancy import render_birds_eye
 from mmcity.workflow import STAGES, Finding, Stage, StageContext
@@ -191,7 +193,9 @@ class OccupancyFromGaussians(Stage):
         depths = [view["depth"] for view in SceneRenderer(checkpoint=path).iterate(scene.cameras)]
         labels = []
         for name, depth in zip(scene.img_names, depths):
-            classes = Image.open(truth / "labels" / f"{Path(name).stem}.png")
+            classes = Image.fromarray(
+                read_image(truth / "labels" / f"{without_suffix(name)}.png", None)
+            )
             size = (depth.shape[1], depth.shape[0])
             classes = np.asarray(classes.resize(size, Image.Resampling.NEAREST))
             labels.append(torch.from_numpy(table[classes]))
@@ -243,7 +247,7 @@ def _observed(context: StageContext, grid: VoxelGrid) -> Tensor:
     centers = grid.index_to_world(index).float()
     seen = torch.zeros(len(centers), dtype=torch.bool)
     for row, name in enumerate(scene.img_names):
-        depth = torch.from_numpy(np.load(truth / "depths" / f"{Path(name).stem}.npy"))
+        depth = torch.from_numpy(np.load(truth / "depths" / f"{without_suffix(name)}.npy"))
         rest = (~seen).nonzero()[:, 0]
         pixels, z = scene.cameras[row].project(centers[rest])
         column, line = pixels[0].floor().long().unbind(-1)

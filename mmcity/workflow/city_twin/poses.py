@@ -15,7 +15,9 @@ from mmcity.datasets.io.colmap_types import ColmapModel
 from mmcity.evaluation.functional.localization import localization_errors
 from mmcity.structures import Sim3
 from mmcity.structures.geometry import rotmat_to_quat, se3_inverse
-from mmcity.utils.fileio import read_text, write_text
+from mmcity.utils.fileio import read_rows, write_text
+from mmcity.utils.images import list_images
+from mmcity.utils.picture_names import match_names
 from mmcity.workflow import STAGES, Finding, Stage, StageContext, stem_to_pose, true_poses
 
 _TEST_EVERY = 8
@@ -32,28 +34,30 @@ def transform_model(model: ColmapModel, sim3: Sim3) -> None:
 
 
 def _lay_out(context: StageContext, images: Path, model: ColmapModel, held: set[str]) -> Path:
-    """A scene in the CityGS-X layout that links the pictures; held-out ones by stem."""
+    """A scene in the CityGS-X layout that links the pictures; held-out ones by name."""
     scene = context.folder / "scene"
     shutil.rmtree(scene, ignore_errors=True)
     (scene / "train").mkdir(parents=True)
     (scene / "train" / "rgbs").symlink_to(images, target_is_directory=True)
     names = sorted(image.name for image in model.images.values())
-    tests = [n for n in names if Path(n).stem in held] if held else names[::_TEST_EVERY]
-    (scene / "val" / "rgbs").mkdir(parents=True)
+    meant = set(match_names(held, names, "held-out pictures").values())
+    tests = [n for n in names if n in meant] if held else names[::_TEST_EVERY]
     for name in tests:
-        (scene / "val" / "rgbs" / Path(name).name).symlink_to(images / name)
+        link = scene / "val" / "rgbs" / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(images / name)
     write_text(scene / "list_test.txt", "\n".join(tests) + "\n")
     write_colmap_model(model, scene / "sparse" / "0")
     return scene
 
 
 def _held_out(source: Path) -> set[str]:
-    """Stems of the pictures that a capture holds out itself."""
+    """Names of the pictures that a capture holds out itself."""
     folder, listed = source / "val" / "rgbs", source / "list_test.txt"
     if folder.is_dir():
-        return {file.stem for file in folder.iterdir()}
+        return {file.relative_to(folder).as_posix() for file in list_images(folder, True)}
     if listed.is_file():
-        return {Path(line.strip()).stem for line in read_text(listed).splitlines() if line.strip()}
+        return {line for _, line in read_rows(listed)}
     return set()
 
 
@@ -90,8 +94,9 @@ class _EstimatedPoses(Stage):
     def lay_out(self, context: StageContext, images: Path, model: ColmapModel) -> dict[str, Path]:
         """The scene of an estimated model, in the frame of the known positions."""
         known = self._positions(context)
-        rows = [(i, known[Path(i.name).stem]) for i in model.images.values()
-                if Path(i.name).stem in known]  # fmt: skip
+        meant = match_names(known, [image.name for image in model.images.values()], "positions")
+        places = {name: known[entry] for entry, name in meant.items()}
+        rows = [(i, places[i.name]) for i in model.images.values() if i.name in places]
         if known:
             centers = [np.linalg.inv(image.viewmat)[:3, 3] for image, _ in rows]
             similarity, _ = align_positions(
@@ -110,7 +115,7 @@ class _EstimatedPoses(Stage):
             if kind == "geodetic":
                 places = np.stack(list(table.values()))
                 table = dict(zip(table, geodetic_to_enu(places, places.mean(0))))
-            return {Path(name).stem: position for name, position in table.items()}
+            return table
         truth = true_poses(context)
         if truth is None:
             return {}

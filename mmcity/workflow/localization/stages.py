@@ -12,15 +12,16 @@ from mmcity.engine.launch import find_hook, load_config
 from mmcity.evaluation.functional.localization import localization_errors
 from mmcity.utils.cli import UserError, find_root
 from mmcity.utils.fileio import read_json, write_json
+from mmcity.utils.picture_names import without_suffix
 from mmcity.workflow.chain import STAGES, Stage, StageContext
 from mmcity.workflow.manifest import Finding
 
 
 def stem_to_pose(model_dir: Path) -> dict[str, torch.Tensor]:
-    """``(4, 4)`` float64 camera poses of a COLMAP model by file name without suffix."""
+    """``(4, 4)`` float64 camera poses of a COLMAP model by relative name without suffix."""
     model = read_colmap_model(model_dir, with_features=False, with_points=False)
     return {
-        Path(image.name).stem: torch.from_numpy(np.linalg.inv(image.viewmat))
+        without_suffix(image.name): torch.from_numpy(np.linalg.inv(image.viewmat))
         for image in model.images.values()
     }
 
@@ -137,7 +138,7 @@ class LocaliseQueries(Stage):
         """Share of localised queries, and their errors."""
         rows = read_json(context.artefact(context.name, "results"))["queries"]
         found = {
-            Path(row["name"]).stem: np.array(row["cam_to_world"])
+            without_suffix(row["name"]): np.array(row["cam_to_world"])
             for row in rows
             if row["status"] != "failed" and row.get("cam_to_world") is not None
         }

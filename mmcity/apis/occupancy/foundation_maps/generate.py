@@ -8,7 +8,8 @@ from PIL import Image
 from rich.progress import track
 
 from mmcity.datasets.io.map_store import MapStore
-from mmcity.datasets.transforms.posed_images import read_image
+from mmcity.utils.picture_files import read_image
+from mmcity.utils.picture_names import check_unique
 
 from .providers import STORED_DTYPES, TargetProvider, find_provider, make_provider
 from .tasks import ImageTask, collect_images
@@ -43,6 +44,7 @@ def generate_targets(
     index, count = shard
     if not 0 <= index < count:
         raise ValueError(f"shard: expected I of N with 0 <= I < N, got {index} of {count}")
+    check_unique({task.path: store.path(task.name) for task in tasks}, "the map")
     todo = [task for task in tasks[index::count] if task.name not in store]
     if not todo:
         return 0

@@ -1,0 +1,101 @@
+"""Reading of pictures: any mode and depth of bits, stored or upright."""
+
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+#: Raised by PIL for files that are no image or end too early.
+_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+#: Largest value of 16 bits over that of 8.
+_WIDE_STEP = 257
+
+
+class ImageReadError(ValueError):
+    """An image file that does not decode."""
+
+    def __init__(self, path, what: str) -> None:
+        super().__init__(
+            f"{path}: expected an image that decodes, got {what}: replace the file, "
+            "or take the image out of the model"
+        )
+
+
+def _open(path: str | os.PathLike) -> Image.Image:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: expected an image, found no such file")
+    with warnings.catch_warnings():
+        # Aerial pictures are large; PIL's warning about that is not news here.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            return Image.open(path)
+        except _DECODE_ERRORS as error:
+            raise ImageReadError(path, f"{type(error).__name__}: {error}") from error
+
+
+def image_size(path: str | os.PathLike) -> tuple[int, int]:
+    """Width and height from the head of a file, as stored (EXIF orientation is not applied).
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ImageReadError: If it is no image.
+    """
+    with _open(path) as image:
+        return image.size
+
+
+def read_image(
+    path: str | os.PathLike, mode: str | None = "RGB", upright: bool = False
+) -> np.ndarray:
+    """Pixels of a file.
+
+    Args:
+        path: Any format that PIL reads.
+        mode (str, optional): ``RGB`` or ``RGBA`` give ``(H, W, 3|4)`` uint8, whatever the file
+            holds (see :func:`as_mode`); None gives the values as they are (16-bit depth
+            maps). Defaults to ``RGB``.
+        upright: Turn the picture as its EXIF orientation says, as viewers show it. Poses of a
+            model belong to the stored pixels. Defaults to False.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ImageReadError: If it does not decode, or its range of values is not known.
+    """
+    with _open(path) as image:
+        try:
+            return np.array(as_mode(image, mode, upright))
+        except _DECODE_ERRORS as error:
+            raise ImageReadError(path, f"{type(error).__name__}: {error}") from error
+
+
+def as_mode(image: Image.Image, mode: str | None = "RGB", upright: bool = True) -> Image.Image:
+    """A picture as ``RGB`` or ``RGBA`` of 8 bits, whatever it was.
+
+    Integers of more than 8 bits are taken to fill 16: 65535 is white. Floats within [0, 1] have
+    white at 1, floats above that are on the scale of 8 bits, with white at 255.
+
+    Args:
+        image: The picture.
+        mode: ``RGB``, ``RGBA``, or None for the values as they are. Defaults to ``RGB``.
+        upright: Apply the EXIF orientation. Defaults to True.
+
+    Raises:
+        ValueError: If integers are negative or need more than 16 bits, or floats are not finite,
+            negative or above 255: what is white then is not known.
+    """
+    image = ImageOps.exif_transpose(image) if upright else image
+    if mode is None:
+        return image
+    if image.mode.startswith(("I", "F")):
+        values = np.asarray(image, dtype=np.float64)
+        low, high = float(values.min()), float(values.max())
+        if image.mode == "F":
+            top, scale, kind = 255.0, 255.0 if high <= 1 else 1.0, "floats from 0 to 1 or to 255"
+        else:
+            top, scale, kind = 65535.0, 1 / _WIDE_STEP, "integers of 16 bits"
+        if not (low >= 0 and high <= top):  # NaN fails as well
+            raise ValueError(f"expected {kind}, got {low:g} to {high:g}: convert it to 8 bits")
+        image = Image.fromarray((values * scale).round().astype(np.uint8))
+    return image.convert(mode)
