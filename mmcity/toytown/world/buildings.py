@@ -107,17 +107,9 @@ def _add_wing(
     parapet = 0.7 if roof == "flat" else 0.0
     for side in range(4):
         a, b = base[side], base[(side + 1) % 4]
-        _add_wall(
-            builder,
-            at(*a, z0),
-            at(*b, z0),
-            z1 - z0 + parapet,
-            storeys,
-            style,
-            rng,
-            is_ground=first == 0,
-            is_street=is_front and side == 0,
-        )
+        places = {"is_ground": first == 0, "is_street": is_front and side == 0}
+        height = z1 - z0 + parapet
+        _add_wall(builder, at(*a, z0), at(*b, z0), height, storeys, style, rng, **places)
     roof_args = {"instance": style.instance, "seed": style.seed}
     box = partial(builder.box, cls=WorldClass.BUILDING, yaw=lot.yaw, **roof_args)
     if roof == "flat":
@@ -135,10 +127,8 @@ def _add_wing(
     add_pitched_roof(builder, at, (x0, y0, x1, y1), z1, rise, roof, style)
     for _ in range(int(rng.integers(1, 3))):
         cx, cy = rng.uniform(x0 + 1, x1 - 1), y + rng.uniform(-0.2, 0.2) * d
-        height = rise + 0.8
-        box(
-            at(cx, cy, z1 + height / 2), (0.6, 0.8, height), Material.BRICK, color=(0.3, 0.13, 0.09)
-        )
+        size = (0.6, 0.8, rise + 0.8)
+        box(at(cx, cy, z1 + size[2] / 2), size, Material.BRICK, color=(0.3, 0.13, 0.09))
     return z1 + rise
 
 
@@ -159,24 +149,10 @@ def _add_wall(
     inward = np.array([-d[1], d[0], 0.0])
     up = np.array([0.0, 0, 1])
     common = {"instance": style.instance, "seed": style.seed}
-    wall = builder.surface(
-        style.material,
-        WorldClass.BUILDING,
-        color=style.color,
-        origin=start,
-        axis_u=d,
-        axis_v=up,
-        **common,
-    )
-    reveal = builder.surface(
-        Material.PLASTER,
-        WorldClass.BUILDING,
-        color=style.trim,
-        origin=start,
-        axis_u=d,
-        axis_v=up,
-        **common,
-    )
+    axes = {"origin": start, "axis_u": d, "axis_v": up}
+    surface = partial(builder.surface, cls=WorldClass.BUILDING, **axes, **common)
+    wall = surface(style.material, color=style.color)
+    reveal = surface(Material.PLASTER, color=style.trim)
 
     def at(s: float, z: float, depth: float = 0.0) -> np.ndarray:
         return start + d * s + up * z + inward * depth
@@ -208,14 +184,9 @@ def _add_wall(
             plain(s0, s1, sill, a)
             plain(s0, s1, b, lintel)
             t = style.inset
-            builder.patch(
-                [at(s0, a, t), at(s1, a, t), at(s1, b, t), at(s0, b, t)],
-                material,
-                WorldClass.BUILDING,
-                color=color,
-                instance=style.instance,
-                seed=seed,
-            )
+            pane = [at(s0, a, t), at(s1, a, t), at(s1, b, t), at(s0, b, t)]
+            look = {"color": color, "instance": style.instance, "seed": seed}
+            builder.patch(pane, material, WorldClass.BUILDING, **look)
             for e in (
                 [at(s0, a), at(s1, a), at(s1, a, t), at(s0, a, t)],
                 [at(s0, b, t), at(s1, b, t), at(s1, b), at(s0, b)],
@@ -234,12 +205,8 @@ def _add_wall(
         box = partial(builder.box, cls=WorldClass.BUILDING, yaw=yaw, **common)
         if style.has_shops:  # name board above the shop windows
             board = 0.6 * length
-            corners = [
-                at(length / 2 - board / 2, 2.95, -0.1),
-                at(length / 2 + board / 2, 2.95, -0.1),
-                at(length / 2 + board / 2, 3.45, -0.1),
-                at(length / 2 - board / 2, 3.45, -0.1),
-            ]
+            a, b = length / 2 - board / 2, length / 2 + board / 2
+            corners = [at(s, z, -0.1) for s, z in ((a, 2.95), (b, 2.95), (b, 3.45), (a, 3.45))]
             box(at(length / 2, 3.2, -0.04), (board, 0.1, 0.5), Material.PLAIN, color=style.accent)
             builder.patch(corners, Material.SIGN, WorldClass.BUILDING, color=style.accent, **common)
         else:
@@ -283,9 +250,5 @@ def _add_balcony(
     common = {"instance": style.instance, "seed": style.seed}
     box = partial(builder.box, cls=WorldClass.BUILDING, yaw=yaw, **common)
     box(at((s0 + s1) / 2, floor + 0.05, -0.5), (width, 1.0, 0.15), Material.KERB, color=style.trim)
-    box(
-        at((s0 + s1) / 2, floor + 0.6, -0.98),
-        (width, 0.05, 0.95),
-        Material.METAL,
-        color=(0.1, 0.11, 0.12),
-    )
+    rail = at((s0 + s1) / 2, floor + 0.6, -0.98)
+    box(rail, (width, 0.05, 0.95), Material.METAL, color=(0.1, 0.11, 0.12))

@@ -34,15 +34,8 @@ def add_lamp(builder: MeshBuilder, base: np.ndarray, yaw: float, instance: int) 
     _pole(builder, base, 6.0, 0.08, instance)
     row = builder.surface(Material.METAL, WorldClass.POLE, instance, _STEEL, base)
     builder.cylinder(base + [0, 0, 5.9], base + d * 1.5 + [0, 0, 6.3], (0.05, 0.04), 6, row)
-    builder.box(
-        base + d * 1.7 + [0, 0, 6.28],
-        (0.7, 0.25, 0.12),
-        Material.PLAIN,
-        WorldClass.POLE,
-        yaw=yaw,
-        instance=instance,
-        color=(0.6, 0.6, 0.58),
-    )
+    box = partial(builder.box, cls=WorldClass.POLE, yaw=yaw, instance=instance)
+    box(base + d * 1.7 + [0, 0, 6.28], (0.7, 0.25, 0.12), Material.PLAIN, color=(0.6, 0.6, 0.58))
 
 
 def add_traffic_light(builder: MeshBuilder, base: np.ndarray, yaw: float, instance: int) -> None:
@@ -51,15 +44,8 @@ def add_traffic_light(builder: MeshBuilder, base: np.ndarray, yaw: float, instan
     _pole(builder, base, 3.4, 0.07, instance)
     kind = WorldClass.TRAFFIC_LIGHT
     head = base + d * 0.16 + [0, 0, 2.95]
-    builder.box(
-        head,
-        (0.22, 0.32, 0.95),
-        Material.PLAIN,
-        kind,
-        yaw=yaw,
-        instance=instance,
-        color=(0.03, 0.035, 0.03),
-    )
+    box = partial(builder.box, cls=kind, yaw=yaw, instance=instance)
+    box(head, (0.22, 0.32, 0.95), Material.PLAIN, color=(0.03, 0.035, 0.03))
     for k, color in enumerate([(0.05, 0.5, 0.16), (0.6, 0.38, 0.02), (0.65, 0.03, 0.02)]):
         row = builder.surface(Material.PLAIN, kind, instance, color, base)
         middle = head + [0, 0, 0.3 * (k - 1)]
@@ -76,24 +62,11 @@ def add_sign(
     cls = WorldClass.TRAFFIC_SIGN
     if kind == 2:
         side = np.array([-d[1], d[0], 0])
-        builder.box(
-            middle - d * 0.02,
-            (0.03, 1.0, 0.6),
-            Material.METAL,
-            cls,
-            yaw=yaw,
-            instance=instance,
-            color=(0.3, 0.3, 0.3),
-        )
-        corners = [
-            middle - side * 0.5 - [0, 0, 0.3],
-            middle + side * 0.5 - [0, 0, 0.3],
-            middle + side * 0.5 + [0, 0, 0.3],
-            middle - side * 0.5 + [0, 0, 0.3],
-        ]
-        builder.patch(
-            corners, Material.SIGN, cls, instance=instance, color=(0.03, 0.12, 0.4), seed=seed
-        )
+        box = partial(builder.box, cls=cls, yaw=yaw, instance=instance)
+        box(middle - d * 0.02, (0.03, 1.0, 0.6), Material.METAL, color=(0.3, 0.3, 0.3))
+        left, right, up = middle - side * 0.5, middle + side * 0.5, np.array([0, 0, 0.3])
+        corners, blue = [left - up, right - up, right + up, left + up], (0.03, 0.12, 0.4)
+        builder.patch(corners, Material.SIGN, cls, instance=instance, color=blue, seed=seed)
         return
     sides, rim, face = {
         0: (18, (0.55, 0.03, 0.03), (0.75, 0.75, 0.73)),
@@ -110,36 +83,21 @@ def add_bench(builder: MeshBuilder, base: np.ndarray, yaw: float, instance: int)
     """Wooden bench."""
     base, d = np.asarray(base, dtype=np.float64), _direction(yaw)
     back = np.array([-d[1], d[0], 0])
-    kwargs = {"instance": instance, "color": (0.3, 0.17, 0.08)}
-    box = partial(builder.box, cls=WorldClass.OTHER, yaw=yaw, **kwargs)
-    box(base + [0, 0, 0.45], (1.7, 0.45, 0.06), Material.WOOD)
-    box(base + back * 0.25 + [0, 0, 0.75], (1.7, 0.05, 0.4), Material.WOOD)
+    brown = (0.3, 0.17, 0.08)
+    box = partial(builder.box, cls=WorldClass.OTHER, yaw=yaw, instance=instance)
+    box(base + [0, 0, 0.45], (1.7, 0.45, 0.06), Material.WOOD, color=brown)
+    box(base + back * 0.25 + [0, 0, 0.75], (1.7, 0.05, 0.4), Material.WOOD, color=brown)
     for s in (-0.7, 0.7):
-        builder.box(
-            base + d * s + [0, 0, 0.21],
-            (0.07, 0.4, 0.42),
-            Material.METAL,
-            WorldClass.OTHER,
-            yaw=yaw,
-            instance=instance,
-            color=_STEEL,
-        )
+        box(base + d * s + [0, 0, 0.21], (0.07, 0.4, 0.42), Material.METAL, color=_STEEL)
 
 
 def add_bin(builder: MeshBuilder, base: np.ndarray, seed: int, instance: int) -> None:
     """Litter bin or letter box."""
     base = np.asarray(base, dtype=np.float64)
     if seed % 3 == 0:
-        builder.box(
-            base + [0, 0, 0.6],
-            (0.45, 0.4, 1.2),
-            Material.PLAIN,
-            WorldClass.OTHER,
-            yaw=0.1 * (seed % 60),
-            instance=instance,
-            color=(0.65, 0.45, 0.04),
-            seed=seed,
-        )
+        yellow = {"instance": instance, "color": (0.65, 0.45, 0.04), "seed": seed}
+        box = partial(builder.box, cls=WorldClass.OTHER, yaw=0.1 * (seed % 60), **yellow)
+        box(base + [0, 0, 0.6], (0.45, 0.4, 1.2), Material.PLAIN)
         return
     color = [(0.05, 0.16, 0.08), (0.12, 0.12, 0.13)][seed % 2]
     row = builder.surface(Material.PLAIN, WorldClass.OTHER, instance, color, base, seed=seed)
@@ -155,20 +113,12 @@ def add_fence(
     length = float(np.linalg.norm(d))
     yaw = float(np.arctan2(d[1], d[0]))
     middle = (start + end) / 2
+    color = (0.28, 0.19, 0.11) if wooden else (0.06, 0.09, 0.07)
+    common = {"instance": instance, "color": color, "seed": seed}
+    box = partial(builder.box, cls=WorldClass.FENCE, yaw=yaw, **common)
     if wooden:
-        builder.box(
-            middle + [0, 0, 0.7],
-            (length, 0.05, 1.4),
-            Material.WOOD,
-            WorldClass.FENCE,
-            yaw=yaw,
-            instance=instance,
-            color=(0.28, 0.19, 0.11),
-            seed=seed,
-        )
+        box(middle + [0, 0, 0.7], (length, 0.05, 1.4), Material.WOOD)
         return
-    steel = {"instance": instance, "color": (0.06, 0.09, 0.07), "seed": seed}
-    box = partial(builder.box, cls=WorldClass.FENCE, yaw=yaw, **steel)
     for z in (0.15, 0.95):
         box(middle + [0, 0, z], (length, 0.04, 0.05), Material.METAL)
     for s in np.linspace(0, 1, max(int(length / 0.45), 2)):
@@ -179,14 +129,8 @@ def add_cone(builder: MeshBuilder, base: np.ndarray, instance: int) -> None:
     """Traffic cone."""
     base = np.asarray(base, dtype=np.float64)
     cls = WorldClass.TRAFFIC_CONE
-    builder.box(
-        base + [0, 0, 0.02],
-        (0.4, 0.4, 0.04),
-        Material.RUBBER,
-        cls,
-        instance=instance,
-        color=(0.05, 0.05, 0.05),
-    )
+    black = {"instance": instance, "color": (0.05, 0.05, 0.05)}
+    builder.box(base + [0, 0, 0.02], (0.4, 0.4, 0.04), Material.RUBBER, cls, **black)
     orange = builder.surface(Material.PLAIN, cls, instance, (0.75, 0.16, 0.02), base)
     white = builder.surface(Material.PLAIN, cls, instance, (0.75, 0.75, 0.73), base)
     for a, b, row in ((0.04, 0.3, orange), (0.3, 0.48, white), (0.48, 0.75, orange)):
@@ -218,31 +162,13 @@ def add_billboard(
     """Advertisement column with boards on two sides."""
     base, d = np.asarray(base, dtype=np.float64), _direction(yaw)
     side = np.array([-d[1], d[0], 0])
-    builder.box(
-        base + [0, 0, 1.35],
-        (0.16, 1.3, 2.1),
-        Material.PLAIN,
-        WorldClass.OTHER,
-        yaw=yaw,
-        instance=instance,
-        color=(0.12, 0.13, 0.14),
-    )
+    box = partial(builder.box, cls=WorldClass.OTHER, yaw=yaw, instance=instance)
+    box(base + [0, 0, 1.35], (0.16, 1.3, 2.1), Material.PLAIN, color=(0.12, 0.13, 0.14))
     for sign in (1, -1):
         face = base + sign * d * 0.085 + [0, 0, 0.4]
-        along = side * sign
-        corners = [
-            face - along * 0.6,
-            face + along * 0.6,
-            face + along * 0.6 + [0, 0, 1.9],
-            face - along * 0.6 + [0, 0, 1.9],
-        ]
-        builder.patch(
-            corners,
-            Material.SIGN,
-            WorldClass.OTHER,
-            instance=instance,
-            color=color,
-            seed=seed + sign,
-        )
+        left, right = face - side * sign * 0.6, face + side * sign * 0.6
+        corners = [left, right, right + [0, 0, 1.9], left + [0, 0, 1.9]]
+        look = {"instance": instance, "color": color, "seed": seed + sign}
+        builder.patch(corners, Material.SIGN, WorldClass.OTHER, **look)
     row = builder.surface(Material.METAL, WorldClass.OTHER, instance, _STEEL, base)
     builder.cylinder(base, base + [0, 0, 0.4], (0.12, 0.12), 8, row)

@@ -51,15 +51,8 @@ class SurfaceMesh:
     seed: np.ndarray
 
     SURFACE_FIELDS = (
-        "material",
-        "cls",
-        "instance",
-        "color",
-        "origin",
-        "axis_u",
-        "axis_v",
-        "extent",
-        "seed",
+        *("material", "cls", "instance", "color", "origin"),
+        *("axis_u", "axis_v", "extent", "seed"),
     )
 
     @staticmethod
@@ -107,19 +100,9 @@ class MeshBuilder:
         seed: int = 0,
     ) -> int:
         """Add a row to the surface table and return its index; fields as SurfaceMesh."""
-        self._surfaces.append(
-            (
-                int(material),
-                int(cls),
-                int(instance),
-                color,
-                origin,
-                axis_u,
-                axis_v,
-                extent,
-                seed & 0xFFFFFFFF,
-            )
-        )
+        place = (color, origin, axis_u, axis_v, extent)
+        row = (int(material), int(cls), int(instance), *place, seed & 0xFFFFFFFF)
+        self._surfaces.append(row)
         return len(self._surfaces) - 1
 
     def triangles(

@@ -45,30 +45,16 @@ def make_pedestrian(rng: np.random.Generator, instance: int) -> list[SurfaceMesh
     cap = row(torso, Material.PLAIN, hair)
     torso.triangles(sphere * [0.105, 0.1, 0.1] + [-0.015, 0, 1.655], faces, cap, sphere)
     if rng.random() < 0.4:
-        torso.box(
-            (-0.2, 0, 1.2),
-            (0.16, 0.3, 0.42),
-            Material.CLOTH,
-            cls,
-            instance=instance,
-            color=tuple(rng.uniform(0.03, 0.4, 3)),
-            seed=seed,
-        )
+        bag = {"instance": instance, "color": tuple(rng.uniform(0.03, 0.4, 3)), "seed": seed}
+        torso.box((-0.2, 0, 1.2), (0.16, 0.3, 0.42), Material.CLOTH, cls, **bag)
     meshes = [torso.build()]
     for k in range(4):
         limb = MeshBuilder()
         if k < 2:
             cloth = row(limb, Material.CLOTH, trousers)
             limb.cylinder([0, 0, 0.04], [0, 0, -0.82], (0.1, 0.065), 8, cloth)
-            limb.box(
-                (0.06, 0, -0.86),
-                (0.26, 0.1, 0.08),
-                Material.PLAIN,
-                cls,
-                instance=instance,
-                color=(0.05, 0.045, 0.04),
-                seed=seed,
-            )
+            shoe = {"instance": instance, "color": (0.05, 0.045, 0.04), "seed": seed}
+            limb.box((0.06, 0, -0.86), (0.26, 0.1, 0.08), Material.PLAIN, cls, **shoe)
         else:
             cloth, hand = row(limb, Material.CLOTH, top), row(limb, Material.PLAIN, skin)
             limb.cylinder([0, 0, 0.02], [0.02, 0, -0.55], (0.065, 0.045), 6, cloth)

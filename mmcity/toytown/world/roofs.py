@@ -28,19 +28,10 @@ def add_parapet(
     kwargs = {"color": style.trim, "instance": style.instance, "seed": style.seed}
     for k in range(4):
         n = (k + 1) % 4
-        top = [
-            at(*outer[k], z + height),
-            at(*outer[n], z + height),
-            at(*inner[n], z + height),
-            at(*inner[k], z + height),
-        ]
+        top = [at(*p, z + height) for p in (outer[k], outer[n], inner[n], inner[k])]
         builder.patch(top, Material.KERB, WorldClass.BUILDING, **kwargs)
-        face = [
-            at(*inner[n], z),
-            at(*inner[k], z),
-            at(*inner[k], z + height),
-            at(*inner[n], z + height),
-        ]
+        a, b, up = inner[n], inner[k], z + height
+        face = [at(*a, z), at(*b, z), at(*b, up), at(*a, up)]
         builder.patch(face, Material.PLASTER, WorldClass.BUILDING, **kwargs)
 
 
@@ -82,34 +73,20 @@ def add_pitched_roof(
     tile = {"color": style.tile, **kwargs}
     e0, e1 = (x0 - over, x1 + over)
     for t in (y0 - over, y1 + over):
-        corners = [
-            point(e0, t, -drop),
-            point(e1, t, -drop),
-            point(r1, middle, rise),
-            point(r0, middle, rise),
-        ]
+        corners = [point(e0, t, -drop), point(e1, t, -drop)]
+        corners += [point(r1, middle, rise), point(r0, middle, rise)]
         builder.patch(corners, Material.ROOF_TILE, WorldClass.BUILDING, **tile)
     for s, r in ((x0, r0), (x1, r1)):
         outward = -over if s == x0 else over
         if kind == "hip":
-            corners = [
-                point(s + outward, y0 - over, -drop),
-                point(s + outward, y1 + over, -drop),
-                point(r, middle, rise),
-            ]
+            corners = [point(s + outward, y, -drop) for y in (y0 - over, y1 + over)]
+            corners.append(point(r, middle, rise))
             material, color = Material.ROOF_TILE, style.tile
         else:
             corners = [point(s, y0, 0), point(s, y1, 0), point(s, middle, rise)]
             material, color = style.material, style.color
         axis_u = (corners[1] - corners[0]) / np.linalg.norm(corners[1] - corners[0])
         up = corners[2] - 0.5 * (corners[0] + corners[1])
-        row = builder.surface(
-            material,
-            WorldClass.BUILDING,
-            color=color,
-            origin=corners[0],
-            axis_u=axis_u,
-            axis_v=up / np.linalg.norm(up),
-            **kwargs,
-        )
+        axes = {"origin": corners[0], "axis_u": axis_u, "axis_v": up / np.linalg.norm(up)}
+        row = builder.surface(material, WorldClass.BUILDING, color=color, **axes, **kwargs)
         builder.triangles(np.array(corners), np.array([[0, 1, 2]]), row)

@@ -280,14 +280,8 @@ def _furnish_sidewalk(town: _Town, block: Block, rng: np.random.Generator) -> No
             else:
                 key = town.new(WorldClass.OTHER, "billboard")
                 color = tuple(rng.uniform(0.05, 0.5, 3))
-                fu.add_billboard(
-                    town.builder,
-                    base,
-                    float(np.arctan2(d[1], d[0])),
-                    int(rng.integers(1 << 31)),
-                    color,
-                    key,
-                )
+                yaw, seed = float(np.arctan2(d[1], d[0])), int(rng.integers(1 << 31))
+                fu.add_billboard(town.builder, base, yaw, seed, color, key)
 
 
 def _furnish_road(town: _Town, road: Road, rng: np.random.Generator) -> None:

@@ -18,9 +18,8 @@ def add_two_wheeler(
     is_motor = kind == "motorcycle"
     radius, axle = (0.31, 0.72) if is_motor else (0.34, 0.52)
     rubber = builder.surface(Material.RUBBER, spec.cls, instance, (0.03, 0.03, 0.03), seed=seed)
-    frame = builder.surface(
-        Material.CAR_PAINT, spec.cls, instance, color, axis_v=(0, 0, 1), seed=seed
-    )
+    look = {"axis_v": (0, 0, 1), "seed": seed}
+    frame = builder.surface(Material.CAR_PAINT, spec.cls, instance, color, **look)
     spokes = builder.surface(Material.METAL, spec.cls, instance, (0.42, 0.43, 0.45), seed=seed)
     thick = 0.07 if is_motor else 0.025
     for x in (-axle, axle):
@@ -45,26 +44,20 @@ def add_two_wheeler(
     box = partial(builder.box, cls=spec.cls, instance=instance)
     if is_motor:
         box((0.05, 0, 0.6), (0.75, 0.32, 0.4), Material.CAR_PAINT, color=color, seed=seed)
-        box(
-            (-0.45, 0, 0.8), (0.7, 0.26, 0.14), Material.RUBBER, color=(0.04, 0.04, 0.04), seed=seed
-        )
+        black = (0.04, 0.04, 0.04)
+        box((-0.45, 0, 0.8), (0.7, 0.26, 0.14), Material.RUBBER, color=black, seed=seed)
     if not has_rider:
         return
     rider = WorldClass.MOTORCYCLIST if is_motor else WorldClass.BICYCLIST
     palette = np.random.Generator(np.random.PCG64(seed))
-    cloth = builder.surface(
-        Material.CLOTH, rider, instance, tuple(palette.uniform(0.03, 0.55, 3)), seed=seed
+    cloth, trousers = (
+        builder.surface(
+            Material.CLOTH, rider, instance, tuple(palette.uniform(*tones, 3)), seed=seed
+        )
+        for tones in ((0.03, 0.55), (0.02, 0.15))
     )
-    trousers = builder.surface(
-        Material.CLOTH, rider, instance, tuple(palette.uniform(0.02, 0.15, 3)), seed=seed
-    )
-    skin = builder.surface(
-        Material.PLAIN,
-        rider,
-        instance,
-        (0.06, 0.06, 0.07) if is_motor else (0.45, 0.28, 0.2),
-        seed=seed,
-    )
+    tone = (0.06, 0.06, 0.07) if is_motor else (0.45, 0.28, 0.2)  # a helmet, or skin
+    skin = builder.surface(Material.PLAIN, rider, instance, tone, seed=seed)
     hip, shoulder = np.array([-0.22, 0, 0.95]), np.array([0.1, 0, 1.42])
     builder.cylinder(hip, shoulder, (0.17, 0.19), 8, cloth)
     vertices, faces = icosphere(1)

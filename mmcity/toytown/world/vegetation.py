@@ -1,5 +1,7 @@
 """Trees and hedges."""
 
+from functools import partial
+
 import numpy as np
 
 from mmcity.toytown.world.materials import Material
@@ -47,17 +49,9 @@ def add_tree(
     seed = int(rng.integers(1 << 31))
     color = _AUTUMN if rng.random() < 0.08 else _GREENS[rng.integers(4)]
     color = tuple(np.array(color) * rng.uniform(0.8, 1.3, 3))
-    bark = builder.surface(
-        Material.BARK,
-        WorldClass.TRUNK,
-        instance,
-        (0.13, 0.09, 0.06),
-        base,
-        seed=seed,
-    )
-    leaves = builder.surface(
-        Material.LEAVES, WorldClass.VEGETATION, instance, color, base, seed=seed
-    )
+    surface = partial(builder.surface, instance=instance, origin=base, seed=seed)
+    bark = surface(Material.BARK, WorldClass.TRUNK, color=(0.13, 0.09, 0.06))
+    leaves = surface(Material.LEAVES, WorldClass.VEGETATION, color=color)
     conifer = rng.random() < 0.2
     trunk = height * (0.15 if conifer else rng.uniform(0.28, 0.38))
     radius = 0.028 * height + 0.03
@@ -74,10 +68,8 @@ def add_tree(
         return
     crown = height - trunk
     for k in range(int(rng.integers(4, 7))):
-        angle, reach = (
-            rng.uniform(0, 2 * np.pi),
-            (0.0 if k == 0 else rng.uniform(0.2, 0.34) * crown),
-        )
+        angle = rng.uniform(0, 2 * np.pi)
+        reach = 0.0 if k == 0 else rng.uniform(0.2, 0.34) * crown
         r = crown * (0.4 if k == 0 else rng.uniform(0.22, 0.32)) * rng.uniform(0.9, 1.1, 3)
         lift = trunk + crown * (0.55 if k == 0 else rng.uniform(0.3, 0.72))
         middle = base + [reach * np.cos(angle), reach * np.sin(angle), lift]
@@ -89,14 +81,8 @@ def add_bush(
 ) -> None:
     """Add a low bush."""
     color = tuple(np.array(_GREENS[rng.integers(4)]) * rng.uniform(0.8, 1.4, 3))
-    row = builder.surface(
-        Material.LEAVES,
-        WorldClass.VEGETATION,
-        instance,
-        color,
-        base,
-        seed=int(rng.integers(1 << 31)),
-    )
+    seed = int(rng.integers(1 << 31))
+    row = builder.surface(Material.LEAVES, WorldClass.VEGETATION, instance, color, base, seed=seed)
     radii = size * rng.uniform(0.8, 1.2, 3)
     _blob(builder, np.asarray(base) + [0, 0, 0.6 * size], radii, row, rng, 2)
 
@@ -114,13 +100,7 @@ def add_hedge(
     d = end - start
     length = float(np.hypot(d[0], d[1]))
     color = tuple(np.array(_GREENS[rng.integers(3)]) * rng.uniform(0.8, 1.2, 3))
-    builder.box(
-        (start + end) / 2 + [0, 0, height / 2],
-        (length, 0.6, height),
-        Material.LEAVES,
-        WorldClass.VEGETATION,
-        yaw=float(np.arctan2(d[1], d[0])),
-        color=color,
-        instance=instance,
-        seed=int(rng.integers(1 << 31)),
-    )
+    middle, yaw = (start + end) / 2 + [0, 0, height / 2], float(np.arctan2(d[1], d[0]))
+    look = {"color": color, "instance": instance, "seed": int(rng.integers(1 << 31))}
+    size = (length, 0.6, height)
+    builder.box(middle, size, Material.LEAVES, WorldClass.VEGETATION, yaw=yaw, **look)

@@ -112,49 +112,34 @@ def add_vehicle(builder: MeshBuilder, kind: str, color: tuple, instance: int, se
     box = partial(builder.box, cls=cls, instance=instance)
     if kind in ("car", "hatchback"):
         f, r = length / 2, -length / 2
-        _loft(
-            builder,
-            [
-                (r, 0.38, 0.8, half * 0.84, half * 0.84),
-                (r + 0.15, 0.24, 0.93, half * 0.94, half * 0.92),
-                (r + 1.0, 0.2, 0.95, half, half * 0.96),
-                (f - 1.3, 0.2, 0.9, half, half * 0.96),
-                (f - 0.25, 0.24, 0.74, half * 0.94, half * 0.88),
-                (f, 0.36, 0.64, half * 0.8, half * 0.8),
-            ],
-            paint,
-            [top] * 5,
-            dark,
-        )
+        stations = [
+            (r, 0.38, 0.8, half * 0.84, half * 0.84),
+            (r + 0.15, 0.24, 0.93, half * 0.94, half * 0.92),
+            (r + 1.0, 0.2, 0.95, half, half * 0.96),
+            (f - 1.3, 0.2, 0.9, half, half * 0.96),
+            (f - 0.25, 0.24, 0.74, half * 0.94, half * 0.88),
+            (f, 0.36, 0.64, half * 0.8, half * 0.8),
+        ]
+        _loft(builder, stations, paint, [top] * 5, dark)
         tail = 0.55 if kind == "car" else 0.1
-        _loft(
-            builder,
-            [
-                (r + tail, 0.93, 0.95, half * 0.9, half * 0.88),
-                (r + tail + 0.65, 0.93, height - 0.03, half * 0.92, half * 0.72),
-                (f - 2.1, 0.9, height, half * 0.92, half * 0.72),
-                (f - 1.2, 0.88, 0.9, half * 0.9, half * 0.86),
-            ],
-            glass,
-            [glass, top, glass],
-            None,
-        )
+        stations = [
+            (r + tail, 0.93, 0.95, half * 0.9, half * 0.88),
+            (r + tail + 0.65, 0.93, height - 0.03, half * 0.92, half * 0.72),
+            (f - 2.1, 0.9, height, half * 0.92, half * 0.72),
+            (f - 1.2, 0.88, 0.9, half * 0.9, half * 0.86),
+        ]
+        _loft(builder, stations, glass, [glass, top, glass], None)
         _wheels(builder, [r + 0.75, f - 0.8], half, 0.32, cls, instance)
         _lights(builder, f - 0.06, r + 0.03, half * 0.86, 0.62, cls, instance)
     elif kind == "van":
         f, r = length / 2, -length / 2
-        _loft(
-            builder,
-            [
-                (r, 0.3, height - 0.05, half, half * 0.94),
-                (f - 1.9, 0.3, height, half, half * 0.94),
-                (f - 1.0, 0.3, 1.15, half, half * 0.94),
-                (f, 0.35, 0.85, half * 0.9, half * 0.85),
-            ],
-            paint,
-            [top, glass, top],
-            dark,
-        )
+        stations = [
+            (r, 0.3, height - 0.05, half, half * 0.94),
+            (f - 1.9, 0.3, height, half, half * 0.94),
+            (f - 1.0, 0.3, 1.15, half, half * 0.94),
+            (f, 0.35, 0.85, half * 0.9, half * 0.85),
+        ]
+        _loft(builder, stations, paint, [top, glass, top], dark)
         for sign in (-1, 1):
             box((f - 1.85, sign * half * 0.965, 1.5), (0.9, 0.03, 0.5), Material.GLASS, seed=seed)
         _wheels(builder, [r + 0.9, f - 0.9], half, 0.36, cls, instance)
@@ -167,86 +152,42 @@ def add_vehicle(builder: MeshBuilder, kind: str, color: tuple, instance: int, se
                 y = sign * (half + 0.01)
                 corners = [[x, y, 1.5], [x + 1.4, y, 1.5], [x + 1.4, y, 2.55], [x, y, 2.55]]
                 builder.quad(corners if sign < 0 else corners[::-1], glass)
-            box(
-                (0, sign * (half + 0.005), 0.9),
-                (length * 0.98, 0.02, 0.25),
-                Material.PLAIN,
-                color=(0.72, 0.72, 0.7),
-            )
+            place, size = (0, sign * (half + 0.005), 0.9), (length * 0.98, 0.02, 0.25)
+            box(place, size, Material.PLAIN, color=(0.72, 0.72, 0.7))
         box((length / 2, 0, 1.9), (0.05, width * 0.9, 1.3), Material.GLASS, seed=seed)
-        board = [
-            [length / 2 + 0.03, -0.8, 2.65],
-            [length / 2 + 0.03, 0.8, 2.65],
-            [length / 2 + 0.03, 0.8, 2.95],
-            [length / 2 + 0.03, -0.8, 2.95],
-        ]
-        builder.patch(
-            board, Material.SIGN, cls, instance=instance, color=(0.05, 0.05, 0.05), seed=seed
-        )
+        x, black = length / 2 + 0.03, (0.05, 0.05, 0.05)
+        board = [[x, -0.8, 2.65], [x, 0.8, 2.65], [x, 0.8, 2.95], [x, -0.8, 2.95]]
+        builder.patch(board, Material.SIGN, cls, instance=instance, color=black, seed=seed)
         _wheels(builder, [-length / 2 + 2.4, length / 2 - 2.2], half, 0.48, cls, instance)
         _lights(builder, length / 2, -length / 2, half, 0.85, cls, instance)
     elif kind == "truck":
-        cargo = length - 2.3
-        box(
-            (-length / 2 + cargo / 2, 0, 2.0),
-            (cargo, width, height - 0.85),
-            Material.PANEL,
-            color=(0.66, 0.66, 0.63),
-            seed=seed,
-        )
+        cargo, grey = length - 2.3, (0.66, 0.66, 0.63)
+        place, size = (-length / 2 + cargo / 2, 0, 2.0), (cargo, width, height - 0.85)
+        box(place, size, Material.PANEL, color=grey, seed=seed)
         for sign in (-1, 1):
-            y = sign * (half + 0.01)
-            side = [
-                [-length / 2 + 0.5, y, 1.3],
-                [-length / 2 + cargo - 0.5, y, 1.3],
-                [-length / 2 + cargo - 0.5, y, 2.7],
-                [-length / 2 + 0.5, y, 2.7],
-            ]
-            builder.patch(
-                side if sign < 0 else [side[i] for i in (1, 0, 3, 2)],
-                Material.SIGN,
-                cls,
-                instance=instance,
-                color=color,
-                seed=seed,
-            )
-        box(
-            (0, 0, 0.68),
-            (length * 0.95, width * 0.5, 0.25),
-            Material.METAL,
-            color=(0.06, 0.06, 0.06),
-        )
+            y, ends = sign * (half + 0.01), (-length / 2 + 0.5, -length / 2 + cargo - 0.5)
+            a, b = ends[::-sign]  # seen from outside, from left to right
+            side = [[a, y, 1.3], [b, y, 1.3], [b, y, 2.7], [a, y, 2.7]]
+            builder.patch(side, Material.SIGN, cls, instance=instance, color=color, seed=seed)
+        size = (length * 0.95, width * 0.5, 0.25)
+        box((0, 0, 0.68), size, Material.METAL, color=(0.06, 0.06, 0.06))
         f = length / 2
-        _loft(
-            builder,
-            [
-                (f - 2.1, 0.5, 2.6, half * 0.97, half * 0.9),
-                (f - 0.5, 0.5, 2.55, half * 0.97, half * 0.9),
-                (f - 0.12, 0.5, 1.5, half * 0.97, half * 0.94),
-                (f, 0.5, 1.1, half * 0.95, half * 0.94),
-            ],
-            paint,
-            [top, glass, top],
-            dark,
-        )
+        stations = [
+            (f - 2.1, 0.5, 2.6, half * 0.97, half * 0.9),
+            (f - 0.5, 0.5, 2.55, half * 0.97, half * 0.9),
+            (f - 0.12, 0.5, 1.5, half * 0.97, half * 0.94),
+            (f, 0.5, 1.1, half * 0.95, half * 0.94),
+        ]
+        _loft(builder, stations, paint, [top, glass, top], dark)
         for sign in (-1, 1):
             box((f - 1.15, sign * half * 0.955, 1.95), (0.9, 0.04, 0.65), Material.GLASS, seed=seed)
         _wheels(builder, [-f + 1.3, f - 1.2], half, 0.46, cls, instance)
         _lights(builder, f - 0.02, -f, half, 0.8, cls, instance)
     elif kind == "trailer":
-        box(
-            (0, 0, 1.55),
-            (length * 0.92, width, height - 0.5),
-            Material.PANEL,
-            color=color,
-            seed=seed,
-        )
-        box(
-            (length * 0.46, 0, 0.45),
-            (length * 0.08, 0.12, 0.1),
-            Material.METAL,
-            color=(0.05, 0.05, 0.05),
-        )
+        size = (length * 0.92, width, height - 0.5)
+        box((0, 0, 1.55), size, Material.PANEL, color=color, seed=seed)
+        place, size = (length * 0.46, 0, 0.45), (length * 0.08, 0.12, 0.1)
+        box(place, size, Material.METAL, color=(0.05, 0.05, 0.05))
         _wheels(builder, [-0.9, 0.1], half, 0.36, cls, instance)
     else:
         _add_excavator(builder, cls, instance, seed)
@@ -255,14 +196,9 @@ def add_vehicle(builder: MeshBuilder, kind: str, color: tuple, instance: int, se
 def _add_excavator(builder: MeshBuilder, cls: int, instance: int, seed: int) -> None:
     yellow = {"instance": instance, "color": (0.68, 0.4, 0.03), "seed": seed}
     box = partial(builder.box, cls=cls, instance=instance)
+    tracks = {"color": (0.05, 0.05, 0.05), "seed": seed}
     for sign in (-1, 1):
-        box(
-            (-0.6, sign * 0.95, 0.4),
-            (3.2, 0.5, 0.8),
-            Material.RUBBER,
-            color=(0.05, 0.05, 0.05),
-            seed=seed,
-        )
+        box((-0.6, sign * 0.95, 0.4), (3.2, 0.5, 0.8), Material.RUBBER, **tracks)
     builder.box((-0.9, 0, 1.35), (2.5, 2.2, 0.95), Material.METAL, cls, **yellow)
     box((-0.2, 0.6, 2.2), (1.3, 0.95, 1.4), Material.GLASS, seed=seed)
     builder.box((-0.2, 0.6, 2.95), (1.4, 1.05, 0.1), Material.METAL, cls, **yellow)
