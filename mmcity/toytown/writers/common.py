@@ -1,5 +1,6 @@
 """Shared parts of all writers: resuming, parallel rendering, checksums, small image files."""
 
+import functools
 import hashlib
 import io
 import json
@@ -7,7 +8,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from tqdm import tqdm
 from mmcity.toytown.world.config import ToytownConfig
 from mmcity.utils.fileio import atomic_path, read_json, to_json, write_json, write_text
 
+_SEEDS = ("seed", "sequence_seed")
 _UNFINISHED = ".toytown-unfinished.json"
 _MANIFEST = "toytown.json"
 
@@ -120,6 +122,37 @@ class Output:
         manifest = {"format": self.format, **self.settings, "counts": counts, "sha256": files}
         write_json(self.root / _MANIFEST, manifest)
         return self.root
+
+
+class Workplace:
+    """What one process works with: settings, the folder, and what it last made for a sequence.
+
+    Args:
+        config: The town's settings.
+        root: Target folder.
+        options: Settings of the writer.
+    """
+
+    def __init__(self, config: ToytownConfig, root: str, options: dict) -> None:
+        self.config, self.root, self.options = config, Path(root), options
+        self.of = functools.lru_cache(maxsize=1)(self.make)
+
+    def make(self, index: int) -> object:
+        """What the frames of a sequence share; ``of`` keeps it for the next frame."""
+        raise NotImplementedError
+
+    def town(self, scene: int) -> ToytownConfig:
+        """Settings of a scene with a town of its own: other streets, other traffic."""
+        seeds = {name: 1000 * getattr(self.config, name) + scene for name in _SEEDS}
+        return replace(self.config, **seeds)
+
+
+@dataclass(frozen=True)
+class SceneFrame:
+    """One frame of one scene, a unit of work."""
+
+    scene: int
+    frame: int
 
 
 _state: dict = {}

@@ -1,7 +1,7 @@
 """nuScenes: tables, six cameras, lidar, boxes, Occ3D targets and maps of foundation models."""
 
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,14 @@ from mmcity.toytown.truth.visibility import (
 )
 from mmcity.toytown.world.config import ToytownConfig
 from mmcity.toytown.world.taxonomy import label_map
-from mmcity.toytown.writers.common import Output, render_all, save_image, save_npy
+from mmcity.toytown.writers.common import (
+    Output,
+    SceneFrame,
+    Workplace,
+    render_all,
+    save_image,
+    save_npy,
+)
 from mmcity.toytown.writers.nuscenes_tables import SceneRecord, fill_tables, token, write_tables
 from mmcity.utils.fileio import atomic_path, read_json, write_json
 
@@ -74,38 +81,20 @@ is in `mask_camera` (`mask_lidar`) if a ray from a camera (the lidar) enters it.
 SKY_DEPTH = 200.0
 
 
-@dataclass(frozen=True)
-class _Task:
-    scene: int
-    frame: int
-
-
-class _Context:
+class _Context(Workplace):
     """The drive that was used last, and the rays that never change."""
 
-    def __init__(self, config: ToytownConfig, root: Path, options: dict) -> None:
-        self.config, self.root, self.options = config, root, options
+    def __init__(self, config: ToytownConfig, root: str, options: dict) -> None:
+        super().__init__(config, root, options)
         self.rig = nuscenes_rig(tuple(options["image_size"]))
         grid = Grid(np.eye(4), **_OCC3D)
         self.cameras = [camera_viewpoint(grid, camera) for camera in self.rig]
         self.lidar = [lidar_viewpoint(grid, LIDAR_TO_EGO[:3, 3], ELEVATION)]
-        self._current: tuple[int, Drive, Annotator] | None = None
 
-    def drive(self, scene: int) -> tuple[Drive, Annotator]:
-        if self._current is None or self._current[0] != scene:
-            config = replace(
-                self.config,
-                seed=1000 * self.config.seed + scene,
-                sequence_seed=1000 * self.config.sequence_seed + scene,
-            )
-            drive = Drive(config, (self.options["num_frames"] * _KEY_STEPS + 1) * STEP)
-            annotator = Annotator(drive.renderer.world, drive.traffic)
-            self._current = (scene, drive, annotator)
-        return self._current[1:]
-
-
-def _setup(config: ToytownConfig, root: str, options: dict) -> _Context:
-    return _Context(config, Path(root), options)
+    def make(self, scene: int) -> tuple[Drive, Annotator]:
+        duration = (self.options["num_frames"] * _KEY_STEPS + 1) * STEP
+        drive = Drive(self.town(scene), duration)
+        return drive, Annotator(drive.renderer.world, drive.traffic)
 
 
 def _is_validation(scene: int, scenes: int) -> bool:
@@ -134,12 +123,12 @@ def _save_lidar(path: Path, lidar: LidarScan) -> None:
         lidar.points.astype("<f4").tofile(temporary)
 
 
-def _record(context: _Context, task: _Task) -> dict:
+def _record(context: _Context, task: SceneFrame) -> dict:
     """Write the files of a key frame and its sweeps; returns what the tables need."""
     notes = context.root / _FRAMES / f"{task.scene:03d}_{task.frame:03d}.json"
     if notes.is_file():
         return read_json(notes)
-    drive, annotator = context.drive(task.scene)
+    drive, annotator = context.of(task.scene)
     log, step = _log_name(task.scene), task.frame * _KEY_STEPS
     time, stamp = step * STEP, _timestamp(task.scene, step)
     pose = drive.pose(time)
@@ -213,7 +202,7 @@ def _save_camera(
     save_npy(root / "features" / f"{stem}.npy", features)
 
 
-def _record_sweeps(context: _Context, drive: Drive, task: _Task) -> list[dict]:
+def _record_sweeps(context: _Context, drive: Drive, task: SceneFrame) -> list[dict]:
     is_last = task.frame + 1 == context.options["num_frames"]
     if not context.options["sweeps"] or is_last:
         return []
@@ -325,8 +314,8 @@ def write_nuscenes(
     if output.is_finished:
         return output.root
     arguments = (config, str(output.root), options)
-    tasks = [_Task(s, f) for s in range(scenes) for f in range(frames)]
-    recorded = render_all(_record, tasks, _setup, arguments, workers, "nuscenes")
+    tasks = [SceneFrame(s, f) for s in range(scenes) for f in range(frames)]
+    recorded = render_all(_record, tasks, _Context, arguments, workers, "nuscenes")
     version = "v1.0-mini" if scenes <= len(_MINI_TRAIN) + len(_MINI_VAL) else "v1.0-trainval"
     records = [
         SceneRecord(

@@ -1,7 +1,6 @@
 """4D occupancy: CarlaSC and Occ3D-Waymo trees of drives through several towns."""
 
 import os
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from mmcity.toytown.truth.drives import (
     record_frame,
 )
 from mmcity.toytown.world.config import ToytownConfig
-from mmcity.toytown.writers.common import Output, render_all
+from mmcity.toytown.writers.common import Output, SceneFrame, Workplace, render_all
 from mmcity.utils.fileio import atomic_path, write_json, write_text
 
 #: Towns and frames of each preset size.
@@ -31,33 +30,9 @@ occupied if a surface passes through it or its centre lies inside a solid thing.
 """
 
 
-@dataclass(frozen=True)
-class _Task:
-    scene: int
-    frame: int
-
-
-class _Context:
-    """The drive that was used last."""
-
-    def __init__(self, config: ToytownConfig, root: Path, options: dict) -> None:
-        self.config, self.root, self.options = config, root, options
-        self._current: tuple[int, Drive] | None = None
-
-    def drive(self, scene: int) -> Drive:
-        if self._current is None or self._current[0] != scene:
-            # Towns of their own: other streets, other traffic.
-            config = replace(
-                self.config,
-                seed=1000 * self.config.seed + scene,
-                sequence_seed=1000 * self.config.sequence_seed + scene,
-            )
-            self._current = (scene, Drive(config, (self.options["frames"] + 1) * STEP))
-        return self._current[1]
-
-
-def _setup(config: ToytownConfig, root: str, options: dict) -> _Context:
-    return _Context(config, Path(root), options)
+class _Drives(Workplace):
+    def make(self, scene: int) -> Drive:
+        return Drive(self.town(scene), (self.options["frames"] + 1) * STEP)
 
 
 def _split(scene: int, scenes: int) -> int:
@@ -81,22 +56,22 @@ def _write_array(path: Path, array: np.ndarray) -> None:
         array.tofile(temporary)
 
 
-def _record_carlasc(context: _Context, task: _Task) -> None:
+def _record_carlasc(context: _Drives, task: SceneFrame) -> None:
     folder = _carlasc_folder(context.root, task.scene, context.options["scenes"]) / "evaluation"
     label, counts_file = (folder / f"{task.frame:06d}.{end}" for end in ("label", "bin"))
     if label.is_file() and counts_file.is_file():
         return
-    labels, counts, _ = record_frame(context.drive(task.scene), CARLASC_GRID, task.frame)
+    labels, counts, _ = record_frame(context.of(task.scene), CARLASC_GRID, task.frame)
     _write_array(label, labels.astype("<u4"))
     _write_array(counts_file, counts.astype("<f4"))
 
 
-def _record_waymo(context: _Context, task: _Task) -> None:
+def _record_waymo(context: _Drives, task: SceneFrame) -> None:
     folder = _waymo_folder(context.root, task.scene, context.options["scenes"])
     path = folder / f"{task.frame:03d}_04.npz"
     if path.is_file():
         return
-    labels, counts, _ = record_frame(context.drive(task.scene), OCC3D_WAYMO_GRID, task.frame)
+    labels, counts, _ = record_frame(context.of(task.scene), OCC3D_WAYMO_GRID, task.frame)
     seen = (counts > 0).astype(np.uint8)
     with atomic_path(path) as temporary:
         np.savez_compressed(
@@ -115,11 +90,11 @@ def _poses_text(drive: Drive, layout: GridLayout, frames: int) -> str:
     return "".join(" ".join(f"{x:.9g}" for x in pose[:3].ravel()) + "\n" for pose in relative)
 
 
-def _describe_carlasc(context: _Context, scene: int) -> None:
+def _describe_carlasc(context: _Drives, scene: int) -> None:
     options = context.options
     folder = _carlasc_folder(context.root, scene, options["scenes"])
     layout, frames = CARLASC_GRID, options["frames"]
-    write_text(folder / "poses.txt", _poses_text(context.drive(scene), layout, frames))
+    write_text(folder / "poses.txt", _poses_text(context.of(scene), layout, frames))
     write_text(folder / "times.txt", "".join(f"{i * STEP:.6f}\n" for i in range(frames)))
     high = [a + n * v for a, n, v in zip(layout.low, layout.shape, layout.voxel_size)]
     params = {
@@ -131,10 +106,10 @@ def _describe_carlasc(context: _Context, scene: int) -> None:
     write_json(folder / "evaluation" / "params.json", params, indent=None)
 
 
-def _describe_waymo(context: _Context, scene: int) -> None:
+def _describe_waymo(context: _Drives, scene: int) -> None:
     options = context.options
     folder = _waymo_folder(context.root, scene, options["scenes"])
-    text = _poses_text(context.drive(scene), OCC3D_WAYMO_GRID, options["frames"])
+    text = _poses_text(context.of(scene), OCC3D_WAYMO_GRID, options["frames"])
     write_text(folder / "poses.txt", text)
 
 
@@ -158,9 +133,9 @@ def _write(
         return output.root
     options = {"scenes": scenes, "frames": frames}
     arguments = (config, str(output.root), options)
-    tasks = [_Task(s, f) for s in range(scenes) for f in range(frames)]
-    render_all(record, tasks, _setup, arguments, workers, name)
-    context = _setup(*arguments)
+    tasks = [SceneFrame(s, f) for s in range(scenes) for f in range(frames)]
+    render_all(record, tasks, _Drives, arguments, workers, name)
+    context = _Drives(*arguments)
     for scene in range(scenes):
         describe(context, scene)
     readme = _README.format(

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from mmcity.toytown.motion.walks import drive_camera, orbit_camera, walk_camera
 from mmcity.toytown.sensors.renderer import Renderer
 from mmcity.toytown.world.config import ToytownConfig
 from mmcity.toytown.world.town import build_world, stream
-from mmcity.toytown.writers.common import Output, render_all, save_image, save_npy
+from mmcity.toytown.writers.common import Output, Workplace, render_all, save_image, save_npy
 from mmcity.utils.fileio import write_json, write_text
 
 #: Sequences, frames in each, and image size of each preset size.
@@ -54,41 +55,37 @@ World: metres, x east, y north, z up. Cameras: OpenCV axes, pixel centres at +0.
 """
 
 
-class _Context:
+class _Context(Workplace):
     """World, renderer and the sequence that was used last."""
 
-    def __init__(self, config: ToytownConfig, root: Path, options: dict) -> None:
-        self.config, self.root, self.options = config, root, options
+    def __init__(self, config: ToytownConfig, root: str, options: dict) -> None:
+        super().__init__(config, root, options)
         self.renderer = Renderer(build_world(config))
-        self._current: tuple[int, Traffic, object] | None = None
 
-    def sequence(self, index: int) -> tuple[Traffic, object]:
+    def make(self, index: int) -> tuple[Traffic, object]:
         """Traffic and camera path of a sequence."""
-        if self._current is None or self._current[0] != index:
-            values = {**self.config.to_dict(), "sequence_seed": _seed(self.config, index)}
-            config = ToytownConfig.from_dict(values)
-            kind = _kind(self.options, index)
-            duration = self.options["frames"] * STEP
-            world = self.renderer.world
-            traffic = simulate_traffic(world, config, duration, has_ego=kind in DRIVEN)
-            rng = stream(config, "path", config.sequence_seed)
-            size = tuple(self.options["image_size"])
-            if kind in DRIVEN:
-                turn = index // len(self.options["paths"])
-                mount = _MOUNTS[turn % len(_MOUNTS)] if kind == "surround" else 0.0
-                path = drive_camera(traffic.ego, _FOV[kind], size, mount)
-            elif kind == "walk":
-                path = walk_camera(world, rng, _FOV[kind], size)
-            elif kind == "glide":
-                self.renderer.set_bodies([])
-                path = glide_camera(self.renderer, rng, _FOV[kind], size, duration)
-            else:
-                self.renderer.set_bodies([])
-                path = orbit_camera(self.renderer, rng, _FOV[kind], size, duration)
-            if kind not in DRIVEN:
-                _clear_the_way(traffic, path, duration)
-            self._current = (index, traffic, path)
-        return self._current[1], self._current[2]
+        config = replace(self.config, sequence_seed=1000 * self.config.sequence_seed + index)
+        kind = _kind(self.options, index)
+        duration = self.options["frames"] * STEP
+        world = self.renderer.world
+        traffic = simulate_traffic(world, config, duration, has_ego=kind in DRIVEN)
+        rng = stream(config, "path", config.sequence_seed)
+        size = tuple(self.options["image_size"])
+        if kind in DRIVEN:
+            turn = index // len(self.options["paths"])
+            mount = _MOUNTS[turn % len(_MOUNTS)] if kind == "surround" else 0.0
+            path = drive_camera(traffic.ego, _FOV[kind], size, mount)
+        elif kind == "walk":
+            path = walk_camera(world, rng, _FOV[kind], size)
+        elif kind == "glide":
+            self.renderer.set_bodies([])
+            path = glide_camera(self.renderer, rng, _FOV[kind], size, duration)
+        else:
+            self.renderer.set_bodies([])
+            path = orbit_camera(self.renderer, rng, _FOV[kind], size, duration)
+        if kind not in DRIVEN:
+            _clear_the_way(traffic, path, duration)
+        return traffic, path
 
 
 def _clear_the_way(traffic: Traffic, path, duration: float, radius: float = 1.5) -> None:
@@ -103,10 +100,6 @@ def _clear_the_way(traffic: Traffic, path, duration: float, radius: float = 1.5)
     traffic.agents = [a for a in traffic.agents if gap(a) > radius - 0.4]
 
 
-def _seed(config: ToytownConfig, index: int) -> int:
-    return 1000 * config.sequence_seed + index
-
-
 def _kind(options: dict, index: int) -> str:
     """Kind of path of a sequence."""
     return options["paths"][index % len(options["paths"])]
@@ -115,10 +108,6 @@ def _kind(options: dict, index: int) -> str:
 def _name(options: dict, index: int) -> str:
     """Folder of a sequence."""
     return f"{index:03d}_{_kind(options, index)}"
-
-
-def _setup(config: ToytownConfig, root: str, options: dict) -> _Context:
-    return _Context(config, Path(root), options)
 
 
 def _render_sequence(context: _Context, index: int) -> None:
@@ -143,7 +132,7 @@ def _render_frame(context: _Context, index: int, folder: Path, number: int) -> N
         paths["flow"] = folder / "flow" / f"{stem}.npy"
     if all(p.is_file() for p in paths.values()):
         return
-    traffic, path = context.sequence(index)
+    traffic, path = context.of(index)
     now, after = number * STEP, (number + 1) * STEP
     context.renderer.set_bodies(traffic.bodies(now, after))
     frame = context.renderer.render(path(now), path(after) if "flow" in paths else None)
@@ -160,7 +149,7 @@ def _render_frame(context: _Context, index: int, folder: Path, number: int) -> N
 def _describe(context: _Context, index: int) -> None:
     """Poses, intrinsics and boxes of one sequence."""
     folder = context.root / _name(context.options, index)
-    traffic, path = context.sequence(index)
+    traffic, path = context.of(index)
     times = np.arange(context.options["frames"]) * STEP
     views = [path(float(t)) for t in times]
     poses = np.stack([v.cam_to_world for v in views])
@@ -235,7 +224,7 @@ def write_video(
     options["paths"] = list(paths)
     # A whole sequence is one task: simulating its traffic costs more than a picture.
     arguments = (config, str(output.root), options)
-    render_all(_render_sequence, range(sequences), _setup, arguments, workers, "video")
+    render_all(_render_sequence, range(sequences), _Context, arguments, workers, "video")
     held_out = max(1, sequences // 5)
     names = [_name(options, k) for k in range(sequences)]
     write_text(output.root / "train.txt", "".join(f"{n}\n" for n in names[:-held_out]))
