@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from mmcity.utils.checks import check_choice
+from mmcity.utils.precision import full_precision
 
 from .base import TensorContainer, as_tensor
 from .geometry import se3_from_rt, se3_inverse, transform_points
@@ -104,6 +105,7 @@ class Cameras(TensorContainer):
         return se3_inverse(self.viewmats)
 
     @property
+    @full_precision
     def centers(self) -> Tensor:
         """``(C, 3)`` positions in the world."""
         rotation = self.viewmats[:, :3, :3]

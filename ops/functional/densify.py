@@ -47,7 +47,8 @@ def accumulate_densify_stats(state: dict[str, Tensor], meta: dict[str, Any]) -> 
     else:
         raise ValueError("state: expected tensors [N] for a packed meta, got none")
     with torch.no_grad():
-        unit = means2d.new_tensor((width / 2, height / 2))
+        unit = means2d.new_full((2,), width / 2)
+        unit[1:].fill_(height / 2)  # a tensor of both would make the host wait
         visible = radii.reshape(-1, 2)[:, 0] > 0
         relative = radii.reshape(-1, 2).amax(-1).to(means2d.dtype) / max(width, height)
         for name in (*gradients, "count", "max_radius"):

@@ -9,6 +9,7 @@ from torch import Tensor
 from mmcity.registry import MODELS
 from mmcity.structures import Cameras, SceneDataSample
 from mmcity.utils.images import to_grey
+from mmcity.utils.precision import full_precision
 
 from .objective import Strip, Term
 from .resolution import reduce_resolution
@@ -72,12 +73,14 @@ class CityGSX(AnchorScene):
         size = camera.one_size()
         self.keep_view(splats.means2d, ids=splats.ids, size=size, n_views=n_views, **more)
 
+    @full_precision
     def neighbour_maps(self, sample: SceneDataSample, depth: Tensor) -> dict[str, Tensor]:
         """Maps of the second view that the losses need, with rendered depth (H, W)."""
         camera, image = sample.neighbour_camera, sample.neighbour_image
         image = image.float() / 255 if image.dtype == torch.uint8 else image
         return dict(depth=depth, K=camera.Ks[0], viewmat=camera.viewmats[0], grey=to_grey(image))
 
+    @full_precision
     def judge(
         self,
         iteration: int,

@@ -154,7 +154,8 @@ class AnchorDecoder(nn.Module):
             # The distance stands between direction and level.
             measured = torch.cat([features, direction, distance, *level], 1)
         opacity_in = measured if self.add_opacity_dist else seen
-        raw = self.opacity_mlp(opacity_in)  # (V, k)
+        # Under autocast the networks alone are of less precision.
+        raw = self.opacity_mlp(opacity_in).to(positions)  # (V, k)
         if blend is not None:
             raw = raw * blend[:, None]
         raw = raw.reshape(-1)
@@ -166,8 +167,9 @@ class AnchorDecoder(nn.Module):
         if self.appearance is not None:
             vector = self.appearance(0 if photograph is None else photograph)
             color_in = torch.cat([color_in, vector.expand(count, -1)], 1)
-        colors = self.color_mlp(color_in).reshape(-1, 3)[rows]
-        shape = self.cov_mlp(measured if self.add_cov_dist else seen).reshape(-1, 7)[rows]
+        colors = self.color_mlp(color_in).to(positions).reshape(-1, 3)[rows]
+        shape = self.cov_mlp(measured if self.add_cov_dist else seen)
+        shape = shape.to(positions).reshape(-1, 7)[rows]
         sizes = log_scales.exp()[parent]  # (M, 6)
         return NeuralGaussians(
             means=positions[parent] + offsets.reshape(-1, 3)[rows] * sizes[:, :3],

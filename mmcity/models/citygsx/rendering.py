@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mmcity.models.losses.planar import rows_K
 from mmcity.structures import Cameras
+from mmcity.utils.precision import full_precision
 from mmcity_ops import fully_fused_projection, plane_depth, plane_features, rasterize_to_pixels
 from mmcity_ops.functional.intersection import tile_lists
 
@@ -63,6 +64,7 @@ class Splats:
         )
 
 
+@full_precision
 def project_gaussians(
     gaussians: NeuralGaussians,
     camera: Cameras,
@@ -156,6 +158,7 @@ def composite(
     return features, alpha, ends - starts
 
 
+@full_precision
 def find_planes(maps: dict[str, Tensor], camera: Cameras, first_row: int = 0) -> dict[str, Tensor]:
     """Depth of composited planes.
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from mmcity.models.layers import SceneModel
 from mmcity.registry import MODELS
 from mmcity.structures import SH_C0, Cameras, Gaussians
+from mmcity.utils.precision import full_precision
 from mmcity.utils.scalars import constant
 from mmcity_ops import frustum_cull
 
@@ -111,6 +112,7 @@ class AnchorScene(SceneModel):
     # ---- rendering
 
     @torch.no_grad()
+    @full_precision
     def visible(self, camera: Cameras) -> tuple[Tensor, Tensor | None]:
         """Anchors on the levels that a camera wants and in its frustum.
 
@@ -157,6 +159,7 @@ class AnchorScene(SceneModel):
         splats = project_gaussians(gaussians, camera, with_geometry, **self.projection)
         return dict(splats=splats, gaussians=gaussians, rows=rows)
 
+    @full_precision
     def draw(
         self,
         splats: Splats,

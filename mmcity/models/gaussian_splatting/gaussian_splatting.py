@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from mmcity.models.layers import SplatSceneModel, image_ids
 from mmcity.registry import MODELS
 from mmcity.structures import Cameras, Gaussians, SceneDataSample
+from mmcity.utils.precision import full_precision
 
 from .initialization import random_points, splats_from_points
 from .splats import SplatParameters
@@ -149,6 +150,7 @@ class GaussianSplatting(SplatSceneModel):
             groups.setdefault(tuple(image.shape), []).append(row)
         return list(groups.values())
 
+    @full_precision
     def view_losses(self, rows: list[int], inputs, data_samples) -> dict[str, Tensor]:
         """Losses of the views ``rows`` of a batch, their mean."""
         targets = torch.stack([inputs[row] for row in rows])  # (C, 3, H, W)
@@ -181,6 +183,7 @@ class GaussianSplatting(SplatSceneModel):
 
     # ---- testing
 
+    @full_precision
     def render_sample(self, sample: SceneDataSample, photograph: Tensor | None) -> tuple:
         """Maps of a test view, with its exposure, and the number of Gaussians."""
         render = self.render(sample.camera)

@@ -103,23 +103,25 @@ class SceneModel(HostNumbers, BaseModel):
         single: dict[str, Tensor] = {}
         total: dict[str, Tensor] = {}
         groups = self.rows_of_renders(inputs)
+        scaler = loss_scaler(optim_wrapper)
         for rows in groups:
             is_last = rows is groups[-1]
             with optim_wrapper.optim_context(self):
                 part = self._share_of(rows, inputs, samples, is_last)
             loss, _ = self.parse_losses(part)
             if is_last:
+                factor = scaler.scale(torch.ones_like(loss))  # the step changes it
                 optim_wrapper.update_params(loss)
             else:
                 # Wrappers count their backward passes as steps, so only the last goes through.
-                scaler = getattr(optim_wrapper, "loss_scaler", None)
-                loss = optim_wrapper.scale_loss(loss)
-                (loss if scaler is None else scaler.scale(loss)).backward()
+                scaler.scale(optim_wrapper.scale_loss(loss)).backward()
             shown = ", ".join(str(samples[row].get("img_name")) for row in rows)
             for name, value in part.items():
                 value = value.detach()
                 single[f"{shown}: {name}"] = value
                 total[name] = total[name] + value if name in total else value
+        if scaler.is_enabled():
+            self.unscale_views(factor)
         _, log = self.parse_losses(total)
         numbers = check_finite({**single, **log})
         return {name: torch.tensor(numbers[name], dtype=log[name].dtype) for name in log}
@@ -258,6 +260,18 @@ class SceneModel(HostNumbers, BaseModel):
             means2d.retain_grad()
         self._kept.append(dict(means2d=means2d, **view))
 
+    @torch.no_grad()
+    def unscale_views(self, factor: Tensor) -> None:
+        """Take the factor of the losses, of mixed precision, out of the kept gradients.
+
+        Where they overflowed, so that the step was left out, nothing is left of them.
+        """
+        for view in self._kept:
+            means2d = view["means2d"]
+            for gradient in (means2d.grad, getattr(means2d, "absgrad", None)):
+                if gradient is not None:
+                    gradient.div_(factor).nan_to_num_(0.0, 0.0, 0.0)
+
     def take_views(self) -> list[dict[str, Any]]:
         """Hand over the kept renders of the last training step and forget them."""
         views, self._kept = self._kept, []
@@ -342,6 +356,11 @@ class SplatSceneModel(SceneModel):
             elif kind == "scales and extent":
                 values[name] = loss(self.splats.scales, self.scene_extent)
         return values
+
+
+def loss_scaler(optim_wrapper: Any) -> torch.amp.GradScaler:
+    """Scaler of the losses, of which one without mixed precision does nothing."""
+    return getattr(optim_wrapper, "loss_scaler", None) or torch.amp.GradScaler(enabled=False)
 
 
 def image_ids(samples: Sequence[SceneDataSample]) -> Tensor:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from mmcity.structures import Cameras
+from mmcity.utils.precision import full_precision
 
 from .resizable import ResizableModule
 
@@ -51,6 +52,7 @@ class TrainingViews(ResizableModule):
         return total
 
     @torch.no_grad()
+    @full_precision
     def covered(self, camera: Cameras, depth: Tensor, alpha: Tensor, min_views: int) -> Tensor:
         """Pixels that show something which enough training pictures hold.
 

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from mmcity.registry import MODELS
 from mmcity.structures import Cameras
 from mmcity.utils.checks import check_choice
+from mmcity.utils.precision import full_precision
 from mmcity_ops import rasterization
 
 from .median_depth import median_depth
@@ -70,6 +71,7 @@ class SplatRenderer(nn.Module):
         check_choice("depth_mode", mode, DEPTH_MODES)
         self._depth_mode = mode
 
+    @full_precision
     def forward(
         self,
         means: Tensor,

@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmengine.optim import OptimWrapper
 
+from mmcity.engine.optim import MixedPrecisionOptimWrapper
 from mmcity.structures import Cameras
 from tests.models.gaussian_splatting.helpers import make_model, ring_of_cameras, samples_of
 
@@ -86,3 +87,36 @@ def test_a_loss_that_is_not_finite_names_its_photographs():
     data["inputs"][2][0, 0, 0] = float("nan")
     with pytest.raises(FloatingPointError, match=r"^0\.png, 2\.png: loss_l1: expected a finite"):
         model.train_step(data, wrapper)
+
+
+@pytest.mark.parametrize("overflows", [False, True])
+def test_kept_gradients_are_those_without_the_scale_of_mixed_precision(overflows):
+    kept = []
+    for scale in (None, 1024.0):
+        model, wrapper = make_scene()
+        model.keeps_statistics = model.absgrad = True
+        if scale:
+            wrapper = MixedPrecisionOptimWrapper(
+                dtype="float16", loss_scale=dict(init_scale=scale), optimizer=wrapper.optimizer
+            )
+        before = model.splats.means.detach().clone()
+        if overflows and scale:
+            model.splats.opacity_logits.register_hook(lambda gradient: gradient * torch.inf)
+            model.splats.means.register_hook(lambda gradient: gradient * torch.inf)
+        model.train_step(batch(), wrapper)
+        assert torch.equal(model.splats.means, before) == bool(overflows and scale)
+        kept.append([(v["means2d"].grad, v["means2d"].absgrad) for v in model.take_views()])
+    for theirs, ours in zip(*kept):
+        for a, b in zip(theirs, ours):
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-9)
+
+
+def test_mixed_precision_leaves_geometry_as_it_is():
+    model, _ = make_scene()
+    cameras = ring_of_cameras()
+    expected = cameras.centers, model.render(cameras)["depth"]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = cameras.centers, model.render(cameras)["depth"]
+        assert (cameras.Ks @ cameras.Ks).dtype == torch.bfloat16
+    for a, b in zip(found, expected):
+        assert torch.equal(a, b)
