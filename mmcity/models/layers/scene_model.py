@@ -115,11 +115,9 @@ class SceneModel(HostNumbers, BaseModel):
             else:
                 # Wrappers count their backward passes as steps, so only the last goes through.
                 scaler.scale(optim_wrapper.scale_loss(loss)).backward()
-            shown = ", ".join(str(samples[row].get("img_name")) for row in rows)
-            for name, value in part.items():
-                value = value.detach()
-                single[f"{shown}: {name}"] = value
-                total[name] = total[name] + value if name in total else value
+            part = {name: value.detach() for name, value in part.items()}
+            single.update(_named(part, rows, samples))
+            _add_to(total, part)
         if scaler.is_enabled():
             self.unscale_views(factor)
         _, log = self.parse_losses(total)
@@ -154,14 +152,20 @@ class SceneModel(HostNumbers, BaseModel):
     def loss(
         self, inputs: Tensor | list[Tensor], data_samples: Sequence[SceneDataSample]
     ) -> dict[str, Tensor]:
-        """Losses, averaged over the views of the batch."""
+        """Losses, averaged over the views of the batch.
+
+        Raises:
+            FloatingPointError: If a loss is not finite, with the photograph and the term.
+        """
         self.take_views()  # of a step that did not come to growth
+        single: dict[str, Tensor] = {}
         total: dict[str, Tensor] = {}
         groups = self.rows_of_renders(inputs)
         for rows in groups:
             part = self._share_of(rows, inputs, data_samples, rows is groups[-1])
-            for name, value in part.items():
-                total[name] = total[name] + value if name in total else value
+            single.update(_named(part, rows, data_samples))
+            _add_to(total, part)
+        check_finite(single)
         return total
 
     def _share_of(
@@ -366,6 +370,19 @@ def loss_scaler(optim_wrapper: Any) -> torch.amp.GradScaler:
 def image_ids(samples: Sequence[SceneDataSample]) -> Tensor:
     """``(B,)`` int64 numbers of the photographs that the samples show, on the CPU."""
     return torch.tensor([sample.camera_index for sample in samples])
+
+
+def _named(
+    losses: dict[str, Tensor], rows: list[int], samples: Sequence[SceneDataSample]
+) -> dict[str, Tensor]:
+    """Losses by the names of the photographs and their own."""
+    shown = ", ".join(str(samples[row].get("img_name")) for row in rows)
+    return {f"{shown}: {name}": value for name, value in losses.items()}
+
+
+def _add_to(total: dict[str, Tensor], losses: dict[str, Tensor]) -> None:
+    for name, value in losses.items():
+        total[name] = total[name] + value if name in total else value
 
 
 def _applies_to(loss: nn.Module) -> str:

@@ -87,6 +87,8 @@ def test_a_loss_that_is_not_finite_names_its_photographs():
     data["inputs"][2][0, 0, 0] = float("nan")
     with pytest.raises(FloatingPointError, match=r"^0\.png, 2\.png: loss_l1: expected a finite"):
         model.train_step(data, wrapper)
+    with pytest.raises(FloatingPointError, match=r"^0\.png, 2\.png: loss_l1: expected a finite"):
+        model(**data, mode="loss")
 
 
 @pytest.mark.parametrize("overflows", [False, True])
