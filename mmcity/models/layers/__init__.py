@@ -6,7 +6,7 @@ from .flex_frame_causal import flex_frame_causal_attention
 from .mlp import Mlp, SwiGLU
 from .resizable import ResizableModule, edit_parameters
 from .rope import apply_rope, rope_tables_2d
-from .scene_model import SceneModel, SplatSceneModel, image_ids
+from .scene_model import SceneModel, SplatSceneModel, image_ids, loss_scaler
 from .splat_table import SplatTable
 from .strategy import Strategy
 from .training_views import TrainingViews
@@ -34,5 +34,6 @@ __all__ = [
     "flex_frame_causal_attention",
     "frame_causal_attention",
     "image_ids",
+    "loss_scaler",
     "rope_tables_2d",
 ]
