@@ -384,6 +384,7 @@ __global__ __launch_bounds__(kWarps* kWarp, 3) void backward_many(RasterTiles ti
         }
       }
       __syncwarp();
+      if (!(io.geometry || own)) state.t = t;  // else the loop below advances it
     }
     if (io.geometry || own) {
       const float* v = io.v_renders + p * channels;
