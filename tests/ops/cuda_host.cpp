@@ -10,6 +10,8 @@ using namespace mmc;
 
 extern "C" {
 
+int bits_needed(int64_t count) { return bits_of(count); }
+
 // Tiles of one row in raster order; returns their number.
 int tiles_of_row(float x, float y, int rx, int ry, const float* conic, const float* opacity,
                  int tile_size, int tw, int th, int32_t* out) {

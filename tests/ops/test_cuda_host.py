@@ -191,3 +191,8 @@ def test_morton_keys_interleave_and_float_keys_keep_order(host):
     keys = [host.order_key(ctypes.c_uint32(bits)) for bits in raw]
     assert keys == sorted(keys)
     assert [host.order_back(ctypes.c_uint32(key)) for key in keys] == raw
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 1024, 1025, 2**31, 2**62, 2**62 + 1, 2**63 - 1])
+def test_bits_number_that_many_things(host, count):
+    assert host.bits_needed(ctypes.c_int64(count)) == max(count - 1, 0).bit_length()

@@ -155,3 +155,13 @@ def test_official_voxels_of_a_lidar_scan():
     iou = (occupied & official).sum() / (occupied | official).sum()
     assert official.sum() == 11677
     assert iou.item() == pytest.approx(0.9968, abs=5e-5)
+
+
+def test_grids_of_more_than_2_to_the_62_cells(backend):
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    far = 2**31 - 2
+    coors = torch.tensor([[far, far, 1], [0, 0, 0], [far, far, 1]], dtype=torch.int32).to(device)
+    feats = torch.tensor([[1.0], [5.0], [3.0]], device=device)
+    out, voxels, point2voxel, counts = scatter_reduce_voxels(feats, coors, "sum")
+    assert voxels.tolist() == [[0, 0, 0], [far, far, 1]] and point2voxel.tolist() == [1, 0, 1]
+    assert out.tolist() == [[5.0], [4.0]] and counts.tolist() == [1, 2]

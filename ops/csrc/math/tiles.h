@@ -90,7 +90,7 @@ MMC_HD uint32_t depth_key(uint32_t bits, bool biased) {
 
 MMC_HD int bits_of(int64_t count) {
   int bits = 0;
-  while ((int64_t(1) << bits) < count) ++bits;
+  while ((uint64_t(1) << bits) < static_cast<uint64_t>(count)) ++bits;
   return bits;
 }
 
