@@ -196,13 +196,13 @@ def plain_numbers(values: Any) -> list[float]:
 
 
 def set_debug(enabled: bool) -> None:
-    """Turn the check for non-finite inputs on or off (also ``MMCITY_OPS_DEBUG=1``)."""
+    """Turn the checks of numbers and ids in inputs on or off (also ``MMCITY_OPS_DEBUG=1``)."""
     _state["debug"] = enabled
 
 
 @contextlib.contextmanager
 def debug_mode(enabled: bool = True) -> Iterator[None]:
-    """Check inputs for NaN and infinity inside a ``with`` block."""
+    """Check inputs for NaN, infinity and ids out of range inside a ``with`` block."""
     before = _state["debug"]
     set_debug(enabled)
     try:
@@ -224,6 +224,16 @@ def check_finite(**tensors: Tensor | None) -> None:
             raise ValueError(
                 f"{name}: expected finite, got {tensor[index].item()} at index {list(index)}"
             )
+
+
+def check_refused(tensor: Tensor) -> None:
+    """In debug mode, wait for a CUDA device and raise for ids that its kernels refused.
+
+    CUDA kernels leave out ids out of range and report them; without debug mode the next operator
+    that waits for the device raises, so that checking costs no wait of its own.
+    """
+    if _state["debug"] and tensor.is_cuda:
+        torch.ops.mmcity.raise_refused_ids(tensor)
 
 
 # ------------------------------------------------------------------ rules for native operators

@@ -44,7 +44,7 @@ BrickTensors list_bricks(const Call& call, const Tensor& like, int64_t n, int64_
   call(prepare(out.gaussians.mutable_data_ptr(), to(counts)));
   if (!lists) return out;
   const Tensor starts = scan_counts(call, counts);
-  const int64_t pairs = starts[n].item<int64_t>();
+  const int64_t pairs = read_numbers(call, starts.narrow(0, n, 1))[0];
   const Tensor keys = at::empty({pairs}, ints), ids = at::empty({pairs}, ints);
   if (pairs > 0)
     call(launch_brick_pairs(out.gaussians.const_data_ptr(), from(starts), n, per_sample, grid, edge,

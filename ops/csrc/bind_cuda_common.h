@@ -10,6 +10,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "cuda/ids.h"
 #include "cuda/primitives.h"
 #include "math/tiles.h"
 #include "stream.h"
@@ -37,6 +38,12 @@ inline void check_float32(const Call& call, std::initializer_list<const Tensor*>
     TORCH_CHECK_TYPE(!t->defined() || t->scalar_type() == at::kFloat, "mmcity::", call.op,
                      " on CUDA: expected float32, got ", t->scalar_type());
 }
+
+// Where the kernels of a device report ids out of range (ids.h).
+int64_t* id_report(const at::Device& device);
+// A few whole numbers on the host, after waiting for them, the one way in which operators wait.
+// Raises for ids that kernels of this or of earlier calls reported.
+std::vector<int64_t> read_numbers(const Call& call, const Tensor& numbers);
 
 inline Tensor contiguous_or_undefined(const OptTensor& t) {
   return t.has_value() && t->defined() ? t->contiguous() : Tensor();

@@ -23,7 +23,8 @@ Result isect_tiles(const Tensor& means2d, const Tensor& radii, const Tensor& dep
   const SplatRows in{from(m), from(d), from(q), from(o), from(r), from(ids), from(mask), rows,
                      n_images > 0 ? std::max<int64_t>(1, rows / n_images) : 1, n_images,
                      static_cast<int32_t>(tile_size), static_cast<int32_t>(tile_width),
-                     static_cast<int32_t>(tile_height)};
+                     static_cast<int32_t>(tile_height),
+                     id_report(m.device())};
   const auto ints = r.options(), longs = r.options().dtype(at::kLong);
   const bool wide = wide_ids || rows >= (int64_t(1) << 31), exact = max_isects < 0;
   const auto id_options = wide ? longs : ints;
@@ -34,9 +35,9 @@ Result isect_tiles(const Tensor& means2d, const Tensor& radii, const Tensor& dep
   const Tensor positions = exact ? scan_counts(call, flags) : Tensor();
   int64_t ordered = rows, size = max_isects;
   if (exact) {
-    const Tensor host = totals.cpu();  // the one synchronisation
-    size = host.const_data_ptr<int64_t>()[0];
-    ordered = host.const_data_ptr<int64_t>()[1];
+    const auto host = read_numbers(call, totals);  // the one synchronisation
+    size = host[0];
+    ordered = host[1];
   }
   const Tensor keys = at::empty({ordered}, ints), order_in = at::empty({ordered}, id_options);
   call(launch_isect_keys(in, count, from(positions), from(totals), to(keys),

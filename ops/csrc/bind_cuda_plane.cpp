@@ -25,6 +25,7 @@ struct Inputs {
     raw.viewmats = from(viewmats);
     raw.N = means.size(-2);
     raw.C = viewmats.size(-3);
+    raw.refused = id_report(means.device());
     if (packed()) {
       raw.camera_ids = from(camera_ids);
       raw.gaussian_ids = from(gaussian_ids);
@@ -62,7 +63,8 @@ std::tuple<Tensor, Tensor, Tensor> features_bwd(const Tensor& v_features, const 
   call(launch_plane_features_bwd(in.raw, from(v), to(rows), to(row_poses), call));
   const int64_t gaussians = in.means.numel() / 3, cameras = in.viewmats.numel() / 16;
   const auto add_up = [&](const Tensor& t, const Tensor& ids, int64_t count, int64_t dim) {
-    if (in.packed()) return at::zeros({count, t.size(1)}, options).index_add(0, ids, t);
+    if (in.packed())  // rows of refused ids are 0
+      return at::zeros({count, t.size(1)}, options).index_add(0, ids.clamp(0, count - 1), t);
     return t.view({in.means.size(0), in.raw.C, in.raw.N, t.size(1)})
         .sum(dim)
         .reshape({count, t.size(1)});

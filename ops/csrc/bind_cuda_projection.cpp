@@ -95,7 +95,7 @@ Packed project_packed_fwd(const Tensor& means, const OptTensor& covars, const Op
   const Tensor visible = at::zeros({all + 1}, options.dtype(at::kInt));
   call(launch_project_visible(in.raw, to(visible), call));
   const Tensor positions = scan_counts(call, visible);
-  const int64_t nnz = positions[all].item<int64_t>();
+  const int64_t nnz = read_numbers(call, positions.narrow(0, all, 1))[0];
   // Rows of an image start where its first Gaussian would stand.
   const Tensor starts = at::arange(images + 1, longs) * in.raw.N;
   const Tensor indptr = positions.index_select(0, starts);

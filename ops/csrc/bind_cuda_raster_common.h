@@ -11,7 +11,8 @@ struct TileInputs {
   RasterTiles raster{};
 
   TileInputs(const Tensor& isect_offsets, const Tensor& flatten_ids, const OptTensor& tile_masks,
-             const OptTensor& tile_ids, int64_t width, int64_t height, int64_t tile_size)
+             const OptTensor& tile_ids, int64_t width, int64_t height, int64_t tile_size,
+             int64_t n_rows)
       : offsets(isect_offsets.contiguous()),
         ids(flatten_ids.contiguous()),
         masks(contiguous_or_undefined(tile_masks)),
@@ -24,6 +25,8 @@ struct TileInputs {
     raster.ids64 = wide ? read_or_null<int64_t>(ids) : nullptr;
     raster.n_entries = ids.numel();
     raster.n_images = offsets.size(0);
+    raster.n_rows = n_rows;
+    raster.refused = id_report(offsets.device());
     raster.th = static_cast<int32_t>(offsets.size(1));
     raster.tw = static_cast<int32_t>(offsets.size(2));
     raster.tile_size = static_cast<int32_t>(tile_size);
@@ -60,7 +63,7 @@ struct OrderedSums {
     const Tensor counts = at::zeros({n_hits + 1}, options.dtype(at::kInt));
     call(launch_count_windows(hits, n_hits, to(counts), call));
     slots = scan_counts(call, counts);
-    n_slots = slots[n_hits].item<int64_t>();
+    n_slots = read_numbers(call, slots.narrow(0, n_hits, 1))[0];
     partials = at::empty({n_slots, width}, options);
   }
 

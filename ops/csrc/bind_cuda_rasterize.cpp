@@ -16,7 +16,8 @@ Forward rasterize_fwd(const Tensor& means2d, const Tensor& conics, const Tensor&
                       const Tensor& flatten_ids, const OptTensor& tile_ids, int64_t width,
                       int64_t height, int64_t tile_size, bool stats, double t_stop) {
   const Call call("rasterize_fwd", means2d);
-  const TileInputs tiles(isect_offsets, flatten_ids, masks, tile_ids, width, height, tile_size);
+  const TileInputs tiles(isect_offsets, flatten_ids, masks, tile_ids, width, height, tile_size,
+                         means2d.size(0));
   const Tensor m = means2d.contiguous(), q = conics.contiguous(), c = colors.contiguous();
   const Tensor o = opacities.contiguous(), bg = contiguous_or_undefined(backgrounds);
   check_float32(call, {&m, &q, &c, &o, &bg});
@@ -48,7 +49,8 @@ Backward rasterize_bwd(const Tensor& v_renders, const Tensor& v_alphas, const Te
                        const Tensor& hits, int64_t width, int64_t height, int64_t tile_size,
                        bool geometry, bool features, bool absolute) {
   const Call call("rasterize_bwd", means2d);
-  const TileInputs tiles(isect_offsets, flatten_ids, masks, tile_ids, width, height, tile_size);
+  const TileInputs tiles(isect_offsets, flatten_ids, masks, tile_ids, width, height, tile_size,
+                         means2d.size(0));
   const Tensor m = means2d.contiguous(), q = conics.contiguous(), c = colors.contiguous();
   const Tensor o = opacities.contiguous(), bg = contiguous_or_undefined(backgrounds);
   const Tensor vr = v_renders.contiguous(), va = v_alphas.contiguous();

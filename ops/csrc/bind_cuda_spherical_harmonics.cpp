@@ -49,6 +49,7 @@ struct Inputs {
     if (rest.defined()) raw.rest_stride = rest.dim() == 3 ? rest.stride(0) : rest.size(-2) * raw.D;
     raw.degree = static_cast<int32_t>(degree);
     raw.shift = shift;
+    raw.refused = id_report(means.device());
     TORCH_CHECK(raw.rest_count == 0 || (rest.defined() && rest.size(-2) >= raw.rest_count),
                 "sh: degree ", degree, " needs ", bases, " coefficients");
   }
@@ -91,7 +92,8 @@ Grads sh_bwd(int64_t degree, const Tensor& means, const Tensor& viewmats, const 
                               .any()
                         : at::zeros({}, options.dtype(at::kBool));
   const bool ordered =
-      in.packed() && at::globalContext().deterministicAlgorithms() && repeated.item<bool>();
+      in.packed() && at::globalContext().deterministicAlgorithms() &&
+      read_numbers(call, repeated)[0];
   const int64_t base_row = base.size(-2) * in.raw.D;
   const int64_t rest_row = in.rest.defined() ? in.rest.size(-2) * in.raw.D : 0;
   const int64_t owners = ordered ? rows : n;

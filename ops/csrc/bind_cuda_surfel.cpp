@@ -16,7 +16,8 @@ Forward surfel_fwd(const Tensor& means2d, const Tensor& transforms, const Tensor
                    const Tensor& isect_offsets, const Tensor& flatten_ids, int64_t width,
                    int64_t height, int64_t tile_size) {
   const Call call("surfel_fwd", means2d);
-  const TileInputs tiles(isect_offsets, flatten_ids, masks, std::nullopt, width, height, tile_size);
+  const TileInputs tiles(isect_offsets, flatten_ids, masks, std::nullopt, width, height, tile_size,
+                         means2d.size(0));
   const Tensor m = means2d.contiguous(), t = transforms.contiguous(), f = features.contiguous();
   const Tensor o = opacities.contiguous(), bg = contiguous_or_undefined(backgrounds);
   check_float32(call, {&m, &t, &f, &o, &bg});
@@ -40,7 +41,8 @@ Backward surfel_bwd(const Tensor& v_renders, const Tensor& v_alphas, const Tenso
                     const Tensor& final_t, const Tensor& moments, const Tensor& last,
                     const Tensor& hits, int64_t width, int64_t height, int64_t tile_size) {
   const Call call("surfel_bwd", means2d);
-  const TileInputs tiles(isect_offsets, flatten_ids, masks, std::nullopt, width, height, tile_size);
+  const TileInputs tiles(isect_offsets, flatten_ids, masks, std::nullopt, width, height, tile_size,
+                         means2d.size(0));
   const Tensor m = means2d.contiguous(), t = transforms.contiguous(), f = features.contiguous();
   const Tensor o = opacities.contiguous(), bg = contiguous_or_undefined(backgrounds);
   const Tensor vr = v_renders.contiguous(), va = v_alphas.contiguous();

@@ -83,9 +83,9 @@ Four group_voxels(const Tensor& coors) {
   CellExtent extent{{1, 1, 1, 1}, 1};
   if (n > 0) {
     const Tensor kept = c.ge(0).all(1, true);
-    const Tensor most = c.mul(kept).amax(0).to(at::kLong).cpu();
+    const auto most = read_numbers(call, c.mul(kept).amax(0));
     for (int64_t d = 0; d < axes; ++d) {
-      extent.size[d] = most.const_data_ptr<int64_t>()[d] + 1;
+      extent.size[d] = most[d] + 1;
       TORCH_CHECK_VALUE(!__builtin_mul_overflow(extent.cells, extent.size[d], &extent.cells),
                         "coors: the grid they span has more than 2^63 voxels");
     }
@@ -93,7 +93,7 @@ Four group_voxels(const Tensor& coors) {
   const Runs runs = find_runs(call, c, extent);
   const int64_t m = runs.starts.numel();
   // Dropped rows are sorted behind all others.
-  const int64_t k = n > 0 ? runs.sorted.keys.lt(extent.cells).sum().item<int64_t>() : 0;
+  const int64_t k = n > 0 ? read_numbers(call, runs.sorted.keys.lt(extent.cells).sum())[0] : 0;
   const Tensor order = runs.sorted.values.narrow(0, 0, k).clone();
   const Tensor voxel = runs.heads.narrow(0, 0, k).cumsum(0, at::kLong).sub(1).to(at::kInt);
   const Tensor point2voxel = at::full({n}, -1, c.options()).scatter(0, order, voxel);

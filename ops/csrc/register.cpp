@@ -4,6 +4,7 @@
 
 TORCH_LIBRARY(mmcity, m) {
   m.def("build_info() -> str");
+  m.def("raise_refused_ids(Tensor like) -> ()");
 }
 
 static std::string build_info() { return __VERSION__; }

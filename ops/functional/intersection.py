@@ -113,11 +113,11 @@ def tile_lists(
     if backend.use_native(means2d):
         capacity = dict(max_isects=-1 if max_isects is None else max_isects)
         depths = depths.to(means2d.dtype)
-        return TileLists(
-            *torch.ops.mmcity.isect_tiles(
-                means2d, radii, depths, **options, **capacity, wide_ids=_debug["wide_ids"]
-            )
+        lists = torch.ops.mmcity.isect_tiles(
+            means2d, radii, depths, **options, **capacity, wide_ids=_debug["wide_ids"]
         )
+        backend.check_refused(means2d)
+        return TileLists(*lists)
     counts, isect_ids, flatten_ids = reference.isect_tiles(means2d, radii, depths, **options)
     if _debug["wide_ids"]:
         flatten_ids = flatten_ids.to(torch.int64)

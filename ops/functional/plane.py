@@ -54,16 +54,19 @@ def plane_features(
         raise ValueError(
             f"means: expected packed rows [N, 3] without batch, got {list(means.shape)}"
         )
-    if gaussian_ids is not None and viewmats.dim() != 3:
-        raise ValueError(f"viewmats: expected [C, 4, 4] without batch, got {list(viewmats.shape)}")
+    if gaussian_ids is not None:
+        backend.check_shape("camera_ids", camera_ids, gaussian_ids.shape)
+        backend.check_shape("viewmats", viewmats, ("C", 4, 4))
     if not backend.use_native(means):
         return backend.float32_under_autocast(reference.plane_features)(
             means, quats, scales, viewmats, camera_ids, gaussian_ids
         )
     if gaussian_ids is not None:
-        return torch.ops.mmcity.plane_features_fwd(
+        features = torch.ops.mmcity.plane_features_fwd(
             means, quats, scales, viewmats, camera_ids, gaussian_ids
         )
+        backend.check_refused(means)
+        return features
     batch = math.prod(means.shape[:-2])
     features = torch.ops.mmcity.plane_features_fwd(
         means.reshape(batch, *means.shape[-2:]), quats.reshape(batch, *quats.shape[-2:]),

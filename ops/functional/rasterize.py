@@ -195,6 +195,7 @@ def composite(
     renders, alphas, _, last, _, touched, peak = torch.ops.mmcity.rasterize_fwd(
         *rows, **tiling, stats=stats
     )
+    backend.check_refused(means2d)
     info: dict[str, Tensor] = {}
     if stats:
         first = _list_starts(isect_offsets, tile_ids, width, height, tile_size)

@@ -69,9 +69,9 @@ def spherical_harmonics(
     check_coeffs(degree, tuple(means.shape[:-1]), coeffs)
     base, rest = (coeffs, None) if isinstance(coeffs, Tensor) else coeffs
     floats = {"means": means, "viewmats": viewmats, "coeffs": base, "coeffs[1]": rest}
+    backend.check_device(**floats, masks=masks, camera_ids=camera_ids, gaussian_ids=gaussian_ids)
     if not torch.is_autocast_enabled(means.device.type):
         backend.check_float(**floats)
-    backend.check_device(**floats, masks=masks, camera_ids=camera_ids, gaussian_ids=gaussian_ids)
     backend.check_finite(**floats)
     if (camera_ids is None) != (gaussian_ids is None):
         raise ValueError("camera_ids and gaussian_ids: expected both or none")
@@ -108,6 +108,8 @@ def checked_harmonics(
     """
     if backend.use_native(means):
         base, rest = (coeffs, None) if isinstance(coeffs, Tensor) else coeffs
-        return _native_sh.OPS.sh_fwd(degree, means, viewmats, base, rest, shift=shift, **rows)
+        colors = _native_sh.OPS.sh_fwd(degree, means, viewmats, base, rest, shift=shift, **rows)
+        backend.check_refused(means)
+        return colors
     colors = _reference(degree, means, viewmats, coeffs, **rows)
     return (colors + 0.5).clamp_min(0) if shift else colors

@@ -108,6 +108,11 @@ def rasterize_to_pixels_2dgs(
         normals=normals, backgrounds=backgrounds,
     )  # fmt: skip
     check_tiling(isect_offsets, flatten_ids, width, height, tile_size)
+    backend.check_device(
+        means2d=means2d, ray_transforms=ray_transforms, colors=colors, opacities=opacities,
+        normals=normals, isect_offsets=isect_offsets, flatten_ids=flatten_ids,
+        backgrounds=backgrounds, masks=masks,
+    )  # fmt: skip
     if backgrounds is not None:
         backend.check_shape("backgrounds", backgrounds, (*lead, channels))
         backgrounds = torch.nn.functional.pad(backgrounds.reshape(-1, channels), (0, 3))
@@ -124,6 +129,8 @@ def rasterize_to_pixels_2dgs(
         isect_offsets=isect_offsets.reshape(-1, th, tw).to(torch.int64), backgrounds=backgrounds,
         masks=masks,
     )  # fmt: skip
+    if native:
+        backend.check_refused(means2d)
     images = [renders[..., :channels], alphas, renders[..., channels:], distortion, median]
     return tuple(image.reshape(*lead, height, width, image.shape[-1]) for image in images)
 
@@ -179,6 +186,9 @@ def rasterization_2dgs(
     )  # fmt: skip
     n_cameras, n = depths.shape
     backend.check_shape("opacities", opacities, (n,))
+    backend.check_device(
+        means=means, opacities=opacities, colors=colors, backgrounds=backgrounds, masks=masks
+    )
     if sh_degree is not None:
         visible = radii[..., 0] > 0
         colors = spherical_harmonics(sh_degree, means, viewmats, colors, masks=visible)

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "cuda/ids.h"
+
 namespace mmc {
 
 constexpr int kWarp = 32;
@@ -59,6 +61,24 @@ __device__ __forceinline__ int64_t lower_bound(const K* keys, int64_t n, K key) 
       hi = mid;
   }
   return lo;
+}
+
+// Reports an id; the first one of a device is kept.
+__device__ inline void refuse_id(int64_t* report, IdArgument argument, int64_t place,
+                                       int64_t value, int64_t limit) {
+  unsigned long long* first = reinterpret_cast<unsigned long long*>(report + kIdArgument);
+  if (atomicMax(first, static_cast<unsigned long long>(argument)) != 0) return;
+  report[kIdPlace] = place;
+  report[kIdValue] = value;
+  report[kIdLimit] = limit;
+}
+
+// Whether the id at a place of an argument lies in [0, limit).
+__device__ __forceinline__ bool id_fits(int64_t* report, IdArgument argument, int64_t place,
+                                        int64_t value, int64_t limit) {
+  if (static_cast<uint64_t>(value) < static_cast<uint64_t>(limit)) return true;
+  refuse_id(report, argument, place, value, limit);
+  return false;
 }
 
 // Adds four neighbouring, 16-byte aligned numbers; one instruction from Hopper on.

@@ -25,7 +25,7 @@ __device__ __noinline__ bool span_of_row(const TileCover<float>& cover, int32_t 
 
 __device__ __forceinline__ int64_t image_of(const SplatRows& in, int64_t r) {
   const int64_t image = in.image_ids ? in.image_ids[r] : r / in.rows_per_image;
-  return image >= 0 && image < in.n_images ? image : -1;
+  return id_fits(in.refused, kImageIds, r, image, in.n_images) ? image : -1;
 }
 
 __device__ __forceinline__ const bool* mask_of(const SplatRows& in, int64_t image) {

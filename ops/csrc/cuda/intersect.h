@@ -14,6 +14,7 @@ struct SplatRows {
   const bool* masks;         // [images, tile_height, tile_width]; null: all tiles
   int64_t rows, rows_per_image, n_images;
   int32_t tile_size, tile_width, tile_height;
+  int64_t* refused;  // report of ids out of range (ids.h)
 };
 
 // totals[0] intersections, [1] rows with any, [2] 1 if a depth is negative; zeroed by the caller.

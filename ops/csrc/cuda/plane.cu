@@ -15,19 +15,25 @@ struct Row {
   Quat<float> quat;
 };
 
-__device__ __forceinline__ Row read_row(const PlaneRows& in, int64_t r) {
+// False for ids out of range.
+__device__ __forceinline__ bool read_row(const PlaneRows& in, int64_t r, Row& row) {
   const int64_t c = in.camera_ids ? in.camera_ids[r] : r / in.N;
   const int64_t i = in.gaussian_ids ? in.gaussian_ids[r] : r / (in.N * in.C) * in.N + r % in.N;
+  if (in.gaussian_ids && !(id_fits(in.refused, kCameraIds, r, c, in.C) &&
+                           id_fits(in.refused, kGaussianIds, r, i, in.N)))
+    return false;
   const float K[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1};
-  return {make_camera<float, float>(in.viewmats + 16 * c, K, 1.0f, 1.0f),
-          load_vec(in.means + 3 * i), load_vec(in.scales + 3 * i), load_quat(in.quats + 4 * i)};
+  row = {make_camera<float, float>(in.viewmats + 16 * c, K, 1.0f, 1.0f),
+         load_vec(in.means + 3 * i), load_vec(in.scales + 3 * i), load_quat(in.quats + 4 * i)};
+  return true;
 }
 
 __global__ void features_fwd_kernel(PlaneRows in, float* out) {
   const int64_t r = thread_index();
   if (r >= in.rows) return;
-  const Row row = read_row(in, r);
-  const Plane<float> p = plane_of(row.cam, row.mean, row.quat, row.scale);
+  Row row;
+  Plane<float> p{};
+  if (read_row(in, r, row)) p = plane_of(row.cam, row.mean, row.quat, row.scale);
   out[4 * r] = p.normal.x;
   out[4 * r + 1] = p.normal.y;
   out[4 * r + 2] = p.normal.z;
@@ -37,9 +43,10 @@ __global__ void features_fwd_kernel(PlaneRows in, float* out) {
 __global__ void features_bwd_kernel(PlaneRows in, const float* v, float* rows, float* poses) {
   const int64_t r = thread_index();
   if (r >= in.rows) return;
-  const Row row = read_row(in, r);
-  const PlaneGrad<float> g = plane_vjp(row.cam, row.mean, row.quat, row.scale,
-                                       load_vec(v + 4 * r), v[4 * r + 3]);
+  Row row;
+  PlaneGrad<float> g{};
+  if (read_row(in, r, row))
+    g = plane_vjp(row.cam, row.mean, row.quat, row.scale, load_vec(v + 4 * r), v[4 * r + 3]);
   const float out[] = {g.mean.x, g.mean.y, g.mean.z, g.quat.w, g.quat.x, g.quat.y, g.quat.z};
   static_assert(sizeof(out) == kPlaneGrads * sizeof(float));
 #pragma unroll

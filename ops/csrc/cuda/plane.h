@@ -12,6 +12,7 @@ struct PlaneRows {
   const float* viewmats;                     // [B * C, 4, 4]
   const int64_t *camera_ids, *gaussian_ids;  // [rows]
   int64_t rows, N, C;
+  int64_t* refused;  // report of ids out of range (ids.h)
 };
 
 cudaError_t launch_plane_features_fwd(const PlaneRows& in, float* features, cudaStream_t stream);

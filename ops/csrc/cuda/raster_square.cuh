@@ -18,6 +18,12 @@ __device__ __forceinline__ int64_t row_of(const RasterTiles& t, int64_t entry) {
   return t.ids32 ? int64_t(t.ids32[entry]) : t.ids64[entry];
 }
 
+// Row of an entry; false where there is none such.
+__device__ __forceinline__ bool find_row(const RasterTiles& t, int64_t entry, int64_t& row) {
+  row = row_of(t, entry);
+  return id_fits(t.refused, kFlattenIds, entry, row, t.n_rows);
+}
+
 // Lists of fixed capacity end in entries of -1: the number of entries in front of them.
 __device__ __forceinline__ int64_t used_entries(const RasterTiles& t) {
   int64_t lo = 0, hi = t.n_entries;
@@ -38,16 +44,16 @@ __device__ __forceinline__ Square square_of(const RasterTiles& t, int64_t index)
   Square s;
   s.sub = static_cast<int32_t>(index % subs);
   s.tile = t.tile_ids ? t.tile_ids[k] : k;
-  const bool valid = s.tile >= 0 && s.tile < all;
+  const bool valid = id_fits(t.refused, kTileIds, k, s.tile, all);
   if (!valid) s.tile = 0;
   s.image = s.tile / per_image;
   const int32_t ty = static_cast<int32_t>(s.tile % per_image / t.tw);
   const int32_t tx = static_cast<int32_t>(s.tile % t.tw);
   s.begin = t.offsets[s.tile];
-  if (!valid || (t.masks && !t.masks[s.tile]))
-    s.end = s.begin;
-  else
-    s.end = s.tile + 1 < all ? t.offsets[s.tile + 1] : used_entries(t);
+  s.end = s.tile + 1 < all ? t.offsets[s.tile + 1] : used_entries(t);
+  const bool range = id_fits(t.refused, kIsectOffsets, s.tile, s.begin, s.end + 1) &&
+                     id_fits(t.refused, kIsectOffsets, s.tile + 1, s.end, t.n_entries + 1);
+  if (!valid || !range || (t.masks && !t.masks[s.tile])) s.begin = s.end = 0;
   const int32_t dx = s.sub % side * kSquare, dy = s.sub / side * kSquare;
   s.x0 = tx * t.tile_size + dx;
   s.y0 = ty * t.tile_size + dy;

@@ -18,7 +18,8 @@ struct RasterTiles {
   const bool* masks;        // [images, th, tw] or null
   const int32_t* ids32;     // lists; one of the two is null
   const int64_t* ids64;
-  int64_t n_entries, n_tiles, n_images;
+  int64_t n_entries, n_tiles, n_images, n_rows;
+  int64_t* refused;         // report of ids out of range (ids.h)
   int32_t th, tw, tile_size, width, height;
 
   int64_t side() const { return (tile_size + kSquare - 1) / kSquare; }

@@ -45,8 +45,8 @@ __global__ __launch_bounds__(kThreads) void forward_kernel(RasterTiles tiles, Ra
     const int n = static_cast<int>(min_(int64_t(kThreads), sq.end - begin));
     const int j = threadIdx.x;
     unsigned windows = 0;
-    if (j < n) {
-      const int64_t r = row_of(tiles, begin + j);
+    int64_t r;
+    if (j < n && find_row(tiles, begin + j, r)) {
       const float a = rows.conics[3 * r], b = rows.conics[3 * r + 1], c = rows.conics[3 * r + 2];
       const ScaledConic<float> scaled = scale_conic(a, b, c);
       Staged s;

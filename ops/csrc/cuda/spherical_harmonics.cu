@@ -23,12 +23,16 @@ __device__ __forceinline__ Vec3<float> direction(const ShIn& in, int64_t image, 
   return unit_direction(load_vec(in.means + 3 * g) - camera_center(cam), inv_norm);
 }
 
-// Image and Gaussian of a packed row; false for ids out of range.
+// Image and Gaussian of a packed row; false and 0 for ids out of range.
 __device__ __forceinline__ bool packed_ids(const ShIn& in, int64_t row, int64_t& image,
                                            int64_t& g) {
   image = in.camera_ids[row];
   g = in.gaussian_ids[row];
-  return image >= 0 && image < in.C && g >= 0 && g < in.N;
+  if (id_fits(in.refused, kCameraIds, row, image, in.C) &&
+      id_fits(in.refused, kGaussianIds, row, g, in.N))
+    return true;
+  image = g = 0;
+  return false;
 }
 
 template <int Degree>

@@ -16,6 +16,7 @@ struct ShIn {
   int64_t base_stride, rest_stride;             // floats from one Gaussian to the next
   int32_t degree;
   bool shift;
+  int64_t* refused;  // report of ids out of range (ids.h)
 };
 
 cudaError_t launch_sh_fwd(const ShIn& in, float* colors, cudaStream_t stream);

@@ -46,13 +46,15 @@ __global__ __launch_bounds__(kThreads) void forward_kernel(RasterTiles tiles, Su
     if (__syncthreads_and(done)) break;
     const int n = static_cast<int>(min_(int64_t(kStage), sq.end - begin));
     if (j < n) {
-      const int64_t r = row_of(tiles, begin + j);
-      s_ids[j] = r;
-      s_rows[j] = load_row(rows, r);
+      int64_t r;
+      const bool found = find_row(tiles, begin + j, r);
+      s_ids[j] = found ? r : -1;
+      if (found) s_rows[j] = load_row(rows, r);
       s_hits[j] = 0;
     }
     __syncthreads();
     for (int i = 0; i < n && !__all_sync(kAllLanes, done); ++i) {
+      if (s_ids[i] < 0) continue;
       const auto e = eval_surfel<float, float>(s_rows[i], u, v);
       const bool met = e.hit && !done;
       const float next = s.t * (1.0f - e.alpha);
