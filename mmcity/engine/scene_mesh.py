@@ -70,6 +70,7 @@ def fuse_region(
     box: Box | None = None,
     max_depth: float = math.inf,
     trunc_voxels: float = 4.0,
+    device: str = "cpu",
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """Surface within a box, as fusing the whole scene would give it there.
 
@@ -79,12 +80,13 @@ def fuse_region(
         box: Half-open. Defaults to None: everything.
         max_depth: Farther depth is left out, world units. Defaults to no limit.
         trunc_voxels: Truncation distance in voxels. Defaults to 4.
+        device: Of the volume. Defaults to ``cpu``.
 
     Returns:
         Vertices (V, 3), triangles (F, 3), colours (V, 3) uint8, and bytes of the volume.
     """
     trunc = trunc_voxels * voxel_size
-    volume = TSDFVolume((0.0, 0.0, 0.0), voxel_size, trunc=trunc)
+    volume = TSDFVolume((0.0, 0.0, 0.0), voxel_size, trunc=trunc, device=device)
     margin = trunc + 10 * voxel_size  # a block beyond, so that cells at the border are whole
     for row, mask in _surface_near(store, box, margin):
         camera = store.cameras[row]
@@ -109,8 +111,8 @@ def fuse_region(
             blocks=volume.blocks,
         )
     vertices, faces, shades = volume.extract_mesh()
-    vertices, faces = vertices.numpy(), faces.numpy().astype(np.int64)
-    colors = (shades.clamp(0, 1) * 255).byte().numpy()
+    vertices, faces = vertices.cpu().numpy(), faces.cpu().numpy().astype(np.int64)
+    colors = (shades.clamp(0, 1) * 255).byte().cpu().numpy()
     if box is not None and len(faces):
         centres = vertices[faces].mean(1)
         faces = faces[((centres >= box[0]) & (centres < box[1])).all(1)]

@@ -58,21 +58,20 @@ def extract_mesh(
     _backend.check_shape("blocks", blocks, (tsdf.shape[0], 3))
     _backend.check_dtype("blocks", blocks, torch.int32)
     _backend.check_float(tsdf=tsdf, weight=weight, color=color)
+    _backend.check_device(tsdf=tsdf, weight=weight, color=color, blocks=blocks)
     if color is not None:
         _backend.check_shape("color", color, (*tsdf.shape, 3))
     settings = dict(voxel_size=float(voxel_size), level=float(level), min_weight=float(min_weight))
     settings["origin"] = [float(v) for v in origin]
     if method == "skimage":
         return _with_skimage(tsdf, weight, color, blocks, **settings)
-    # marching cubes runs on the host: meshes are written to files from there
-    device = tsdf.device
-    tensors = [tsdf, weight, tsdf.new_zeros(0) if color is None else color, blocks]
-    tensors = [t.detach().cpu() for t in tensors]
-    native = _backend.use_native(tensors[0])
+    tensors = (tsdf, weight, tsdf.new_zeros(0) if color is None else color, blocks)
+    native = _backend.use_native(tsdf)
     run = torch.ops.mmcity.marching_cubes if native else reference.marching_cubes
-    vertices, faces, colors = run(*tensors, reference.triangle_table(), **settings)
-    colors = None if color is None else colors.to(device)
-    return vertices.to(device), faces.to(device), colors
+    with tsdf.device:  # of what the reference makes
+        table = reference.triangle_table().to(tsdf.device)
+        vertices, faces, colors = run(*(t.detach() for t in tensors), table, **settings)
+    return vertices, faces, None if color is None else colors
 
 
 def _with_skimage(
@@ -143,6 +142,7 @@ def keep_largest_clusters(
     """
     _backend.check_shape("vertices", vertices, ("V", 3))
     _backend.check_shape("faces", faces, ("F", 3))
+    _backend.check_device(vertices=vertices, faces=faces, colors=colors)
     if n_clusters < 1:
         raise ValueError(f"n_clusters: expected at least 1, got {n_clusters}")
     if len(faces) == 0:

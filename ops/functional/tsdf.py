@@ -32,7 +32,7 @@ def tsdf_integrate(
     mask: Tensor | None = None,
     blocks: Tensor | None = None,
 ) -> None:
-    """Update a volume in place with one depth map.
+    """Update a volume in place with one depth map, which is moved to the volume's device.
 
     For each voxel centre x: ``x_c = R x + t``, pixel ``floor(f x_c / z + c)``, ``sdf = depth - z``;
     nothing happens behind the camera, outside the image, where depth <= 0 or > ``max_depth``, or
@@ -71,6 +71,7 @@ def tsdf_integrate(
         )
     _backend.check_shape("blocks", blocks, (tsdf.shape[0], 3))
     _backend.check_float(tsdf=tsdf, weight=weight, color=color)
+    _backend.check_device(tsdf=tsdf, weight=weight, color=color, blocks=blocks)
     for name, value in (("voxel_size", voxel_size), ("trunc", trunc), ("weight", frame_weight)):
         if not value > 0:
             raise ValueError(f"{name}: expected a positive number, got {value}")
@@ -211,13 +212,13 @@ class TSDFVolume:
             return 0
         _check_view(depth, mask, K, viewmat)
         device = self._tsdf.device
-        native = device.type == "cpu" and _backend.use_native(self._tsdf)
+        native = _backend.use_native(self._tsdf)
         find = torch.ops.mmcity.tsdf_touched_blocks if native else reference.tsdf_touched_blocks
         touched = find(
-            depth.cpu().float(), None if mask is None else mask.cpu(), K.cpu(), viewmat.cpu(),
-            origin=self.origin, voxel_size=self.voxel_size, trunc=self.trunc,
-            max_depth=float(max_depth), block_size=self.block_shape[0],
-        ).to(device)  # fmt: skip
+            depth.to(device, torch.float32), None if mask is None else mask.to(device),
+            K.to(device), viewmat.to(device), origin=self.origin, voxel_size=self.voxel_size,
+            trunc=self.trunc, max_depth=float(max_depth), block_size=self.block_shape[0],
+        )  # fmt: skip
         fresh = touched[~torch.isin(_block_keys(touched), _block_keys(self.blocks))]
         self._append(fresh)
         return len(fresh)

@@ -10,10 +10,11 @@ def voxel_centres(
     blocks: Tensor, dims: tuple[int, int, int], origin: list[float], voxel_size: float
 ) -> Tensor:
     """Centres of the voxels of all blocks in metres, float64 [M, X, Y, Z, 3]."""
-    axes = [torch.arange(d, dtype=torch.float64) for d in dims]
+    blocks = blocks.double()
+    axes = [torch.arange(d, dtype=torch.float64, device=blocks.device) for d in dims]
     local = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
-    index = blocks.double()[:, None, None, None] * torch.tensor(dims).double() + local
-    return torch.tensor(origin, dtype=torch.float64) + (index + 0.5) * voxel_size
+    index = blocks[:, None, None, None] * blocks.new_tensor(dims) + local
+    return blocks.new_tensor(origin) + (index + 0.5) * voxel_size
 
 
 def tsdf_integrate_(
@@ -85,12 +86,12 @@ def tsdf_touched_blocks(
     for step in range(steps):
         at = near + (z + trunc - near) * (step + 0.5) / steps
         world = (ray * at[:, None] - viewmat[:3, 3].double()) @ rotation
-        world = world - torch.tensor(origin, dtype=torch.float64)
+        world = world - world.new_tensor(origin)
         low = ((world - margin[:, None]) / edge).floor().long()
         high = ((world + margin[:, None]) / edge).floor().long()
         spans = [range(int((high - low)[:, a].max()) + 1 if len(z) else 0) for a in range(3)]
         for offset in itertools.product(*spans):
-            found.append(torch.minimum(low + torch.tensor(offset), high).unique(dim=0))
+            found.append(torch.minimum(low + low.new_tensor(offset), high).unique(dim=0))
     if not found:
-        return torch.zeros(0, 3, dtype=torch.int32)
+        return depth.new_zeros(0, 3, dtype=torch.int32)
     return torch.cat(found).unique(dim=0).to(torch.int32)

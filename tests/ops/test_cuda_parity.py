@@ -286,6 +286,38 @@ def test_tsdf(sparse):
         assert float((got.double() - want.double()).abs().max()) < 1e-3
 
 
+def test_sparse_tsdf_and_meshes_take_the_native_operators(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("the reference ran")
+
+    monkeypatch.setattr("mmcity_ops.reference.tsdf.tsdf_touched_blocks", refuse)
+    monkeypatch.setattr("mmcity_ops.reference.marching_cubes.marching_cubes", refuse)
+    depth, K, view = (
+        torch.full((16, 16), 2.0),
+        torch.diag(torch.tensor([9.0, 9.0, 1])),
+        torch.eye(4),
+    )
+    volume = ops.TSDFVolume((0.0, 0.0, 0.0), 0.1, device="cuda", color=False)
+    volume.integrate(depth.cuda(), None, K.cuda(), view.cuda())
+    vertices, faces, _ = volume.extract_mesh()
+    assert vertices.is_cuda and faces.is_cuda and len(faces)
+    assert float((vertices[:, 2] - 2).abs().max()) < 1e-3
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_the_reference_fuses_and_meshes_on_cuda(sparse, monkeypatch):
+    monkeypatch.setenv("MMCITY_OPS_BACKEND", "reference")
+    depth, K = 1.0 + torch.rand(8, 8), torch.diag(torch.tensor([9.0, 9.0, 1]))
+    shape = {} if sparse else {"dims": (8, 8, 16)}
+    meshes = []
+    for device in ("cpu", "cuda"):
+        volume = ops.TSDFVolume((0.0, 0.0, 0.5), 0.1, device=device, color=False, **shape)
+        view = (x.to(device) for x in (K, torch.eye(4)))
+        volume.integrate(depth.to(device), None, *view)
+        meshes.append(volume.extract_mesh()[0].cpu())
+    torch.testing.assert_close(*meshes)
+
+
 def test_culling_and_levels_of_detail():
     inputs = scene()
     points, radii = inputs["means"] * 4, inputs["scales"][:, 0]

@@ -15,7 +15,7 @@ from mmcity_ops import (
     voxelize_dynamic,
     voxelize_hard,
 )
-from tests.parity._golden import Golden, assert_close_l2, find_cases
+from tests.parity._golden import DEVICE, Golden, assert_close_l2, find_cases
 
 CASES = [
     pytest.param(("reference", torch.float64), id="reference-float64"),
@@ -155,6 +155,7 @@ def test_tsdf(path, kind):
         golden.scalar("voxel_size"),
         trunc=golden.scalar("trunc"),
         dims=[golden.scalar("dim")] * 3,
+        device=DEVICE,
         dtype=kind,
     )
     for depth, image, viewmat in zip(golden["depths"], golden["colors"], golden["viewmats"]):
