@@ -37,9 +37,9 @@ def quat_scale_to_covar_preci(
     """
     backend.check_last("quats", quats, 4)
     backend.check_shape("scales", scales, (*quats.shape[:-1], 3))
+    backend.check_device(quats=quats, scales=scales)
     if not torch.is_autocast_enabled(quats.device.type):
         backend.check_float(quats=quats, scales=scales)
-    backend.check_device(quats=quats, scales=scales)
     backend.check_finite(quats=quats, scales=scales)
     if not backend.use_native(quats):
         return _reference(quats, scales, compute_covar, compute_preci, triu)

@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmcity_ops import _backend as backend
+
 
 def accumulate_densify_stats(state: dict[str, Tensor], meta: dict[str, Any]) -> dict[str, Tensor]:
     """Add one render's statistics to ``state``, after the backward pass.
@@ -34,6 +36,7 @@ def accumulate_densify_stats(state: dict[str, Tensor], meta: dict[str, Any]) -> 
         )
     ids = meta.get("gaussian_ids")
     radii = meta["radii"].detach()
+    backend.check_device(means2d=means2d, radii=radii, gaussian_ids=ids, **state)
     width, height = meta["width"], meta["height"]
     gradients = {"grad2d_norm": means2d.grad}
     if getattr(means2d, "absgrad", None) is not None:

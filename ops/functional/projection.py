@@ -103,9 +103,9 @@ def fully_fused_projection(
     check_cameras(means.shape[:-2], viewmats, Ks)
     floats = dict(means=means, covars=covars, quats=quats, scales=scales, opacities=opacities)
     floats.update(viewmats=viewmats, Ks=Ks)
+    backend.check_device(**floats)
     if not torch.is_autocast_enabled(means.device.type):
         backend.check_float(**floats)
-    backend.check_device(**floats)
     backend.check_finite(**floats)
     backend.check_choice("camera_model", camera_model, CAMERA_MODELS)
     if sparse_grad and not packed:

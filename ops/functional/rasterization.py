@@ -312,10 +312,10 @@ def _check(
     geometry = dict(means=means, quats=quats, scales=scales, covars=covars, opacities=opacities)
     geometry.update(viewmats=viewmats, Ks=Ks, backgrounds=backgrounds)
     named_colors = {f"colors[{i}]": part for i, part in enumerate(pair)}
+    backend.check_device(**geometry, **named_colors, masks=masks)
     if not torch.is_autocast_enabled(means.device.type):
         full = {key: c for key, c in named_colors.items() if c is not None and c.dtype not in HALF}
         backend.check_float(**geometry, **full)
-    backend.check_device(**geometry, **named_colors, masks=masks)
     backend.check_finite(**geometry, **named_colors)
 
 

@@ -87,6 +87,7 @@ def blocks_to_images(
     blocks: Tensor, tile_ids: Tensor, n_images: int, width: int, height: int
 ) -> Tensor:
     """Place tile blocks ``[n, ts, ts, D]`` in images ``[n_images, H, W, D]``, 0 elsewhere."""
+    backend.check_device(blocks=blocks, tile_ids=tile_ids)
     ts, channels = blocks.shape[1], blocks.shape[3]
     th, tw = -(-height // ts), -(-width // ts)
     canvas = blocks.new_zeros(n_images * th * tw, ts, ts, channels).index_copy(0, tile_ids, blocks)
@@ -151,6 +152,10 @@ def rasterize_tiles(
             f"for {width} x {height} and tile_size {tile_size}, got {list(partition.mask.shape)}"
         )
     check_rows(means2d, conics, colors, opacities)
+    backend.check_device(
+        means2d=means2d, conics=conics, colors=colors, opacities=opacities, depths=depths,
+        radii=radii, extras=extras, image_ids=image_ids, backgrounds=backgrounds,
+    )  # fmt: skip
     if backgrounds is not None:
         backend.check_shape("backgrounds", backgrounds, (n_images, colors.shape[-1]))
     if extras is not None:
