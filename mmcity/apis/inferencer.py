@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mmcity.engine.checkpointing import load_checkpoint_weights, load_weights
 from mmcity.engine.launch import as_config
 from mmcity.registry import MODELS
+from mmcity.utils.device import device_at_hand
 from mmcity.utils.setup_env import register_all_modules
 
 
@@ -51,7 +52,7 @@ class Inferencer(metaclass=ABCMeta):
         show_progress: bool = True,
     ) -> None:
         register_all_modules()
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = torch.device(device_at_hand(device))
         self.show_progress = show_progress
         is_config = config is not None and not isinstance(config, nn.Module)
         self.cfg = as_config(config) if is_config else Config()

@@ -11,17 +11,18 @@ from torch import Tensor
 from mmcity.models.gausstr import load_vocabulary, save_prototypes
 from mmcity.utils.checks import check_choice
 from mmcity.utils.dependencies import import_library
+from mmcity.utils.device import device_at_hand
 
 #: Maps texts to embeddings ``(P, C)``.
 TextEncoder = Callable[[Sequence[str]], Tensor]
 
 
-def clip_encoder(weights: str | Path, device: str = "cpu") -> TextEncoder:
+def clip_encoder(weights: str | Path, device: str | None = None) -> TextEncoder:
     """CLIP's text encoder; needs the package ``clip``.
 
     Args:
         weights: The published file (such as ``ViT-B-16.pt``), by path.
-        device: Where it runs. Defaults to ``cpu``.
+        device: Where it runs. Defaults to ``cuda`` where there is one, else ``cpu``.
 
     Raises:
         ImportError: If the package is missing.
@@ -30,6 +31,7 @@ def clip_encoder(weights: str | Path, device: str = "cpu") -> TextEncoder:
     clip = import_library("clip", "encoder 'clip'", "install OpenAI's package from its repository")
     if not Path(weights).is_file():
         raise FileNotFoundError(f"{weights}: expected the weights, found no such file")
+    device = device_at_hand(device)
     model, _ = clip.load(str(weights), device=device)
 
     def encode(texts: Sequence[str]) -> Tensor:
@@ -40,7 +42,7 @@ def clip_encoder(weights: str | Path, device: str = "cpu") -> TextEncoder:
 
 
 def talk2dino_encoder(
-    weights: str | Path, clip_weights: str | Path, device: str = "cpu"
+    weights: str | Path, clip_weights: str | Path, device: str | None = None
 ) -> TextEncoder:
     """CLIP's text embedding (512) carried into DINOv2's space (768) by Talk2DINO.
 
@@ -49,7 +51,7 @@ def talk2dino_encoder(
     Args:
         weights: Its state dict: ``linear_layer`` and ``linear_layer2``, weight and bias.
         clip_weights: CLIP's file.
-        device: Defaults to ``cpu``.
+        device: Of CLIP. Defaults to ``cuda`` where there is one, else ``cpu``.
 
     Raises:
         ValueError: If the file lacks a layer.

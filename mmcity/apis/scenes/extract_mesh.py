@@ -22,6 +22,7 @@ from mmcity.engine.scene_mesh import DepthStore, fuse_region, regions_of, weld
 from mmcity.evaluation.functional.point_clouds import f1_score
 from mmcity.structures.multi_view import consistent_depth, find_neighbours
 from mmcity.utils.cli import UserError
+from mmcity.utils.device import device_at_hand
 from mmcity.utils.fileio import atomic_path
 
 from .scene_renderer import SceneRenderer
@@ -109,7 +110,9 @@ def extract_mesh(
         boxes = [None] if region_size is None else regions_of(store, region_size)
         used = 0
         for number in track(range(rank, len(boxes), size), "Fusing"):
-            *part, memory = fuse_region(store, voxel_size, boxes[number], max_depth)
+            *part, memory = fuse_region(
+                store, voxel_size, boxes[number], max_depth, device=device_at_hand(device)
+            )
             np.savez(folder / f"part{number}.npz", *part)
             used = max(used, memory)
         barrier()

@@ -11,6 +11,7 @@ import torch
 from mmcity.toytown.writers.citygsx import make_depth_prior
 from mmcity.utils.cli import UserError
 from mmcity.utils.dependencies import import_library
+from mmcity.utils.device import device_at_hand
 from mmcity.utils.images import IMAGE_SUFFIXES, list_images
 from mmcity.utils.picture_files import read_image
 from mmcity.utils.picture_names import output_names, picture_name
@@ -77,10 +78,10 @@ class DepthAnythingEstimator(DepthEstimator):
     Args:
         weights: Folder with the model's config, preprocessor and weights; nothing is
             downloaded.
-        device: Defaults to the CPU.
+        device: Defaults to ``cuda`` where there is one, else ``cpu``.
     """
 
-    def __init__(self, weights: str | os.PathLike, device: str = "cpu") -> None:
+    def __init__(self, weights: str | os.PathLike, device: str | None = None) -> None:
         if not Path(weights).is_dir():
             raise UserError(f"{weights}: expected the folder of a depth model of transformers")
         transformers = import_library("transformers", "estimator")
@@ -90,8 +91,8 @@ class DepthAnythingEstimator(DepthEstimator):
         self.model = transformers.AutoModelForDepthEstimation.from_pretrained(
             weights, local_files_only=True
         )
-        self.model.to(device).eval()
-        self.device = device
+        self.device = device_at_hand(device)
+        self.model.to(self.device).eval()
 
     @torch.no_grad()
     def estimate(self, image: np.ndarray, path: Path) -> np.ndarray:
@@ -131,11 +132,11 @@ class StreamingDepthEstimator:
     Args:
         config: Config of the model.
         checkpoint: Its weights.
-        device: Defaults to the CPU.
+        device: Defaults to ``cuda`` where there is one, else ``cpu``.
     """
 
     def __init__(
-        self, config: str | os.PathLike, checkpoint: str | os.PathLike, device: str = "cpu"
+        self, config: str | os.PathLike, checkpoint: str | os.PathLike, device: str | None = None
     ) -> None:
         self.prior = GeometryPrior(
             StreamingReconstructor(config, checkpoint, device, resize="eval")

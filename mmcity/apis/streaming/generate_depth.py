@@ -24,7 +24,7 @@ def generate_depth(
     config: str | os.PathLike | None = None,
     image_dir: str = "train/rgbs",
     out: str = "train/depths",
-    device: str = "cpu",
+    device: str | None = None,
 ) -> list[Path]:
     """Write one 16-bit picture of inverse depth per photograph; those there are stay.
 
@@ -35,7 +35,7 @@ def generate_depth(
         config: Of the streaming model. Defaults to None.
         image_dir: Folder of the photographs below the scene. Defaults to ``train/rgbs``.
         out: Folder of the priors below the scene. Defaults to ``train/depths``.
-        device: Defaults to ``cpu``.
+        device: Defaults to ``cuda`` where there is one, else ``cpu``.
 
     Returns:
         The files written now.
@@ -59,7 +59,7 @@ def _build_estimator(
     name: str,
     weights: str | os.PathLike | None,
     config: str | os.PathLike | None,
-    device: str,
+    device: str | None,
 ) -> DepthEstimator | StreamingDepthEstimator:
     if name == "toytown":
         return ToytownDepthEstimator(scene)

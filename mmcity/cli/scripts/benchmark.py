@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     part.add_argument("--cache-dtype", choices=["fp32", "bf16", "fp16", "fp8", "int8"])
     dtypes = ["fp32", "bf16", "fp16"]
     part.add_argument("--dtype", default="fp32", choices=dtypes, help="of the computation")
-    flags.add_device(part, "cpu")
+    flags.add_device(part)
     part.add_argument("--out", help="JSON file for all numbers")
     part.add_argument("--plot", help="picture of time and memory over frames")
 
@@ -121,6 +121,7 @@ def _ops(args: argparse.Namespace) -> None:
 
 def _streaming(args: argparse.Namespace) -> None:
     """Time and memory per frame; naive is the plain way to write such a network."""
+    from mmcity.utils.device import device_at_hand
     from mmcity.workflow.benchmarks import measure_streaming, plot_streaming
 
     def least(values: list[float], frame: int) -> float:
@@ -129,6 +130,7 @@ def _streaming(args: argparse.Namespace) -> None:
 
     marks = sorted({1, min(60, args.frames), min(300, args.frames), args.frames})
     columns = " ".join(f"{f'ms @{m}':>10} {f'MiB @{m}':>10}" for m in marks)
+    args.device = device_at_hand(args.device)
     print(f"size {args.size}, {args.dtype}, {args.device}")
     print(f"{'policy':24} {columns}")
     names = ("size", "frames", "policies", "cache_dtype", "dtype", "device", "threads")

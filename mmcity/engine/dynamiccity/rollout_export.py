@@ -24,6 +24,7 @@ from mmcity.engine.launch import load_config
 from mmcity.models.dynamiccity.hexplane import rollout_slices, to_rollout
 from mmcity.models.dynamiccity.vae import HexPlaneVAE
 from mmcity.registry import DATASETS, MODELS
+from mmcity.utils.device import device_at_hand
 
 #: Least standard deviation of a channel that is stored, a few steps of float16 around 1.
 _LEAST_STD = 1e-2
@@ -61,7 +62,7 @@ def export_checkpoint_rollouts(
         See :func:`export_splits`.
     """
     cfg = load_config(config, cfg_options)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_at_hand(device)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.distributed.is_initialized():
         torch.distributed.init_process_group("nccl" if device == "cuda" else "gloo")
         if device == "cuda":

@@ -16,6 +16,7 @@ from unittest import mock
 import torch
 
 import mmcity_ops
+from mmcity.utils.device import device_at_hand
 from mmcity.utils.markdown import markdown_table
 
 from .clocks import Clock, best_ms
@@ -279,7 +280,7 @@ def measure_ops(
     Raises:
         ValueError: If gsplat is asked for on a CPU, for which it has no code.
     """
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_at_hand(device)
     torch.set_num_threads(threads)
     settings = _Settings(backend, against, device, repeat, only, Clock(device, clock == "wall"))
     if against == "gsplat" and not settings.clock.on_gpu:

@@ -81,7 +81,7 @@ def generate_maps(
     options: dict | None = None,
     size: tuple[int, int] | None = None,
     compress: bool = False,
-    device: str = "cpu",
+    device: str | None = None,
     shard: tuple[int, int] = (0, 1),
 ) -> tuple[int, int]:
     """Write the maps of the images of info files that are not there yet.
@@ -95,7 +95,7 @@ def generate_maps(
         out_dir: Folder of the maps.
         options: Arguments of the model, such as ``repo=DIR weights=FILE``. Defaults to none.
         size: Height and width (``HEIGHTxWIDTH``) to store depth and labels at. Defaults to None.
-        device: Where the model runs. Defaults to ``cpu``.
+        device: Where the model runs. Defaults to ``cuda`` where there is one, else ``cpu``.
         shard: Take the I-th (from 0) of N parts, ``I/N``. Defaults to (0, 1).
         compress: Write ``.npz`` instead of ``.npy``. Defaults to False.
 

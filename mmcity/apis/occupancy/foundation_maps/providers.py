@@ -11,6 +11,7 @@ from scipy.ndimage import distance_transform_edt, minimum_filter1d
 from mmcity.datasets.io.info_pickle import InfoFileError
 from mmcity.datasets.transforms.image_maps import splat_depth
 from mmcity.toytown.truth.feature_maps import feature_map, segmentation_map
+from mmcity.utils.device import device_at_hand
 from mmcity.utils.fileio import to_json
 from mmcity.utils.images import imagenet_normalized
 
@@ -150,7 +151,7 @@ def find_provider(kind: str, model: str) -> Callable[[dict, str], TargetProvider
 
 
 def make_provider(
-    kind: str, model: str, options: dict | None = None, device: str = "cpu"
+    kind: str, model: str, options: dict | None = None, device: str | None = None
 ) -> TargetProvider:
     """Build a provider.
 
@@ -159,14 +160,14 @@ def make_provider(
         model: ``metric3d`` or ``lidar`` (depth), ``featup`` (features), ``grounded_sam2``
             (segmentation), or ``toytown`` (any).
         options: Arguments of the model, such as paths of weights. Defaults to none.
-        device: Where it runs. Defaults to ``cpu``.
+        device: Where it runs. Defaults to ``cuda`` where there is one, else ``cpu``.
 
     Raises:
         ValueError: If there is no such model, or options are missing.
     """
     factory, options = find_provider(kind, model), dict(options or {})
     try:
-        return factory(options, device)
+        return factory(options, device_at_hand(device))
     except TypeError as error:
         raise ValueError(
             f"options: expected what {model} takes, got {to_json(options)} ({error})"

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mmcity.registry import TASK_UTILS
 from mmcity.utils.dependencies import import_library
+from mmcity.utils.device import device_at_hand
 
 from .matching import Matches
 
@@ -37,10 +38,6 @@ def _weights(path: str | os.PathLike | None, matcher: str, what: str) -> Path:
 
 def _to_uint8(image: Tensor) -> np.ndarray:
     return (image.detach().cpu().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-
-
-def _device(device: str | None) -> str:
-    return device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @TASK_UTILS.register_module()
@@ -69,7 +66,7 @@ class LightGlueMatcher:
         model = transformers.AutoModelForKeypointMatching.from_pretrained(
             folder, local_files_only=True
         )
-        self.device, self.threshold = _device(device), threshold
+        self.device, self.threshold = device_at_hand(device), threshold
         self.model = model.to(self.device).eval()
 
     @torch.no_grad()
@@ -115,7 +112,7 @@ class RoMaMatcher:
             _weights(dinov2_weights, name, "a file with DINOv2's state dict (dinov2_weights)"),
         ]
         states = [torch.load(file, map_location="cpu", weights_only=True) for file in files]
-        self.device, self.max_matches = _device(device), max_matches
+        self.device, self.max_matches = device_at_hand(device), max_matches
         self.model = package.roma_outdoor(
             device=self.device, weights=states[0], dinov2_weights=states[1]
         )
@@ -165,7 +162,7 @@ class MASt3RMatcher:
         name = type(self).__name__
         package = _package("mast3r.model", name, "its repository on the import path")
         path = _weights(weights, name, "a checkpoint")
-        self.device = _device(device)
+        self.device = device_at_hand(device)
         self.model = package.AsymmetricMASt3R.from_pretrained(str(path)).to(self.device).eval()
         self.long_side, self.grid, self.border = long_side, grid, border
 
