@@ -1,5 +1,6 @@
 """mmcv's kernel of multi-scale deformable attention, for tensors on a CUDA device."""
 
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -46,3 +47,10 @@ def use_mmcv_kernel() -> None:
     """
     if get_compiling_cuda_version() != "not available":
         MultiScaleDeformableAttention.sampler = staticmethod(sample_with_mmcv)
+    elif torch.cuda.is_available():
+        warnings.warn(
+            "mmcv: expected a build for CUDA, got one for the CPU: deformable attention runs as "
+            "torch operations, which are slower; install mmcv for this version of CUDA",
+            RuntimeWarning,
+            stacklevel=2,
+        )

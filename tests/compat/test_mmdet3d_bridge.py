@@ -3,8 +3,10 @@
 import importlib.util
 import subprocess
 import sys
+import warnings
 
 import pytest
+import torch
 
 HAS_MMDET3D = all(importlib.util.find_spec(name) for name in ("mmcv", "mmdet", "mmdet3d"))
 needs_mmdet3d = pytest.mark.skipif(
@@ -57,13 +59,16 @@ def test_attention_stays_plain_torch_where_mmcv_has_no_cuda(monkeypatch):
 
     attention = bridge.MultiScaleDeformableAttention
     monkeypatch.setattr(attention, "sampler", staticmethod(bridge.sample_multi_scale))
-    for version, sampler in (
-        ("not available", bridge.sample_multi_scale),
-        ("12.1", bridge.sample_with_mmcv),
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for version, sampler, n_warnings in (
+        ("not available", bridge.sample_multi_scale, 1),
+        ("12.1", bridge.sample_with_mmcv, 0),
     ):
         monkeypatch.setattr(bridge, "get_compiling_cuda_version", lambda version=version: version)
-        bridge.use_mmcv_kernel()
+        with warnings.catch_warnings(record=True) as seen:
+            bridge.use_mmcv_kernel()
         assert attention.sampler is sampler
+        assert [w.category for w in seen] == [RuntimeWarning] * n_warnings
 
 
 def test_missing_mmdet3d_is_one_clear_error():
