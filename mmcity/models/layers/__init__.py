@@ -4,7 +4,7 @@ from .attention import Attend, Attention, frame_causal_attention
 from .conv_stem import ConvStem
 from .flex_frame_causal import flex_frame_causal_attention
 from .mlp import Mlp, SwiGLU
-from .resizable import ResizableModule, edit_parameters
+from .resizable import HostNumbers, ResizableModule, edit_parameters
 from .rope import apply_rope, rope_tables_2d
 from .scene_model import SceneModel, SplatSceneModel, image_ids, loss_scaler
 from .splat_table import SplatTable
@@ -18,6 +18,7 @@ __all__ = [
     "Attention",
     "ConvStem",
     "DinoVisionTransformer",
+    "HostNumbers",
     "LayerScale",
     "Mlp",
     "PatchEmbed",

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 class HostNumbers(nn.Module):
     """A module with numbers that travel in its state dict, but that the host reads.
 
-    Subclasses list their buffers of one element in ``on_host``. These stay on the CPU, in their
+    Subclasses list their small buffers in ``on_host``. These stay on the CPU, in their
     dtype, when the module moves: reading one off a device would wait for all work on it.
     """
 

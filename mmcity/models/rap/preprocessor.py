@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmcity.models.layers import HostNumbers
 from mmcity.models.preprocessors import PinnedDataPreprocessor
 from mmcity.registry import MODELS
 from mmcity.structures import Cameras
@@ -18,7 +19,7 @@ _MIN_DEVIATION = 0.02
 
 
 @MODELS.register_module()
-class LocalizationPreprocessor(PinnedDataPreprocessor):
+class LocalizationPreprocessor(HostNumbers, PinnedDataPreprocessor):
     """Stack images of one size and normalise them by the statistics of ImageNet.
 
     Args:
@@ -54,9 +55,11 @@ class LocalizationPreprocessor(PinnedDataPreprocessor):
         if normalize_focal:
             if size is None:
                 raise ValueError("size: expected with normalize_focal, got none")
+            self.on_host = ("focal",)
             #: Focal length of the view that the network sees, px; 0 before it is measured.
             self.register_buffer("focal", torch.zeros(()))
         elif size is None:
+            self.on_host = ("trained_size",)
             #: Height and width in training; 0 before.
             self.register_buffer("trained_size", torch.zeros(2, dtype=torch.long))
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)

@@ -8,6 +8,7 @@ from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapperDict
 from torch import Tensor
 
+from mmcity.models.layers import HostNumbers
 from mmcity.registry import MODELS
 from mmcity.structures import Cameras, LocalizationDataSample, to_device
 from mmcity.structures.geometry import se3_from_rt, se3_inverse
@@ -28,7 +29,7 @@ def poses_to_viewmats(poses: Tensor) -> Tensor:
 
 
 @MODELS.register_module()
-class RAPTrainer(BaseModel):
+class RAPTrainer(HostNumbers, BaseModel):
     """Pose regression from one image, trained on photographs, their renders and new views.
 
     A step follows Li et al. (2024): the discriminator learns to tell features of photographs
@@ -61,6 +62,8 @@ class RAPTrainer(BaseModel):
         data_preprocessor (dict, optional): Defaults to ``LocalizationPreprocessor``.
         init_cfg (dict, optional): See mmengine.
     """
+
+    on_host = ("focal_ratio",)
 
     def __init__(
         self,
@@ -101,6 +104,7 @@ class RAPTrainer(BaseModel):
         #: Focal length over width of the first training image, which all others must share.
         self.register_buffer("focal_ratio", torch.zeros(()))
         if normalize_poses:
+            self.on_host = ("focal_ratio", "pose_scale")
             #: Middle of the training cameras and their spread, world units.
             self.register_buffer("pose_center", torch.zeros(3))
             self.register_buffer("pose_scale", torch.zeros(()))

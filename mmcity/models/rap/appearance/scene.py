@@ -210,7 +210,7 @@ class AppearanceGaussians(SplatSceneModel):
         reach = _REACH * self.splats.scales.max(-1).values
         near = depth.clamp_min(1e-6)
         # px; what lies about the camera's plane may reach anywhere.
-        margin = (camera.Ks[0, [0, 1], [0, 1]] * (reach / near)[:, None]) + _MARGIN
+        margin = camera.Ks[0].diagonal()[:2] * (reach / near)[:, None] + _MARGIN
         width, height = camera.one_size()
         below = (pixels[:, 0] < width + margin[:, 0]) & (pixels[:, 1] < height + margin[:, 1])
         inside = (pixels > -margin).all(-1) & below & (depth > 0)
