@@ -346,7 +346,7 @@ class QueryDecoder(nn.Module):
             # The planes with a time axis contribute one row each.
             rows = [p[:, :, step : step + 1] if n[0] == "t" else p for n, p in zip(PLANES, sampled)]
             volume = expand_planes(rows, self.hadamard).squeeze(2)  # (B, C, X, Y, Z)
-            time = torch.tensor([step], device=volume.device)
+            time = torch.full((1,), step, device=volume.device)
             if self.with_checkpoint and torch.is_grad_enabled():
                 logits.append(checkpoint(self._decode_frames, volume, time, use_reentrant=False))
             else:

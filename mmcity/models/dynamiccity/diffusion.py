@@ -110,39 +110,48 @@ class GaussianDiffusion:
         self.posterior_mean_coef2 = (
             (1.0 - self.alphas_cumprod_prev) * np.sqrt(1.0 - betas) / (1.0 - self.alphas_cumprod)
         )
+        self.log_betas = np.log(betas)
+        self.x_coef = np.sqrt(1.0 / self.alphas_cumprod)
+        self.noise_coef = np.sqrt(1.0 / self.alphas_cumprod - 1.0)
+        self._tables: dict[tuple[str, torch.device], Tensor] = {}
 
     def __len__(self) -> int:
         return len(self.betas)
 
-    @staticmethod
-    def _at(table: np.ndarray, t: Tensor, like: Tensor) -> Tensor:
-        values = torch.as_tensor(table, device=t.device)[t].float()
-        return values.view(-1, *[1] * (like.dim() - 1))
+    def _at(self, name: str, t: Tensor, like: Tensor) -> Tensor:
+        """Entries of a table for the steps ``(B,)``, as float32 that goes with ``like``."""
+        return self._table(name, t.device)[t].float().view(-1, *[1] * (like.dim() - 1))
+
+    def _table(self, name: str, device: torch.device) -> Tensor:
+        """A table, copied to a device once."""
+        if (name, device) not in self._tables:
+            self._tables[name, device] = torch.as_tensor(getattr(self, name)).to(device)
+        return self._tables[name, device]
 
     def original_timesteps(self, t: Tensor) -> Tensor:
         """Step numbers of the original chain that the denoiser is called with."""
-        return torch.as_tensor(self.timestep_map, device=t.device)[t]
+        return self._table("timestep_map", t.device)[t]
+
+    def signal_share(self, t: Tensor) -> Tensor:
+        """Share ``(B,)`` of the clean sample in the variance of steps of this chain."""
+        return self._at("alphas_cumprod", t, t)
 
     def q_sample(self, x_start: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """Noisy sample x_t; ``t`` indexes this chain, ``(B,)``."""
-        abar = self._at(self.alphas_cumprod, t, x_start)
+        abar = self._at("alphas_cumprod", t, x_start)
         return abar.sqrt() * x_start + (1.0 - abar).sqrt() * noise
 
     def step_from_output(self, output: Tensor, x: Tensor, t: Tensor) -> DiffusionStep:
         """Posterior implied by a denoiser output ``(B, 2C, ...)`` at ``x`` ``(B, C, ...)``."""
         noise, raw = output.float().split(x.shape[1], dim=1)
-        upper = self._at(np.log(self.betas), t, x)
-        lower = self._at(self.posterior_log_variance_clipped, t, x)
+        upper = self._at("log_betas", t, x)
+        lower = self._at("posterior_log_variance_clipped", t, x)
         share = (raw + 1) / 2
         log_variance = share * upper + (1 - share) * lower
-        abar = self.alphas_cumprod
-        x_start = (
-            self._at(np.sqrt(1.0 / abar), t, x) * x
-            - self._at(np.sqrt(1.0 / abar - 1.0), t, x) * noise
-        )
+        x_start = self._at("x_coef", t, x) * x - self._at("noise_coef", t, x) * noise
         mean = (
-            self._at(self.posterior_mean_coef1, t, x) * x_start
-            + self._at(self.posterior_mean_coef2, t, x) * x
+            self._at("posterior_mean_coef1", t, x) * x_start
+            + self._at("posterior_mean_coef2", t, x) * x
         )
         return DiffusionStep(mean, log_variance, x_start, noise)
 
@@ -150,7 +159,7 @@ class GaussianDiffusion:
         """Denoiser output with noise channels, from one whose first channels are the velocity
         ``sqrt(abar) noise - sqrt(1 - abar) x_start`` (arXiv 2202.00512, appendix D)."""
         velocity, raw = output.float().split(x.shape[1], dim=1)
-        abar = self._at(self.alphas_cumprod, t, x)
+        abar = self._at("alphas_cumprod", t, x)
         return torch.cat([abar.sqrt() * velocity + (1.0 - abar).sqrt() * x, raw], dim=1)
 
     def limit_start(self, output: Tensor, x: Tensor, t: Tensor, limit: float) -> Tensor:
@@ -160,7 +169,7 @@ class GaussianDiffusion:
         which a sampler would carry on.
         """
         step = self.step_from_output(output, x, t)
-        abar = self._at(self.alphas_cumprod, t, x)
+        abar = self._at("alphas_cumprod", t, x)
         start = step.x_start.clamp(-limit, limit)
         noise = (x - abar.sqrt() * start) / (1.0 - abar).sqrt()
         return torch.cat([noise, output[:, x.shape[1] :].float()], dim=1)
@@ -176,8 +185,8 @@ class GaussianDiffusion:
     ) -> Tensor:
         """One DDIM step (arXiv 2010.02502, equation 12)."""
         step = self.step_from_output(output, x, t)
-        abar = self._at(self.alphas_cumprod, t, x)
-        previous = self._at(self.alphas_cumprod_prev, t, x)
+        abar = self._at("alphas_cumprod", t, x)
+        previous = self._at("alphas_cumprod_prev", t, x)
         sigma = eta * ((1 - previous) / (1 - abar)).sqrt() * (1 - abar / previous).sqrt()
         direction = (1 - previous - sigma.square()).clamp(min=0).sqrt() * step.noise
         result = previous.sqrt() * step.x_start + direction
@@ -222,10 +231,10 @@ class GaussianDiffusion:
     def _variational_bound(self, output: Tensor, x_start: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         step = self.step_from_output(output, x_t, t)
         true_mean = (
-            self._at(self.posterior_mean_coef1, t, x_t) * x_start
-            + self._at(self.posterior_mean_coef2, t, x_t) * x_t
+            self._at("posterior_mean_coef1", t, x_t) * x_start
+            + self._at("posterior_mean_coef2", t, x_t) * x_t
         )
-        true_log = self._at(self.posterior_log_variance_clipped, t, x_t)
+        true_log = self._at("posterior_log_variance_clipped", t, x_t)
         kl = 0.5 * (
             -1.0
             + step.log_variance

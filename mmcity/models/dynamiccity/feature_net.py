@@ -8,6 +8,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from mmcity.models.layers.batches import stacked
+from mmcity.models.preprocessors import PinnedDataPreprocessor
 from mmcity.registry import MODELS
 from mmcity.structures import OccupancyDataSample
 
@@ -35,7 +36,8 @@ class OccFeatureNet(BaseModel):
         corruption: Share of voxels that are made free, and a tenth as many that get a random
             class; a box of the grid is emptied too. Defaults to 0.3.
         histogram_weight: Factor of the histogram's loss. Defaults to 0.5.
-        data_preprocessor, init_cfg: As in mmengine.
+        data_preprocessor: Config. Defaults to :class:`PinnedDataPreprocessor`.
+        init_cfg: As in mmengine.
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class OccFeatureNet(BaseModel):
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        super().__init__(data_preprocessor or PinnedDataPreprocessor(), init_cfg)
         if len(channels) < 3:
             raise ValueError(f"channels: expected at least 3 levels, got {tuple(channels)}")
         if not 0.0 <= corruption < 1.0:

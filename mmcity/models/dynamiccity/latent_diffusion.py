@@ -7,6 +7,7 @@ from mmengine.model import BaseModel
 from torch import Tensor
 
 from mmcity.models.layers.batches import stacked
+from mmcity.models.preprocessors import PinnedDataPreprocessor
 from mmcity.registry import MODELS, TASK_UTILS
 from mmcity.structures import OccupancyDataSample
 from mmcity.utils.checks import check_choice
@@ -41,7 +42,8 @@ class HexPlaneDiffusion(BaseModel):
             one before it, in training and in long sequences. A clip that must go on with
             frames it is shown keeps to the scene far better than one that only follows them.
             Defaults to 0 (as published).
-        data_preprocessor, init_cfg: As in mmengine.
+        data_preprocessor: Config. Defaults to :class:`PinnedDataPreprocessor`.
+        init_cfg: As in mmengine.
     """
 
     def __init__(
@@ -58,7 +60,7 @@ class HexPlaneDiffusion(BaseModel):
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        super().__init__(data_preprocessor or PinnedDataPreprocessor(), init_cfg)
         check_choice("normalize", normalize, ("none", "plane_channel"))
         check_choice("prediction", prediction, ("noise", "velocity"))
         self.prediction = prediction
@@ -171,7 +173,7 @@ class HexPlaneDiffusion(BaseModel):
             )
             mse = losses["mse"]
             if self.prediction == "velocity":  # the error of the noise is sqrt(abar) times its own
-                mse = mse / mse.new_tensor(self.diffusion.alphas_cumprod)[t]
+                mse = mse / self.diffusion.signal_share(t)
             return {"loss_mse": mse.mean(), "loss_vb": losses["vb"].mean()}
         check_choice("mode", mode, ("loss", "predict", "tensor"))
         count = len(data_samples) if data_samples is not None else self._batch_of(inputs)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mmcity.models.layers.batches import stacked
 from mmcity.models.losses.occupancy import LovaszSoftmaxLoss, WeightedCrossEntropyLoss
+from mmcity.models.preprocessors import PinnedDataPreprocessor
 from mmcity.registry import MODELS
 from mmcity.structures import OccupancyDataSample
 from mmcity.utils.checks import check_choice
@@ -86,7 +87,8 @@ class HexPlaneVAE(BaseModel):
         loss_weights: Factors of ``ce``, ``lovasz``, ``kl``.
             Defaults to dict(ce=1.0, lovasz=1.0, kl=0.0015).
         with_checkpoint: Gradient checkpointing. Defaults to False.
-        data_preprocessor, init_cfg: As in mmengine.
+        data_preprocessor: Config. Defaults to :class:`PinnedDataPreprocessor`.
+        init_cfg: As in mmengine.
         **encoder: Further arguments of :class:`HexPlaneEncoder`.
     """
 
@@ -119,7 +121,7 @@ class HexPlaneVAE(BaseModel):
         init_cfg: dict | None = None,
         **encoder,
     ) -> None:
-        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        super().__init__(data_preprocessor or PinnedDataPreprocessor(), init_cfg)
         check_choice("decoder_type", decoder_type, ("conv", "query"))
         if class_frequencies is not None and len(class_frequencies) != num_classes:
             raise ValueError(

@@ -8,6 +8,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from mmcity.models.layers.batches import stacked
+from mmcity.models.preprocessors import PinnedDataPreprocessor
 from mmcity.registry import MODELS
 from mmcity.structures import OccupancyDataSample, to_device
 from mmcity.utils.checks import check_choice
@@ -44,7 +45,8 @@ class GaussTR(BaseModel):
         source_views: Gaussians come from so many leading views of a sample; the others (frames
             before and after, see :class:`AlignAdjacentCameras`) are only rendered into, in
             training. Defaults to None (all).
-        data_preprocessor, init_cfg: As in mmengine.
+        data_preprocessor: Config. Defaults to :class:`PinnedDataPreprocessor`.
+        init_cfg: As in mmengine.
     """
 
     def __init__(
@@ -63,7 +65,7 @@ class GaussTR(BaseModel):
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        super().__init__(data_preprocessor or PinnedDataPreprocessor(), init_cfg)
         for name in (reference_init, test_reference_init):
             check_choice("reference_init", name, _REFERENCE_INITS)
         self.num_queries = num_queries

@@ -26,6 +26,9 @@ def class_weights_from_frequency(frequencies: Sequence[float], power: float = 1 
 def lovasz_softmax(probabilities: Tensor, target: Tensor) -> Tensor:
     """Lovasz extension of the mean IoU over the classes present in ``target``.
 
+    On a GPU the classes that are absent, and the voxels that cannot count, take their part with
+    weight 0, since the host would have to wait to know them.
+
     Args:
         probabilities: ``(P, K)`` softmax outputs.
         target: ``(P,)`` class indices.
@@ -34,29 +37,31 @@ def lovasz_softmax(probabilities: Tensor, target: Tensor) -> Tensor:
         Scalar. Source: Berman et al., arXiv 1705.08790, equation 8 and algorithm 1.
     """
     steps = torch.zeros_like(probabilities, requires_grad=False)
-    present = torch.unique(target).tolist()
+    present = steps.new_zeros(steps.shape[1]).scatter_(0, target, 1.0)
+    classes = range(len(present)) if steps.is_cuda else present.nonzero().flatten().tolist()
     with torch.no_grad():
-        for c in present:
+        for c in classes:
             _add_jaccard_steps(probabilities[:, c], target == c, steps[:, c])
     # d|1 - p| = -dp on the class itself, dp elsewhere: one product serves all classes.
     sign = torch.ones_like(steps).scatter_(1, target[:, None], -1.0)
     foreground = steps.gather(1, target[:, None]).sum()
-    return ((probabilities * (steps * sign)).sum() + foreground) / max(len(present), 1)
+    return ((probabilities * (steps * sign)).sum() + foreground) / present.sum().clamp_min(1)
 
 
 def _add_jaccard_steps(probability: Tensor, foreground: Tensor, out: Tensor) -> None:
     """Weights ``(P,)`` of the errors of one class: by how much each, in falling order of the
     errors, raises the Jaccard loss."""
     errors = torch.where(foreground, 1 - probability, probability)
-    # Behind the last voxel of the class the Jaccard loss is 1 and rises no more.
-    rows = (errors >= errors[foreground].min()).nonzero().squeeze(1)
-    errors, order = torch.sort(errors[rows], descending=True)
-    rows = rows[order]
+    if errors.is_cuda:
+        rows = errors.argsort(descending=True)
+    else:  # behind the last voxel of the class the Jaccard loss is 1 and rises no more
+        rows = (errors >= errors[foreground].min()).nonzero().squeeze(1)
+        rows = rows[errors[rows].argsort(descending=True)]
     hit = foreground[rows].to(errors.dtype)
     total = hit.sum()
     jaccard = 1.0 - (total - hit.cumsum(0)) / (total + (1.0 - hit).cumsum(0))
     jaccard[1:] = jaccard[1:] - jaccard[:-1].clone()
-    out[rows] = jaccard
+    out[rows] = jaccard * (total > 0)
 
 
 def _classes_first(logits: Tensor) -> Tensor:
