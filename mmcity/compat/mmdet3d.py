@@ -48,8 +48,8 @@ def register_all() -> dict[str, list[str]]:
     # Their classes come first, so that names they define late are not taken by ours.
     register_theirs(init_default_scope=False)
     added: dict[str, list[str]] = {}
-    for role in own.__all__:
-        source, target = getattr(own, role), getattr(theirs, role, None)
+    for role, source in vars(own).items():
+        target = getattr(theirs, role, None)
         if role in _LEFT_OUT or not (isinstance(source, Registry) and isinstance(target, Registry)):
             continue
         for name, module in source.module_dict.items():

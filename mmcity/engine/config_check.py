@@ -11,18 +11,9 @@ from mmcity.utils.cli import UserError
 
 #: Top-level names that the Runner, the tools or mmengine read beside Runner's arguments.
 _OTHER_KEYS = (
-    "activation_checkpointing",
-    "compile",
-    "custom_imports",
-    "efficient_conv_bn_eval",
-    "env_cfg",
-    "find_unused_parameters",
-    "model_wrapper_cfg",
-    "runner_type",
-    "strategy",
-    "sync_bn",
-    "tta_model",
-    "tta_pipeline",
+    *("activation_checkpointing", "compile", "custom_imports", "efficient_conv_bn_eval"),
+    *("env_cfg", "find_unused_parameters", "model_wrapper_cfg", "runner_type"),
+    *("strategy", "sync_bn", "tta_model", "tta_pipeline"),
 )
 _RUNNER_KEYS = tuple(name for name in inspect.signature(Runner).parameters if name != "cfg")
 KNOWN_KEYS = frozenset((*_RUNNER_KEYS, *_OTHER_KEYS))

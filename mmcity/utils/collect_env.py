@@ -5,21 +5,8 @@ from importlib import metadata, util
 from mmcity.version import __version__
 
 _LIBRARIES = (
-    "numpy",
-    "scipy",
-    "pillow",
-    "einops",
-    "plyfile",
-    "trimesh",
-    "embreex",
-    "openmim",
-    "mmcv",
-    "mmdet",
-    "mmdet3d",
-    "nuscenes-devkit",
-    "viser",
-    "setuptools",
-    "ninja",
+    *("numpy", "scipy", "pillow", "einops", "plyfile", "trimesh", "embreex", "openmim"),
+    *("mmcv", "mmdet", "mmdet3d", "nuscenes-devkit", "viser", "setuptools", "ninja"),
 )
 
 

@@ -3,11 +3,8 @@
 import importlib
 
 _PACKAGES = (
-    "mmcity.datasets",
-    "mmcity.engine",
-    "mmcity.evaluation",
-    "mmcity.models",
-    "mmcity.visualization",
+    *("mmcity.datasets", "mmcity.engine", "mmcity.evaluation"),
+    *("mmcity.models", "mmcity.visualization"),
 )
 
 

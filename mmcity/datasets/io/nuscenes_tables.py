@@ -9,25 +9,13 @@ from mmcity.structures import geometry
 from mmcity.utils.fileio import read_json
 
 CAMERAS = (
-    "CAM_FRONT",
-    "CAM_FRONT_RIGHT",
-    "CAM_FRONT_LEFT",
-    "CAM_BACK",
-    "CAM_BACK_LEFT",
-    "CAM_BACK_RIGHT",
+    *("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT"),
+    *("CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT"),
 )
 #: Order of the detection labels in OpenMMLab's info files.
 DETECTION_CLASSES = (
-    "car",
-    "truck",
-    "trailer",
-    "bus",
-    "construction_vehicle",
-    "bicycle",
-    "motorcycle",
-    "pedestrian",
-    "traffic_cone",
-    "barrier",
+    *("car", "truck", "trailer", "bus", "construction_vehicle"),
+    *("bicycle", "motorcycle", "pedestrian", "traffic_cone", "barrier"),
 )
 #: Beginning of a category's name and its detection class; other categories have label -1.
 _CATEGORY_PREFIXES = (
@@ -46,15 +34,8 @@ _CATEGORY_PREFIXES = (
     ("movable_object.barrier", "barrier"),
 )
 _TABLES = (
-    "calibrated_sensor",
-    "category",
-    "ego_pose",
-    "instance",
-    "sample",
-    "sample_annotation",
-    "sample_data",
-    "scene",
-    "sensor",
+    *("calibrated_sensor", "category", "ego_pose", "instance", "sample"),
+    *("sample_annotation", "sample_data", "scene", "sensor"),
 )
 _MINI_VAL = {"scene-0103", "scene-0916"}
 #: Longest time between annotations that a velocity is taken from, seconds.

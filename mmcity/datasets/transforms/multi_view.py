@@ -175,14 +175,8 @@ class PackMultiViewInputs(BaseTransform):
         keys: Sequence[str] = ("cam2img", "cam2ego", "img_aug_mat", "depth"),
         with_target: bool = True,
         meta_keys: Sequence[str] = (
-            "sample_idx",
-            "token",
-            "scene_idx",
-            "img_path",
-            "num_views",
-            "ori_shape",
-            "cam2img",
-            "cam2ego",
+            *("sample_idx", "token", "scene_idx", "img_path"),
+            *("num_views", "ori_shape", "cam2img", "cam2ego"),
         ),
     ) -> None:
         self.keys = tuple(keys)

@@ -7,14 +7,7 @@ from mmcity.utils.checks import check_choice
 
 #: Names in the order of the result files.
 DEPTH_METRICS = (
-    "Abs Rel",
-    "Sq Rel",
-    "RMSE",
-    "Log RMSE",
-    "δ < 1.",
-    "δ < 1.25",
-    "δ < 1.25^2",
-    "δ < 1.25^3",
+    *("Abs Rel", "Sq Rel", "RMSE", "Log RMSE", "δ < 1.", "δ < 1.25", "δ < 1.25^2", "δ < 1.25^3"),
 )
 ALIGNMENTS = ("median", "scale", "scale&shift", "scale&shift_upstream", "lstsq", "metric")
 MIN_DEPTH = 1e-5

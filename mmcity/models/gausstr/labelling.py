@@ -47,27 +47,9 @@ class Vocabulary:
 
 
 _PROMPTS = (
-    "barrier",
-    "bicycle",
-    "bus",
-    "car",
-    "construction vehicle",
-    "motorcycle",
-    "person",
-    "cone",
-    "trailer",
-    "truck",
-    "road",
-    "sidewalk",
-    "terrain",
-    "grass",
-    "building",
-    "wall",
-    "fence",
-    "pole",
-    "sign",
-    "vegetation",
-    "sky",
+    *("barrier", "bicycle", "bus", "car", "construction vehicle", "motorcycle", "person"),
+    *("cone", "trailer", "truck", "road", "sidewalk", "terrain", "grass"),
+    *("building", "wall", "fence", "pole", "sign", "vegetation", "sky"),
 )
 
 #: The published vocabulary: 21 prompts, 16 classes; sky stands for free space, and the labels

@@ -23,13 +23,8 @@ _CATEGORIES = {
     "truck": ("vehicle.truck", "vehicle"),
 }
 _ATTRIBUTES = (
-    "vehicle.moving",
-    "vehicle.stopped",
-    "vehicle.parked",
-    "cycle.with_rider",
-    "cycle.without_rider",
-    "pedestrian.moving",
-    "pedestrian.standing",
+    *("vehicle.moving", "vehicle.stopped", "vehicle.parked", "cycle.with_rider"),
+    *("cycle.without_rider", "pedestrian.moving", "pedestrian.standing"),
 )
 #: Borders of the visibility levels 1..4.
 _VISIBILITY = (0.4, 0.6, 0.8)
