@@ -145,7 +145,7 @@ class ColmapDataset(PosedImagesDataset):
         """See :meth:`PosedImagesDataset.load_images`."""
         root = self.data_root
         folder = find_colmap_model(root) if self.sparse_dir == "auto" else root / self.sparse_dir
-        model = read_colmap_model(folder, with_features=False)
+        model = read_colmap_model(folder, with_features=False, require_points=self.require_points)
         names = sorted(image.name for image in model.images.values())
         if not names:
             raise ValueError(f"{folder}: expected registered images, got none")

@@ -8,9 +8,11 @@ import numpy as np
 
 from mmcity.registry import DATASETS
 from mmcity.structures.geometry import se3_inverse
+from mmcity.utils.checks import count_pairs
 from mmcity.utils.fileio import read_text
 from mmcity.utils.images import list_images
 from mmcity.utils.picture_files import image_size
+from mmcity.utils.picture_names import natural_order
 
 from .io.colmap_types import ColmapCamera, ColmapPoints
 from .posed_images import PosedImage, PosedImagesDataset
@@ -112,11 +114,7 @@ class CambridgeLandmarks(_PoseFileDataset):
                 raise FileNotFoundError(f"{folder / 'rgb'}: expected a folder of images")
             files = list_images(folder / "rgb")
             poses = sorted((folder / "poses").glob("*.txt"))
-            if len(files) != len(poses):
-                raise ValueError(
-                    f"{folder}: expected one pose per image, got {len(files)} images and "
-                    f"{len(poses)} poses"
-                )
+            count_pairs(folder, images=files, poses=poses)
             pairs = list(zip(files, poses))
             if split == "train":
                 pairs = [p for row, p in enumerate(pairs) if row not in self.exclude_train]
@@ -160,7 +158,7 @@ class SevenScenes(_PoseFileDataset):
         images = []
         for file, skip in (("TrainSplit.txt", self.train_skip), ("TestSplit.txt", self.test_skip)):
             for folder in self._sequences(file):
-                for path in sorted(folder.glob("frame-*.color.png"))[::skip]:
+                for path in natural_order(folder.glob("frame-*.color.png"))[::skip]:
                     pose = path.with_name(path.name.replace(".color.png", ".pose.txt"))
                     images.append(self._posed(path, pose, file == "TestSplit.txt"))
         return images, ColmapPoints.empty()

@@ -1,14 +1,12 @@
 """Clips of semantic occupancy: one dataset class per on-disk layout."""
 
 import copy
-import logging
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from mmengine.dataset import BaseDataset
-from mmengine.logging import print_log
 
 from mmcity.datasets.io.occupancy_files import (
     read_carlasc_frame,
@@ -19,7 +17,9 @@ from mmcity.datasets.io.occupancy_files import (
 )
 from mmcity.registry import DATASETS, TRANSFORMS
 from mmcity.structures.palettes import UNIFIED_PALETTE
+from mmcity.utils.checks import count_pairs
 from mmcity.utils.fileio import read_json
+from mmcity.utils.picture_names import natural_order
 
 from .occupancy_labels import (
     CARLASC_TO_UNIFIED,
@@ -204,6 +204,14 @@ def _folders(root: Path) -> list[Path]:
     return sorted(path for path in root.iterdir() if path.is_dir())
 
 
+def _with_poses(file: Path, frames: list[str], poses: np.ndarray | None) -> dict:
+    """Frames and poses of a scene; frames without a pose cannot be conditioned on."""
+    if poses is None:
+        return {"frames": frames, "poses": None}
+    count = count_pairs(file, trim=True, frames=frames, poses=poses)
+    return {"frames": frames[:count], "poses": poses[:count]}
+
+
 @DATASETS.register_module()
 class CarlaSCOccSequence(OccSequenceDataset):
     """CarlaSC (Cartesian): ``<split>/<town>/cartesian/evaluation/NNNNNN.{label,bin}``.
@@ -221,30 +229,17 @@ class CarlaSCOccSequence(OccSequenceDataset):
             folder = town / "cartesian" / "evaluation"
             if not folder.is_dir():
                 folder = town / "evaluation"
-            frames = sorted(folder.glob("*.label"))
+            frames = natural_order(folder.glob("*.label"))
             poses_file = folder.parent / "poses.txt"
             poses = read_planar_poses(poses_file) if poses_file.is_file() else None
-            if poses is not None and len(poses) < len(frames):
-                # Frames without a pose cannot be conditioned on; the original skips them too.
-                self._warn_short_poses(poses_file, len(poses), len(frames))
-                frames = frames[: len(poses)]
             scenes.append(
                 {
                     "name": town.name,
-                    "frames": [str(path) for path in frames],
-                    "poses": poses,
+                    **_with_poses(poses_file, [str(path) for path in frames], poses),
                     "grid": tuple(read_carlasc_params(folder)["grid_size"]),
                 }
             )
         return scenes
-
-    @staticmethod
-    def _warn_short_poses(path: Path, poses: int, frames: int) -> None:
-        print_log(
-            f"{path}: {poses} poses for {frames} frames; the frames without a pose are left out",
-            logger="current",
-            level=logging.WARNING,
-        )
 
     def read_frame(self, path: str, scene: dict) -> tuple[np.ndarray, np.ndarray]:
         """One frame; see :meth:`OccSequenceDataset.read_frame`."""
@@ -265,14 +260,10 @@ class Occ3DWaymoOccSequence(OccSequenceDataset):
         """Drives of the split; see :meth:`OccSequenceDataset.load_scenes`."""
         scenes = []
         for folder in _folders(Path(self.data_root) / self.split):
-            poses = folder / "poses.txt"
-            scenes.append(
-                {
-                    "name": folder.name,
-                    "frames": [str(path) for path in sorted(folder.glob("*_04.npz"))],
-                    "poses": read_planar_poses(poses) if poses.is_file() else None,
-                }
-            )
+            file = folder / "poses.txt"
+            frames = [str(path) for path in natural_order(folder.glob("*_04.npz"))]
+            poses = read_planar_poses(file) if file.is_file() else None
+            scenes.append({"name": folder.name, **_with_poses(file, frames, poses)})
         return scenes
 
     def read_frame(self, path: str, scene: dict) -> tuple[np.ndarray, np.ndarray]:
@@ -353,15 +344,11 @@ class SemanticKITTIOccSequence(OccSequenceDataset):
                 if self.grid_key not in data:
                     raise ValueError(f"{path}: expected array '{self.grid_key}', got {data.files}")
                 pose = data["lidar2world"]
-                count = len(data["times"])
+                count = count_pairs(path, times=data["times"], frames=data[self.grid_key])
             yaw = np.arctan2(pose[:, 1, 0], pose[:, 0, 0])
-            scenes.append(
-                {
-                    "name": folder.name,
-                    "frames": [f"{path}#{i}" for i in range(count)],
-                    "poses": np.stack([pose[:, 0, 3], pose[:, 1, 3], yaw], axis=1),
-                }
-            )
+            poses = np.stack([pose[:, 0, 3], pose[:, 1, 3], yaw], axis=1)
+            frames = [f"{path}#{i}" for i in range(count)]
+            scenes.append({"name": folder.name, **_with_poses(path, frames, poses)})
         return scenes
 
     def read_frame(self, path: str, scene: dict) -> tuple[np.ndarray, np.ndarray]:

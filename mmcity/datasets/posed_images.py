@@ -133,6 +133,7 @@ class PosedImagesDataset(Dataset, metaclass=ABCMeta):
         self.split, self.selection_every = split, selection_every
         self.undistort = undistort
         self.missing_images = missing_images
+        self.require_points = require_points
         self.cache = ByteLRUCache(int(cache_bytes))
         if load_pipeline is None:
             load_pipeline = [dict(type="LoadPosedImage", alpha=alpha)]

@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmcity.utils.checks import count_pairs
 from mmcity.utils.fileio import read_numbers, write_text
+from mmcity.utils.picture_names import natural_order
 
 from .base import TensorContainer, as_tensor
 from .geometry import quat_to_rotmat, rotmat_to_quat, se3_from_rt, se3_interpolate, se3_inverse
@@ -129,10 +131,8 @@ class Trajectory(TensorContainer):
         poses = _read_rows(path, 12, "12 numbers of a 3x4 matrix").reshape(-1, 3, 4)
         _check_rotations(path, poses)
         stamps = None if times is None else _read_rows(times, 1, "one time")[:, 0]
-        if stamps is not None and len(stamps) != len(poses):
-            raise TrajectoryFormatError(
-                f"{times}: expected {len(poses)} times, one per pose of {path}, got {len(stamps)}"
-            )
+        if stamps is not None:
+            count_pairs(times, error=TrajectoryFormatError, times=stamps, poses=poses)
         return cls(poses, stamps)
 
     def write_kitti(self, path: str | os.PathLike, times: str | os.PathLike | None = None) -> None:
@@ -145,7 +145,7 @@ class Trajectory(TensorContainer):
     def read_7scenes(cls, folder: str | os.PathLike) -> "Trajectory":
         """Read ``frame-XXXXXX.pose.txt`` files (4x4 camera to world); frame numbers are times."""
         folder = Path(folder)
-        files = sorted(folder.glob("*.pose.txt")) if folder.is_dir() else []
+        files = natural_order(folder.glob("*.pose.txt")) if folder.is_dir() else []
         if not files:
             raise FileNotFoundError(f"{folder}: expected files *.pose.txt, found none")
         poses, times = [], []

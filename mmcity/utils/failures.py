@@ -11,7 +11,7 @@ _SHOWN = 3
 
 
 class ItemFailures:
-    """What failed in a batch, told at its end.
+    """Failures of single items of a batch, told at its end.
 
     Example::
 

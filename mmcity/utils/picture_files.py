@@ -54,7 +54,7 @@ def read_image(
     Args:
         path: Any format that PIL reads.
         mode (str, optional): ``RGB`` or ``RGBA`` give ``(H, W, 3|4)`` uint8, whatever the file
-            holds (see :func:`as_mode`); None gives the values as they are (16-bit depth
+            holds (see :func:`as_eight_bits`); None gives the values as they are (16-bit depth
             maps). Defaults to ``RGB``.
         upright: Turn the picture as its EXIF orientation says, as viewers show it. Poses of a
             model belong to the stored pixels. Defaults to False.
@@ -73,29 +73,39 @@ def read_image(
 def as_mode(image: Image.Image, mode: str | None = "RGB", upright: bool = True) -> Image.Image:
     """A picture as ``RGB`` or ``RGBA`` of 8 bits, whatever it was.
 
-    Integers of more than 8 bits are taken to fill 16: 65535 is white. Floats within [0, 1] have
-    white at 1, floats above that are on the scale of 8 bits, with white at 255.
-
     Args:
         image: The picture.
         mode: ``RGB``, ``RGBA``, or None for the values as they are. Defaults to ``RGB``.
         upright: Apply the EXIF orientation. Defaults to True.
 
     Raises:
-        ValueError: If integers are negative or need more than 16 bits, or floats are not finite,
-            negative or above 255: what is white then is not known.
+        ValueError: If the range of the values is not known, see :func:`as_eight_bits`.
     """
     image = ImageOps.exif_transpose(image) if upright else image
     if mode is None:
         return image
     if image.mode.startswith(("I", "F")):
-        values = np.asarray(image, dtype=np.float64)
-        low, high = float(values.min()), float(values.max())
-        if image.mode == "F":
-            top, scale, kind = 255.0, 255.0 if high <= 1 else 1.0, "floats from 0 to 1 or to 255"
-        else:
-            top, scale, kind = 65535.0, 1 / _WIDE_STEP, "integers of 16 bits"
-        if not (low >= 0 and high <= top):  # NaN fails as well
-            raise ValueError(f"expected {kind}, got {low:g} to {high:g}: convert it to 8 bits")
-        image = Image.fromarray((values * scale).round().astype(np.uint8))
+        image = Image.fromarray(as_eight_bits(np.asarray(image)))
     return image.convert(mode)
+
+
+def as_eight_bits(values: np.ndarray) -> np.ndarray:
+    """Colours on the scale of 8 bits, as uint8.
+
+    Wider integers and floats are told by their range: integers above 255 fill 16 bits (65535 is
+    white), floats within [0, 1] have white at 1; others are on the scale of 8 bits already.
+
+    Raises:
+        ValueError: If values are negative or not finite, integers need more than 16 bits, or
+            floats lie above 255: what is white then is not known.
+    """
+    if values.dtype == np.uint8 or not values.size:
+        return values.astype(np.uint8)
+    low, high = float(values.min()), float(values.max())
+    if values.dtype.kind == "f":
+        top, scale, kind = 255.0, 255.0 if high <= 1 else 1.0, "floats from 0 to 1 or to 255"
+    else:
+        top, scale, kind = 65535.0, 1.0 if high <= 255 else 1 / _WIDE_STEP, "integers of 16 bits"
+    if not (low >= 0 and high <= top):  # NaN fails as well
+        raise ValueError(f"expected {kind}, got {low:g} to {high:g}: convert them to 8 bits")
+    return (values.astype(np.float64) * scale).round().astype(np.uint8)

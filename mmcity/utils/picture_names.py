@@ -121,7 +121,7 @@ def check_unique(files: Mapping[str, Path | str | None], what: str) -> None:
 
 
 def match_names(wanted: Iterable[str], names: Iterable[str], what: str) -> dict[str, str]:
-    """Which pictures the names in a list or table mean.
+    """Pictures that the names in a list or table mean.
 
     A name means the picture that is called so; else the one that is called so without suffix;
     else the only one whose name ends so, or whose name it ends with.

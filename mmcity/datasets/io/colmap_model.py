@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+import numpy as np
+from mmengine.logging import print_log
+
 from mmcity.utils.checks import check_choice
 from mmcity.utils.fileio import atomic_path
 from mmcity.utils.picture_names import picture_name
@@ -13,6 +16,7 @@ from .colmap_types import (
     ColmapModel,
     ColmapPoints,
 )
+from .point_ply import read_point_ply
 
 _PARTS = ("cameras", "images", "points3D")
 _SEARCHED = ("sparse/0", "sparse", "colmap/sparse/0", ".")
@@ -26,8 +30,20 @@ def _extension(folder: Path) -> str | None:
     return None
 
 
+def _count_images(folder: Path) -> int:
+    """Registered images of a model, from as little of its files as tells it."""
+    if _extension(folder) == ".bin":
+        with open(folder / "images.bin", "rb") as file:
+            return int.from_bytes(file.read(8), "little")
+    return colmap_text.count_images(folder / "images.txt")
+
+
 def find_colmap_model(root: str | os.PathLike) -> Path:
-    """Folder of the sparse model below a scene: ``sparse/0``, ``sparse`` or the root itself.
+    """Folder of the sparse model below a scene.
+
+    That is the largest of ``sparse/0``, ``sparse/1`` and so on, where COLMAP leaves the parts that
+    it could not join (the others are named in a message), ``sparse``, the same below ``colmap``,
+    or the root itself.
 
     Raises:
         FileNotFoundError: If none of them holds ``cameras`` and ``images``.
@@ -36,8 +52,13 @@ def find_colmap_model(root: str | os.PathLike) -> Path:
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: expected the folder of a COLMAP scene, found none")
     for name in _SEARCHED:
-        if _extension(root / name):
-            return root / name
+        folders = [root / name]
+        if name.endswith("/0") and folders[0].parent.is_dir():
+            numbered = (p for p in folders[0].parent.iterdir() if p.name.isdecimal())
+            folders = sorted(numbered, key=lambda path: int(path.name))
+        models = [folder for folder in folders if _extension(folder)]
+        if models:
+            return models[0] if len(models) == 1 else _largest(root, models)
     raise FileNotFoundError(
         f"{root}: expected cameras and images (.bin or .txt) in one of "
         f"{', '.join(_SEARCHED)}, found {sorted(p.name for p in root.iterdir())[:20]}: "
@@ -45,11 +66,29 @@ def find_colmap_model(root: str | os.PathLike) -> Path:
     )
 
 
+def _largest(root: Path, models: list[Path]) -> Path:
+    counts = {model: _count_images(model) for model in models}
+    taken = max(models, key=lambda model: counts[model])
+    others = ", ".join(
+        f"{model.relative_to(root).as_posix()} ({counts[model]})"
+        for model in models
+        if model != taken
+    )
+    print_log(
+        f"{root}: {taken.relative_to(root).as_posix()} is taken, with {counts[taken]} images; the "
+        f"scene has other models, which are not used: {others}. Choose with sparse_dir",
+        "current",
+        30,
+    )
+    return taken
+
+
 def read_colmap_model(
     path: str | os.PathLike,
     *,
     with_features: bool = True,
     with_points: bool = True,
+    require_points: bool = True,
     with_tracks: bool = True,
 ) -> ColmapModel:
     """Read a sparse model; binary files are preferred over text.
@@ -60,7 +99,9 @@ def read_colmap_model(
     Args:
         path: Folder of the model, or of a scene (see :func:`find_colmap_model`).
         with_features (bool): Read the 2D points of the images. Defaults to True.
-        with_points (bool): Read ``points3D``; a missing file then is an error. Defaults to True.
+        with_points (bool): Read ``points3D``, or the ``points3D.ply`` that other programs write
+            in its place (without tracks). Defaults to True.
+        require_points (bool): Refuse a model that has neither file. Defaults to True.
         with_tracks (bool): Read the tracks of the points. Defaults to True.
 
     Returns:
@@ -76,10 +117,13 @@ def read_colmap_model(
         folder = find_colmap_model(folder)
         ext = _extension(folder)
     files = {part: folder / f"{part}{ext}" for part in _PARTS}
-    if with_points and not files["points3D"].is_file():
+    cloud = folder / "points3D.ply"
+    has_tracks = files["points3D"].is_file()
+    if with_points and require_points and not has_tracks and not cloud.is_file():
         raise FileNotFoundError(
-            f"{files['points3D']}: expected the points of the model beside its {ext} images, "
-            "found no such file: export the model again with all three files"
+            f"{files['points3D']}: expected the points of the model beside its {ext} images, or "
+            "points3D.ply, found no such file: export the model again with all three files, or go "
+            "on without points where they are not needed (require_points=False)"
         )
     if ext == ".bin":
         cameras = colmap_binary.read_cameras_bin(files["cameras"])
@@ -91,7 +135,14 @@ def read_colmap_model(
         read_points = colmap_text.read_points3D_txt
     for image in images.values():
         image.name = picture_name(image.name)
-    points = read_points(files["points3D"], with_tracks) if with_points else ColmapPoints.empty()
+    points = ColmapPoints.empty()
+    if with_points and has_tracks:
+        points = read_points(files["points3D"], with_tracks)
+    elif with_points and cloud.is_file():
+        points = read_point_ply(cloud)
+    if with_points and not has_tracks:
+        for image in images.values():  # which feature belongs to which point is not known
+            image.point3D_ids = np.full_like(image.point3D_ids, -1)
     model = ColmapModel(cameras, images, points, path=str(folder))
     try:
         model.check()

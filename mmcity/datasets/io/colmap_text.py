@@ -64,6 +64,11 @@ def _begins_image(line: str) -> bool:
     return abs(sum(value * value for value in pose[:4]) - 1) < _UNIT_TOLERANCE
 
 
+def count_images(path: Path) -> int:
+    """Number of images in ``images.txt``."""
+    return sum(_begins_image(line) for _, line in _lines(path))
+
+
 def read_images_txt(path: Path, with_features: bool = True) -> dict[int, ColmapImage]:
     """Read ``images.txt``: a line per image and one of its feature points.
 

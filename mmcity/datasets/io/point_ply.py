@@ -5,6 +5,7 @@ import os
 import numpy as np
 
 from mmcity.structures.io.ply import PlyFormatError, read_ply_vertices, write_ply_vertices
+from mmcity.utils.picture_files import as_eight_bits
 
 from .colmap_types import ColmapPoints
 
@@ -15,15 +16,16 @@ def read_point_ply(path: str | os.PathLike) -> ColmapPoints:
     """Read a point cloud.
 
     Args:
-        path: PLY with vertex properties ``x y z`` and optionally ``red green blue`` (uint8, or
-            floating point in [0, 1]).
+        path: PLY with vertex properties ``x y z`` and optionally ``red green blue`` of any type
+            (see :func:`~mmcity.utils.picture_files.as_eight_bits`).
 
     Returns:
         ColmapPoints: Without tracks.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        PlyFormatError: If it is broken or holds points that are not finite.
+        PlyFormatError: If it is broken, or holds points that are not finite or colours of an
+            unknown range.
     """
     columns = read_ply_vertices(path, "xyz")
     xyz = np.stack([columns[axis].astype(np.float64) for axis in "xyz"], axis=1)
@@ -32,8 +34,10 @@ def read_point_ply(path: str | os.PathLike) -> ColmapPoints:
     rgb = None
     if all(name in columns for name in _COLORS):
         rgb = np.stack([columns[name] for name in _COLORS], axis=1)
-        if rgb.dtype != np.uint8:
-            rgb = np.nan_to_num(rgb.astype(np.float64) * 255).round().clip(0, 255).astype(np.uint8)
+        try:
+            rgb = as_eight_bits(rgb)
+        except ValueError as error:
+            raise PlyFormatError(f"{path}: colours: {error}") from error
     return ColmapPoints.from_arrays(xyz, rgb)
 
 

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from mmcity.structures import Trajectory
 from mmcity.structures.geometry import OPENGL_TO_OPENCV, se3_inverse
+from mmcity.utils.checks import count_pairs
 from mmcity.utils.fileio import read_json, read_numbers, read_text
+from mmcity.utils.picture_names import natural_order
 
 from .frames import DepthFormat, SequenceFileError, SequenceFrame, VideoSequence, read_sintel_camera
 
@@ -39,7 +41,7 @@ def _folders(root: Path, wanted: tuple[str, ...] | None = None) -> list[Path]:
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:
-    files = sorted(folder.glob(pattern)) if folder.is_dir() else []
+    files = natural_order(folder.glob(pattern)) if folder.is_dir() else []
     if not files:
         raise FileNotFoundError(f"{folder}: expected files {pattern}, found none")
     return files
@@ -86,10 +88,7 @@ def bonn(root: Path) -> list[VideoSequence]:
         images = _files(folder / "rgb_110", "*.png")
         depths = _files(folder / "depth_110", "*.png")
         # Colour and depth have time stamps of their own; their order pairs them.
-        if len(images) != len(depths):
-            raise SequenceFileError(
-                f"{folder}: expected {len(images)} depth maps, got {len(depths)}"
-            )
+        count_pairs(folder, error=SequenceFileError, images=images, depths=depths)
         poses, times = _tum_poses(folder / "groundtruth_110.txt", len(images))
         frames = [SequenceFrame(i, d, p) for i, d, p in zip(images, depths, poses)]
         name = folder.name.removeprefix("rgbd_bonn_")
@@ -101,8 +100,7 @@ def _tum_poses(path: Path, count: int) -> tuple[list[np.ndarray | None], list[fl
     if not path.is_file():
         return [None] * count, None
     trajectory = Trajectory.read_tum(path)
-    if len(trajectory) != count:
-        raise SequenceFileError(f"{path}: expected {count} poses, got {len(trajectory)}")
+    count_pairs(path, error=SequenceFileError, images=range(count), poses=trajectory)
     return list(trajectory.poses.numpy()), trajectory.timestamps.tolist()
 
 
@@ -133,11 +131,11 @@ def scannet(root: Path) -> list[VideoSequence]:
     for folder in _folders(root / "scannetv2"):
         images = _files(folder / "color_90", "*.jpg")
         rows = read_numbers(folder / "pose_90.txt")
-        if rows.shape[1] not in (12, 16) or len(rows) != len(images):
+        if rows.shape[1] not in (12, 16):
             raise SequenceFileError(
-                f"{folder / 'pose_90.txt'}: expected {len(images)} lines of 12 or 16 numbers, "
-                f"got {rows.shape}"
+                f"{folder / 'pose_90.txt'}: expected lines of 12 or 16 numbers, got {rows.shape[1]}"
             )
+        count_pairs(folder / "pose_90.txt", error=SequenceFileError, images=images, poses=rows)
         poses = np.tile(np.eye(4), (len(rows), 1, 1))
         poses[:, :3] = rows[:, :12].reshape(-1, 3, 4)
         frames = [SequenceFrame(i, None, p) for i, p in zip(images, poses)]
@@ -183,12 +181,9 @@ def neural_rgbd(root: Path, stride: int = 500) -> list[VideoSequence]:
     form = DepthFormat(scale=1000.0, minimum=1e-3, maximum=10.0)
     sequences = []
     for scene in _folders(root / "neural_rgbd"):
-        images = sorted(_files(scene / "images", "img*.png"), key=_number)
+        images = _files(scene / "images", "img*.png")
         poses = read_numbers(scene / "poses.txt").reshape(-1, 4, 4)
-        if len(poses) != len(images):
-            raise SequenceFileError(
-                f"{scene / 'poses.txt'}: expected {len(images)} poses, got {len(poses)}"
-            )
+        count_pairs(scene / "poses.txt", error=SequenceFileError, images=images, poses=poses)
         step = max(1, min(stride, len(images) // 2))
         frames = [
             SequenceFrame(

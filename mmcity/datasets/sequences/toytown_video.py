@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mmcity.utils.checks import count_pairs
 from mmcity.utils.fileio import read_numbers, read_text
+from mmcity.utils.images import list_images
 
 from .frames import DepthFormat, SequenceFrame, VideoSequence, read_depth
 from .sampling import ClipSampling
@@ -47,6 +49,8 @@ def toytown_video(
         folder = root / name
         K = read_numbers(folder / "intrinsics.txt")
         poses = read_numbers(folder / "poses.txt").reshape(-1, 4, 4)
+        pictures = list_images(folder / "rgb")
+        count_pairs(folder / "poses.txt", images=pictures, poses=poses)
         if np.linalg.norm(poses[:, :3, 3] - poses[0, :3, 3], axis=1).max() < min_travel:
             continue
         frames = [

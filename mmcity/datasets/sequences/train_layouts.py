@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from mmcity.datasets.io.info_pickle import load_plain_npz
+from mmcity.utils.checks import count_pairs
 from mmcity.utils.dependencies import import_library
 from mmcity.utils.fileio import read_json
+from mmcity.utils.picture_names import natural_order
 
 from .frames import DepthFormat, SequenceFileError, SequenceFrame, VideoSequence, read_camera_npz
 from .overlap import ImageGroups, OverlapGraph
@@ -98,7 +100,7 @@ class TrainLayout:
         for scene in self.scenes(data_root):
             cameras = self._scene_cameras(scene)
             groups: dict[str, list[SequenceFrame]] = {}
-            for image in sorted(scene.glob(self.images)):
+            for image in natural_order(scene.glob(self.images)):
                 group = self.group(image.name) if self.group else ""
                 if group in self.skipped_groups:
                     continue
@@ -168,6 +170,7 @@ class TrainLayout:
             raise FileNotFoundError(f"{scene}: expected one of {list(self.scene_cameras)}")
         with np.load(path) as content:
             names, rows, poses = content["images"], content["intrinsics"], content["trajectories"]
+        count_pairs(path, images=names, intrinsics=rows, trajectories=poses)
         if rows.ndim == 2:  # width, height, fx, fy, cx, cy
             Ks = np.tile(np.eye(3), (len(rows), 1, 1))
             Ks[:, 0, 0], Ks[:, 1, 1], Ks[:, 0, 2], Ks[:, 1, 2] = rows[:, 2:6].T

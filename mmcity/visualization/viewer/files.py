@@ -194,7 +194,7 @@ def _colmap(path: Path) -> Iterator[Layer]:
     try:
         yield from _open_scene(ColmapDataset)(path)
     except FileNotFoundError:  # a model without its pictures
-        model = read_colmap_model(find_colmap_model(path))
+        model = read_colmap_model(find_colmap_model(path), require_points=False)
         yield Layer(f"{path.name}/cameras", "cameras", (model.pinhole_cameras(), None))
         if len(model.points3D):
             xyz = model.points3D.xyz.astype(np.float32)
