@@ -13,11 +13,13 @@ _PAINTED_AT_ONCE = 20000
 _FACE_SHADES = (1.0, 0.78, 0.6)
 
 
-def _check(voxels: np.ndarray, palette: np.ndarray) -> None:
+def _colors(voxels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
+    palette = np.asarray(palette, dtype=np.float32)
     if voxels.ndim != 3:
         raise ValueError(f"voxels: expected (X, Y, Z), got {voxels.shape}")
     if voxels.size and int(voxels.max()) >= len(palette):
         raise ValueError(f"labels: expected below {len(palette)} colours, got {int(voxels.max())}")
+    return palette
 
 
 def render_birds_eye(
@@ -37,8 +39,7 @@ def render_birds_eye(
     Returns:
         uint8 ``(X * scale, Y * scale, 3)``, x up and y left as seen from above.
     """
-    colors = np.asarray(palette, dtype=np.float32)
-    _check(voxels, colors)
+    colors = _colors(voxels, palette)
     depth = voxels.shape[2]
     occupied = voxels != free_class
     top = depth - 1 - occupied[:, :, ::-1].argmax(axis=2)
@@ -65,8 +66,7 @@ def render_oblique(
     Returns:
         uint8 ``(H, W, 3)``.
     """
-    colors = np.asarray(palette, dtype=np.float32)
-    _check(voxels, colors)
+    colors = _colors(voxels, palette)
     size_x, size_y, size_z = voxels.shape
     half, quarter, rise = scale, max(scale // 2, 1), scale
     height = (size_x + size_y) * quarter + size_z * rise + 2 * quarter

@@ -5,12 +5,12 @@ import pytest
 
 from mmcity.toytown import WorldClass
 from mmcity.toytown.motion.traffic import STEP
+from mmcity.toytown.sensors.lidar import lidar_directions
 from mmcity.toytown.truth.drives import (
     CARLASC_GRID,
     SENSOR_HEIGHT,
     Drive,
     count_observations,
-    lidar_directions,
     record_frame,
 )
 from mmcity.toytown.truth.occupancy import Grid, surface_shares, voxelize
@@ -101,7 +101,7 @@ def test_counts_are_those_of_walking_along_every_ray(drive, grid, bodies):
     sensor = drive.pose(FRAME * STEP, SENSOR_HEIGHT)
     counts = count_observations(occupancy.rays, grid, sensor)
     drive.renderer.set_bodies(bodies)
-    directions = lidar_directions() @ sensor[:3, :3].T
+    directions = lidar_directions((-25.0, 15.0), 40, 720) @ sensor[:3, :3].T
     origins = np.broadcast_to(sensor[:3, 3], directions.shape)
     hits = drive.renderer.trace(np.ascontiguousarray(origins), directions)
     local = (directions @ grid.grid_to_world[:3, :3], np.zeros(3))[0]

@@ -35,6 +35,15 @@ class LidarScan:
     instance: np.ndarray
 
 
+def lidar_directions(elevation: tuple[float, float], beams: int, columns: int) -> np.ndarray:
+    """(beams * columns, 3) unit directions of one turn; ``elevation`` in degrees, lowest first."""
+    pitch = np.radians(np.linspace(*elevation, beams))[:, None]
+    yaw = np.linspace(-np.pi, np.pi, columns, endpoint=False)[None]
+    up = np.broadcast_to(np.sin(pitch), (beams, columns))
+    flat = np.cos(pitch)
+    return np.stack([flat * np.cos(yaw), flat * np.sin(yaw), up], axis=-1).reshape(-1, 3)
+
+
 def scan(
     renderer: Renderer,
     lidar_to_world: np.ndarray,
@@ -51,16 +60,7 @@ def scan(
         columns: Directions of a ring. Defaults to 1080.
         reach: Metres beyond which nothing returns. Defaults to 100.
     """
-    elevation = np.radians(np.linspace(*ELEVATION, beams))[:, None]
-    azimuth = np.linspace(-np.pi, np.pi, columns, endpoint=False)[None]
-    local = np.stack(
-        [
-            np.cos(elevation) * np.cos(azimuth),
-            np.cos(elevation) * np.sin(azimuth),
-            np.broadcast_to(np.sin(elevation), (beams, columns)),
-        ],
-        axis=-1,
-    ).reshape(-1, 3)
+    local = lidar_directions(ELEVATION, beams, columns)
     directions = local @ lidar_to_world[:3, :3].T
     hits = renderer.trace(np.broadcast_to(lidar_to_world[:3, 3], local.shape), directions)
     rows = np.flatnonzero(hits.found & (hits.distance < reach))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmcity.toytown.motion.traffic import STEP, Traffic, simulate_traffic
+from mmcity.toytown.sensors.lidar import lidar_directions
 from mmcity.toytown.sensors.renderer import Renderer
 from mmcity.toytown.truth.occupancy import Grid
 from mmcity.toytown.truth.occupancy_map import OccupancyMap, TownRays
@@ -74,21 +75,6 @@ class Drive:
         return pose
 
 
-def lidar_directions(beams: int = 40, columns: int = 720) -> np.ndarray:
-    """(beams * columns, 3) unit directions between 25 degrees down and 15 up."""
-    elevation = np.deg2rad(np.linspace(-25.0, 15.0, beams))[:, None]
-    azimuth = np.linspace(-np.pi, np.pi, columns, endpoint=False)[None]
-    directions = np.stack(
-        [
-            np.cos(elevation) * np.cos(azimuth),
-            np.cos(elevation) * np.sin(azimuth),
-            np.broadcast_to(np.sin(elevation), (beams, columns)),
-        ],
-        axis=-1,
-    )
-    return directions.reshape(-1, 3)
-
-
 def count_observations(rays: TownRays, grid: Grid, sensor: np.ndarray) -> np.ndarray:
     """Counts of the lidar rays from a sensor that end in or pass through each voxel.
 
@@ -102,7 +88,7 @@ def count_observations(rays: TownRays, grid: Grid, sensor: np.ndarray) -> np.nda
     Returns:
         np.ndarray: ``grid.shape`` int64.
     """
-    directions = lidar_directions() @ sensor[:3, :3].T
+    directions = lidar_directions((-25.0, 15.0), beams=40, columns=720) @ sensor[:3, :3].T
     origins = np.broadcast_to(sensor[:3, 3], directions.shape)
     hit = rays.cast(np.ascontiguousarray(origins), directions)[0]
     found = np.isfinite(hit)

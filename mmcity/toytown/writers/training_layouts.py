@@ -8,7 +8,7 @@ readers in :mod:`mmcity.datasets.sequences.train_layouts`.
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -46,29 +46,25 @@ class _Video:
         """Metres, 0 where the sky is seen."""
         return np.load(self.folder / "depth" / f"{frame:06d}.npy").astype(np.float32)
 
-    def depth_png(self, path: Path, frame: int, per_metre: float, sky: int = 0) -> None:
-        """Sixteen bits; what does not fit is given as unknown."""
+    def depth_file(self, path: Path, frame: int, scale: float, sky: int) -> None:
+        """Depth times ``scale``; pictures have 16 bits, what does not fit is given as unknown."""
         depth = self.depth(frame)
-        stored = np.round(depth * per_metre)
-        stored = np.where(stored > 65534, 0, stored)
-        save_image(path, np.where(depth > 0, stored, sky).astype(np.uint16))
-
-    def depth_npy(self, path: Path, frame: int, factor: float = 1.0) -> None:
-        save_npy(path, self.depth(frame) * np.float32(factor))
-
-    def depth_exr(self, path: Path, frame: int) -> None:
-        OpenEXR = import_library("OpenEXR", str(path))
-        header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
-        with atomic_path(path) as temporary:
-            OpenEXR.File(header, {"Y": self.depth(frame)}).write(str(temporary))
+        if path.suffix == ".png":
+            stored = np.round(depth * scale)
+            stored = np.where(stored > 65534, 0, stored)
+            save_image(path, np.where(depth > 0, stored, sky).astype(np.uint16))
+        elif path.suffix == ".npy":
+            save_npy(path, depth * np.float32(scale))
+        else:
+            OpenEXR = import_library("OpenEXR", str(path))
+            header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+            with atomic_path(path) as temporary:
+                OpenEXR.File(header, {"Y": depth}).write(str(temporary))
 
     def mask(self, path: Path, frame: int) -> None:
         """255 on everything that has an instance number."""
         numbers = read_image(self.folder / "instance" / f"{frame:06d}.png", None)
         save_image(path, ((numbers > 0) * 255).astype(np.uint8))
-
-    def camera(self, path: Path, frame: int, **extra) -> None:
-        _save_npz(path, camera_intrinsics=self.K, camera_pose=self.poses[frame], **extra)
 
 
 def _save_npz(path: Path, **arrays) -> None:
@@ -76,30 +72,54 @@ def _save_npz(path: Path, **arrays) -> None:
         np.savez(file, **arrays)
 
 
-def _co3d(root: Path, videos: list[_Video]) -> None:
-    base, selected = root / "processed_co3d", {}
-    for video in videos:
-        category, name = "street", f"{video.index:03d}_1_2"
-        folder = base / category / name
-        for i in range(len(video)):
-            stem = f"frame{i:06d}"
-            video.picture(folder / "images" / f"{stem}.jpg", i)
-            video.camera(folder / "images" / f"{stem}.npz", i, maximum_depth=CO3D_RANGE)
-            depth = folder / "depths" / f"{stem}.jpg.geometric.png"
-            video.depth_png(depth, i, 65535 / CO3D_RANGE)
-            video.mask(folder / "masks" / f"{stem}.png", i)
-        selected.setdefault(category, {})[name] = list(range(len(video)))
-    write_json(base / "selected_seqs_train.json", selected, indent=None)
+@dataclass(frozen=True)
+class _Frames:
+    """A layout in which every frame has a picture, a depth map and a camera of its own.
+
+    Attributes:
+        folder: Of sequence ``{n}``.
+        picture, depth, camera, mask: Files of frame ``{i}`` in it; no masks if empty.
+        scale: Of the stored depth, per metre.
+        sky: Stored for the sky.
+        extra: What every camera file holds, too.
+        is_apart: Cameras give rotation and translation apart.
+        finish: Writes what stands beside the sequences, in the folder of the layout.
+    """
+
+    folder: str
+    picture: str
+    depth: str
+    camera: str
+    scale: float = 1.0
+    sky: int = 0
+    mask: str = ""
+    extra: dict = field(default_factory=dict)
+    is_apart: bool = False
+    finish: Callable[[Path, list[_Video]], None] | None = None
+
+    def __call__(self, root: Path, videos: list[_Video]) -> None:
+        for video in videos:
+            folder = root / self.folder.format(n=video.index)
+            for i, pose in enumerate(video.poses):
+                names = (self.picture, self.depth, self.camera, self.mask)
+                picture, depth, camera, mask = (folder / name.format(i=i) for name in names)
+                video.picture(picture, i)
+                video.depth_file(depth, i, self.scale, self.sky)
+                values = {"camera_intrinsics": video.K, "camera_pose": pose}
+                if self.is_apart:
+                    turn, shift = pose[:3, :3], pose[:3, 3]
+                    values = {"intrinsics": video.K, "R_cam2world": turn, "t_cam2world": shift}
+                _save_npz(camera, **values, **self.extra)
+                if self.mask:
+                    video.mask(mask, i)
+        if self.finish is not None:
+            self.finish(root / Path(self.folder).parts[0], videos)
 
 
-def _wildrgbd(root: Path, videos: list[_Video]) -> None:
-    for video in videos:
-        folder = root / "wildrgbd" / "street" / "scenes" / f"scene_{video.index:03d}"
-        for i in range(len(video)):
-            video.picture(folder / "rgb" / f"{i:05d}.jpg", i)
-            video.depth_png(folder / "depth" / f"{i:05d}.png", i, 1000)
-            video.camera(folder / "metadata" / f"{i:05d}.npz", i)
-            video.mask(folder / "masks" / f"{i:05d}.png", i)
+def _selection_file(base: Path, videos: list[_Video]) -> None:
+    """Frames of each sequence."""
+    selected = {f"{video.index:03d}_1_2": list(range(len(video))) for video in videos}
+    write_json(base / "selected_seqs_train.json", {"street": selected}, indent=None)
 
 
 def _indoor(name: str, pictures: str, depths: str, cameras: str) -> Callable:
@@ -112,7 +132,7 @@ def _indoor(name: str, pictures: str, depths: str, cameras: str) -> Callable:
             names = [f"{number}_{i:05d}.jpg" for i in range(len(video))]
             for i, file in enumerate(names):
                 video.picture(folder / pictures / file, i)
-                video.depth_png(folder / depths / file.replace(".jpg", ".png"), i, 1000)
+                video.depth_file(folder / depths / file.replace(".jpg", ".png"), i, 1000, 0)
             size = image_size(folder / pictures / names[0])
             focal = (video.K[0, 0], video.K[1, 1], video.K[0, 2], video.K[1, 2])
             _save_npz(
@@ -129,50 +149,6 @@ def _indoor(name: str, pictures: str, depths: str, cameras: str) -> Callable:
 def _neighbours(count: int) -> dict[int, list[tuple[int, float]]]:
     """Image to (other, overlap): of frames of one drive the more, the closer in time."""
     return {i: [(j, 1 / (1 + abs(i - j))) for j in range(count) if j != i] for i in range(count)}
-
-
-def _scannet(root: Path, videos: list[_Video]) -> None:
-    for video in videos:
-        folder = root / "processed_scannet" / "scans_train" / f"scene{video.index:04d}_00"
-        for i in range(len(video)):
-            video.picture(folder / "color" / f"{i:05d}.jpg", i)
-            video.depth_png(folder / "depth" / f"{i:05d}.png", i, 1000)
-            video.camera(folder / "cam" / f"{i:05d}.npz", i)
-
-
-def _hypersim(root: Path, videos: list[_Video]) -> None:
-    for video in videos:
-        folder = root / "hypersim" / f"ai_001_{video.index:03d}" / "cam_00"
-        for i in range(len(video)):
-            video.picture(folder / f"{i:06d}_rgb.png", i)
-            video.depth_npy(folder / f"{i:06d}_depth.npy", i)
-            video.camera(folder / f"{i:06d}_cam.npz", i)
-
-
-def _collection(name: str, describe: Callable[[Path, list[_Video]], None]) -> Callable:
-    """BlendedMVS and MegaDepth: rotation and translation apart.
-
-    Args:
-        name: Of the folder.
-        describe: Writes the file that tells which images belong together.
-    """
-
-    def write(root: Path, videos: list[_Video]) -> None:
-        for video in videos:
-            folder = root / name / f"{video.index:04d}"
-            for i in range(len(video)):
-                video.picture(folder / f"{i:08d}.jpg", i)
-                video.depth_exr(folder / f"{i:08d}.exr", i)
-                pose = video.poses[i]
-                _save_npz(
-                    folder / f"{i:08d}.npz",
-                    intrinsics=video.K,
-                    R_cam2world=pose[:3, :3],
-                    t_cam2world=pose[:3, 3],
-                )
-        describe(root / name, videos)
-
-    return write
 
 
 def _overlap_file(base: Path, videos: list[_Video]) -> None:
@@ -203,45 +179,26 @@ def _set_file(base: Path, videos: list[_Video]) -> None:
     )
 
 
-def _waymo(root: Path, videos: list[_Video]) -> None:
-    for video in videos:
-        folder, camera = root / "waymo" / f"segment-{video.index:05d}", 1
-        for i in range(len(video)):
-            video.picture(folder / f"{i:05d}_{camera}.jpg", i)
-            video.depth_exr(folder / f"{i:05d}_{camera}.exr", i)
-            video.camera(folder / f"{i:05d}_{camera}.npz", i)
-
-
-def _vkitti(root: Path, videos: list[_Video]) -> None:
-    for video in videos:
-        scene = f"Scene{video.index:02d}"
-        folder = root / "processed_vkitti" / scene / "clone" / "Camera_0"
-        for i in range(len(video)):
-            video.picture(folder / f"{i:05d}_rgb.jpg", i)
-            video.depth_png(folder / f"{i:05d}_depth.png", i, 100, sky=65535)
-            video.camera(folder / f"{i:05d}_cam.npz", i)
-
-
-def _triple(name: str, suffix: str, scale: float | None = None) -> Callable:
-    """Folders rgb, depth and cam in every scene."""
-
-    def write(root: Path, videos: list[_Video]) -> None:
-        for video in videos:
-            folder = root / name / "train" / f"scene_{video.index:03d}"
-            extra = {} if scale is None else {"scale": scale}
-            factor = 1.0 if scale is None else 1000.0 * scale
-            for i in range(len(video)):
-                video.picture(folder / "rgb" / f"{i:05d}.{suffix}", i)
-                video.depth_npy(folder / "depth" / f"{i:05d}.npy", i, factor)
-                video.camera(folder / "cam" / f"{i:05d}.npz", i, **extra)
-
-    return write
-
+_FLAT = ("{i:08d}.jpg", "{i:08d}.exr", "{i:08d}.npz")
+_THREE = ("depth/{i:05d}.npy", "cam/{i:05d}.npz")
 
 #: Layout name to a function that writes videos below a root.
 TRAINING_LAYOUTS: dict[str, Callable[[Path, list[_Video]], None]] = {
-    "co3d": _co3d,
-    "wildrgbd": _wildrgbd,
+    "co3d": _Frames(
+        "processed_co3d/street/{n:03d}_1_2",
+        *("images/frame{i:06d}.jpg", "depths/frame{i:06d}.jpg.geometric.png"),
+        "images/frame{i:06d}.npz",
+        scale=65535 / CO3D_RANGE,
+        mask="masks/frame{i:06d}.png",
+        extra={"maximum_depth": CO3D_RANGE},
+        finish=_selection_file,
+    ),
+    "wildrgbd": _Frames(
+        "wildrgbd/street/scenes/scene_{n:03d}",
+        *("rgb/{i:05d}.jpg", "depth/{i:05d}.png", "metadata/{i:05d}.npz"),
+        scale=1000,
+        mask="masks/{i:05d}.png",
+    ),
     "arkitscenes": _indoor(
         "processed_arkitscenes", "vga_wide", "lowres_depth", "new_scene_metadata.npz"
     ),
@@ -249,16 +206,35 @@ TRAINING_LAYOUTS: dict[str, Callable[[Path, list[_Video]], None]] = {
         "processed_arkitscenes_highres", "vga_wide", "highres_depth", "scene_metadata.npz"
     ),
     "scannetpp": _indoor("processed_scannetpp", "images", "depth", "new_scene_metadata.npz"),
-    "scannet": _scannet,
-    "hypersim": _hypersim,
-    "blendedmvs": _collection("processed_blendedmvs", _overlap_file),
-    "megadepth": _collection("processed_megadepth", _set_file),
-    "waymo": _waymo,
-    "vkitti": _vkitti,
-    "omniobject3d": _triple("omniobject3d", "png", OMNIOBJECT_SCALE),
-    "spring": _triple("spring", "png"),
-    "mvs_synth": _triple("mvs_synth", "jpg"),
-    "point_odyssey": _triple("point_odyssey", "jpg"),
+    "scannet": _Frames(
+        "processed_scannet/scans_train/scene{n:04d}_00",
+        *("color/{i:05d}.jpg", "depth/{i:05d}.png", "cam/{i:05d}.npz"),
+        scale=1000,
+    ),
+    "hypersim": _Frames(
+        "hypersim/ai_001_{n:03d}/cam_00",
+        *("{i:06d}_rgb.png", "{i:06d}_depth.npy", "{i:06d}_cam.npz"),
+    ),
+    "blendedmvs": _Frames(
+        "processed_blendedmvs/{n:04d}", *_FLAT, is_apart=True, finish=_overlap_file
+    ),
+    "megadepth": _Frames("processed_megadepth/{n:04d}", *_FLAT, is_apart=True, finish=_set_file),
+    "waymo": _Frames("waymo/segment-{n:05d}", "{i:05d}_1.jpg", "{i:05d}_1.exr", "{i:05d}_1.npz"),
+    "vkitti": _Frames(
+        "processed_vkitti/Scene{n:02d}/clone/Camera_0",
+        *("{i:05d}_rgb.jpg", "{i:05d}_depth.png", "{i:05d}_cam.npz"),
+        scale=100,
+        sky=65535,
+    ),
+    "omniobject3d": _Frames(
+        "omniobject3d/train/scene_{n:03d}",
+        *("rgb/{i:05d}.png", *_THREE),
+        scale=1000 * OMNIOBJECT_SCALE,
+        extra={"scale": OMNIOBJECT_SCALE},
+    ),
+    "spring": _Frames("spring/train/scene_{n:03d}", "rgb/{i:05d}.png", *_THREE),
+    "mvs_synth": _Frames("mvs_synth/train/scene_{n:03d}", "rgb/{i:05d}.jpg", *_THREE),
+    "point_odyssey": _Frames("point_odyssey/train/scene_{n:03d}", "rgb/{i:05d}.jpg", *_THREE),
 }
 
 

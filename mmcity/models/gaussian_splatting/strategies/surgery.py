@@ -146,11 +146,19 @@ def relocation_values(opacities: Tensor, scales: Tensor, counts: Tensor) -> tupl
 
 def _share(
     splats: SplatParameters, sources: Tensor, min_opacity: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows that get copies, and their new opacity logits and log scales."""
+) -> tuple[Tensor, Callable[[str, Tensor], Tensor]]:
+    """Rows that get copies, and what gives a table their new opacities and scales."""
     rows, copies = sources.unique(return_counts=True)
     opacities, scales = relocation_values(splats.opacities[rows], splats.scales[rows], copies + 1)
-    return rows, opacities.clamp(min_opacity, 1 - 1e-6).logit(), scales.log()
+    shared = {"opacity_logits": opacities.clamp(min_opacity, 1 - 1e-6).logit()}
+    shared["log_scales"] = scales.log()
+
+    def put(name: str, value: Tensor) -> Tensor:
+        if name in shared:
+            value[rows] = shared[name]
+        return value
+
+    return rows, put
 
 
 @torch.no_grad()
@@ -162,13 +170,10 @@ def relocate(
     The moments of the sources are forgotten, as their opacity and scale jump; those of the
     dead start anew too.
     """
-    rows, logits, log_scales = _share(splats, sources, min_opacity)
+    rows, put = _share(splats, sources, min_opacity)
 
     def edit_value(name: str, value: Tensor) -> Tensor:
-        if name == "opacity_logits":
-            value[rows] = logits
-        elif name == "log_scales":
-            value[rows] = log_scales
+        value = put(name, value)
         value[dead] = value[sources]
         return value
 
@@ -185,13 +190,10 @@ def add_copies(
     splats: SplatParameters, optimizer: Optimizer, sources: Tensor, min_opacity: float
 ) -> None:
     """Append a Gaussian on each of ``sources`` (M,), sharing the look among the copies."""
-    rows, logits, log_scales = _share(splats, sources, min_opacity)
+    rows, put = _share(splats, sources, min_opacity)
 
     def edit_value(name: str, value: Tensor) -> Tensor:
-        if name == "opacity_logits":
-            value[rows] = logits
-        elif name == "log_scales":
-            value[rows] = log_scales
+        value = put(name, value)
         return torch.cat([value, value[sources]])
 
     def edit_state(state: Tensor) -> Tensor:
