@@ -1,11 +1,15 @@
 """Anchors spread over processes by their place: who holds what, and how rows move."""
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from mmcity.engine.distributed.collectives import all_to_all_rows, gather_rows, world_info
+from mmcity.engine.distributed.collectives import (
+    all_reduce,
+    all_to_all_rows,
+    gather_rows,
+    world_info,
+)
 
 #: Keys that each process shows of its own when the ranges are drawn anew.
 SAMPLES = 4096
@@ -31,7 +35,7 @@ class ShardGroup:
         if self.world_size == 1:
             return values
         values = values.clone()
-        dist.all_reduce(values)
+        all_reduce(values)
         return values
 
     def to_owners(self, owners: Tensor, rows: Tensor) -> Tensor:
@@ -40,9 +44,8 @@ class ShardGroup:
             return rows
         order = owners.argsort(stable=True)
         sent = torch.bincount(owners, minlength=self.world_size)
-        received = torch.empty_like(sent)
-        dist.all_to_all_single(received, sent)
         with torch.no_grad():
+            received = all_to_all_rows(sent, [1] * self.world_size, [1] * self.world_size)
             return all_to_all_rows(rows[order], sent.tolist(), received.tolist())
 
     def gather(self, rows: Tensor) -> Tensor:

@@ -9,15 +9,21 @@ from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from mmcity.engine.checkpointing import SHARDS, fill_rows, read_rows, scene_tables, write_shard
-from mmcity.engine.distributed.collectives import exchange_strips, gather_rows
+from mmcity.engine.distributed.collectives import (
+    all_reduce,
+    broadcast,
+    exchange_strips,
+    gather_rows,
+)
 from mmcity.models.citygsx.objective import HALO, Strip
 from mmcity.models.citygsx.rendering import Splats, find_planes
 from mmcity.models.citygsx.shards import morton_keys
-from mmcity.models.layers import Strategy
+from mmcity.models.layers import Strategy, loss_scaler
 from mmcity.models.losses import check_finite
 from mmcity.registry import MODEL_WRAPPERS
-from mmcity.structures import Cameras, Gaussians
+from mmcity.structures import CAMERA_TYPES, Cameras, Gaussians
 from mmcity.utils.checks import check_choice
+from mmcity.utils.scalars import constant
 
 from .shard_group import ShardGroup, move_rows
 from .splat_exchange import exchange_splats, share_rows
@@ -97,9 +103,8 @@ class ShardedScene(nn.Module):
         for name in (*anchors.PARAMETERS, *anchors.BUFFERS):
             table = getattr(anchors, name)
             table.data = table.data[keep].clone()
-        if self.group.world_size > 1:
-            for tensor in [*self._replicated(), *self._replicated_buffers()]:
-                dist.broadcast(tensor.data, 0)
+        for tensor in [*self._replicated(), *self._replicated_buffers()]:
+            broadcast(tensor.data)
 
     def grow(
         self, strategy: Strategy, optimizer: torch.optim.Optimizer, iteration: int, batch: int = 1
@@ -153,7 +158,7 @@ class ShardedScene(nn.Module):
         costs = self.division.costs
         index = dict(
             shards=entries,
-            borders=self.group.borders,
+            borders=self.group.borders.cpu(),
             cost_ids=torch.tensor(list(costs)),
             costs=list(costs.values()),
         )
@@ -219,8 +224,11 @@ class ShardedScene(nn.Module):
             data = self.module.data_preprocessor(data, True)
             own, shown = self.loss(data["inputs"], data["data_samples"])
         optim_wrapper.backward(optim_wrapper.scale_loss(own))
+        scaler = loss_scaler(optim_wrapper)
+        if scaler.is_enabled():
+            self.module.unscale_views(scaler.scale(torch.ones_like(own)))
         if optim_wrapper.should_update():
-            self.reduce_gradients()
+            self.reduce_gradients(scaler.is_enabled())
             optim_wrapper.step()
             optim_wrapper.zero_grad()
         return dict(loss=sum(shown.values()), **shown)
@@ -243,7 +251,7 @@ class ShardedScene(nn.Module):
         maps = self._draw_own(arrived, cameras, ids, self.division)
         self.division.share(self.group.sum)
         like = model.anchors.positions
-        strips = share_rows(maps, cameras, self.division, HALO, geometry, like)
+        strips, nothing = share_rows(maps, cameras, self.division, HALO, geometry, like)
         neighbours = self._neighbours(iteration, samples)
         terms: dict[tuple[int, str], Any] = {}
         for number, (picture, sample) in enumerate(zip(pictures, samples)):
@@ -262,10 +270,12 @@ class ShardedScene(nn.Module):
                 scales,
                 neighbour=neighbours.get(number),
                 strip=strip,
-                total_of=lambda count: int(self.group.sum(torch.tensor(count))),
+                total_of=self.group.sum,
             )
             terms.update({(number, name): term for name, term in found.items()})
-        return self._add_up(terms, arrived, strips, samples)
+        # Every process leads its share back through both exchanges, even if it is nothing.
+        nothing = nothing + sum(view.means2d[:0].sum() for view in arrived)
+        return self._add_up(terms, nothing, samples)
 
     def _empty(self, picture: Tensor, geometry: bool) -> tuple[Strip, dict[str, Tensor]]:
         width = picture.shape[2]
@@ -301,7 +311,7 @@ class ShardedScene(nn.Module):
         like = self.module.anchors.positions
         like = [like.new_zeros(0, camera.one_size()[0], 5) for camera in cameras]
         wanted = [everything] * self.group.world_size
-        whole = exchange_strips(strips, owned, wanted, like)
+        whole, _ = exchange_strips(strips, owned, wanted, like)
         out = []
         for block, camera in zip(whole, cameras):
             normals, distances, alpha = block[None].split([3, 1, 1], -1)
@@ -309,18 +319,15 @@ class ShardedScene(nn.Module):
             out.append(planes["depth"][0, ..., 0])
         return out
 
-    def _add_up(self, terms, arrived, strips, samples) -> tuple[Tensor, dict[str, Tensor]]:
+    def _add_up(self, terms, own: Tensor, samples) -> tuple[Tensor, dict[str, Tensor]]:
         order = sorted(terms)
         names = [name for _, name in order]
-        counts = torch.tensor([terms[key].count for key in order], dtype=torch.float64)
-        counts = self.group.sum(counts).tolist()
+        counts = [torch.as_tensor(terms[key].count).to(own.device) for key in order]
+        counts = self.group.sum(torch.stack(counts)).to(own.dtype)
         parts = [terms[key].value(count) for key, count in zip(order, counts)]
         totals = self.group.sum(torch.stack([part.detach() for part in parts]))
         images = [samples[number].get("img_name") for number, _ in order]
         check_finite({f"{i}: {name}": v for i, name, v in zip(images, names, totals)})
-        # Every process leads its share back through both exchanges, even if it is nothing.
-        own = sum(view.means2d.sum() * 0 for view in arrived)
-        own = own + sum(maps["rgb"].sum() * 0 for _, maps in strips.values())
         shown: dict[str, Tensor] = {}
         for name, part, total in zip(names, parts, totals):
             own = own + part / len(samples)
@@ -332,8 +339,14 @@ class ShardedScene(nn.Module):
             shown["loss_exposure"] = penalty.detach()
         return own, shown
 
-    def reduce_gradients(self) -> None:
-        """Sum the gradients of what every process holds, in one bucket."""
+    def reduce_gradients(self, may_overflow: bool = False) -> None:
+        """Sum the gradients of what every process holds, in one bucket.
+
+        Args:
+            may_overflow: Whether gradients of mixed precision can overflow. Those of the anchors
+                then do so on all processes if on one, since all leave out that step or none.
+                Defaults to False.
+        """
         if self.group.world_size == 1:
             return
         parameters = self._replicated()
@@ -341,7 +354,14 @@ class ShardedScene(nn.Module):
             [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten()
              for p in parameters]
         )  # fmt: skip
-        dist.all_reduce(flat)
+        if may_overflow:
+            anchors = self.module.anchors.parameters()
+            own = [p.grad for p in anchors if p.grad is not None]
+            mark = sum((gradient * 0).sum() for gradient in own)  # 0, or NaN after an overflow
+            mark = self.group.sum(torch.as_tensor(mark, device=flat.device))
+            for gradient in own:
+                gradient += mark
+        all_reduce(flat)
         for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters])):
             parameter.grad = part.view_as(parameter).clone()
 
@@ -363,10 +383,7 @@ class ShardedScene(nn.Module):
         model, size = self.module, self.group.world_size
         for row, sample in enumerate(data_samples):
             image_id = sample.get("camera_index") if model.exposure is not None else None
-            cameras = [sample.camera]
-            if size > 1:
-                cameras = [None] * size
-                dist.all_gather_object(cameras, sample.camera)
+            cameras = _everyones(sample.camera)
             views = [model.project_view(camera, model.ape_code) for camera in cameras]
             division = RowDivision(size, "views", "uniform")
             division.divide([None] * size, cameras)
@@ -389,3 +406,15 @@ class ShardedScene(nn.Module):
     def forward(self, *args, **kwargs):
         """The model's own forward pass, on the anchors of this process."""
         return self.module(*args, **kwargs)
+
+
+def _everyones(camera: Cameras) -> list[Cameras]:
+    """Camera of each process, in their order."""
+    row = [float(value) for value in (*camera.one_size(), CAMERA_TYPES.index(camera.camera_model))]
+    poses = torch.cat([camera.Ks.flatten(), camera.viewmats.flatten()]).double()
+    rows = gather_rows(torch.cat([constant(row, poses), poses])[None])
+    found = []
+    for (width, height, kind), row in zip(rows[:, :3].long().tolist(), rows.to(camera.dtype)):
+        K, viewmat = row[3:12].view(3, 3), row[12:].view(4, 4)
+        found.append(Cameras(K, viewmat, width, height, CAMERA_TYPES[kind], validate=False))
+    return found

@@ -1,7 +1,6 @@
 """Exchange of projected Gaussians between the processes that share a scene."""
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from mmcity.engine.distributed.collectives import all_to_all_rows, exchange_strips, world_info
@@ -38,24 +37,24 @@ def exchange_splats(
     for view in views:
         starts.append(total)
         total += len(view)
-    picks, counts = [], torch.zeros(size, len(views), dtype=torch.long)
+    counts = [[0] * len(views) for _ in range(size)]
+    picks = [torch.zeros(0, dtype=torch.long, device=columns.device)]
     for rank, tasks in enumerate(division.tiles):
         for view, first, last in tasks:
             height = cameras[view].one_size()[1]
             rows = _reaching(views[view], first * TILE, min(last * TILE, height))
-            counts[rank, view] = len(rows)
+            counts[rank][view] = len(rows)
             picks.append(rows + starts[view])
-    picks = torch.cat(picks) if picks else torch.zeros(0, dtype=torch.long)
-    received = torch.empty_like(counts)
-    dist.all_to_all_single(received, counts)
-    sent_sizes, sizes = counts.sum(1).tolist(), received.sum(1).tolist()
+    picks = torch.cat(picks)
+    received = all_to_all_rows(torch.tensor(counts), [1] * size, [1] * size).tolist()
+    sent_sizes, sizes = [sum(row) for row in counts], [sum(row) for row in received]
     chosen = columns[picks]
     if torch.is_grad_enabled() and not chosen.requires_grad:
         chosen.requires_grad_()  # a process that sends nothing goes the way back, too
     columns = all_to_all_rows(chosen, sent_sizes, sizes)
     with torch.no_grad():
         fixed = all_to_all_rows(fixed[picks], sent_sizes, sizes)
-    pieces = received.reshape(-1).tolist()
+    pieces = [count for row in received for count in row]
     columns, fixed = columns.split(pieces), fixed.split(pieces)
     out = []
     for view in range(len(views)):
@@ -72,7 +71,7 @@ def share_rows(
     halo: int,
     geometry: bool,
     like: Tensor,
-) -> dict[int, tuple[Strip, dict[str, Tensor]]]:
+) -> tuple[dict[int, tuple[Strip, dict[str, Tensor]]], Tensor]:
     """Rows around those of this process, from the others.
 
     Args:
@@ -85,7 +84,8 @@ def share_rows(
         like: Any tensor of the type and device of the maps.
 
     Returns:
-        Per view that this process has rows of: the strip, and maps of it and its halo.
+        Per view that this process has rows of: the strip, and maps of it and its halo. And a
+        scalar 0 that the loss of every process has to contain.
     """
     owned = division.pixels([camera.one_size()[1] for camera in cameras])
     wanted = []
@@ -98,13 +98,13 @@ def share_rows(
     channels = sum(CHANNELS[name] for name in names)
     strips = [torch.cat([one[name][0] for name in names], -1) for one in maps]
     empty = [like.new_zeros(0, camera.one_size()[0], channels) for camera in cameras]
-    rows = exchange_strips(strips, owned, wanted, empty)
+    rows, nothing = exchange_strips(strips, owned, wanted, empty)
     rank, _ = world_info()
     out = {}
     for (view, first, last), (_, top, bottom), block in zip(owned[rank], wanted[rank], rows):
         parts = block[None].split([CHANNELS[name] for name in names], -1)
         out[view] = Strip(first, last, top, bottom), dict(zip(names, parts))
-    return out
+    return out, nothing
 
 
 def _reaching(splats: Splats, first: int, last: int) -> Tensor:

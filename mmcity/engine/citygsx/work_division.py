@@ -144,7 +144,7 @@ class RowDivision:
     def note(self, view: int, entries: Tensor) -> None:
         """Remember how long the lists of the rows of a view were, 0 for others' rows."""
         if self.balance == "entries":
-            self._noted[view] = self._noted.get(view, 0) + entries.detach().float().cpu()
+            self._noted[view] = self._noted.get(view, 0) + entries.detach().float()
 
     def share(self, total_of) -> None:
         """Make what all processes noted the costs of the next time.
@@ -154,8 +154,12 @@ class RowDivision:
         """
         if self.balance != "entries" or self.world_size == 1:
             return
-        noted = [self._noted.get(v, torch.zeros(rows)) for v, rows in enumerate(self._rows)]
-        totals = total_of(torch.cat(noted)).split(self._rows)
+        device = next((noted.device for noted in self._noted.values()), "cpu")
+        noted = [
+            self._noted.get(view, torch.zeros(rows, device=device))
+            for view, rows in enumerate(self._rows)
+        ]
+        totals = total_of(torch.cat(noted)).cpu().split(self._rows)
         for number, total in zip(self._ids, totals):
             if number is not None and float(total.sum()) > 0:
                 # Empty rows cost something, too.

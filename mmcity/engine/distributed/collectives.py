@@ -1,9 +1,13 @@
-"""Exchanges between processes, through which gradients flow back."""
+"""Exchanges between processes, through which gradients flow back.
+
+What is sent goes by the device of the process group, whatever device it lies on.
+"""
 
 from collections.abc import Sequence
 
 import torch
 import torch.distributed as dist
+from mmengine.dist import get_comm_device
 from torch import Tensor
 
 
@@ -12,6 +16,24 @@ def world_info() -> tuple[int, int]:
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
+
+
+def all_reduce(values: Tensor, op: dist.ReduceOp = dist.ReduceOp.SUM) -> None:
+    """Sum, or reduce otherwise, a tensor over the ranks, in place."""
+    if world_info()[1] > 1:
+        moved = values.to(get_comm_device()).contiguous()
+        dist.all_reduce(moved, op)
+        if moved is not values:
+            values.copy_(moved)
+
+
+def broadcast(values: Tensor) -> None:
+    """Give a tensor on every rank the values that it has on rank 0, in place."""
+    if world_info()[1] > 1:
+        moved = values.to(get_comm_device()).contiguous()
+        dist.broadcast(moved, 0)
+        if moved is not values:
+            values.copy_(moved)
 
 
 class _AllToAll(torch.autograd.Function):
@@ -27,9 +49,10 @@ class _AllToAll(torch.autograd.Function):
 
 
 def _all_to_all(rows: Tensor, sent: list[int], received: list[int]) -> Tensor:
-    out = rows.new_empty(sum(received), *rows.shape[1:])
-    dist.all_to_all_single(out, rows.contiguous(), received, sent)
-    return out
+    moved = rows.to(get_comm_device()).contiguous()
+    out = moved.new_empty(sum(received), *rows.shape[1:])
+    dist.all_to_all_single(out, moved, received, sent)
+    return out.to(rows.device)
 
 
 def all_to_all_rows(rows: Tensor, sent: Sequence[int], received: Sequence[int]) -> Tensor:
@@ -54,17 +77,20 @@ def gather_rows(rows: Tensor) -> Tensor:
     _, world = world_info()
     if world == 1:
         return rows
-    counts = [torch.zeros(1, dtype=torch.long, device=rows.device) for _ in range(world)]
-    dist.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
-    counts = [int(count) for count in counts]
+    device = get_comm_device()
+    own = torch.tensor([len(rows)], device=device)
+    counts = [torch.zeros_like(own) for _ in range(world)]
+    dist.all_gather(counts, own)
+    counts = torch.cat(counts).tolist()
     size = max(counts)
     if not size:
         return rows
-    padded = rows.new_zeros(size, *rows.shape[1:])
+    padded = torch.zeros(size, *rows.shape[1:], dtype=rows.dtype, device=device)
     padded[: len(rows)] = rows
     parts = [torch.empty_like(padded) for _ in range(world)]
     dist.all_gather(parts, padded)
-    return torch.cat([part[:count] for part, count in zip(parts, counts)])
+    whole = torch.cat([part[:count] for part, count in zip(parts, counts)])
+    return whole.to(rows.device)
 
 
 Rows = tuple[int, int, int]  # view, first row, row after the last
@@ -82,7 +108,7 @@ def exchange_strips(
     owned: Sequence[Sequence[Rows]],
     wanted: Sequence[Sequence[Rows]],
     like: Sequence[Tensor],
-) -> list[Tensor]:
+) -> tuple[list[Tensor], Tensor]:
     """Give each rank the rows of pictures it wants, from the ranks that have them.
 
     Args:
@@ -92,8 +118,8 @@ def exchange_strips(
         like: ``(0, W, C)`` per view: width, channels and type.
 
     Returns:
-        ``(h, W, C)`` for each of ``wanted[rank]``. Differentiable, see
-        :func:`all_to_all_rows`.
+        ``(h, W, C)`` for each of ``wanted[rank]``, and a scalar 0 that a loss has to contain,
+        also on a rank that wants nothing. Differentiable, see :func:`all_to_all_rows`.
     """
     rank, world = world_info()
     channels = like[0].shape[2]
@@ -140,4 +166,4 @@ def exchange_strips(
                 f"rows {first} to {last} of view {view}: expected all, got {len(rows)}"
             )
         out.append(rows)
-    return out
+    return out, buffer[:0].sum()

@@ -1,13 +1,18 @@
 """Data-parallel training of models whose parameters change size."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 import torch.distributed as dist
-from mmengine.dist import get_world_size
+from mmengine.dist import get_comm_device, get_world_size
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import nn
 
 from mmcity.models.layers import Strategy
 from mmcity.registry import MODEL_WRAPPERS
+
+from .collectives import all_reduce, broadcast
 
 
 @MODEL_WRAPPERS.register_module(name=["ReplicatedScene", "ReplicatedModel"])
@@ -47,14 +52,12 @@ class ReplicatedScene(nn.Module):
             scene.record_statistics()
             for table, old in zip(tables, before):
                 added = table - old
-                dist.all_reduce(added)
+                all_reduce(added)
                 torch.add(old, added, out=table)
         done = scene.grow(strategy, optimizer, iteration, batch)
         if get_world_size() > 1 and not tables:
-            is_edited = torch.tensor(
-                int(any(done.values())), device=next(scene.parameters()).device
-            )
-            dist.all_reduce(is_edited, op=dist.ReduceOp.MAX)
+            is_edited = torch.tensor(int(any(done.values())))
+            all_reduce(is_edited, dist.ReduceOp.MAX)
             if is_edited.item():
                 follow_first_rank(scene, optimizer, strategy)
         return done
@@ -101,17 +104,14 @@ def average_gradients(optimizer: torch.optim.Optimizer) -> None:
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     if not parameters:
         return
-    has_gradient = torch.tensor(
-        [p.grad is not None for p in parameters], dtype=torch.int32, device=parameters[0].device
-    )
-    dist.all_reduce(has_gradient, op=dist.ReduceOp.MAX)
+    has_gradient = torch.tensor([p.grad is not None for p in parameters], dtype=torch.int32)
+    all_reduce(has_gradient, dist.ReduceOp.MAX)
     for parameter, somewhere in zip(parameters, has_gradient.tolist()):
         if somewhere:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-            gradient = parameter.grad.contiguous()  # those of convolutions may be channels last
-            dist.all_reduce(gradient)
-            parameter.grad.copy_(gradient / world_size)
+            all_reduce(parameter.grad)
+            parameter.grad /= world_size
 
 
 def follow_first_rank(*holders) -> None:
@@ -120,8 +120,47 @@ def follow_first_rank(*holders) -> None:
     Args:
         *holders: Objects with ``state_dict`` and ``load_state_dict``, which may resize.
     """
-    box = [[holder.state_dict() for holder in holders] if dist.get_rank() == 0 else None]
+    is_first = dist.get_rank() == 0
+    tensors: list[torch.Tensor] = []
+    states = [holder.state_dict() for holder in holders] if is_first else None
+    box = [_without_tensors(states, tensors)]
     dist.broadcast_object_list(box, src=0)
-    if dist.get_rank() > 0:
-        for holder, state in zip(holders, box[0]):
+    if not is_first:
+        states = _with_tensors(box[0], tensors)
+    for tensor in tensors:
+        broadcast(tensor)
+    if not is_first:
+        for holder, state in zip(holders, states):
             holder.load_state_dict(state)
+
+
+@dataclass
+class _Place:
+    """Stands for a tensor in a state, which goes another way than objects do."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+def _without_tensors(state: Any, tensors: list[torch.Tensor]) -> Any:
+    """A state with places for its tensors, which are listed in their order."""
+    if isinstance(state, torch.Tensor):
+        tensors.append(state)
+        return _Place(tuple(state.shape), state.dtype)
+    if isinstance(state, dict):
+        return {key: _without_tensors(value, tensors) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(_without_tensors(value, tensors) for value in state)
+    return state
+
+
+def _with_tensors(state: Any, tensors: list[torch.Tensor]) -> Any:
+    """The inverse of :func:`_without_tensors`, with empty tensors, which are listed."""
+    if isinstance(state, _Place):
+        tensors.append(torch.empty(state.shape, dtype=state.dtype, device=get_comm_device()))
+        return tensors[-1]
+    if isinstance(state, dict):
+        return {key: _with_tensors(value, tensors) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(_with_tensors(value, tensors) for value in state)
+    return state

@@ -1,6 +1,8 @@
 """Two training steps, growth and a render of a tiny town by however many processes there are.
 
-    torchrun --nproc-per-node=M sharded_worker.py TOWN OUT
+    torchrun --nproc-per-node=M sharded_worker.py TOWN OUT [FEW]
+
+With FEW there is one view a step, of two rows of tiles.
 
 Rank 0 writes losses, images, gradients and anchors of all processes, computed in float32 and,
 the same again, in float64.
@@ -22,7 +24,7 @@ from mmcity.registry import DATASETS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 REPO = Path(__file__).resolve().parents[3]
 
 
-def make(town):
+def make(town, few=False):
     """Config, dataset and a model at its first scene."""
     cfg = launch.load_config(REPO / "configs" / "citygsx" / "citygsx_toytown_cpu.py")
     cfg.model.objective.update(
@@ -32,7 +34,7 @@ def make(town):
         multi_view_samples=600,
         multi_view_interval=1,
     )
-    cfg.model.update(resolution_schedule=None)
+    cfg.model.update(resolution_schedule=[(0, 3)] if few else None)
     data = cfg.train_dataloader.dataset
     data.update(data_root=str(town), resize=None, multi_view_max_dis=200.0)
     data.update(multi_view_max_angle=60.0, multi_view_min_num=1)
@@ -81,9 +83,9 @@ def as_type(data, dtype):
     return dict(data, inputs=[picture.to(dtype) for picture in data["inputs"]])
 
 
-def run(town, dtype):
+def run(town, dtype, few):
     """What all processes together find, in numbers of one type."""
-    cfg, dataset, model = make(town)
+    cfg, dataset, model = make(town, few)
     model.to(dtype)
     scene = ShardedScene(model)
     scene.keep_own_shard()
@@ -94,11 +96,13 @@ def run(town, dtype):
     for step in range(2):
         model.iteration.fill_(1 + 2 * step)
         places = [anchors.positions.detach().clone(), anchors.levels.clone()]
-        data = model.data_preprocessor(batch_of(dataset, [step, step + 3]), True)
+        rows = [step] if few else [step, step + 3]
+        data = model.data_preprocessor(batch_of(dataset, rows), True)
         data = as_type(data, dtype)
         own, shown = scene.loss(data["inputs"], data["data_samples"])
         own.backward()
         scene.reduce_gradients()
+        results["least_rows"] = min(len(tasks) for tasks in scene.division.tiles)
         results[f"losses{step}"] = {name: float(value) for name, value in shown.items()}
         grads = [getattr(anchors, name).grad for name in anchors.PARAMETERS]
         results[f"gradients{step}"] = everyones(*places, *grads)
@@ -128,12 +132,12 @@ def run(town, dtype):
     return results
 
 
-def main(town, out):
+def main(town, out, few=False):
     torch.set_num_threads(1)
     is_shared = int(os.environ.get("WORLD_SIZE", 1)) > 1
     if is_shared:
         init_cpu_process_group("pytorch")
-    results = {str(dtype): run(town, dtype) for dtype in (torch.float32, torch.float64)}
+    results = {str(dtype): run(town, dtype, few) for dtype in (torch.float32, torch.float64)}
     if not is_shared or dist.get_rank() == 0:
         torch.save(results, out)
     if is_shared:
@@ -142,4 +146,4 @@ def main(town, out):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    main(*sys.argv[1:])

@@ -17,10 +17,10 @@ from . import sharded_worker as worker
 WORKER = Path(worker.__file__)
 
 
-def run(town, out, processes):
+def run(town, out, processes, *more):
     """Start the worker with so many processes and read what rank 0 wrote."""
     starter = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command = [*starter, f"--nproc-per-node={processes}", WORKER, town, out]
+    command = [*starter, f"--nproc-per-node={processes}", WORKER, town, out, *more]
     done = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     return torch.load(out, weights_only=True)
@@ -100,19 +100,24 @@ def relative(actual, expected):
 TOLERANCES = {"torch.float32": (1e-5, 1e-3), "torch.float64": (1e-12, 1e-10)}
 
 
+def assert_same_step(one, many, step, tolerance):
+    """Losses and gradients of a training step by one and by many processes."""
+    for name, value in one[f"losses{step}"].items():
+        assert many[f"losses{step}"][name] == pytest.approx(value, rel=tolerance), name
+    both = matched(many[f"gradients{step}"], one[f"gradients{step}"])
+    for ours, theirs in list(zip(*both))[2:]:
+        assert relative(ours, theirs) < tolerance
+    for name, theirs in one[f"mlp_gradients{step}"].items():
+        assert relative(many[f"mlp_gradients{step}"][name], theirs) < tolerance, name
+
+
 @pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize("processes", [2, 4])
 def test_world_size_changes_nothing_but_the_order_of_sums(processes, dtype, one, shared):
     one, many = one[dtype], shared(processes)[dtype]
     assert many["world_size"] == processes
     for step, tolerance in enumerate(TOLERANCES[dtype]):
-        for name, value in one[f"losses{step}"].items():
-            assert many[f"losses{step}"][name] == pytest.approx(value, rel=tolerance), name
-        both = matched(many[f"gradients{step}"], one[f"gradients{step}"])
-        for ours, theirs in list(zip(*both))[2:]:
-            assert relative(ours, theirs) < tolerance
-        for name, theirs in one[f"mlp_gradients{step}"].items():
-            assert relative(many[f"mlp_gradients{step}"][name], theirs) < tolerance, name
+        assert_same_step(one, many, step, tolerance)
     # Growth: the same voxels and levels, refused and chosen alike, with their features.
     assert many["done"] == one["done"] and one["done"]["added"] == 500
     assert one["done"]["refused"] > 0
@@ -130,6 +135,15 @@ def test_world_size_changes_nothing_but_the_order_of_sums(processes, dtype, one,
     counts = many["counts"]
     assert int(counts.sum()) == int(one["counts"].sum())
     assert int(counts.max()) < 1.2 * int(counts.min())
+
+
+def test_processes_without_rows_take_part_in_every_exchange(tiny_town, tmp_path):
+    """Three processes share a picture of two rows of tiles; one that waits for ever times out."""
+    one, three = (run(tiny_town, tmp_path / f"{n}.pt", n, "few") for n in (1, 3))
+    one, three = one["torch.float64"], three["torch.float64"]
+    assert three["world_size"] == 3 and three["least_rows"] == 0
+    for step, tolerance in enumerate(TOLERANCES["torch.float64"]):
+        assert_same_step(one, three, step, tolerance)
 
 
 def test_morton_keys_interleave_bits_and_keep_neighbours_together():

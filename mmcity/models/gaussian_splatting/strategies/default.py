@@ -135,6 +135,8 @@ class DefaultStrategy(Strategy):
 
     @torch.no_grad()
     def _gather(self, splats: SplatParameters, render_meta: list[dict[str, Any]]) -> None:
+        for name in ("grad2d", "count", "max_radius"):  # a checkpoint brings them to the CPU
+            setattr(self, name, getattr(self, name).to(splats.means.device))
         if len(self.grad2d) != len(splats):
             self.grad2d = splats.means.new_zeros(len(splats))
             self.count = torch.zeros_like(self.grad2d)
