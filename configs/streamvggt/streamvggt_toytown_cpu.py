@@ -145,6 +145,7 @@ param_scheduler = [
     ),
 ]
 
+find_unused_parameters = True  # of the one that does not learn at the time
 default_hooks = dict(checkpoint=dict(interval=200))
 
 test_dataloader = dict(
