@@ -32,7 +32,7 @@ from .io import (
 from .sim3 import Sim3
 from .spherical_harmonics import SH_C0, rotate_sh, sh_degree_of
 from .trajectory import Trajectory, TrajectoryFormatError
-from .transfer import to_device
+from .transfer import to_device, to_host
 from .voxel_grid import VoxelGrid
 from .voxel_rays import cast_rays
 from .voxel_views import render_birds_eye, render_oblique
@@ -73,6 +73,7 @@ __all__ = [
     "select_cells",
     "sh_degree_of",
     "to_device",
+    "to_host",
     "write_gaussians",
     "write_gaussians_glb",
     "write_gaussians_ply",

@@ -1,4 +1,4 @@
-"""Copies to a device for which the host need not wait."""
+"""Copies between host and device with few waits."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -49,3 +49,15 @@ def to_device(value: Any, device: torch.device | str) -> Any:
         return item.to(device) if hasattr(item, "to") else item
 
     return move(value)
+
+
+def to_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of one device and dtype on the CPU, with one wait for the device.
+
+    Those of the CPU are not copied.
+    """
+    if all(tensor.device.type == "cpu" for tensor in tensors.values()):
+        return dict(tensors)
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors.values()]).cpu()
+    parts = flat.split([tensor.numel() for tensor in tensors.values()])
+    return {name: part.view(tensors[name].shape) for name, part in zip(tensors, parts)}

@@ -4,7 +4,7 @@ from collections import namedtuple
 
 import torch
 
-from mmcity.structures import Cameras, SequenceDataSample, VoxelGrid, to_device
+from mmcity.structures import Cameras, SequenceDataSample, VoxelGrid, to_device, to_host
 
 Pair = namedtuple("Pair", ("first", "second"))
 
@@ -29,3 +29,4 @@ def test_what_is_there_is_not_copied():
     tensor = torch.zeros(2)
     assert to_device(tensor, "cpu") is tensor
     assert to_device(grid, "cpu").labels is grid.labels
+    assert to_host({"a": tensor})["a"] is tensor

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from mmcity.apis.inferencer import Inferencer
 from mmcity.datasets.transforms.network_images import load_eval_image, load_network_image
-from mmcity.models.streamvggt import StreamSession
+from mmcity.models.streamvggt import StreamSession, decode_pose, unproject_depth
+from mmcity.models.streamvggt.outputs import FRAME_KEYS
 from mmcity.registry import INFERENCERS, MODELS
-from mmcity.structures import SequenceDataSample
+from mmcity.structures import SequenceDataSample, to_device, to_host
 from mmcity.utils.checks import check_choice
 from mmcity.utils.cli import UserError
 from mmcity.visualization import colorize_depth
@@ -223,11 +224,23 @@ class StreamingReconstructor(Inferencer):
                 yield result
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """One step of the current session on preprocessed images ``(V, 3, H, W)``."""
+        """One step of the current session on preprocessed images ``(V, 3, H, W)``.
+
+        Returns:
+            Outputs as of :meth:`StreamVGGT.run` with a batch of 1, on the CPU, for which this
+            waits once; with ``use_proj`` the points are those of depth and camera.
+        """
         with torch.autocast(
             self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32
         ):
-            return self.session.step(images[None].to(self.device))
+            outputs = self.session.step(to_device(images[None], self.device))
+        found = {name: outputs[name].float() for name in FRAME_KEYS if name in outputs}
+        if self.use_proj or "world_points" not in found:
+            depth = found["depth"][..., 0]
+            viewmats, Ks = decode_pose(found["pose_enc"], depth.shape[-2:])
+            found["world_points"] = unproject_depth(depth, viewmats, Ks)
+            found["world_points_conf"] = found["depth_conf"]
+        return to_host(found)
 
     def postprocess(
         self,
@@ -239,18 +252,10 @@ class StreamingReconstructor(Inferencer):
     ) -> FrameResult:
         """Numpy results of one camera of a step."""
         sample = SequenceDataSample()
-        found = {k: v.float() for k, v in outputs.items() if isinstance(v, Tensor)}
-        self.model.fill_sample(sample, found, 0, image.shape[-2:])
-        cameras, points = sample.pred_cameras, sample.get("_pred_points")
-        points_conf = sample.get("pred_point_confs")
-        if self.use_proj or points is None:
-            pixels = cameras.pixel_grid().flatten(0, 1)
-            points = cameras.unproject(pixels, sample.pred_depths.flatten(1))
-            points = points.view(*sample.pred_depths.shape, 3)
-            points_conf = sample.pred_depth_confs
+        self.model.fill_sample(sample, outputs, 0, image.shape[-2:])
 
         def array(value: Tensor | None) -> np.ndarray | None:
-            return None if value is None else value[camera].cpu().numpy()
+            return None if value is None else value[camera].numpy()
 
         return FrameResult(
             index=index,
@@ -259,10 +264,10 @@ class StreamingReconstructor(Inferencer):
             image=(image.permute(1, 2, 0) * 255).round().byte().numpy(),
             depth=array(sample.pred_depths),
             depth_conf=array(sample.pred_depth_confs),
-            points=array(points),
-            points_conf=array(points_conf),
+            points=array(sample.pred_points),
+            points_conf=array(sample.pred_point_confs),
             cam_to_world=array(sample.pred_trajectory.poses),
-            K=array(cameras.Ks),
+            K=array(sample.pred_cameras.Ks),
             track=array(sample.get("pred_tracks")),
             visibility=array(sample.get("pred_visibilities")),
             camera=camera,

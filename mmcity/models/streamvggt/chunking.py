@@ -6,8 +6,14 @@ from collections.abc import Iterable, Mapping, MutableSequence, Sequence
 import torch
 from torch import Tensor
 
-from mmcity.structures import Sim3
-from mmcity.structures.geometry import quat_slerp, quat_to_rotmat, rotmat_to_quat, se3_inverse
+from mmcity.structures import Sim3, to_device
+from mmcity.structures.geometry import (
+    quat_slerp,
+    quat_to_rotmat,
+    rotmat_to_quat,
+    se3_from_rt,
+    se3_inverse,
+)
 
 from .cache import ChunkPolicy
 from .pose_encoding import decode_pose, encode_pose, unproject_depth
@@ -30,17 +36,26 @@ def transform_outputs(outputs: Mapping[str, Tensor], sims: Sequence[Sim3]) -> di
     """Carry world points, depths and poses through one similarity per batch entry."""
     out = dict(outputs)
     out.pop("pose_enc_iters", None)
+    first = next(value for value in out.values() if isinstance(value, Tensor))
+    scales, turns, shifts = to_device(
+        [
+            torch.stack([getattr(sim, part) for sim in sims]).to("cpu", torch.float32)
+            for part in ("scale", "rotation", "translation")
+        ],
+        first.device,
+    )
+    scales, turns, shifts = scales.view(-1, 1, 1, 1, 1), turns[:, None], shifts[:, None]
     if "world_points" in out:
-        points = out["world_points"]
-        out["world_points"] = torch.stack([sim(p) for sim, p in zip(sims, points)])
+        carried = (scales * out["world_points"]) @ turns.mT[:, None]
+        out["world_points"] = carried + shifts[:, None, None]
     if "depth" in out:
-        scales = out["depth"].new_tensor([float(sim.scale) for sim in sims])
-        out["depth"] = out["depth"] * scales.view(-1, 1, 1, 1, 1)
+        out["depth"] = out["depth"] * scales
     if "pose_enc" in out:
         size = (2, 2)  # fields of view pass through unchanged, whatever the size
         viewmats, Ks = decode_pose(out["pose_enc"], size)
-        cam_to_world = se3_inverse(viewmats)
-        carried = torch.stack([sim.transform_poses(c) for sim, c in zip(sims, cam_to_world)])
+        poses = se3_inverse(viewmats)  # (B, S, 4, 4)
+        centres = (scales[..., 0] * poses[..., None, :3, 3]) @ turns.mT
+        carried = se3_from_rt(turns @ poses[..., :3, :3], centres[..., 0, :] + shifts)
         encoded = encode_pose(se3_inverse(carried), Ks, size)
         out["pose_enc"] = torch.cat([encoded[..., :7], out["pose_enc"][..., 7:]], dim=-1)
     return out

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from mmcity.structures import to_device
+
 from .quantization import GROUP_SIZE, QuantFormat, parse_cache_dtype
 
 
@@ -31,12 +33,12 @@ class _Buffer:
 
     def swap_out(self, page: Tensor, size: int) -> None:
         """Move the last ``size`` rows over page ``page[b]`` of each batch entry."""
-        start = self.length - size
-        for entry, index in enumerate(page.tolist()):
-            if index * size != start:
-                target = slice(index * size, (index + 1) * size)
-                self.data[entry, :, target] = self.data[entry, :, start : self.length].clone()
-        self.length = start
+        # Not every device can index float8; its bytes it can.
+        rows = self.used() if self.data.element_size() > 1 else self.used().view(torch.uint8)
+        pages = rows.unflatten(2, (-1, size))  # (B, heads, pages, size, ...)
+        entries = torch.arange(len(page), device=page.device)
+        pages[entries, :, page] = pages[:, :, -1].clone()
+        self.length -= size
 
     def replace(self, rows: Tensor) -> None:
         self.data[:, :, : rows.shape[2]] = rows
@@ -140,7 +142,7 @@ class KVStore:
         """Keys ``(B, heads, length, head_dim)``."""
         k = self._buffers["k"].used()
         if self.is_quantized:
-            sizes = torch.tensor(self._group_sizes, device=k.device)
+            sizes = to_device(torch.tensor(self._group_sizes), k.device)
             exponent = self._buffers["k_exponent"].used()
             exponent = exponent.repeat_interleave(sizes, dim=2, output_size=self.length)
             return self.format.decode_keys(k, exponent, dtype or torch.float32)
