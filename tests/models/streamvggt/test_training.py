@@ -3,9 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.runner import Runner
-from PIL import Image
 
 from mmcity.datasets.sequences.toytown_video import toytown_video
 from mmcity.models.streamvggt import (
@@ -27,8 +25,13 @@ from mmcity.models.streamvggt.stream_vggt import draw_query_points
 from mmcity.structures import Cameras, SequenceDataSample
 from mmcity.structures.geometry import se3_exp, se3_inverse
 from mmcity.utils import register_all_modules
-from tests.datasets.sequence_writers import Scene
-from tests.models.streamvggt.tiny import SIZES, random_frames, tiny_model
+from tests.models.streamvggt.tiny import (
+    SIZES,
+    random_frames,
+    tiny_model,
+    toytown_config,
+    write_toytown_video,
+)
 
 LOSS = {"type": "GroundTruthLoss", "camera_weight": 5.0}
 
@@ -234,43 +237,10 @@ def test_streamed_predictions_equal_the_full_pass():
     assert full.pred_cameras.one_size() == (42, 28)
 
 
-def write_toytown_video(root, names, frames=6):
-    for number, name in enumerate(names):
-        scene = Scene(frames)
-        folder = root / name
-        for i in range(frames):
-            scene.image(folder / "rgb" / f"{i:06d}.png", i)
-            scene.npy(folder / "depth" / f"{i:06d}.npy", i)
-        np.savetxt(folder / "poses.txt", scene.poses.reshape(frames, 16))
-        np.savetxt(folder / "intrinsics.txt", scene.K)
-        assert Image.open(folder / "rgb" / "000000.png").size == (64, 48), number
-    (root / "train.txt").write_text("\n".join(names[:-1]))
-    (root / "val.txt").write_text(names[-1])
-
-
 def test_toytown_config_runs(tmp_path):
     write_toytown_video(tmp_path / "video", ["000_drive", "001_walk", "002_orbit"])
-    cfg = Config.fromfile("configs/streamvggt/streamvggt_toytown_cpu.py")
+    cfg = toytown_config(tmp_path / "video")
     cfg.work_dir = str(tmp_path / "work")
-    cfg.model.teacher_iters = 2
-    cfg.model.averages.update(num_views=3, image_size=(28, 42))
-    for part in (cfg.model.teacher, cfg.model.student):
-        part.update(SIZES)
-        part.aggregator.patch_size = 14
-    cfg.train_cfg.update(max_iters=4, val_interval=4)
-    cfg.param_scheduler[0].end = 1
-    cfg.param_scheduler[1].update(begin=1, periods=[1, 2])
-    mixture = cfg.train_dataloader.dataset
-    mixture.update(quotas=[16], datasets=mixture.datasets[:1])
-    mixture.datasets[0].update(
-        data_root=str(tmp_path / "video"), num_views=3, resolutions=[(42, 28)], patch_size=14,
-        min_travel=0.0, min_distance=0.0,
-    )  # fmt: skip
-    for loader in (cfg.val_dataloader, cfg.test_dataloader):
-        loader.dataset.update(
-            data_root=str(tmp_path / "video"), image_size=(28, 42), max_frames=4, frame_stride=1,
-            patch_size=14, min_travel=0.0, min_distance=0.0,
-        )  # fmt: skip
     runner = Runner.from_cfg(cfg)
     runner.train()
     assert runner.model.is_distilling
