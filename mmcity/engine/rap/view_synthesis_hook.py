@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
+from mmengine.runner.loops import BaseLoop
 from torch import Tensor
 
 from mmcity.engine.distributed import unwrap
@@ -112,6 +113,11 @@ class ViewSynthesisHook(Hook):
         self._budget_state: dict | None = None
 
     # ---- hook points
+
+    def before_run(self, runner) -> None:
+        """Let a discriminator of renders know their size before weights are made or read."""
+        if isinstance(runner._train_loop, BaseLoop):
+            unwrap(runner.model).fit_size(runner.train_dataloader.dataset.cameras)
 
     def before_train(self, runner) -> None:
         """Start the renderer and render the training poses."""

@@ -15,7 +15,7 @@ class FeatureDiscriminator(nn.Module):
     """Four convolutions and one linear score, without a sigmoid (least-squares GAN).
 
     Module numbers within ``model`` are those of published checkpoints. The size of the linear
-    layer depends on that of the features and is set by the first batch, or by the weights.
+    layer depends on that of the features and is set by the first features, or by the weights.
 
     Args:
         in_channels (int): Defaults to 128.
@@ -38,6 +38,11 @@ class FeatureDiscriminator(nn.Module):
             channels = out
         self.model = nn.Sequential(*layers)
         self.adv_layer = nn.Sequential(nn.Flatten(), nn.LazyLinear(1))
+
+    @property
+    def is_sized(self) -> bool:
+        """Whether the size of the features is known."""
+        return not isinstance(self.adv_layer[1], nn.LazyLinear)
 
     def forward(self, features: Tensor) -> Tensor:
         """Scores ``(N, 1)`` of features ``(N, C, h, w)`` or stacked ``(levels, B, C, h, w)``."""

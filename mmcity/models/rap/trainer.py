@@ -113,9 +113,21 @@ class RAPTrainer(HostNumbers, BaseModel):
     def _size_discriminator(self, size: tuple[int, int]) -> None:
         """Let the discriminator know the size of its features, so that it has all weights."""
         self.eval()
-        features = self.network.forward_with_features(torch.zeros(1, 3, *size))[1]
-        self.discriminator(features)
+        pictures = torch.zeros(1, 3, *size, device=self.data_preprocessor.mean.device)
+        self.discriminator(self.network.forward_with_features(pictures)[1])
         self.train()
+
+    def fit_size(self, cameras: Cameras) -> None:
+        """Take the size of the discriminator's features from the cameras of training.
+
+        Nothing is done where the preprocessor's ``size`` has told it.
+
+        Raises:
+            ValueError: If the cameras differ in size.
+        """
+        if self.discriminator is not None and not self.discriminator.is_sized:
+            width, height = cameras.one_size()
+            self._size_discriminator((height, width))
 
     # ---- mmengine's contract
 

@@ -352,3 +352,15 @@ def test_two_processes_train_alike_and_resume_exactly(toytown_citygsx, scene_map
 def test_configs_choose_a_wrapper_that_trains_them(name):
     cfg = Config.fromfile(REPO / "configs" / "rap" / f"{name}.py")
     assert cfg.model_wrapper_cfg.type in ("mmcity.ReplicatedModel", "mmcity.ReplicatedScene")
+
+
+def test_discriminator_takes_the_size_of_the_photographs(toytown_citygsx, scene_map, tmp_path):
+    cfg = config(toytown_citygsx, scene_map, tmp_path / "size", epochs=1)
+    cfg.model.data_preprocessor.size = None
+    runner = Runner.from_cfg(cfg)
+    assert not runner.model.discriminator.is_sized
+    runner.train()
+    score = runner.model.discriminator.adv_layer[1]
+    assert score.in_features == 8 * 5 * 6  # of pictures of 96x72: 12x9 features, halved
+    optimizer = runner.optim_wrapper["discriminator"].optimizer
+    assert optimizer.state[score.weight]["exp_avg"].any()
