@@ -10,7 +10,7 @@ model = dict(
         num_encoder_layers=6,
         dropout=0.1,
         activation="gelu",
-        freeze_batch_norm=True,  # False only with large batches and no pretrained backbone
+        freeze_batch_norm=True,  # needs loaded weights (load_from); False trains from random ones
         guarded_rotation=False,  # True: degenerate outputs still give a rotation
     ),
     # Compares features of photographs and renders; None trains without it.

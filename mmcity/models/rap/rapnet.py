@@ -68,7 +68,7 @@ class RAPNet(nn.Module):
         dropout (float): Defaults to 0.1.
         activation (str): ``gelu`` or ``relu``. Defaults to ``gelu``.
         freeze_batch_norm (bool): Keep all batch normalisation at its loaded statistics and
-            affine parameters while training. Defaults to True.
+            affine parameters while training, which needs weights. Defaults to True.
         guarded_rotation (bool): Give a rotation even for a degenerate output, see
             :func:`~mmcity.structures.geometry.rotation_6d_to_rotmat`. Defaults to False.
         adaptation_channels (tuple[int, int]): Inner and outer channels of the adapted
@@ -121,6 +121,20 @@ class RAPNet(nn.Module):
             for module in self._norms():
                 module.eval()
         return self
+
+    def check_statistics(self) -> None:
+        """Refuse to train behind frozen statistics that nothing has measured.
+
+        Raises:
+            ValueError: If batch normalisation is frozen and the backbone's is as when it was made:
+                its features hardly depend on the picture then.
+        """
+        norms = [m for m in self.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+        if self.freeze_batch_norm and not torch.cat([m.running_mean for m in norms]).any():
+            raise ValueError(
+                "network.freeze_batch_norm: expected statistics of loaded weights, got those of an "
+                "untrained backbone: name a checkpoint (load_from), or set freeze_batch_norm=False"
+            )
 
     def forward(self, images: Tensor) -> Tensor:
         """Poses of images.

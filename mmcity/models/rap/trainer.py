@@ -93,6 +93,7 @@ class RAPTrainer(HostNumbers, BaseModel):
             self.network.to(memory_format=torch.channels_last)
         self.normalize_poses, self.check_intrinsics = normalize_poses, check_intrinsics
         self.views = SyntheticViews()
+        self._is_checked = False  # by the first step, after weights were loaded
         if self.discriminator is not None and self.data_preprocessor.size is not None:
             self._size_discriminator(self.data_preprocessor.size)
         if compile_networks:
@@ -214,6 +215,9 @@ class RAPTrainer(HostNumbers, BaseModel):
 
     def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, Tensor]:
         """Update the discriminator, then the pose network."""
+        if not self._is_checked:
+            self.network.check_statistics()
+            self._is_checked = True
         data = self.data_preprocessor(data, True)
         images, samples = data["inputs"], data["data_samples"]
         self._check_focal(samples)

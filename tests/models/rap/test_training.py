@@ -69,6 +69,7 @@ def config(scene, scene_map, work_dir, epochs=2, **hook):
                     feedforward_dim=16,
                     num_encoder_layers=1,
                     guarded_rotation=True,
+                    freeze_batch_norm=False,
                 ),
                 discriminator=dict(type="FeatureDiscriminator"),
                 objective=dict(
@@ -364,3 +365,16 @@ def test_discriminator_takes_the_size_of_the_photographs(toytown_citygsx, scene_
     assert score.in_features == 8 * 5 * 6  # of pictures of 96x72: 12x9 features, halved
     optimizer = runner.optim_wrapper["discriminator"].optimizer
     assert optimizer.state[score.weight]["exp_avg"].any()
+
+
+def test_frozen_statistics_that_nothing_loaded_are_refused(toytown_citygsx, scene_map, tmp_path):
+    cfg = config(toytown_citygsx, scene_map, tmp_path / "frozen", epochs=1)
+    cfg.model.network.freeze_batch_norm = True
+    runner = Runner.from_cfg(cfg)
+    with pytest.raises(ValueError, match="network.freeze_batch_norm: expected statistics"):
+        runner.train()
+    weights = runner.model.state_dict()
+    weights["network.backbone.stem_norm.running_mean"] += 0.1
+    torch.save({"state_dict": weights}, tmp_path / "measured.pth")
+    cfg.load_from, cfg.experiment_name = str(tmp_path / "measured.pth"), "measured"
+    Runner.from_cfg(cfg).train()
