@@ -64,7 +64,8 @@ def extract_mesh(
     settings = dict(voxel_size=float(voxel_size), level=float(level), min_weight=float(min_weight))
     settings["origin"] = [float(v) for v in origin]
     if method == "skimage":
-        return _with_skimage(tsdf, weight, color, blocks, **settings)
+        mesh = _with_skimage(tsdf, weight, color, blocks, **settings)
+        return tuple(None if part is None else part.to(tsdf.device) for part in mesh)
     tensors = (tsdf, weight, tsdf.new_zeros(0) if color is None else color, blocks)
     native = _backend.use_native(tsdf)
     run = torch.ops.mmcity.marching_cubes if native else reference.marching_cubes

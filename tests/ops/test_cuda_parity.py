@@ -304,6 +304,16 @@ def test_sparse_tsdf_and_meshes_take_the_native_operators(monkeypatch):
     assert float((vertices[:, 2] - 2).abs().max()) < 1e-3
 
 
+def test_meshes_of_scikit_image_lie_where_the_volume_does():
+    pytest.importorskip("skimage")
+    values = torch.randn(6, 6, 6, device="cuda")
+    mesh = ops.extract_mesh(
+        values, torch.ones_like(values), values[..., None].expand(6, 6, 6, 3).contiguous(),
+        origin=[0, 0, 0], voxel_size=0.1, method="skimage",
+    )  # fmt: skip
+    assert all(part.is_cuda and len(part) for part in mesh)
+
+
 @pytest.mark.parametrize("sparse", [False, True])
 def test_the_reference_fuses_and_meshes_on_cuda(sparse, monkeypatch):
     monkeypatch.setenv("MMCITY_OPS_BACKEND", "reference")
@@ -321,6 +331,7 @@ def test_the_reference_fuses_and_meshes_on_cuda(sparse, monkeypatch):
 def test_culling_and_levels_of_detail():
     inputs = scene()
     points, radii = inputs["means"] * 4, inputs["scales"][:, 0]
+    points[-1] = 0  # before both cameras
     views = (inputs["viewmats"], inputs["Ks"], WIDTH, HEIGHT, 0.1, 10.0)
     for r in (None, radii):
         want = ops.frustum_cull(points, r, *views)
