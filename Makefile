@@ -22,7 +22,7 @@ TESTING := $(VENV)/.mmcity-testing
 # The versions are pinned for the Python that they were tried with; others resolve freely.
 CONSTRAINTS = $(shell $(PYTHON) -c 'import sys; print("-c requirements/constraints-cpu-py311.txt" if sys.version_info[:2] == (3, 11) else "")' 2>/dev/null)
 
-.PHONY: help install demo test test-only lint check-cuda sanitize sanitize-short docs clean
+.PHONY: help install demo test test-only lint check-cuda rig-mutate sanitize sanitize-short docs clean
 
 help:
 	@sed -n '1,3p' Makefile
@@ -106,6 +106,12 @@ sanitize: $(TESTING)
 sanitize-short: $(TESTING)
 	@echo "== operators under sanitizers"
 	$(call run_sanitized,-DMMC_BASELINE_ONLY,$(SHORT_TESTS))
+
+# Faults planted in the kernels, each of which has to be caught. SEED draws others.
+SEED ?= 0
+rig-mutate: $(TESTING)
+	@echo "== faults in CUDA kernels, seed $(SEED)"
+	$(PYTHON) tests/rig/mutate.py --seed $(SEED)
 
 docs: $(CORE)
 	$(PIP) install -r requirements/docs.txt
