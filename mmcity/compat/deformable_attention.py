@@ -19,10 +19,7 @@ _SAMPLES_AT_ONCE = 64
 
 
 def sample_with_mmcv(
-    value: Tensor,
-    spatial_shapes: Sequence[tuple[int, int]],
-    locations: Tensor,
-    weights: Tensor,
+    value: Tensor, spatial_shapes: Sequence[tuple[int, int]], locations: Tensor, weights: Tensor
 ) -> Tensor:
     """As :func:`mmcity.models.layers.deformable_attention.sample_multi_scale`."""
     if not value.is_cuda:

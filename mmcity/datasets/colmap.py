@@ -48,9 +48,7 @@ def read_depth_params(path: Path) -> dict[str, tuple[float, float]]:
     return reliable_depth_params(pairs)
 
 
-def reliable_depth_params(
-    pairs: dict[str, tuple[float, float]],
-) -> dict[str, tuple[float, float]]:
+def reliable_depth_params(pairs: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
     """The pairs (scale, offset) whose scale is plausible; see :func:`read_depth_params`."""
     scales = [s for s, _ in pairs.values() if np.isfinite(s) and s > 0]
     if not scales:

@@ -60,11 +60,7 @@ class OccSequenceDataset(BaseDataset):
         kwargs: As in mmengine's ``BaseDataset``.
     """
 
-    METAINFO = {
-        "classes": UNIFIED_CLASSES,
-        "palette": UNIFIED_PALETTE,
-        "free_class": 0,
-    }
+    METAINFO = {"classes": UNIFIED_CLASSES, "palette": UNIFIED_PALETTE, "free_class": 0}
     #: Unified class of every raw label.
     LABEL_TABLE: tuple[int, ...] = ()
 
@@ -323,11 +319,7 @@ class SemanticKITTIOccSequence(OccSequenceDataset):
     LABEL_TABLE = SEMANTICKITTI_TO_UNIFIED
 
     def __init__(
-        self,
-        data_root: str,
-        split: str = "sequences",
-        grid_key: str = "occ_128x128x8",
-        **kwargs,
+        self, data_root: str, split: str = "sequences", grid_key: str = "occ_128x128x8", **kwargs
     ) -> None:
         self.grid_key = grid_key
         self._clips: dict[str, np.ndarray] = {}

@@ -89,10 +89,7 @@ def _move(points: Tensor, viewmat: Tensor) -> Tensor:
 def _project(points: Tensor, K: Tensor) -> Tensor:
     depth = points[..., 2:]
     return torch.cat(
-        [
-            points[..., :1] / depth * K[0, 0] + K[0, 2],
-            points[..., 1:2] / depth * K[1, 1] + K[1, 2],
-        ],
+        [points[..., :1] / depth * K[0, 0] + K[0, 2], points[..., 1:2] / depth * K[1, 1] + K[1, 2]],
         -1,
     )
 

@@ -28,10 +28,7 @@ def _literal(value: Any) -> str:
 
 
 def call_in_child(
-    function: Callable[..., Result],
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    folder: Path,
+    function: Callable[..., Result], args: Sequence[Any], kwargs: Mapping[str, Any], folder: Path
 ) -> Result:
     """Call a function in a child process, whose working folder is the root of the toolbox.
 

@@ -90,9 +90,7 @@ def plot_trajectories(
 
 
 def plot_error_cdf(
-    path: str | os.PathLike,
-    errors: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    unit: str = "m",
+    path: str | os.PathLike, errors: Mapping[str, tuple[np.ndarray, np.ndarray]], unit: str = "m"
 ) -> None:
     """Share of queries below an error, for position and rotation.
 

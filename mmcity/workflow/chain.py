@@ -131,10 +131,7 @@ class Chain:
         self.manifest = Manifest(Path(work_dir).resolve())
 
     def run(
-        self,
-        force: Iterable[str] = (),
-        skip: Iterable[str] = (),
-        until: str | None = None,
+        self, force: Iterable[str] = (), skip: Iterable[str] = (), until: str | None = None
     ) -> None:
         """Bring all stages up to date.
 

@@ -123,11 +123,7 @@ def isect_tiles(
     order = torch.argsort(depth_bits, stable=True)
     order = order[torch.argsort((image * n_tiles + tile)[order], stable=True)]
     id_dtype = torch.int32 if len(rows) < 2**31 else torch.int64
-    return (
-        tiles_per_gauss.reshape(means2d.shape[:-1]),
-        isect_ids[order],
-        ids[order].to(id_dtype),
-    )
+    return (tiles_per_gauss.reshape(means2d.shape[:-1]), isect_ids[order], ids[order].to(id_dtype))
 
 
 def isect_offset_encode(

@@ -251,11 +251,7 @@ class Localizer(Inferencer):
         return self.refiner(image, Cameras.cat(starts), distortion, photographs)
 
     def postprocess(
-        self,
-        refined: Refinement,
-        result: LocalizationResult,
-        sources: list[str],
-        begin: float,
+        self, refined: Refinement, result: LocalizationResult, sources: list[str], begin: float
     ) -> LocalizationResult:
         """Fill a result.
 

@@ -260,12 +260,7 @@ class OccupancyGenerator(Inferencer):
         hexplane = None if previous is None else self.model.standardize(self._encode(previous))
         conditions = self.preprocess(
             num_samples,
-            {
-                "command": command,
-                "trajectory": trajectory,
-                "layout": layout,
-                "hexplane": hexplane,
-            },
+            {"command": command, "trajectory": trajectory, "layout": layout, "hexplane": hexplane},
         )
         return self.postprocess(self.forward(num_samples, conditions, seed, guidance_scale))
 

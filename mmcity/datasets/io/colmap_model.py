@@ -11,11 +11,7 @@ from mmcity.utils.fileio import atomic_path
 from mmcity.utils.picture_names import picture_name
 
 from . import colmap_binary, colmap_text
-from .colmap_types import (
-    ColmapFormatError,
-    ColmapModel,
-    ColmapPoints,
-)
+from .colmap_types import ColmapFormatError, ColmapModel, ColmapPoints
 from .point_ply import read_point_ply
 
 _PARTS = ("cameras", "images", "points3D")

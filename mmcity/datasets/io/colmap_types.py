@@ -46,10 +46,7 @@ def _models() -> dict[str, CameraModelInfo]:
         ("SIMPLE_RADIAL_FISHEYE", "f cx cy k1"),
         ("RADIAL_FISHEYE", "f cx cy k1 k2"),
         ("THIN_PRISM_FISHEYE", "fx fy cx cy k1 k2 p1 p2 k3 k4 sx1 sy1"),
-        (
-            "RAD_TAN_THIN_PRISM_FISHEYE",
-            "fx fy cx cy k0 k1 k2 k3 k4 k5 p0 p1 s0 s1 s2 s3",
-        ),
+        ("RAD_TAN_THIN_PRISM_FISHEYE", "fx fy cx cy k0 k1 k2 k3 k4 k5 p0 p1 s0 s1 s2 s3"),
     )
     return {
         name: CameraModelInfo(number, name, tuple(params.split()))

@@ -106,9 +106,7 @@ def occ3d_grid(
     )
 
 
-def read_occ3d_nuscenes_frame(
-    path: str | Path,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def read_occ3d_nuscenes_frame(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """``labels.npz`` of Occ3D-nuScenes.
 
     Returns:
@@ -118,9 +116,7 @@ def read_occ3d_nuscenes_frame(
     return labels.astype(np.uint8), lidar.astype(bool), camera.astype(bool)
 
 
-def read_occ3d_waymo_frame(
-    path: str | Path,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def read_occ3d_waymo_frame(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """``NNN_04.npz`` of Occ3D-Waymo.
 
     Returns:

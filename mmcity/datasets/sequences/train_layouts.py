@@ -333,10 +333,7 @@ TRAIN_LAYOUTS = {
         stem=_without("rgb.png"),
     ),
     "blendedmvs": TrainLayout(
-        "processed_blendedmvs",
-        **_FLAT,
-        is_metric=False,
-        overlap=_overlap_scores("new_overlap.h5"),
+        "processed_blendedmvs", **_FLAT, is_metric=False, overlap=_overlap_scores("new_overlap.h5")
     ),
     "megadepth": TrainLayout(
         "processed_megadepth",

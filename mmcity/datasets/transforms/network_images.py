@@ -80,9 +80,7 @@ def load_network_image(
 
 
 def load_eval_image(
-    image: Image.Image | np.ndarray,
-    target_size: int = TARGET_SIZE,
-    patch_size: int = PATCH_SIZE,
+    image: Image.Image | np.ndarray, target_size: int = TARGET_SIZE, patch_size: int = PATCH_SIZE
 ) -> Tensor:
     """An image as the depth evaluations load it: long side to the target, nothing cut off.
 

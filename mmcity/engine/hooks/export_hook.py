@@ -24,10 +24,7 @@ class SceneExportHook(Hook):
     priority = "LOW"
 
     def __init__(
-        self,
-        formats: tuple[str, ...] = ("ply",),
-        interval: int = 0,
-        out_dir: str | None = None,
+        self, formats: tuple[str, ...] = ("ply",), interval: int = 0, out_dir: str | None = None
     ) -> None:
         unknown = set(formats) - {"ply", "splat"}
         if unknown:

@@ -218,12 +218,7 @@ class OctreeAnchors(ResizableModule):
 
     @torch.no_grad()
     def record(
-        self,
-        rows: Tensor,
-        raw_opacities: Tensor,
-        kept: Tensor,
-        drawn: Tensor,
-        gradients: Tensor,
+        self, rows: Tensor, raw_opacities: Tensor, kept: Tensor, drawn: Tensor, gradients: Tensor
     ) -> None:
         """Add one view to the statistics that growth reads.
 

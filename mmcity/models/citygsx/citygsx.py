@@ -30,11 +30,7 @@ class CityGSX(AnchorScene):
     """
 
     def __init__(
-        self,
-        feat_dim: int = 32,
-        n_offsets: int = 10,
-        objective: dict | None = None,
-        **scene: Any,
+        self, feat_dim: int = 32, n_offsets: int = 10, objective: dict | None = None, **scene: Any
     ) -> None:
         super().__init__(feat_dim, n_offsets, **scene)
         self.objective = MODELS.build(objective or dict(type="CityGSXObjective"))

@@ -47,10 +47,7 @@ class ViTDetFPN(nn.Module):
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int = 256,
-        scales: tuple[int, ...] = (-2, -1, 0, 1),
+        self, in_channels: int, out_channels: int = 256, scales: tuple[int, ...] = (-2, -1, 0, 1)
     ) -> None:
         super().__init__()
         self.scale_convs = nn.ModuleList()

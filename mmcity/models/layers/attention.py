@@ -87,10 +87,7 @@ class Attention(nn.Module):
         return q.to(v.dtype), k.to(v.dtype), v
 
     def forward(
-        self,
-        x: Tensor,
-        rope: tuple[Tensor, Tensor] | None = None,
-        attend: Attend | None = None,
+        self, x: Tensor, rope: tuple[Tensor, Tensor] | None = None, attend: Attend | None = None
     ) -> Tensor:
         """Attend within ``x`` ``(B, N, dim)``.
 

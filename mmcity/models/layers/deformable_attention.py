@@ -11,10 +11,7 @@ from mmcity.structures import to_device
 
 
 def sample_multi_scale(
-    value: Tensor,
-    spatial_shapes: Sequence[tuple[int, int]],
-    locations: Tensor,
-    weights: Tensor,
+    value: Tensor, spatial_shapes: Sequence[tuple[int, int]], locations: Tensor, weights: Tensor
 ) -> Tensor:
     """Weighted bilinear samples from several feature maps.
 

@@ -54,10 +54,7 @@ class TransformerBlock(nn.Module):
         self.ls2 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
 
     def forward(
-        self,
-        x: Tensor,
-        rope: tuple[Tensor, Tensor] | None = None,
-        attend: Attend | None = None,
+        self, x: Tensor, rope: tuple[Tensor, Tensor] | None = None, attend: Attend | None = None
     ) -> Tensor:
         """Transform ``(B, N, dim)``; see :meth:`Attention.forward` for the arguments."""
         x = x + self.ls1(self.attn(self.norm1(x), rope, attend))

@@ -23,10 +23,7 @@ class MultiViewPreprocessor(PinnedDataPreprocessor):
     """
 
     def __init__(
-        self,
-        mean: Sequence[float] = _MEAN,
-        std: Sequence[float] = _STD,
-        non_blocking: bool = False,
+        self, mean: Sequence[float] = _MEAN, std: Sequence[float] = _STD, non_blocking: bool = False
     ) -> None:
         super().__init__(non_blocking)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)

@@ -116,9 +116,7 @@ class EnvironmentMapBackground(_DirectionalBackground):
     """
 
     def __init__(
-        self,
-        size: tuple[int, int] = (32, 64),
-        color: tuple[float, float, float] = (0.5, 0.5, 0.5),
+        self, size: tuple[int, int] = (32, 64), color: tuple[float, float, float] = (0.5, 0.5, 0.5)
     ) -> None:
         super().__init__()
         start = torch.tensor(color, dtype=torch.float32).view(1, 3, 1, 1)

@@ -13,12 +13,7 @@ SLICES = 64
 
 @torch.no_grad()
 def median_depth(
-    means: Tensor,
-    quats: Tensor,
-    scales: Tensor,
-    opacities: Tensor,
-    camera: Cameras,
-    **options,
+    means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, camera: Cameras, **options
 ) -> Tensor:
     """Depth where the opacity accumulated along a ray passes one half.
 

@@ -188,9 +188,7 @@ class Aggregator(nn.Module):
         attend = None
         if causal:
             attend = partial(
-                self.causal_kernel,
-                step_tokens=step_frames * tokens.shape[2],
-                window=window,
+                self.causal_kernel, step_tokens=step_frames * tokens.shape[2], window=window
             )
         return self.run_pairs(tokens, images.shape[-2:], [attend] * self.depth, keep_all)
 
@@ -226,11 +224,7 @@ class Aggregator(nn.Module):
         return kept
 
     def _run_pair(
-        self,
-        tokens: Tensor,
-        index: int,
-        rope: tuple[Tensor, Tensor],
-        attend: Attend | None,
+        self, tokens: Tensor, index: int, rope: tuple[Tensor, Tensor], attend: Attend | None
     ) -> tuple[Tensor, Tensor]:
         frames = tokens.shape[1]
         local = self.frame_blocks[index](tokens.flatten(0, 1), rope)

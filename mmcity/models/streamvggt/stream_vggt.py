@@ -195,10 +195,7 @@ class StreamVGGT(VGGT):
         return self.fill_samples(outputs, images, data_samples)
 
     def loss(
-        self,
-        images: Tensor,
-        query_points: Tensor | None,
-        data_samples: Sequence | None,
+        self, images: Tensor, query_points: Tensor | None, data_samples: Sequence | None
     ) -> dict[str, Tensor]:
         """Losses against the teacher or the ground truth."""
         if query_points is None and self.track_head is not None and data_samples:
@@ -207,10 +204,7 @@ class StreamVGGT(VGGT):
         return super().loss(images, query_points, data_samples)
 
     def targets(
-        self,
-        images: Tensor,
-        query_points: Tensor | None,
-        data_samples: Sequence | None,
+        self, images: Tensor, query_points: Tensor | None, data_samples: Sequence | None
     ) -> list[dict[str, Tensor]]:
         """Outputs of the teacher with the ground truth's masks, or the ground truth alone."""
         if self.teacher is None:

@@ -188,10 +188,7 @@ class VGGT(BaseModel):
         return self.fill_samples(self.run(images, query_points), images, data_samples)
 
     def fill_samples(
-        self,
-        outputs: Mapping[str, Tensor],
-        images: Tensor,
-        data_samples: Sequence | None,
+        self, outputs: Mapping[str, Tensor], images: Tensor, data_samples: Sequence | None
     ) -> list[SequenceDataSample]:
         """Write the outputs of a batch into its samples (new ones if there are none)."""
         if data_samples is None:
@@ -237,10 +234,7 @@ class VGGT(BaseModel):
             sample.set_field(outputs["vis"], "pred_visibilities")
 
     def loss(
-        self,
-        images: Tensor,
-        query_points: Tensor | None,
-        data_samples: Sequence | None,
+        self, images: Tensor, query_points: Tensor | None, data_samples: Sequence | None
     ) -> dict[str, Tensor]:
         """Losses against the ground truth in ``data_samples``."""
         if self.loss_module is None:
@@ -252,10 +246,7 @@ class VGGT(BaseModel):
         return losses
 
     def targets(
-        self,
-        images: Tensor,
-        query_points: Tensor | None,
-        data_samples: Sequence | None,
+        self, images: Tensor, query_points: Tensor | None, data_samples: Sequence | None
     ) -> list[dict[str, Tensor]]:
         """Ground truth of each frame as batched tensors.
 

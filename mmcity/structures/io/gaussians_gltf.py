@@ -43,10 +43,7 @@ def y_up(up: str) -> np.ndarray:
 
 
 def write_gaussians_glb(
-    gaussians: Gaussians,
-    path: str | os.PathLike,
-    up: str = "z",
-    center: bool = True,
+    gaussians: Gaussians, path: str | os.PathLike, up: str = "z", center: bool = True
 ) -> None:
     """Write Gaussians as binary glTF.
 

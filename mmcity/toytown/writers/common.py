@@ -168,12 +168,7 @@ def _run_task(job: tuple) -> object:
 
 
 def render_all(
-    function: Callable,
-    tasks: Sequence,
-    setup: Callable,
-    arguments: tuple,
-    workers: int,
-    label: str,
+    function: Callable, tasks: Sequence, setup: Callable, arguments: tuple, workers: int, label: str
 ) -> list:
     """Run ``function(context, task)`` for each task, with a progress bar.
 

@@ -180,9 +180,7 @@ def _open_scene(dataset_type: Callable[..., Any]) -> Callable[[Path], Iterator[L
         if len(scene.points3D):
             points = scene.points3D
             yield Layer(
-                f"{path.name}/points",
-                "points",
-                (points.xyz.astype(np.float32), points.rgb),
+                f"{path.name}/points", "points", (points.xyz.astype(np.float32), points.rgb)
             )
 
     return read

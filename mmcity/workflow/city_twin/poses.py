@@ -83,10 +83,7 @@ class _EstimatedPoses(Stage):
     """Poses from the pictures alone, made metric by known camera positions."""
 
     def __init__(
-        self,
-        position_noise: float = 0.3,
-        positions: str | None = None,
-        threshold: float = math.inf,
+        self, position_noise: float = 0.3, positions: str | None = None, threshold: float = math.inf
     ) -> None:
         self.position_noise, self.positions = position_noise, positions
         self.threshold = threshold

@@ -149,11 +149,7 @@ def _pycolmap_ransac(points, pixels, K, threshold, iterations, confidence, seed)
 
 
 #: What gives the first pose and tells right matches from wrong ones, by name.
-_BACKENDS = {
-    "opencv": _opencv_ransac,
-    "poselib": _poselib_ransac,
-    "pycolmap": _pycolmap_ransac,
-}
+_BACKENDS = {"opencv": _opencv_ransac, "poselib": _poselib_ransac, "pycolmap": _pycolmap_ransac}
 
 
 def solve_pnp(

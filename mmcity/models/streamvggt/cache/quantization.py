@@ -58,10 +58,7 @@ def value_group(head_dim: int) -> int:
     return GROUP_SIZE if head_dim % GROUP_SIZE == 0 else head_dim
 
 
-FORMATS = {
-    "int8": QuantFormat(torch.int8, 127.0),
-    "fp8": QuantFormat(torch.float8_e4m3fn, 448.0),
-}
+FORMATS = {"int8": QuantFormat(torch.int8, 127.0), "fp8": QuantFormat(torch.float8_e4m3fn, 448.0)}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 

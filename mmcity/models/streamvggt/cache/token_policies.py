@@ -214,10 +214,7 @@ class AttentionPolicy(_MiddlePolicy):
     """
 
     def __init__(
-        self,
-        budget: int | Sequence[int] = 2048,
-        query_chunk: int = 512,
-        camera_window: int = 64,
+        self, budget: int | Sequence[int] = 2048, query_chunk: int = 512, camera_window: int = 64
     ) -> None:
         super().__init__(budget, camera_window)
         self.query_chunk = query_chunk
