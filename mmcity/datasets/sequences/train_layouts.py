@@ -6,6 +6,7 @@ and a camera file with intrinsics and a camera-to-world pose.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -264,70 +265,50 @@ _THREE = {"images": "rgb/*.png", "depth": "depth/{stem}.npy", "camera": "cam/{st
 _FLAT = {"images": "*.jpg", "depth": "{stem}.exr", "camera": "{stem}.npz"}
 _ALWAYS_VIDEO = ClipSampling(4, 1.0, 1.0)
 
+_object_clips = partial(
+    TrainLayout, clips=4500, sampling=ClipSampling(25, 0.5, 0.5), mask="masks/{stem}.png"
+)
+_indoor_clips = partial(
+    TrainLayout,
+    depth_format=MILLIMETRES,
+    scene_cameras=("new_scene_metadata.npz", "scene_metadata.npz"),
+)
+
 TRAIN_LAYOUTS = {
-    "co3d": TrainLayout(
+    "co3d": _object_clips(
         "processed_co3d",
-        "images/*.jpg",
-        "depths/{stem}.jpg.geometric.png",
-        "images/{stem}.npz",
+        *("images/*.jpg", "depths/{stem}.jpg.geometric.png", "images/{stem}.npz"),
         is_metric=False,
-        clips=4500,
-        sampling=ClipSampling(25, 0.5, 0.5),
-        mask="masks/{stem}.png",
         select=_selected("selected_seqs_train.json"),
     ),
-    "wildrgbd": TrainLayout(
-        "wildrgbd",
-        "rgb/*.jpg",
-        "depth/{stem}.png",
-        "metadata/{stem}.npz",
-        MILLIMETRES,
-        clips=4500,
-        sampling=ClipSampling(25, 0.5, 0.5),
-        mask="masks/{stem}.png",
+    "wildrgbd": _object_clips(
+        "wildrgbd", "rgb/*.jpg", "depth/{stem}.png", "metadata/{stem}.npz", MILLIMETRES
     ),
-    "arkitscenes": TrainLayout(
-        "processed_arkitscenes",
-        "vga_wide/*.jpg",
-        "lowres_depth/{stem}.png",
-        depth_format=MILLIMETRES,
+    "arkitscenes": _indoor_clips(
+        *("processed_arkitscenes", "vga_wide/*.jpg", "lowres_depth/{stem}.png"),
         clips=4500,
         sampling=ClipSampling(8, 0.8, 0.5, 16),
-        scene_cameras=("new_scene_metadata.npz", "scene_metadata.npz"),
         overlap=_image_collection("new_scene_metadata.npz", share=0.5),
     ),
-    "arkitscenes_highres": TrainLayout(
-        "processed_arkitscenes_highres",
-        "vga_wide/*.jpg",
-        "highres_depth/{stem}.png",
-        depth_format=MILLIMETRES,
+    "arkitscenes_highres": _indoor_clips(
+        *("processed_arkitscenes_highres", "vga_wide/*.jpg", "highres_depth/{stem}.png"),
         sampling=ClipSampling(8, 0.5, 0.5, 16),
         scene_cameras=("scene_metadata.npz",),
     ),
-    "scannetpp": TrainLayout(
-        "processed_scannetpp",
-        "images/*.jpg",
-        "depth/{stem}.png",
-        depth_format=MILLIMETRES,
+    "scannetpp": _indoor_clips(
+        *("processed_scannetpp", "images/*.jpg", "depth/{stem}.png"),
         sampling=ClipSampling(3, 0.8, 0.5, 16),
-        scene_cameras=("new_scene_metadata.npz", "scene_metadata.npz"),
         overlap=_image_collection("new_scene_metadata.npz", share=0.3, nearest=(2.0, 4.0)),
         video="frame_",
     ),
     "scannet": TrainLayout(
         "processed_scannet/scans_train",
-        "color/*.jpg",
-        "depth/{stem}.png",
-        "cam/{stem}.npz",
-        MILLIMETRES,
+        *("color/*.jpg", "depth/{stem}.png", "cam/{stem}.npz", MILLIMETRES),
         clips=4500,
         sampling=ClipSampling(30, 0.6, 0.6, 16),
     ),
     "hypersim": TrainLayout(
-        "hypersim",
-        "*rgb.png",
-        "{stem}depth.npy",
-        "{stem}cam.npz",
+        *("hypersim", "*rgb.png", "{stem}depth.npy", "{stem}cam.npz"),
         clips=1200,
         sampling=ClipSampling(4, 0.5, 0.5, 16),
         stem=_without("rgb.png"),
@@ -351,10 +332,7 @@ TRAIN_LAYOUTS = {
         max_intervals={"4": 4},
     ),
     "vkitti": TrainLayout(
-        "processed_vkitti",
-        "*_rgb.jpg",
-        "{stem}_depth.png",
-        "{stem}_cam.npz",
+        *("processed_vkitti", "*_rgb.jpg", "{stem}_depth.png", "{stem}_cam.npz"),
         DepthFormat(scale=100.0, sky_from=655.0),
         sampling=ClipSampling(5, 1.0, 0.9),
         stem=_without("_rgb.jpg"),
