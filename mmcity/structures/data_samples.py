@@ -5,6 +5,7 @@ Each is an mmengine ``BaseDataElement``: metainfo (names, sizes, indices) beside
 use everywhere; a system may set more.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from mmengine.structures import BaseDataElement
@@ -74,3 +75,14 @@ class OccupancyDataSample(BaseDataElement):
     gt_occupancy = _field("gt_occupancy", Tensor, "Tensor: True labels, integers.")
     invalid_mask = _field("invalid_mask", Tensor, "Tensor: True where metrics do not count.")
     pred_occupancy = _field("pred_occupancy", Tensor, "Tensor: Predicted labels.")
+
+    @classmethod
+    def predicted(
+        cls, labels: Iterable[Tensor], samples: list["OccupancyDataSample"] | None = None
+    ) -> list["OccupancyDataSample"]:
+        """The given samples, or new ones, with labels ``(B, ...)`` as their predictions."""
+        labels = list(labels)
+        samples = [cls() for _ in labels] if samples is None else samples
+        for sample, prediction in zip(samples, labels):
+            sample.pred_occupancy = prediction
+        return samples

@@ -5,9 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
-from mmengine.logging import MMLogger
-from rich.console import Console
-from rich.table import Table
 from scipy.stats import wasserstein_distance
 
 from mmcity.datasets.transforms.occupancy import planar_command, planar_trajectory, vehicle_layout
@@ -17,18 +14,7 @@ from mmcity.evaluation.functional.scene_motion import (
     vehicle_statistics,
 )
 from mmcity.registry import METRICS
-
-
-def _print(title: str, columns: dict[str, dict[str, float]]) -> None:
-    rows = list(dict.fromkeys(key for values in columns.values() for key in values))
-    table = Table("metric", *columns, title=title)
-    for key in rows:
-        cells = (f"{v[key]:.4g}" if key in v else "" for v in columns.values())
-        table.add_row(key, *cells)
-    console = Console(width=100)
-    with console.capture() as capture:
-        console.print(table)
-    MMLogger.get_current_instance().info("\n" + capture.get())
+from mmcity.utils.tables import log_columns
 
 
 @METRICS.register_module()
@@ -133,7 +119,7 @@ class TemporalConsistency(BaseMetric):
                 pair = [joined[n][key] for n in ("real", "generated")]
                 if all(len(p) for p in pair):
                     columns["generated"][f"{name}@{count}"] = float(wasserstein_distance(*pair))
-        _print(f"temporal, {count} clips", columns)
+        log_columns(f"temporal, {count} clips", columns)
         metrics = dict(columns["generated"])
         metrics.update({f"real/{key}": value for key, value in columns.get("real", {}).items()})
         return metrics
@@ -241,7 +227,7 @@ class ConditionFidelity(BaseMetric):
             columns["real"] = self._score(asked, [row["real"] for row in results])
         order = np.random.default_rng(self.seed).permutation(len(results))
         columns["chance"] = self._score([asked[i] for i in order], found)
-        _print(f"conditions, {len(results)} clips", columns)
+        log_columns(f"conditions, {len(results)} clips", columns)
         metrics = dict(columns["generated"])
         for name in ("real", "chance"):
             metrics.update({f"{name}/{k}": v for k, v in columns.get(name, {}).items()})

@@ -10,9 +10,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
-from mmengine.logging import MMLogger
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from mmcity.evaluation.functional.generation import (
@@ -23,6 +20,7 @@ from mmcity.evaluation.functional.generation import (
 )
 from mmcity.registry import DATASETS, METRICS, TASK_UTILS
 from mmcity.structures import render_birds_eye, render_oblique
+from mmcity.utils.tables import log_columns
 
 #: Neighbours of the balls of precision and recall.
 _NEIGHBOURS = 3
@@ -125,17 +123,8 @@ class _GenerationMetric(BaseMetric):
                 columns[name] = self._compare(real, joined[name], frames)
                 head = "" if name == "generated" else f"{name}/"
                 metrics.update({f"{head}{key}": value for key, value in columns[name].items()})
-        self._print(columns, frames)
+        log_columns(f"{self._title()}, {frames} frames of each", columns)
         return metrics
-
-    def _print(self, columns: dict[str, dict[str, float]], frames: int) -> None:
-        table = Table("metric", *columns, title=f"{self._title()}, {frames} frames of each")
-        for key in columns["generated"]:
-            table.add_row(key, *(f"{values[key]:.4g}" for values in columns.values()))
-        console = Console(width=100)
-        with console.capture() as capture:
-            console.print(table)
-        MMLogger.get_current_instance().info("\n" + capture.get())
 
     def _title(self) -> str:
         return type(self).__name__

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 
 import torch
 from mmengine.evaluator import BaseMetric
-from mmengine.logging import MMLogger
-from rich.console import Console
 from rich.table import Table
 
 from mmcity.evaluation.functional.occupancy import OccupancyCounts, count_occupancy
 from mmcity.registry import METRICS
+from mmcity.utils.tables import log_table
 
 
 @METRICS.register_module()
@@ -95,8 +94,5 @@ class OccIoU(BaseMetric):
             for i in range(1, len(results[0])):
                 frame = self._sum([rows[i] for rows in results])
                 metrics[f"mIoU_frame{i - 1:02d}"] = frame.mean_iou(frame.present() & occupied)
-        console = Console(width=60)
-        with console.capture() as capture:
-            console.print(table)
-        MMLogger.get_current_instance().info("\n" + capture.get())
+        log_table(table, 60)
         return metrics

@@ -6,8 +6,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
-from mmengine.logging import MMLogger
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
@@ -17,6 +15,7 @@ from mmcity.evaluation.functional.occupancy import OccupancyCounts, count_occupa
 from mmcity.evaluation.functional.ray_iou import RayCounts, count_rays
 from mmcity.registry import METRICS
 from mmcity.structures import VoxelGrid
+from mmcity.utils.tables import log_table
 
 
 @METRICS.register_module()
@@ -193,8 +192,5 @@ class OccMetric(BaseMetric):
                 other = metrics.get(f"constant_{name}")
                 beside = [] if other is None else [f"{other:.2f}"]
                 table.add_row(name, f"{metrics[name]:.2f}", *beside, style="bold")
-        console = Console(width=60)
-        with console.capture() as capture:
-            console.print(table)
-        MMLogger.get_current_instance().info("\n" + capture.get())
+        log_table(table, 60)
         return metrics

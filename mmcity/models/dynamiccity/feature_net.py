@@ -134,8 +134,4 @@ class OccFeatureNet(BaseModel):
         if mode != "predict":
             raise ValueError(f"mode: expected 'loss', 'predict' or 'tensor', got {mode!r}")
         pred = self.segment(frames)[0].argmax(1).to(torch.uint8).unflatten(0, voxels.shape[:2])
-        if data_samples is None:
-            data_samples = [OccupancyDataSample() for _ in range(len(pred))]
-        for sample, labels in zip(data_samples, pred):
-            sample.pred_occupancy = labels
-        return data_samples
+        return OccupancyDataSample.predicted(pred, data_samples)

@@ -180,11 +180,7 @@ class HexPlaneDiffusion(BaseModel):
         rollout = self.sample_rollouts(count, conditions)
         if mode == "tensor":
             return rollout
-        if data_samples is None:
-            data_samples = [OccupancyDataSample() for _ in range(count)]
-        for sample, labels in zip(data_samples, self.decode_rollouts(rollout)):
-            sample.pred_occupancy = labels
-        return data_samples
+        return OccupancyDataSample.predicted(self.decode_rollouts(rollout), data_samples)
 
     @staticmethod
     def _batch_of(inputs: dict) -> int:

@@ -69,8 +69,4 @@ class OccResampler(BaseModel):
         labels = self.resample(voxels)
         if mode == "tensor":
             return labels
-        if data_samples is None:
-            data_samples = [OccupancyDataSample() for _ in range(len(labels))]
-        for sample, clip in zip(data_samples, labels):
-            sample.pred_occupancy = clip.to(torch.uint8)
-        return data_samples
+        return OccupancyDataSample.predicted(labels.to(torch.uint8), data_samples)

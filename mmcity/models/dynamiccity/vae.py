@@ -249,11 +249,7 @@ class HexPlaneVAE(BaseModel):
                 ]
             return self.compute_losses(labels, self.decode(planes), mus, logvars)
         if mode == "predict":
-            if data_samples is None:
-                data_samples = [OccupancyDataSample() for _ in range(len(labels))]
-            for sample, pred in zip(data_samples, self.decode_labels(mus)):
-                sample.pred_occupancy = pred
-            return data_samples
+            return OccupancyDataSample.predicted(self.decode_labels(mus), data_samples)
         if mode == "tensor":
             return self.decode(mus)
         raise ValueError(f"mode: expected 'loss', 'predict' or 'tensor', got {mode!r}")

@@ -282,8 +282,4 @@ class GaussTR(BaseModel):
         self, gaussians: GaussianSet, data_samples: list[OccupancyDataSample] | None
     ) -> list[OccupancyDataSample]:
         labels = self.gauss_heads[-1].predict(gaussians)["labels"]
-        if data_samples is None:
-            data_samples = [OccupancyDataSample() for _ in range(len(labels))]
-        for sample, pred in zip(data_samples, labels):
-            sample.pred_occupancy = pred
-        return data_samples
+        return OccupancyDataSample.predicted(labels, data_samples)
