@@ -62,7 +62,7 @@ class Gaussians(TensorContainer):
             value = values[name]
             setattr(self, name, None if value is None else as_tensor(value))
         count = len(self.means)
-        self.opacities = self.opacities.reshape(count, -1).squeeze(-1)
+        self.opacities = self.opacities.reshape(count)
         wanted = {
             "means": (count, 3),
             "quats": (count, 4),

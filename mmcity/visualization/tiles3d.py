@@ -15,17 +15,22 @@ import torch
 from mmcity.structures import (
     GaussianFileError,
     GaussianLodTree,
+    Gaussians,
     LodCell,
     read_gaussians_glb,
     write_gaussians_glb,
 )
-from mmcity.structures.io.gaussians_gltf import y_up
+from mmcity.structures.io.gaussians_gltf import Y_TO_Z_UP, y_up
 from mmcity.utils.fileio import read_json, write_json
 
 _WGS84_AXIS = 6378137.0
 _WGS84_FLATTENING = 1 / 298.257223563
-#: From glTF's axes (y up) to those of 3D Tiles (z up), as viewers apply to the content.
-_Y_TO_Z_UP = np.array([[1, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1.0]])
+
+#: Extensions that a tileset may require.
+_READ_EXTENSIONS = frozenset({"3DTILES_content_gltf"})
+_NOTHING = Gaussians(
+    *(torch.zeros(0, columns) for columns in (3, 4, 3)), torch.zeros(0), torch.zeros(0, 1, 3)
+)
 
 
 def east_north_up_frame(longitude: float, latitude: float, height: float = 0.0) -> np.ndarray:
@@ -77,7 +82,7 @@ def write_tileset(
     folder = Path(folder)
     index = folder / "tileset.json"
     index.unlink(missing_ok=True)
-    to_tiles = _Y_TO_Z_UP @ y_up(up)
+    to_tiles = Y_TO_Z_UP @ y_up(up)
     for number, cell in enumerate(tree.cells):
         write_gaussians_glb(cell.gaussians, folder / _cell_name(number), up=up)
 
@@ -111,37 +116,78 @@ def write_tileset(
 def read_tileset(path: str | os.PathLike) -> GaussianLodTree:
     """Read a tileset of Gaussians into the frame it was made in.
 
+    Tiles are placed by the transforms of all tiles above them but that of the root, which gives
+    the place on earth. A tile without content, such as a root that only holds others, shows
+    nothing itself; the content of a tile that its children add to is one of them.
+
     Args:
-        path: ``tileset.json`` or its folder. Transforms are ignored: the cells of one tileset
-            share a frame.
+        path: ``tileset.json`` or its folder.
 
     Raises:
         FileNotFoundError: If a file is missing.
-        GaussianFileError: If it is broken, or a tile holds no Gaussians.
+        GaussianFileError: If it is broken, requires an extension that is not read, or has no
+            Gaussians.
     """
     index = Path(path)
     if index.is_dir():
         index = index / "tileset.json"
     cells: list[LodCell] = []
-
-    def read(entry: dict[str, Any], depth: int) -> int:
-        number = len(cells)
-        gaussians = read_gaussians_glb(index.parent / entry["content"]["uri"])
-        means = gaussians.means
-        box = torch.stack([means.amin(0), means.amax(0)])
-        cell = LodCell(gaussians, box, float(entry["geometricError"]), depth)
-        cells.append(cell)
-        cell.children = [read(child, depth + 1) for child in entry.get("children", [])]
-        return number
-
     try:
-        document = read_json(index)
-        read(document["root"], 0)
-    except (ValueError, KeyError, TypeError) as error:
+        _read_tiles(index, cells, np.eye(4), 0)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, GaussianFileError):
             raise
         raise GaussianFileError(f"{index}: expected a tileset, got {error!r}") from error
+    shown = [cell for cell in cells if len(cell.gaussians)]
+    if not shown:
+        raise GaussianFileError(f"{index}: expected tiles with Gaussians, got none")
+    for cell in reversed(cells):  # children come behind their parents
+        if not len(cell.gaussians):
+            cell.gaussians = shown[0].gaussians[:0]
+            boxes = torch.stack([cells[child].box for child in cell.children] or [shown[0].box])
+            cell.box = torch.stack([boxes[:, 0].amin(0), boxes[:, 1].amax(0)])
     return GaussianLodTree(cells)
+
+
+def _read_tiles(index: Path, cells: list[LodCell], above: np.ndarray, depth: int) -> int:
+    """Read the tree of a file behind the cells; returns the number of its root."""
+    document = read_json(index)
+    unknown = sorted(set(document.get("extensionsRequired", [])) - _READ_EXTENSIONS)
+    if unknown:
+        raise GaussianFileError(
+            f"{index}: expected no required extension but {', '.join(sorted(_READ_EXTENSIONS))}, "
+            f"got {', '.join(unknown)}: export the tiles without it"
+        )
+    return _read_tile(index, document["root"], cells, above, depth)
+
+
+def _read_tile(
+    index: Path, entry: dict[str, Any], cells: list[LodCell], above: np.ndarray, depth: int
+) -> int:
+    matrix = above
+    if depth and "transform" in entry:
+        matrix = above @ np.array(entry["transform"], dtype=np.float64).reshape(4, 4).T
+    number = len(cells)
+    cell = LodCell(_NOTHING, torch.zeros(2, 3), math.inf, depth)
+    cells.append(cell)
+    contents = entry.get("contents", [entry["content"]] if entry.get("content") else [])
+    parts = []
+    for content in contents:
+        uri = content.get("uri", content.get("url"))
+        if Path(uri).suffix == ".json":  # a tileset of its own
+            cell.children.append(_read_tiles(index.parent / uri, cells, matrix, depth + 1))
+        else:
+            parts.append(read_gaussians_glb(index.parent / uri, tile=matrix))
+    if parts:
+        cell.gaussians = Gaussians.cat(parts)
+        cell.box = torch.stack([cell.gaussians.means.amin(0), cell.gaussians.means.amax(0)])
+        cell.error = float(entry["geometricError"])
+    children = entry.get("children", [])
+    if parts and children and entry.get("refine", "REPLACE").upper() == "ADD":
+        cell.children.append(len(cells))
+        cells.append(LodCell(cell.gaussians, cell.box, 0.0, depth + 1))
+    cell.children += [_read_tile(index, child, cells, matrix, depth + 1) for child in children]
+    return number
 
 
 def _cell_name(number: int) -> str:

@@ -55,6 +55,7 @@ def export_scene(
     georeference: tuple[float, float, float] | None = None,
     max_per_cell: int = 20_000,
     frame: int = 0,
+    drop_invalid: bool = False,
 ) -> ExportedScene:
     """Convert a scene to another format, which the name of the target chooses.
 
@@ -74,6 +75,8 @@ def export_scene(
             Tiles. Defaults to None.
         max_per_cell: Most Gaussians of a tile. Defaults to 20,000.
         frame: Of an occupancy clip. Defaults to 0.
+        drop_invalid: Leave out Gaussians with NaN or infinity, and say how many. Defaults to
+            False: they are an error.
 
     Raises:
         UserError: If the source cannot be written so, or a checkpoint comes without its config.
@@ -82,7 +85,7 @@ def export_scene(
     is_tiles = (source / "tileset.json").is_file()
     if target.name == "transforms.json" or source.is_dir() and not is_tiles:
         return _export_cameras(source, target)
-    layers = read_layers([source], config, level)
+    layers = read_layers([source], config, level, drop_invalid)
     if len(layers) > 1:
         named = [f"{layer.kind} {layer.name}" for layer in layers]
         raise UserError(f"{source}: expected one thing to convert, got {named}")

@@ -14,6 +14,7 @@ def read_layers(
     paths: Sequence[str | os.PathLike],
     config: str | os.PathLike | None = None,
     level: int | None = None,
+    drop_invalid: bool = False,
 ) -> list[Layer]:
     """Layers of the paths, in order, for :meth:`~mmcity.visualization.viewer.Viewer.add_layer`.
 
@@ -22,6 +23,7 @@ def read_layers(
             :func:`~mmcity.visualization.viewer.open_layers` takes.
         config: Config of the checkpoints among the paths. Defaults to None.
         level: Of CityGS-X checkpoints: coarsest levels up to this one. Defaults to None: all.
+        drop_invalid: Leave out Gaussians of files that are not finite. Defaults to False.
 
     Raises:
         UserError: If a checkpoint has no config, or a path holds nothing to show.
@@ -33,5 +35,5 @@ def read_layers(
             gaussians = load_scene(path, config).to_gaussians(**options)
             layers.append(Layer(path.stem, "gaussians", gaussians))
         else:
-            layers += open_layers(path)
+            layers += open_layers(path, drop_invalid)
     return layers

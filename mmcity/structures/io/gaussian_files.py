@@ -19,8 +19,13 @@ from .gaussians_spz import read_spz, write_spz
 GAUSSIAN_SUFFIXES = (".ply", ".splat", ".spz", ".glb")
 
 
-def read_gaussians(path: str | os.PathLike) -> Gaussians:
+def read_gaussians(path: str | os.PathLike, drop_invalid: bool = False) -> Gaussians:
     """Read Gaussians from ``.ply``, ``.splat``, ``.spz`` or ``.glb``.
+
+    Args:
+        path: The file.
+        drop_invalid: Leave out Gaussians with NaN or infinity, with a warning that counts them.
+            Defaults to False: they are an error.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -29,7 +34,7 @@ def read_gaussians(path: str | os.PathLike) -> Gaussians:
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: expected a file of Gaussians, found no such file")
     readers = (read_gaussians_ply, read_splat, read_spz, read_gaussians_glb)
-    return _by_suffix(path, readers)(path)
+    return _by_suffix(path, readers)(path, drop_invalid=drop_invalid)
 
 
 def write_gaussians(gaussians: Gaussians, path: str | os.PathLike) -> None:

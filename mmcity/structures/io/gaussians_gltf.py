@@ -7,6 +7,7 @@ scales, opacities in [0, 1], SH coefficients by degree.
 
 import math
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,20 +15,30 @@ import torch
 import torch.nn.functional as F
 
 from mmcity.structures.gaussians import Gaussians
+from mmcity.structures.geometry import quat_to_rotmat
 from mmcity.structures.sim3 import Sim3
 from mmcity.structures.spherical_harmonics import SH_C0, sh_degree_of
 from mmcity.utils.checks import check_choice
 
-from .gaussians_ply import GaussianFileError, color_coefficients
+from .gaussians_ply import GaussianFileError, color_coefficients, keep_valid
 from .glb import GlbBuilder, GlbFormatError, read_accessor, read_glb_container
 
 EXTENSION = "KHR_gaussian_splatting"
+#: Extensions that a file may require.
+READ_EXTENSIONS = frozenset({EXTENSION, "KHR_mesh_quantization"})
+#: From glTF's axes (y up) to those of 3D Tiles (z up), as viewers apply to the content.
+Y_TO_Z_UP = np.array([[1, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1.0]])
+_IDENTITY = np.eye(4).ravel().tolist()
 #: Rotations that turn a world whose named axis points up to glTF's, in which y does.
 UP_AXES = {
     "y": ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
     "-y": ((1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, -1.0)),
     "z": ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, -1.0, 0.0)),
 }
+
+
+class NoGaussiansError(GaussianFileError):
+    """A glTF file is whole, but holds other things than Gaussians."""
 
 
 def y_up(up: str) -> np.ndarray:
@@ -108,33 +119,56 @@ def write_gaussians_glb(
     builder.write(path, content)
 
 
-def read_gaussians_glb(path: str | os.PathLike, up: str | None = None) -> Gaussians:
-    """Read the first primitive of a binary glTF file that holds Gaussians.
+def read_gaussians_glb(
+    path: str | os.PathLike,
+    up: str | None = None,
+    drop_invalid: bool = False,
+    tile: np.ndarray | None = None,
+) -> Gaussians:
+    """Read all Gaussians of a binary glTF file, where its nodes place them.
 
     Args:
         path: File with the extension ``KHR_gaussian_splatting``, uncompressed.
         up (str, optional): Axis that points up in the world to return. Defaults to what a
             file of :func:`write_gaussians_glb` notes, else ``y``.
+        drop_invalid: Leave out Gaussians whose values are not finite. Defaults to False.
+        tile: ``(4, 4)`` place of the 3D tile whose content the file is, in the axes of tiles
+            (z up). Defaults to None.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        GaussianFileError: If it is broken or holds no Gaussians.
+        NoGaussiansError: If it is a glTF file of other things.
+        GaussianFileError: If it is broken, requires an extension that is not read, or its nodes
+            stretch Gaussians unevenly.
     """
     try:
         document, binary = read_glb_container(path)
-        found = _find_primitive(document)
-        if found is None:
-            raise GaussianFileError(
+        found = list(_find_primitives(document, path))
+        if not found:
+            raise NoGaussiansError(
                 f"{path}: expected a primitive with {EXTENSION}, got extensions "
                 f"{document.get('extensionsUsed', [])}"
             )
-        node, attributes = found
-        values = {
-            name: torch.from_numpy(read_accessor(document, binary, number).astype(np.float32))
-            for name, number in attributes.items()
-        }
+        axis = up or document.get("extras", {}).get("mmcity_up", "y")
+        to_world = np.linalg.inv(y_up(axis))
+        if tile is not None:
+            to_world = to_world @ Y_TO_Z_UP.T @ tile @ Y_TO_Z_UP
+        parts = [
+            _placed(_read_primitive(document, binary, attributes, path), to_world @ matrix, path)
+            for matrix, attributes in found
+        ]
     except GlbFormatError as error:
         raise GaussianFileError(f"{path}: {error}") from error
+    return keep_valid(parts[0] if len(parts) == 1 else _joined(parts), path, drop_invalid)
+
+
+def _read_primitive(
+    document: dict[str, Any], binary: bytes, attributes: dict[str, int], path: str | os.PathLike
+) -> Gaussians:
+    values = {
+        name: torch.from_numpy(read_accessor(document, binary, number).astype(np.float32))
+        for name, number in attributes.items()
+    }
     names = ["POSITION", *(f"{EXTENSION}:{n}" for n in ("ROTATION", "SCALE", "OPACITY"))]
     missing = [name for name in (*names, _sh_name(0, 0)) if name not in values]
     if missing:
@@ -145,7 +179,7 @@ def read_gaussians_glb(path: str | os.PathLike, up: str | None = None) -> Gaussi
         degree += 1
     coefficients = [values[_sh_name(d, row)] for d in range(degree + 1) for row in range(2 * d + 1)]
     table = torch.stack(coefficients, 1)
-    gaussians = Gaussians(
+    return Gaussians(
         means=means,
         quats=rotations[:, [3, 0, 1, 2]],
         scales=scales.exp(),
@@ -153,41 +187,104 @@ def read_gaussians_glb(path: str | os.PathLike, up: str | None = None) -> Gaussi
         sh0=table[:, :1],
         shN=table[:, 1:],
     )
-    if not bool(gaussians.is_finite.all()):
-        raise GaussianFileError(f"{path}: expected finite values, got NaN or infinity")
-    axis = up or document.get("extras", {}).get("mmcity_up", "y")
-    to_world = np.linalg.inv(y_up(axis)) @ _node_matrix(node, path)
+
+
+def _placed(gaussians: Gaussians, to_world: np.ndarray, path: str | os.PathLike) -> Gaussians:
     if np.allclose(to_world, np.eye(4), atol=1e-12):
         return gaussians
     if np.allclose(to_world[:3, :3], np.eye(3), atol=1e-12):
         gaussians.means = (gaussians.means.double() + torch.from_numpy(to_world[:3, 3])).float()
         return gaussians
+    gram = to_world[:3, :3] @ to_world[:3, :3].T
+    even = np.trace(gram) / 3
+    if np.linalg.det(to_world[:3, :3]) <= 0 or np.abs(gram - even * np.eye(3)).max() > 1e-4 * even:
+        raise GaussianFileError(
+            f"{path}: expected nodes that turn, move and scale evenly, got the matrix "
+            f"{to_world[:3, :3].round(4).tolist()}: apply it to the Gaussians first"
+        )
     return gaussians.transform(Sim3.from_matrix(torch.from_numpy(to_world)))
+
+
+def _joined(parts: list[Gaussians]) -> Gaussians:
+    """One set; SH that a part has not are 0."""
+    rows = max(part.shN.shape[1] for part in parts)
+    for part in parts:
+        part.shN = F.pad(part.shN, (0, 0, 0, rows - part.shN.shape[1]))
+    return Gaussians.cat(parts)
 
 
 def _sh_name(degree: int, row: int) -> str:
     return f"{EXTENSION}:SH_DEGREE_{degree}_COEF_{row}"
 
 
-def _find_primitive(document: dict[str, Any]) -> tuple[dict, dict[str, int]] | None:
+def _find_primitives(
+    document: dict[str, Any], path: str | os.PathLike
+) -> Iterator[tuple[np.ndarray, dict[str, int]]]:
+    """Place ``(4, 4)`` in the scene, and attributes, of each primitive of Gaussians."""
+    check_extensions(document, path)
     try:
-        for node in document.get("nodes", []):
-            if "mesh" not in node:
-                continue
-            for primitive in document["meshes"][node["mesh"]]["primitives"]:
+        nodes = document.get("nodes", [])
+        below = {child for node in nodes for child in node.get("children", [])}
+        roots = [number for number in range(len(nodes)) if number not in below]
+        if document.get("scenes"):
+            roots = document["scenes"][document.get("scene", 0)].get("nodes", [])
+        todo = [(number, np.eye(4)) for number in reversed(roots)]
+        visited: set[int] = set()
+        while todo:
+            number, above = todo.pop()
+            if number in visited:
+                raise GlbFormatError(f"node {number}: expected one parent, got several")
+            visited.add(number)
+            node = nodes[number]
+            matrix = above @ _node_matrix(node, path)
+            todo += [(child, matrix) for child in reversed(node.get("children", []))]
+            mesh = document["meshes"][node["mesh"]] if "mesh" in node else {"primitives": []}
+            for primitive in mesh["primitives"]:
                 if EXTENSION in primitive.get("extensions", {}):
-                    return node, primitive["attributes"]
+                    _refuse_packed(primitive, path)
+                    yield matrix, primitive["attributes"]
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise GlbFormatError(f"expected meshes, got broken ones: {error!r}") from error
-    return None
+
+
+def check_extensions(document: dict[str, Any], path: str | os.PathLike) -> None:
+    """Refuse a glTF file that cannot be understood without an extension that is not read.
+
+    Raises:
+        GaussianFileError: If it requires one; names it.
+    """
+    unknown = sorted(set(document.get("extensionsRequired", [])) - READ_EXTENSIONS)
+    if unknown:
+        raise GaussianFileError(
+            f"{path}: expected no required extension but {', '.join(sorted(READ_EXTENSIONS))}, got "
+            f"{', '.join(map(str, unknown))}: export the file without it"
+        )
+
+
+def _refuse_packed(primitive: dict[str, Any], path: str | os.PathLike) -> None:
+    packed = [*primitive["extensions"][EXTENSION].get("extensions", {})]
+    packed += [name for name in primitive["extensions"] if name.startswith(f"{EXTENSION}_")]
+    if packed:
+        raise GaussianFileError(
+            f"{path}: expected uncompressed Gaussians, got {', '.join(packed)}: export the file "
+            "without compression, or as PLY"
+        )
 
 
 def _node_matrix(node: dict[str, Any], path: str | os.PathLike) -> np.ndarray:
-    if any(name in node for name in ("rotation", "scale", "translation")):
-        raise GaussianFileError(
-            f"{path}: expected the node's place as a matrix, got rotation, scale or translation"
-        )
-    numbers = node.get("matrix", np.eye(4).ravel().tolist())
-    if len(numbers) != 16 or not all(math.isfinite(number) for number in numbers):
-        raise GaussianFileError(f"{path}: expected a node matrix of 16 numbers, got {numbers}")
-    return np.array(numbers, dtype=np.float64).reshape(4, 4).T
+    """Place of a node below its parent, from a matrix or from its parts."""
+    numbers = [
+        node.get("matrix", _IDENTITY),
+        node.get("translation", [0.0, 0.0, 0.0]),
+        node.get("rotation", [0.0, 0.0, 0.0, 1.0]),
+        node.get("scale", [1.0, 1.0, 1.0]),
+    ]
+    counts = [len(part) for part in numbers]
+    if counts != [16, 3, 4, 3] or not all(math.isfinite(n) for part in numbers for n in part):
+        raise GaussianFileError(f"{path}: expected a node with finite numbers, got {numbers}")
+    matrix = np.array(numbers[0], dtype=np.float64).reshape(4, 4).T
+    x, y, z, w = numbers[2]
+    parts = np.eye(4)
+    parts[:3, :3] = quat_to_rotmat(np.array([w, x, y, z])) * np.array(numbers[3])
+    parts[:3, 3] = numbers[1]
+    return matrix @ parts

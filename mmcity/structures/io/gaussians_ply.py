@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from mmengine.logging import print_log
 
 from mmcity.structures.gaussians import Gaussians
 from mmcity.structures.spherical_harmonics import SH_C0, sh_degree_of
@@ -33,13 +34,42 @@ class GaussianFileError(PlyFormatError):
     """A PLY that holds no Gaussians, or that is broken."""
 
 
+def keep_valid(
+    gaussians: Gaussians, path: str | os.PathLike, drop_invalid: bool = False
+) -> Gaussians:
+    """The Gaussians of a file whose values are all finite.
+
+    Args:
+        gaussians: As read.
+        path: Where from, for messages.
+        drop_invalid: Leave the others out, with a warning that counts them. Defaults to False:
+            they are an error.
+
+    Raises:
+        GaussianFileError: If there are others, and they are not to be dropped, or if all are.
+    """
+    bad = ~gaussians.is_finite
+    count = int(bad.sum())
+    if not count:
+        return gaussians
+    found = f"{count} of {len(gaussians)} Gaussians with NaN or infinity"
+    if not drop_invalid or count == len(gaussians):
+        raise GaussianFileError(
+            f"{path}: expected finite values, got {found}, first in row "
+            f"{int(bad.nonzero()[0, 0])}: what to do: write a file without them (`mmcity export "
+            "SOURCE TARGET --drop-invalid`, drop_invalid=True in Python)"
+        )
+    print_log(f"{path}: {found} are left out", "current", 30)
+    return gaussians[~bad]
+
+
 def _numbered(names: list[str], prefix: str) -> list[str]:
     """``prefix0, prefix1, ..`` in order of their numbers."""
     found = [name for name in names if re.fullmatch(rf"{prefix}\d+", name)]
     return sorted(found, key=lambda name: int(name[len(prefix) :]))
 
 
-def read_gaussians_ply(path: str | os.PathLike) -> Gaussians:
+def read_gaussians_ply(path: str | os.PathLike, drop_invalid: bool = False) -> Gaussians:
     """Read a PLY in the attribute layout of 3D Gaussian Splatting.
 
     Args:
@@ -47,6 +77,8 @@ def read_gaussians_ply(path: str | os.PathLike) -> Gaussians:
             degree; all coefficients of red, then green, then blue), ``opacity`` (logit),
             ``scale_0..2`` (log), ``rot_0..3`` (wxyz); normals are ignored. Properties
             ``feature_0..`` become features.
+        drop_invalid: Leave out Gaussians whose values are not finite, see :func:`keep_valid`.
+            Defaults to False.
 
     Returns:
         Gaussians: float32, activations applied.
@@ -91,13 +123,7 @@ def read_gaussians_ply(path: str | os.PathLike) -> Gaussians:
         shN=shN,
         features=table(features) if features else None,
     )
-    bad = ~out.is_finite
-    if bool(bad.any()):
-        raise GaussianFileError(
-            f"{path}: expected finite values, got {int(bad.sum())} of {count} Gaussians with "
-            f"NaN or infinity, first in row {int(bad.nonzero()[0, 0])}"
-        )
-    return out
+    return keep_valid(out, path, drop_invalid)
 
 
 def write_gaussians_ply(gaussians: Gaussians, path: str | os.PathLike) -> None:
@@ -165,7 +191,7 @@ def write_splat(gaussians: Gaussians, path: str | os.PathLike) -> None:
         rows.tofile(temporary)
 
 
-def read_splat(path: str | os.PathLike) -> Gaussians:
+def read_splat(path: str | os.PathLike, drop_invalid: bool = False) -> Gaussians:
     """Read a ``.splat`` file; see :func:`write_splat`.
 
     Raises:
@@ -186,9 +212,7 @@ def read_splat(path: str | os.PathLike) -> Gaussians:
         opacities=rgba[:, 3],
         sh0=((rgba[:, :3] - 0.5) / SH_C0)[:, None],
     )
-    if not bool(out.is_finite.all()):
-        raise GaussianFileError(f"{path}: expected finite values, got NaN or infinity")
-    return out
+    return keep_valid(out, path, drop_invalid)
 
 
 Gaussians.read_ply = staticmethod(read_gaussians_ply)

@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from mmengine.logging import print_log
 from torch import Tensor
 
 from mmcity.structures.gaussians import Gaussians
@@ -31,16 +32,19 @@ from mmcity.structures.spherical_harmonics import sh_degree_of
 from mmcity.utils.checks import check_choice
 from mmcity.utils.fileio import atomic_path
 
-from .gaussians_ply import GaussianFileError, color_coefficients
+from .gaussians_ply import GaussianFileError, color_coefficients, keep_valid
 
 _MAGIC = 0x5053474E
 _HEADER = struct.Struct("<IIIBBBB")
+_RECORD = struct.Struct("<II")
 _SH_ROWS = {0: 0, 1: 3, 2: 8, 3: 15}
 _COLOR_SCALE = 0.15
 _FRACTION_BITS = 12
 _MAX_FRACTION_BITS = 23
 #: Bits of the coefficients of degree 1, and of those above.
 _SH_BITS = (5, 4)
+#: Flag of the header: records follow the tables.
+_HAS_EXTENSIONS = 2
 _HALF = 1 / np.sqrt(2)
 #: A half turn about x, between the axes of COLMAP and those of the format.
 _HALF_TURN = ((1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, -1.0))
@@ -100,21 +104,30 @@ def write_spz(
         temporary.write_bytes(gzip.compress(body, compresslevel=6, mtime=0))
 
 
-def read_spz(path: str | os.PathLike) -> Gaussians:
+def read_spz(path: str | os.PathLike, drop_invalid: bool = False) -> Gaussians:
     """Read an ``.spz`` file of version 1, 2 or 3.
+
+    Extension records, such as an orbit for viewers, are passed over with a warning.
 
     Raises:
         FileNotFoundError: If there is no such file.
         GaussianFileError: If it is broken or of another version.
     """
     path = Path(path)
+    packed = path.read_bytes()
+    if packed[:4] == _MAGIC.to_bytes(4, "little"):  # not packed as a whole: version 4 and later
+        version = int.from_bytes(packed[4:8], "little")
+        raise GaussianFileError(
+            f"{path}: expected an SPZ file of version 1 to 3, got version {version}: export it "
+            "as version 3, or as PLY"
+        )
     try:
-        body = gzip.decompress(path.read_bytes())
+        body = gzip.decompress(packed)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise GaussianFileError(f"{path}: expected a gzip stream, got {error}") from error
     if len(body) < _HEADER.size:
         raise GaussianFileError(f"{path}: expected a header of 16 bytes, got {len(body)}")
-    magic, version, count, degree, bits, _, _ = _HEADER.unpack_from(body)
+    magic, version, count, degree, bits, flags, _ = _HEADER.unpack_from(body)
     if magic != _MAGIC or version not in (1, 2, 3) or degree not in _SH_ROWS:
         raise GaussianFileError(
             f"{path}: expected an spz file of version 1 to 3 with SH up to degree 3, got magic "
@@ -126,6 +139,10 @@ def read_spz(path: str | os.PathLike) -> Gaussians:
         )
     widths = [6 if version == 1 else 9, 1, 3, 3, 4 if version == 3 else 3, 3 * _SH_ROWS[degree]]
     expected = _HEADER.size + count * sum(widths)
+    if flags & _HAS_EXTENSIONS and len(body) > expected:
+        names = ", ".join(f"{kind:#x}" for kind in _extensions(body[expected:]))
+        print_log(f"{path}: the extension {names or 'records'} of SPZ is not read", "current", 30)
+        body = body[:expected]
     if len(body) != expected:
         raise GaussianFileError(
             f"{path}: expected {expected} bytes for {count} Gaussians, got {len(body)}"
@@ -152,9 +169,18 @@ def read_spz(path: str | os.PathLike) -> Gaussians:
         sh0=((floats(colors) / 255 - 0.5) / _COLOR_SCALE)[:, None],
         shN=((floats(rest) - 128) / 128).reshape(count, -1, 3),
     )
-    if not bool(gaussians.is_finite.all()):
-        raise GaussianFileError(f"{path}: expected finite values, got NaN or infinity")
+    gaussians = keep_valid(gaussians, path, drop_invalid)
     return gaussians.transform(Sim3(rotation=torch.tensor(_HALF_TURN)))
+
+
+def _extensions(records: bytes) -> list[int]:
+    """Kinds of the records behind the tables: each is a kind, a length and so many bytes."""
+    kinds, start = [], 0
+    while start + _RECORD.size <= len(records):
+        kind, length = _RECORD.unpack_from(records, start)
+        kinds.append(kind)
+        start += _RECORD.size + length
+    return kinds
 
 
 def _byte(values: Tensor) -> np.ndarray:

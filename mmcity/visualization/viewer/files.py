@@ -11,7 +11,8 @@ import trimesh
 
 from mmcity.datasets.io.colmap_model import find_colmap_model, read_colmap_model
 from mmcity.datasets.io.point_ply import read_point_ply
-from mmcity.structures import GaussianFileError, Trajectory, TrajectoryFormatError, read_gaussians
+from mmcity.structures import Trajectory, TrajectoryFormatError, read_gaussians
+from mmcity.structures.io.gaussians_gltf import NoGaussiansError, check_extensions
 from mmcity.structures.io.ply import read_ply_vertices
 from mmcity.utils.cli import UserError
 from mmcity.utils.fileio import read_json
@@ -45,7 +46,7 @@ class Layer:
     data: Any
 
 
-def open_layers(path: str | os.PathLike) -> list[Layer]:
+def open_layers(path: str | os.PathLike, drop_invalid: bool = False) -> list[Layer]:
     """Read whatever lies at a path.
 
     Args:
@@ -54,6 +55,7 @@ def open_layers(path: str | os.PathLike) -> list[Layer]:
             trajectory (``.txt``; TUM or KITTI lines), occupancy (``.npz``), ``results.json``
             of a localisation. A folder: COLMAP or Nerfstudio scene, reconstructed stream,
             localisation, tileset, occupancy frames, or any folder with files of these kinds.
+        drop_invalid: Leave out Gaussians of a file that are not finite. Defaults to False.
 
     Raises:
         FileNotFoundError: If there is no such path.
@@ -63,7 +65,7 @@ def open_layers(path: str | os.PathLike) -> list[Layer]:
     if path.is_dir():
         layers = list(_open_folder(path))
     elif path.is_file():
-        layers = list(_open_file(path))
+        layers = list(_open_file(path, drop_invalid))
     else:
         raise FileNotFoundError(f"{path}: expected a file or folder, found none")
     if not layers:
@@ -74,15 +76,15 @@ def open_layers(path: str | os.PathLike) -> list[Layer]:
     return layers
 
 
-def _open_file(path: Path) -> Iterator[Layer]:
+def _open_file(path: Path, drop_invalid: bool = False) -> Iterator[Layer]:
     suffix = path.suffix.lower()
     name = f"{path.parent.name}/{path.stem}"
     if suffix == ".ply":
-        yield _open_ply(path, name)
+        yield _open_ply(path, name, drop_invalid)
     elif suffix in (".splat", ".spz"):
-        yield Layer(name, "gaussians", read_gaussians(path))
+        yield Layer(name, "gaussians", read_gaussians(path, drop_invalid))
     elif suffix in _MESH_SUFFIXES:
-        yield from _open_mesh(path, name)
+        yield from _open_mesh(path, name, drop_invalid)
     elif suffix == ".npz":
         found = open_occupancy_file(path)
         if found is not None:
@@ -95,10 +97,10 @@ def _open_file(path: Path) -> Iterator[Layer]:
         raise UnknownFileError(f"{path}: expected a file that the viewer knows, got {suffix!r}")
 
 
-def _open_ply(path: Path, name: str) -> Layer:
+def _open_ply(path: Path, name: str, drop_invalid: bool) -> Layer:
     columns = read_ply_vertices(path, "xyz")
     if all(prop in columns for prop in _GAUSSIAN_PROPERTIES):
-        return Layer(name, "gaussians", read_gaussians(path))
+        return Layer(name, "gaussians", read_gaussians(path, drop_invalid))
     with open(path, "rb") as file:
         head = file.read(1 << 14).split(b"end_header")[0]
     if b"element face" in head:
@@ -107,13 +109,15 @@ def _open_ply(path: Path, name: str) -> Layer:
     return Layer(name, "points", (points.xyz.astype(np.float32), points.rgb))
 
 
-def _open_mesh(path: Path, name: str) -> Iterator[Layer]:
+def _open_mesh(path: Path, name: str, drop_invalid: bool) -> Iterator[Layer]:
     if path.suffix.lower() == ".glb":
         try:
-            yield Layer(name, "gaussians", read_gaussians(path))
+            yield Layer(name, "gaussians", read_gaussians(path, drop_invalid))
             return
-        except GaussianFileError:
+        except NoGaussiansError:
             pass  # a mesh or points, which trimesh reads
+    elif path.suffix.lower() == ".gltf":
+        check_extensions(read_json(path), path)
     scene = trimesh.load_scene(path)
     for number, geometry in enumerate(scene.dump()):
         part = name if len(scene.geometry) == 1 else f"{name}/{number}"

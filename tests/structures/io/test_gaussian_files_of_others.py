@@ -1,0 +1,254 @@
+"""Files of Gaussians as other programs write them: places, extensions, versions, damage."""
+
+import gzip
+import json
+import struct
+
+import numpy as np
+import pytest
+import torch
+
+from mmcity.structures import Gaussians, read_gaussians, write_gaussians
+from mmcity.structures.io.gaussians_gltf import NoGaussiansError, write_gaussians_glb
+from mmcity.structures.io.gaussians_ply import GaussianFileError
+from mmcity.structures.io.glb import read_glb_container
+from mmcity.visualization.tiles3d import read_tileset
+from mmcity.visualization.viewer import open_layers
+
+TURN = [0.0, 0.0, np.sqrt(0.5), np.sqrt(0.5)]  # a quarter about z, xyzw
+
+
+def gaussians(count=5, seed=0):
+    rng = torch.Generator().manual_seed(seed)
+    draw = lambda *size: torch.rand(*size, generator=rng)  # noqa: E731
+    return Gaussians(
+        draw(count, 3), draw(count, 4) + 0.1, draw(count, 3) * 0.1 + 0.01, draw(count) * 0.8 + 0.1,
+        draw(count, 1, 3), draw(count, 3, 3),
+    )  # fmt: skip
+
+
+def change_glb(path, change):
+    document, binary = read_glb_container(path)
+    change(document)
+    text = json.dumps(document).encode()
+    text += b" " * (-len(text) % 4)
+    binary += b"\0" * (-len(binary) % 4)
+    size = 12 + 16 + len(text) + len(binary)
+    path.write_bytes(
+        struct.pack("<4sII", b"glTF", 2, size)
+        + struct.pack("<I4s", len(text), b"JSON") + text
+        + struct.pack("<I4s", len(binary), b"BIN\0") + binary
+    )  # fmt: skip
+
+
+def below(*parents):
+    """Puts the node of the Gaussians below others."""
+
+    def change(document):
+        nodes = document["nodes"]
+        for parent in parents:
+            nodes.append({**parent, "children": [document["scenes"][0]["nodes"][0]]})
+            document["scenes"][0]["nodes"] = [len(nodes) - 1]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "parents",
+    [
+        [{"translation": [10, 20, 30]}],
+        [{"matrix": [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 10, 20, 30, 1]}],
+        [{"translation": [10, 0, 0]}, {"translation": [0, 20, 30]}],
+    ],
+    ids=["translation", "matrix", "two"],
+)
+def test_parents_place_their_children(tmp_path, parents):
+    g, path = gaussians(), tmp_path / "a.glb"
+    write_gaussians_glb(g, path, up="y")
+    change_glb(path, below(*parents))
+
+    again = read_gaussians(path)
+
+    torch.testing.assert_close(again.means, g.means + torch.tensor([10.0, 20.0, 30.0]))
+    torch.testing.assert_close(again.scales, g.scales)
+
+
+def test_turns_and_scales_of_parents_reach_every_value(tmp_path):
+    g, path = gaussians(), tmp_path / "a.glb"
+    write_gaussians_glb(g, path, up="y")
+    change_glb(path, below({"rotation": TURN, "scale": [2, 2, 2]}, {"translation": [1, 0, 0]}))
+
+    again = read_gaussians(path)
+
+    turned = torch.stack([-g.means[:, 1], g.means[:, 0], g.means[:, 2]], 1)
+    torch.testing.assert_close(again.means, 2 * turned + torch.tensor([1.0, 0, 0]))
+    torch.testing.assert_close(again.scales, 2 * g.scales)
+    R = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    torch.testing.assert_close(again.covariances, 4 * R @ g.covariances @ R.T)
+
+
+def test_all_primitives_are_read_and_nodes_out_of_the_scene_are_not(tmp_path):
+    g, path = gaussians(), tmp_path / "a.glb"
+    write_gaussians_glb(g, path, up="y")
+
+    def change(document):
+        document["nodes"] += [{"mesh": 0, "translation": [5, 0, 0]}, {"mesh": 0}]
+        document["scenes"][0]["nodes"].append(1)
+
+    change_glb(path, change)
+
+    assert len(read_gaussians(path)) == 2 * len(g)
+
+
+def test_uneven_scales_are_refused(tmp_path):
+    path = tmp_path / "a.glb"
+    write_gaussians_glb(gaussians(), path, up="y")
+    change_glb(path, below({"scale": [1, 2, 1]}))
+
+    with pytest.raises(
+        GaussianFileError, match=r"a\.glb: expected nodes that turn, move and scale"
+    ):
+        read_gaussians(path)
+
+
+def test_what_a_file_requires_and_is_not_read_is_named(tmp_path):
+    path = tmp_path / "a.glb"
+    packed = "KHR_gaussian_splatting_compression_spz_2"
+
+    def require(document):
+        document["extensionsRequired"] = [packed]
+
+    def nest(document):
+        primitive = document["meshes"][0]["primitives"][0]
+        primitive["extensions"]["KHR_gaussian_splatting"]["extensions"] = {packed: {}}
+
+    for change in (require, nest):
+        write_gaussians_glb(gaussians(), path)
+        change_glb(path, change)
+        for read in (read_gaussians, open_layers):
+            with pytest.raises(GaussianFileError, match=f"a.glb: .*{packed}"):
+                read(path)
+
+
+def test_a_mesh_is_no_broken_file_of_gaussians(tmp_path):
+    trimesh = pytest.importorskip("trimesh")
+    trimesh.creation.box().export(tmp_path / "box.glb")
+
+    with pytest.raises(NoGaussiansError):
+        read_gaussians(tmp_path / "box.glb")
+    assert [layer.kind for layer in open_layers(tmp_path / "box.glb")] == ["mesh"]
+
+
+def test_a_broken_file_of_gaussians_is_no_mesh(tmp_path):
+    path = tmp_path / "a.glb"
+    write_gaussians_glb(gaussians(), path)
+    change_glb(path, lambda document: document["accessors"][0].update(count=10**6))
+
+    with pytest.raises(GaussianFileError, match="accessor 0"):
+        open_layers(path)
+
+
+# ------------------------------------------------------------------ tiles
+
+
+def tileset(tmp_path, root, **top):
+    for name in ("a", "b"):
+        write_gaussians_glb(gaussians(), tmp_path / f"{name}.glb", up="z")
+    document = {"asset": {"version": "1.1"}, "geometricError": 10, "root": root, **top}
+    (tmp_path / "tileset.json").write_text(json.dumps(document))
+    return read_tileset(tmp_path)
+
+
+def tile(**entry):
+    return {"boundingVolume": {"sphere": [0, 0, 0, 1]}, "geometricError": 1, **entry}
+
+
+def moved(x, y, z):
+    return [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, x, y, z, 1]
+
+
+def test_a_root_without_content_and_transforms_of_all_parents(tmp_path):
+    leaf = tile(content={"uri": "a.glb"}, transform=moved(0, 0, 7))
+    root = tile(
+        transform=moved(6e6, 0, 0),  # the place on earth
+        children=[tile(transform=moved(1, 0, 0), children=[leaf]), tile(content={"uri": "b.glb"})],
+    )
+
+    tree = tileset(tmp_path, root)
+
+    parts = [tree.cells[number].gaussians for number in tree.leaves]
+    expected = gaussians().means
+    torch.testing.assert_close(parts[0].means, expected + torch.tensor([1.0, 0, 7]))
+    torch.testing.assert_close(parts[1].means, expected)
+    assert len(tree.cells[0].gaussians) == 0 and tree.cells[0].error == float("inf")
+
+
+def test_tilesets_within_tilesets_and_tiles_that_add(tmp_path):
+    inner = {
+        "asset": {"version": "1.1"},
+        "geometricError": 1,
+        "root": tile(content={"uri": "b.glb"}),
+    }
+    (tmp_path / "inner.json").write_text(json.dumps(inner))
+    root = tile(
+        content={"uri": "a.glb"}, refine="ADD", children=[tile(content={"uri": "inner.json"})]
+    )
+
+    tree = tileset(tmp_path, root)
+
+    assert len(tree.gather(tree.leaves)) == 2 * len(gaussians())
+
+
+def test_extensions_that_a_tileset_requires_are_named(tmp_path):
+    with pytest.raises(GaussianFileError, match="tileset.json: .*3DTILES_implicit_tiling"):
+        tileset(
+            tmp_path, tile(content={"uri": "a.glb"}), extensionsRequired=["3DTILES_implicit_tiling"]
+        )
+
+
+# ------------------------------------------------------------------ versions and damage
+
+
+def test_versions_and_extensions_of_spz_are_named(tmp_path, monkeypatch):
+    from mmcity.structures.io import gaussians_spz
+
+    path, said = tmp_path / "a.spz", []
+    monkeypatch.setattr(gaussians_spz, "print_log", lambda text, *_: said.append(text))
+    write_gaussians(gaussians(), path)
+    expected = read_gaussians(path)
+    body = bytearray(gzip.decompress(path.read_bytes()))
+    body[14] |= 2
+    path.write_bytes(gzip.compress(bytes(body) + struct.pack("<II3f", 0xADBE0002, 12, 0, 1, 0)))
+
+    torch.testing.assert_close(read_gaussians(path).means, expected.means)
+    assert "0xadbe0002 of SPZ is not read" in said[0]
+    path.write_bytes(struct.pack("<II24x", 0x5053474E, 4))
+    with pytest.raises(
+        GaussianFileError, match=r"a\.spz: .* got version 4: export it as version 3"
+    ):
+        read_gaussians(path)
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".splat", ".glb"])
+def test_invalid_gaussians_can_be_left_out(tmp_path, suffix, monkeypatch):
+    from mmcity.structures.io import gaussians_ply
+
+    said = []
+    monkeypatch.setattr(gaussians_ply, "print_log", lambda text, *_: said.append(text))
+    g, path = gaussians(8), tmp_path / f"a{suffix}"
+    g.means[3, 1] = float("nan")
+    write_gaussians(g, path)
+
+    with pytest.raises(GaussianFileError, match="1 of 8 .* what to do: .*--drop-invalid"):
+        read_gaussians(path)
+    assert len(read_gaussians(path, drop_invalid=True)) == 7
+    assert "1 of 8 Gaussians with NaN or infinity are left out" in said[0]
+
+
+def test_a_file_of_nothing_valid_stays_an_error(tmp_path):
+    g = gaussians(2)
+    g.means[:] = float("nan")
+    write_gaussians(g, tmp_path / "a.ply")
+
+    with pytest.raises(GaussianFileError, match="2 of 2"):
+        read_gaussians(tmp_path / "a.ply", drop_invalid=True)
