@@ -1,6 +1,8 @@
 """Writing a reconstructed stream to a folder while it runs."""
 
 import os
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,9 @@ from mmcity.visualization.point_cloud import select_points, write_glb
 
 from .streaming_reconstructor import FrameResult
 
+#: Frames that wait to be written at most.
+MAX_PENDING = 8
+
 
 class StreamWriter:
     """Writes trajectory, depth maps and a point cloud; memory stays bounded.
@@ -23,6 +28,9 @@ class StreamWriter:
     half-integers) and ``points.ply`` or ``.glb`` when the writer is closed. Frames of the
     further cameras of a rig go to files and folders with the camera's number,
     ``trajectory_1.txt``, ``depth_1``. Use it as a context manager.
+
+    A thread does the work, so that the stream goes on; its errors are raised by the next
+    :meth:`write` or by :meth:`close`. Where it falls behind, :meth:`write` waits for it.
 
     Args:
         folder: Target.
@@ -53,8 +61,11 @@ class StreamWriter:
         self._rng = np.random.default_rng(seed)
         self._frames: dict[int, list[tuple]] = {}  # camera to (pose, time, K)
         self._image_size = (0, 0)
-        # Columns: sort key of the sample, confidence, x, y, z, r, g, b.
-        self._points = np.empty((0, 8), dtype=np.float32)
+        # Rows: key of the sample, confidence, x, y, z, r, g, b.
+        self._points = [np.empty((8, 0), dtype=np.float32)]
+        self._key_limit = np.inf  # points with larger keys are out already
+        self._thread = ThreadPoolExecutor(1, "mmcity-stream-writer")
+        self._pending: deque[Future] = deque()
 
     def __enter__(self) -> "StreamWriter":
         return self
@@ -64,34 +75,48 @@ class StreamWriter:
             self.close()
 
     def write(self, result: FrameResult) -> None:
-        """Take one frame."""
+        """Take one frame, whose arrays must not change afterwards."""
+        self._wait(MAX_PENDING - 1)
         row = (result.cam_to_world, result.timestamp, result.K)
         self._frames.setdefault(result.camera, []).append(row)
         self._image_size = result.depth.shape
+        self._pending.append(self._thread.submit(self._write, result))
+
+    def _wait(self, allowed: int) -> None:
+        """Wait until so many frames are left to write; raise what went wrong with the others."""
+        while self._pending and (len(self._pending) > allowed or self._pending[0].done()):
+            self._pending.popleft().result()
+
+    def _write(self, result: FrameResult) -> None:
         if self.save_depth:
             depths = self.folder / f"depth{_suffix(result.camera)}"
             with atomic_path(depths / f"{result.name}.npy") as path:
                 np.save(path, result.depth)
-            write_image(depths / f"{result.name}.png", colorize_depth(result.depth))
+            picture = colorize_depth(result.depth)
+            write_image(depths / f"{result.name}.png", picture, is_live=True)
         self._sample(result)
 
     def _sample(self, result: FrameResult) -> None:
         """Keep the points with the smallest random keys: a uniform sample of the stream."""
-        count = result.depth.size
-        rows = np.concatenate(
-            [
-                self._rng.random((count, 1)),
-                result.points_conf.reshape(-1, 1),
-                result.points.reshape(-1, 3),
-                result.image.reshape(-1, 3),
-            ],
-            axis=1,
-        ).astype(np.float32)
-        rows = rows[np.isfinite(rows).all(axis=1)]
-        rows = np.concatenate([self._points, rows])
-        if len(rows) > self.max_points:
-            rows = rows[np.argpartition(rows[:, 0], self.max_points)[: self.max_points]]
-        self._points = rows
+        keys = self._rng.random(result.depth.size).astype(np.float32)
+        chosen = np.flatnonzero(keys < self._key_limit)
+        rows = np.empty((8, len(chosen)), dtype=np.float32)
+        rows[0] = keys[chosen]
+        rows[1] = result.points_conf.reshape(-1)[chosen]
+        rows[2:5] = result.points.reshape(-1, 3)[chosen].T
+        rows[5:] = result.image.reshape(-1, 3)[chosen].T
+        is_finite = np.isfinite(rows[1:5]).all(axis=0)
+        self._points.append(rows if is_finite.all() else rows[:, is_finite])
+        # Sorting out is dear, so it waits until half of the points are too many.
+        if sum(part.shape[1] for part in self._points) > 2 * self.max_points:
+            self._thin_out()
+
+    def _thin_out(self) -> None:
+        rows = np.concatenate(self._points, axis=1)
+        if rows.shape[1] > self.max_points:
+            self._key_limit = np.partition(rows[0], self.max_points)[self.max_points]
+            rows = rows[:, rows[0] < self._key_limit]
+        self._points = [rows]
 
     def trajectory(self, camera: int = 0) -> Trajectory:
         """Path of a camera so far."""
@@ -99,7 +124,16 @@ class StreamWriter:
         return Trajectory(torch.from_numpy(np.stack(poses)), list(times))
 
     def close(self) -> list[Path]:
-        """Write what spans all frames; returns the files."""
+        """Write what is left and what spans all frames; returns the files."""
+        self._thread.shutdown()
+        try:
+            self._wait(0)
+        finally:
+            written = self._write_whole()
+        return written
+
+    def _write_whole(self) -> list[Path]:
+        self._thin_out()
         written = []
         for camera, rows in self._frames.items():
             target = self.folder / f"trajectory{_suffix(camera)}.txt"
@@ -109,8 +143,8 @@ class StreamWriter:
             with atomic_path(lenses) as path:
                 np.savetxt(path, lines, header="fx fy cx cy, pixel centres at half-integers")
             written += [target, lenses]
-        confidence, points = self._points[:, 1], self._points[:, 2:5]
-        colors = self._points[:, 5:].astype(np.uint8)
+        (rows,) = self._points
+        confidence, points, colors = rows[1], rows[2:5].T, rows[5:].T.astype(np.uint8)
         kept = select_points(confidence, colors, self.percentile)
         if "ply" in self.formats:
             write_point_ply(self.folder / "points.ply", points[kept], colors[kept])
