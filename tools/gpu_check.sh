@@ -3,6 +3,9 @@
 #   tools/gpu_check.sh             on a machine with a GPU
 #   tools/gpu_check.sh --dry-run   anywhere: prints the steps and their time limits
 #   tools/gpu_check.sh --cpu       anywhere: runs what needs no GPU, the data and the trainings
+#   tools/gpu_check.sh --systems   in place of these, tests/rig/systems: each system trains, also in
+#                                  mixed precision and on two GPUs, resumes and predicts
+#   tools/gpu_check.sh --virtual   either of them on the virtual device of tests/rig, with more time
 #
 # Builds the CUDA operators for the GPU at hand, compares them with the CPU and the golden vectors,
 # runs compute-sanitizer on a few tests, measures the operators, and trains the toy town config of
@@ -14,20 +17,24 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-dry=0 cpu=0
-case "${1:-}" in
-  "") ;;
+dry=0 cpu=0 systems=0 virtual=0
+for argument in "$@"; do
+  case "$argument" in
   --dry-run) dry=1 ;;
   --cpu) cpu=1 ;;
+  --systems) systems=1 ;;
+  --virtual) virtual=1 ;;
   -h | --help)
-    sed -n '2,14s/^# \{0,1\}//p' "$0"
+    sed -n '2,17s/^# \{0,1\}//p' "$0"
     exit 0
     ;;
   *)
-    echo "error: unknown argument '$1' (expected --dry-run, --cpu, --help or nothing)" >&2
+    echo "error: unknown argument '$argument' (expected --dry-run, --cpu, --systems, --virtual," \
+      "--help or nothing)" >&2
     exit 2
     ;;
-esac
+  esac
+done
 
 REPO=$PWD
 OUT=$(realpath -m "${OUT:-work_dirs/gpu_check}")
@@ -97,12 +104,15 @@ train() {
 
 # what only a GPU can show
 gpu_steps() {
-  local against=none
+  local against=none repeat=(--repeat 5)
   step parity 70 "$PYTHON" -m pytest -q --maxfail=30 -m gpu tests/ops/test_cuda_parity.py
   step golden 40 env MMCITY_TEST_DEVICE=cuda "$PYTHON" -m pytest -q --maxfail=30 \
     tests/parity/test_ops.py tests/parity/test_ops_raster.py tests/parity/test_ops_volumes.py \
     -k native-float32
-  if [ $dry -eq 1 ] || command -v compute-sanitizer >/dev/null; then
+  if [ $virtual -eq 1 ]; then
+    skip sanitizer "the virtual device has a checker of its own (make rig)"
+    repeat=(--repeat 1 --only 256-small)  # its times say nothing
+  elif [ $dry -eq 1 ] || command -v compute-sanitizer >/dev/null; then
     step sanitizer 60 compute-sanitizer --error-exitcode 9 --launch-timeout 60 \
       "$PYTHON" -m pytest -q -m gpu tests/ops/test_cuda_parity.py \
       -k "tile_lists and 300 or compositing and (3-True or 3-False or 20-False) or ssim and shape0"
@@ -110,7 +120,7 @@ gpu_steps() {
     skip sanitizer "compute-sanitizer is not on PATH"
   fi
   "$PYTHON" -c 'import gsplat' 2>/dev/null && against=gsplat
-  step benchmark 60 "$PYTHON" tools/benchmark.py ops --device cuda --against $against --repeat 5 \
+  step benchmark 60 "$PYTHON" tools/benchmark.py ops --device cuda --against $against "${repeat[@]}" \
     --json "$OUT/benchmark.json" --markdown "$OUT/benchmark.md"
 }
 # toy data and a few iterations of each system
@@ -151,6 +161,11 @@ if [ $cpu -eq 1 ]; then
   export CUDA_VISIBLE_DEVICES=
   BUDGET=$((4 * BUDGET)) slower=8  # times the limits
   echo "CPU" >"$OUT/device.txt"
+elif [ $virtual -eq 1 ]; then
+  export VIRTUAL_CUDA=1 VIRTUAL_CUDA_DEVICES=${VIRTUAL_CUDA_DEVICES:-1}
+  export PYTHONPATH="$REPO/tests/rig:$PYTHONPATH"
+  BUDGET=$((8 * BUDGET)) slower=16
+  echo "virtual" >"$OUT/device.txt"
 elif [ $dry -eq 0 ]; then
   if ! "$PYTHON" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
     echo "error: torch sees no CUDA device ($PYTHON); --dry-run shows the steps" >&2
@@ -166,6 +181,12 @@ PY
 fi
 
 if [ $cpu -eq 1 ]; then
+  trainings
+elif [ $systems -eq 1 ]; then
+  step systems 560 "$PYTHON" -m pytest -q tests/rig/systems
+elif [ $virtual -eq 1 ]; then
+  skip build "the virtual device compiles kernels when they are first called"
+  gpu_steps
   trainings
 else
   step build 160 "$PYTHON" -m mmcity_ops.build --cuda
