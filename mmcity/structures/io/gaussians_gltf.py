@@ -67,10 +67,10 @@ def write_gaussians_glb(
             world's origin is far. Defaults to True.
 
     Raises:
-        ValueError: If there is no Gaussian or no colour.
+        ValueError: If there is no Gaussian or no colour, or values are not finite.
     """
     matrix = y_up(up)
-    g = gaussians.detach().to("cpu", torch.float32)
+    g = keep_valid(gaussians.detach().to("cpu", torch.float32), path)
     sh = color_coefficients(g, "write_gaussians_glb")
     if not len(g):
         raise ValueError(f"{path}: expected at least one Gaussian, got none")

@@ -125,7 +125,7 @@ class Output:
 
 
 class Workplace:
-    """What one process works with: settings, the folder, and what it last made for a sequence.
+    """Working state of one process: settings, the folder, and what it last made for a sequence.
 
     Args:
         config: The town's settings.
@@ -138,7 +138,7 @@ class Workplace:
         self.of = functools.lru_cache(maxsize=1)(self.make)
 
     def make(self, index: int) -> object:
-        """What the frames of a sequence share; ``of`` keeps it for the next frame."""
+        """State that the frames of a sequence share; ``of`` keeps it for the next frame."""
         raise NotImplementedError
 
     def town(self, scene: int) -> ToytownConfig:

@@ -229,7 +229,7 @@ def test_versions_and_extensions_of_spz_are_named(tmp_path, monkeypatch):
         read_gaussians(path)
 
 
-@pytest.mark.parametrize("suffix", [".ply", ".splat", ".glb"])
+@pytest.mark.parametrize("suffix", [".ply", ".splat"])
 def test_invalid_gaussians_can_be_left_out(tmp_path, suffix, monkeypatch):
     from mmcity.structures.io import gaussians_ply
 
@@ -243,6 +243,16 @@ def test_invalid_gaussians_can_be_left_out(tmp_path, suffix, monkeypatch):
         read_gaussians(path)
     assert len(read_gaussians(path, drop_invalid=True)) == 7
     assert "1 of 8 Gaussians with NaN or infinity are left out" in said[0]
+
+
+@pytest.mark.parametrize("suffix", [".glb", ".spz"])
+def test_formats_that_cannot_hold_nan_refuse_it(tmp_path, suffix):
+    g = gaussians(8)
+    g.means[3, 1] = float("nan")
+
+    with pytest.raises(ValueError, match="expected finite values"):
+        write_gaussians(g, tmp_path / f"a{suffix}")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_of_nothing_valid_stays_an_error(tmp_path):
