@@ -1,4 +1,4 @@
-# make demo | test | lint | sanitize | docs | clean
+# make demo | test | lint | sanitize | rig | docs | clean
 #
 # The targets use the active virtual environment, or make one in .venv.
 
@@ -22,7 +22,7 @@ TESTING := $(VENV)/.mmcity-testing
 # The versions are pinned for the Python that they were tried with; others resolve freely.
 CONSTRAINTS = $(shell $(PYTHON) -c 'import sys; print("-c requirements/constraints-cpu-py311.txt" if sys.version_info[:2] == (3, 11) else "")' 2>/dev/null)
 
-.PHONY: help install demo test test-only lint check-cuda rig-mutate sanitize sanitize-short docs clean
+.PHONY: help install demo test test-only lint check-cuda sanitize sanitize-short rig rig-quick rig-mutate docs clean
 
 help:
 	@sed -n '1,3p' Makefile
@@ -58,7 +58,7 @@ install: $(CORE)
 demo: $(CORE)
 	$(PYTHON) demo/run.py $(if $(SCENE),--scene "$(SCENE)")
 
-test: lint check-cuda sanitize-short test-only
+test: lint check-cuda sanitize-short rig-quick test-only
 
 test-only: $(TESTING)
 	@echo "== native operators"
@@ -107,6 +107,14 @@ sanitize-short: $(TESTING)
 	@echo "== operators under sanitizers"
 	$(call run_sanitized,-DMMC_BASELINE_ONLY,$(SHORT_TESTS))
 
+# The CUDA path without a GPU (tests/rig/README.md). `rig` takes every setting of the device and every
+# system, `rig-quick`, part of `test`, all kernels and one training.
+RIG_ARGS ?=
+rig: $(TESTING)
+	TEST_PROCESSES=$(TEST_PROCESSES) $(PYTHON) tests/rig/run.py full $(RIG_ARGS)
+rig-quick: $(TESTING)
+	@echo "== CUDA operators and one training on the virtual device"
+	TEST_PROCESSES=$(TEST_PROCESSES) $(PYTHON) tests/rig/run.py quick
 # Faults planted in the kernels, each of which has to be caught. SEED draws others.
 SEED ?= 0
 rig-mutate: $(TESTING)

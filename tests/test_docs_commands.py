@@ -89,7 +89,7 @@ def script_of(command: str) -> str | None:
         return None
     words = command.split()
     for word in words[:3]:
-        if re.match(r"^(tools|projects|demo)/.*\.(py|sh)$", word):
+        if re.match(r"^(tools|projects|demo|tests/rig)/.*\.(py|sh)$", word):
             file = REPO / word
             return word if not file.is_file() or is_command(file) else None
     if words[:2] == ["python", "-m"]:

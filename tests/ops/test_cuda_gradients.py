@@ -165,6 +165,16 @@ def test_semantic_splats(probabilistic):
     check_subsets(run, inputs, ("means", "quats", "scales", "opacities", "semantics"))
 
 
+@pytest.mark.parametrize("reduce", ["mean", "sum", "max"])
+def test_points_of_a_voxel(reduce):
+    coors = torch.randint(-1, 4, (300, 3), dtype=torch.int32)
+
+    def run(features):
+        return ops.scatter_reduce_voxels(features, coors.to(features.device), reduce)
+
+    check_subsets(run, {"features": torch.randn(300, 5)}, ("features",))
+
+
 def test_ssim():
     inputs = dict(a=torch.rand(2, 3, 20, 40), b=torch.rand(2, 3, 20, 40))
     check_subsets(lambda a, b: ops.fused_ssim(a, b, return_map=True), inputs, ("a", "b"))

@@ -29,7 +29,12 @@ def environment(devices: int = 1, **settings) -> dict[str, str]:
     named = {f"VIRTUAL_CUDA_{key.upper()}": str(value) for key, value in settings.items()}
     fixed = {"VIRTUAL_CUDA": "1", "VIRTUAL_CUDA_DEVICES": str(devices)}
     threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **threads, **fixed, **named}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **threads, **fixed, **named}
+    if named.get("VIRTUAL_CUDA_ASAN", "0") != "0":  # must come first in the process
+        find = ["g++", "-print-file-name=libasan.so"], ["g++", "-print-file-name=libstdc++.so"]
+        env["LD_PRELOAD"] = " ".join(subprocess.check_output(f, text=True).strip() for f in find)
+        env["ASAN_OPTIONS"] = "detect_leaks=0:verify_asan_link_order=0"
+    return env
 
 
 def _has_gpu() -> bool:

@@ -433,16 +433,17 @@ def _load_emulated_operators(archs=None) -> Path:
     path = build.build_operators(VARIANT)
     if not _emulator:
         emulator = ctypes.CDLL(str(path))
-        emulator.cuemu_launches.restype = ctypes.c_char_p
+        emulator.cuemu_counts.restype = ctypes.c_char_p
         lib.vc_set_memory_hooks(emulator.cuemu_track, emulator.cuemu_untrack)
         _emulator.append(emulator)
     return path
 
 
-def kernel_launches() -> dict[str, int]:
-    """How often each emulated kernel was launched so far."""
-    text = _emulator[0].cuemu_launches().decode() if _emulator else ""
-    return {k: int(n) for k, n in (line.split("\t") for line in text.splitlines())}
+def counts() -> dict[str, int]:
+    """Calls of CUDA operators by name and launches of their kernels by ``FILE.cu kernel``."""
+    text = _emulator[0].cuemu_counts().decode() if _emulator else ""
+    rows = (line.split("\t") for line in text.splitlines())
+    return {name: int(count) for name, count in rows}
 
 
 def _serve_operators() -> None:

@@ -216,7 +216,7 @@ def build_operators(variant: Variant | None = None, csrc: Path | None = None) ->
         translated = folder() / f"source_{hashlib.sha256(text).hexdigest()[:16]}"
         kernels = translate.translate_folder(csrc / "cuda", translated / "cuda")
         bindings = translated / "bindings.cpp"
-        names = sorted(path.name for path in csrc.glob("bind_cuda*.cpp"))
+        names = ["count_calls.h", *sorted(path.name for path in csrc.glob("bind_cuda*.cpp"))]
         bindings.write_text("".join(f'#include "{name}"\n' for name in names))
     roots, host = (translated, csrc, include), (*COMMON_FLAGS, "-O1", *torch_flags())
     units = [Unit(path, (*COMMON_FLAGS, *variant.flags()), roots) for path in kernels]

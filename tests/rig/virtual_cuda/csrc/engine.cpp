@@ -84,7 +84,7 @@ void* scheduler_sp = nullptr;
 std::string error;
 std::vector<Region> regions;
 std::vector<char> dynamic_memory;
-std::map<std::string, uint64_t> launches;  // kernel -> how often
+std::map<std::string, uint64_t> counts;  // of launches by "file kernel", of calls by operator
 
 const char* name_of(Op op) {
   static const char* names[] = {"__syncthreads", "__syncthreads_and", "__syncthreads_or",
@@ -351,7 +351,7 @@ void run(const char* kernel, const char* file, int line, dim3 grid, dim3 block, 
     return;
   }
   call = {kernel, file, line, thread, context};
-  ++launches[kernel];
+  ++counts[std::string(file) + " " + kernel];
   ++launch_serial;
   host_frame = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
   random_.state = seed * 0x2545f4914f6cdd1du + launch_serial;
@@ -401,10 +401,15 @@ const char* cudaGetErrorString(cudaError_t status) {
   return status == cudaSuccess ? "no error" : "invalid configuration argument";
 }
 extern "C" void cuemu_set_seed(uint64_t seed) { cuemu::seed = seed; }
-// "kernel count" lines of all launches so far
-extern "C" const char* cuemu_launches() {
+extern "C" void cuemu_called(const char* name) {
+  const std::lock_guard<std::recursive_mutex> lock(cuemu::mutex);
+  ++cuemu::counts[name];
+}
+// "name\tcount" lines of all launches and calls so far
+extern "C" const char* cuemu_counts() {
   static std::string text;
+  const std::lock_guard<std::recursive_mutex> lock(cuemu::mutex);
   text.clear();
-  for (const auto& [name, n] : cuemu::launches) text += name + "\t" + std::to_string(n) + "\n";
+  for (const auto& [name, n] : cuemu::counts) text += name + "\t" + std::to_string(n) + "\n";
   return text.c_str();
 }
