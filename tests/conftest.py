@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.devices import DEVICE, on_the_suites_device
+
 REPO = Path(__file__).resolve().parent.parent
 
 
@@ -28,6 +30,16 @@ def real_data_dir(name: str) -> Path:
     if not (root / name).is_dir():
         pytest.skip(f"real data '{name}' not found below {root} (set MMCITY_DATA)")
     return root / name
+
+
+@pytest.fixture(autouse=DEVICE != "cpu")
+def suites_device(request):
+    """Inputs and models of a test on the device, but of tests that choose devices themselves."""
+    if request.node.get_closest_marker("gpu") or "rig" in request.node.path.parts:
+        yield
+        return
+    with on_the_suites_device():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """Loading of golden vectors and the comparisons that their README asks for."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +7,8 @@ import torch
 from torch import Tensor
 
 from tests.conftest import golden_dir
+from tests.devices import DEVICE  # "cuda" also takes the tolerances of that backend
 
-# Where the operators under test run; "cuda" also takes the tolerances of that backend.
-DEVICE = os.environ.get("MMCITY_TEST_DEVICE", "cpu")
 FLAGS = ("borderline", "radii_ambiguous", "box_ambiguous", "ambiguous")
 
 
