@@ -175,7 +175,8 @@ class ShardedScene(nn.Module):
             if len(index["shards"]) == size:
                 self.group.borders = index["borders"]
                 ids = index["cost_ids"].tolist()
-                self.division.costs = dict(zip(ids, index["costs"]))
+                # The runner reads checkpoints to its device; rows are shared out on the host.
+                self.division.costs = {i: cost.cpu() for i, cost in zip(ids, index["costs"])}
             else:
                 self.group.borders = torch.zeros(0, dtype=torch.long)
         elif size > 1:
