@@ -82,7 +82,7 @@ def test_depth_of_blended_planes():
 def test_tile_lists(n, wide):
     rows = projected(n)
     if n > 100:
-        rows["radii"][0] = 1000  # a splat of all tiles: expanded by a warp
+        rows["radii"][0] = 1000  # a splat of all tiles
         rows["conics"][0] = torch.tensor([1e-5, 0.0, 1e-5])
         rows["opacities"][0] = 1.0
     force_wide_ids(wide)
@@ -92,6 +92,28 @@ def test_tile_lists(n, wide):
         force_wide_ids(False)
     for name in want._fields:
         assert torch.equal(getattr(got, name).cpu(), getattr(want, name)), name
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("capacity", [None, 40000])
+def test_tile_lists_of_splats_of_many_tiles(masked, capacity):
+    rows = projected(60, size=80)
+    rows["radii"][:3] = 1000
+    rows["means2d"][:3] = torch.tensor([[40.0, 40.0], [31.0, 40.0], [40.0, 9.0]])
+    rows["opacities"][:3] = 1.0
+    blob, tall, wide = [1e-5, 0.0, 1e-5], [9.0, 0.0, 1e-4], [1e-4, 0.0, 9.0]
+    rows["conics"][:3] = torch.tensor([blob, tall, wide])
+    masks = torch.rand(1, 40, 40) > 0.05 if masked else None
+    want = lists_of(rows, size=80, ts=2, masks=masks, max_isects=capacity)
+    masks = None if masks is None else masks.cuda()
+    got = lists_of(on("cuda", rows), size=80, ts=2, masks=masks, max_isects=capacity)
+    assert 1000 < int(want.n_found) < 40000 and (want.tiles_per_gauss[0, :3] > 32).all()
+    n = int(want.n_found)
+    for name in want._fields:
+        both = [getattr(lists, name).cpu() for lists in (got, want)]
+        if name == "isect_ids":  # keys of unused entries are of no use
+            both = [x[:n] for x in both]
+        assert torch.equal(*both), name
 
 
 def test_tile_lists_of_fixed_capacity_do_not_synchronise():
