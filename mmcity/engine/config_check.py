@@ -42,7 +42,7 @@ def check_config_keys(cfg: Config) -> None:
         if key in KNOWN_KEYS or key in _USUAL_VARIABLES:
             continue
         alike = difflib.get_close_matches(key, KNOWN_KEYS, n=1, cutoff=_SIMILARITY)
-        if alike and alike[0] not in cfg:
+        if alike:
             raise ConfigError(
                 f"{cfg.filename or 'config'}: unknown top-level key '{key}', did you mean "
                 f"'{alike[0]}'? (rename it if it is a variable of your own)"

@@ -1,6 +1,7 @@
 """Options of the command line that change a config."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from mmengine.config import Config, ConfigDict, DictAction
@@ -10,21 +11,59 @@ from .config_check import KNOWN_KEYS, ConfigError, check_option_keys
 _WORDS = {"true": True, "false": False, "none": None}
 
 
-def parse_options(texts: Sequence[str] | None) -> dict[str, Any]:
+class TypedOptions(dict):
+    """Values of options by key, and in ``texts`` what was typed.
+
+    What a text means depends on the value that it replaces: ``20240513`` is a number for
+    ``max_iters`` and a folder for ``data_root``.
+    """
+
+    def __init__(self, values: Mapping[str, Any] = MappingProxyType({})) -> None:
+        super().__init__(values)
+        self.texts: dict[str, str] = {}
+
+
+def parse_options(texts: Sequence[str] | None) -> TypedOptions:
     """Parse ``KEY=VALUE`` pairs: numbers, booleans, None, lists and tuples, else text.
 
     Unlike mmengine's action, text keeps its spaces, so that paths may hold them.
+    :func:`merge_options` reads the texts again, by the type of the value that they replace.
 
     Raises:
         ConfigError: If a pair has no ``=``.
     """
-    options = {}
+    options = TypedOptions()
     for text in texts or ():
         key, separator, value = text.partition("=")
         if not separator or not key:
             raise ConfigError(f"--cfg-options: expected KEY=VALUE, got {text!r}")
         options[key] = _parse_value(value)
+        options.texts[key] = value
     return options
+
+
+def _unquoted(text: str) -> str:
+    is_quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    return text[1:-1] if is_quoted else text
+
+
+def _like(old: Any, key: str, text: str) -> Any:
+    """Value of a text that replaces another value."""
+    value = _parse_value(text)
+    if text == "None" or old is None or isinstance(old, Mapping):
+        return value
+    if isinstance(old, str):
+        return _unquoted(text)
+    if isinstance(old, (list, tuple)):
+        return value if isinstance(value, (list, tuple)) else type(old)([value])
+    kinds = {bool: "true or false", int: "a number", float: "a number"}
+    if type(old) in kinds and not isinstance(value, (list, tuple)):
+        if isinstance(value, str) or (type(old) is bool and value not in (0, 1)):
+            raise ConfigError(
+                f"--cfg-options {key}: expected {kinds[type(old)]} as the config has, got {text!r}"
+            )
+        return bool(value) if type(old) is bool else value
+    return value
 
 
 def _parse_value(text: str) -> Any:
@@ -37,9 +76,7 @@ def _parse_value(text: str) -> Any:
             continue
     if text[:1] in ("[", "(") or "," in text:
         return DictAction._parse_iterable(text)
-    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
-        return text[1:-1]
-    return text
+    return _unquoted(text)
 
 
 def merge_options(cfg: Config, options: Mapping[str, Any] | None) -> None:
@@ -49,15 +86,28 @@ def merge_options(cfg: Config, options: Mapping[str, Any] | None) -> None:
     places that were made from it: values equal to it, or paths below it.
 
     Raises:
-        ConfigError: If an option names nothing that exists, or a variable whose uses
-            cannot be told (set the places themselves).
+        ConfigError: If an option names nothing that exists, has another type than the value that
+            it replaces, or is a variable whose uses cannot be told (set the places themselves).
     """
     check_option_keys(cfg, options)
+    texts = getattr(options, "texts", {})
     for key, value in (options or {}).items():
+        if key in texts:
+            value = _like(_old_value(cfg, key.split(".")), key, texts[key])
         if key in cfg and key not in KNOWN_KEYS and "." not in key:
             _replace_variable(cfg, key, value)
         _fill_none(cfg, key.split("."))
         cfg.merge_from_dict({key: value})
+
+
+def _old_value(cfg: Config, parts: Sequence[str]) -> Any:
+    node: Any = cfg
+    for part in parts:
+        if isinstance(node, (list, tuple)):
+            node = node[int(part)] if part.isdecimal() and int(part) < len(node) else None
+        else:
+            node = node.get(part) if isinstance(node, (Mapping, Config)) else None
+    return node
 
 
 def _fill_none(cfg: Config, parts: Sequence[str]) -> None:

@@ -101,7 +101,9 @@ def cfg_options(values: Mapping[str, Any]) -> dict[str, Any]:
     """Values of a config, of which text is read as on the command line, and paths become text."""
     texts = [f"{key}={value}" for key, value in values.items() if isinstance(value, str)]
     paths = {key: str(value) for key, value in values.items() if isinstance(value, Path)}
-    return {**values, **paths, **parse_options(texts)}
+    options = parse_options(texts)
+    options.update({key: value for key, value in values.items() if key not in options} | paths)
+    return options
 
 
 class Chain:

@@ -87,3 +87,42 @@ def test_a_number_variable_that_was_used_is_refused(cfg):
 def test_options_that_change_nothing(cfg, option, message):
     with pytest.raises(ConfigError, match=message):
         merge_options(cfg, {option: 1})
+
+
+@pytest.mark.parametrize(
+    "text", ["20240513", "2024_05_13", "castle, north", "none", "my scene (1)", "1e3", "[a]"]
+)
+def test_text_stays_as_it_was_typed_where_text_was(cfg, text):
+    merge_options(cfg, parse_options([f"data_root={text}"]))
+    assert cfg.data_root == cfg.train_dataloader.dataset.data_root == text
+
+
+def test_texts_follow_the_type_of_the_old_value():
+    cfg = Config(
+        dict(
+            train_cfg=dict(max_iters=10, by_epoch=True, splits=["a"], rate=0.5, file=None),
+            work_dir="x",
+        )
+    )
+    texts = ["max_iters=20", "by_epoch=0", "splits=b", "rate=1", "file=None"]
+    merge_options(cfg, parse_options([f"train_cfg.{t}" for t in texts] + ["work_dir='5'"]))
+    values = dict(max_iters=20, by_epoch=False, splits=["b"], rate=1, file=None)
+    assert cfg.train_cfg == values and cfg.train_cfg.by_epoch is False and cfg.work_dir == "5"
+    merge_options(cfg, parse_options(["work_dir=None", "train_cfg.splits=b,c"]))
+    assert cfg.work_dir is None and list(cfg.train_cfg.splits) == ["b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("max_iters=abc", "expected a number as the config has, got 'abc'"),
+     ("by_epoch=maybe", "expected true or false as the config has, got 'maybe'")],
+)  # fmt: skip
+def test_texts_of_another_type_are_refused(text, message):
+    cfg = Config(dict(train_cfg=dict(max_iters=10, by_epoch=True)))
+    with pytest.raises(ConfigError, match=f"--cfg-options train_cfg.*{message}"):
+        merge_options(cfg, parse_options([f"train_cfg.{text}"]))
+
+
+def test_a_misspelt_name_is_refused_though_a_base_has_the_right_one():
+    with pytest.raises(ConfigError, match="'train_cfgs', did you mean 'train_cfg'"):
+        check_config_keys(Config(dict(train_cfg=dict(), train_cfgs=dict())))
