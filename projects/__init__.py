@@ -1,3 +1,1 @@
 """Compositions of several systems, which use public API only."""
-
-__all__ = []

@@ -1,3 +1,1 @@
 """Bridges to host frameworks, and import paths of earlier versions."""
-
-__all__ = []

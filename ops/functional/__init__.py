@@ -1,3 +1,1 @@
 """Public functions of the operators."""
-
-__all__ = []

@@ -1,3 +1,1 @@
 """Pure-torch oracles of every operator: no compiler needed, differentiable any number of times."""
-
-__all__ = []

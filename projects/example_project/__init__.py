@@ -1,3 +1,1 @@
 """A loss that the toolbox does not know, and a config that uses it."""
-
-__all__ = []

@@ -1,3 +1,1 @@
 """Commands that only a script of ``tools/`` starts."""
-
-__all__: list[str] = []

@@ -1,3 +1,1 @@
 """Verbs of the command ``mmcity``."""
-
-__all__: list[str] = []

@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from rich.console import Console
 from rich.table import Table
 
 from mmcity.registry import HOOKS
 from mmcity.utils.fileio import write_json
+from mmcity.utils.tables import log_table
 from mmcity.utils.timing import StageTimer
 
 
@@ -132,10 +132,7 @@ class PerStageTimerHook(Hook):
             table.add_row(name, f"{ms:.1f}", share)
         for name, size in memory.items():
             table.add_row(name, f"{size / 2**20:.0f} MiB", "")
-        console = Console(width=70)
-        with console.capture() as capture:
-            console.print(table)
-        runner.logger.info("\n" + capture.get())
+        log_table(table, 70)
         if is_main_process():
             write_json(
                 Path(runner.work_dir) / "test_stage_times.json",

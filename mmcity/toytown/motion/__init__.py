@@ -1,3 +1,1 @@
 """Moving agents of a toy town, and the paths of its cameras."""
-
-__all__: list[str] = []

@@ -6,32 +6,8 @@ import numpy as np
 
 from mmcity.utils.checks import check_choice
 
-#: Rays start this far from a surface, metres.
 
-
-class RayCaster:
-    """Interface of both back ends.
-
-    Origins are (N, 3), directions (N, 3) of unit length, both any float type.
-    """
-
-    def hit(self, origins: np.ndarray, directions: np.ndarray) -> tuple:
-        """Closest hits.
-
-        Returns:
-            tuple: face (N,) int32, -1 for none; distance (N,) float32, inf for none;
-            barycentric u, v (N,) float32 of the face's second and third vertex.
-        """
-        raise NotImplementedError
-
-    def occluded(
-        self, origins: np.ndarray, directions: np.ndarray, limit: np.ndarray
-    ) -> np.ndarray:
-        """Whether anything lies within ``limit`` (N,) metres, (N,) bool."""
-        raise NotImplementedError
-
-
-class _EmbreeCaster(RayCaster):
+class _EmbreeCaster:
     """Embree through embreex; each group of faces is a geometry of its own."""
 
     def __init__(self, groups: list[tuple[np.ndarray, np.ndarray]]) -> None:
@@ -75,7 +51,7 @@ class _EmbreeCaster(RayCaster):
         return found >= 0
 
 
-class _BvhCaster(RayCaster):
+class _BvhCaster:
     """Bounding-volume hierarchy in numpy; some fifty times slower than Embree."""
 
     LEAF = 8
@@ -163,6 +139,12 @@ class _BvhCaster(RayCaster):
         face[ray[rows]] = triangle[rows]
         uv[0, ray[rows]], uv[1, ray[rows]] = u[rows], v[rows]
 
+
+#: Casters take origins and unit directions (N, 3) of any float type. ``hit`` returns of the closest
+#: hit the face (N,) int32, -1 for none, the distance (N,) float32, inf for none, and barycentric
+#: u, v (N,) float32 of the face's second and third vertex; ``occluded`` whether anything lies
+#: within ``limit`` (N,) metres, (N,) bool.
+RayCaster = _EmbreeCaster | _BvhCaster
 
 _state = {"has_warned": False}
 

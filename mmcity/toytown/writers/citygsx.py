@@ -170,10 +170,8 @@ def write_citygsx(
         _Task(f"{k:06d}", view, k % test_every == test_every // 2, k)
         for k, view in enumerate(views)
     ]
-    if workers <= 1:
-        priors = render_all(_render, tasks, lambda *_: (renderer, config, root), (), 1, "citygsx")
-    else:
-        priors = render_all(_render, tasks, _setup, (config, str(root)), workers, "citygsx")
+    context, arguments = (renderer, config, root), (config, str(root))
+    priors = render_all(_render, tasks, _setup, arguments, workers, "citygsx", context)
     images = [read_image(_paths(root, t)["rgb"]) for t in tasks]
     names = [f"{t.name}.jpg" for t in tasks]
     model = make_colmap_model(

@@ -183,10 +183,8 @@ def write_colmap_loc(
     tasks, unmapped = _plan(
         renderer, config, mapped, queries, (width, height), query_shutter, length
     )
-    if workers <= 1:
-        render_all(_render, tasks, lambda: context, (), 1, "colmap_loc")
-    else:
-        render_all(_render, tasks, _setup, (config, str(root), seconds), workers, "colmap_loc")
+    arguments = (config, str(root), seconds)
+    render_all(_render, tasks, _setup, arguments, workers, "colmap_loc", context)
 
     images = [read_image(_paths(root, t)["rgb"]) for t in tasks]
     renderer.set_bodies([])

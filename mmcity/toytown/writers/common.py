@@ -168,7 +168,13 @@ def _run_task(job: tuple) -> object:
 
 
 def render_all(
-    function: Callable, tasks: Sequence, setup: Callable, arguments: tuple, workers: int, label: str
+    function: Callable,
+    tasks: Sequence,
+    setup: Callable,
+    arguments: tuple,
+    workers: int,
+    label: str,
+    context: object = None,
 ) -> list:
     """Run ``function(context, task)`` for each task, with a progress bar.
 
@@ -179,6 +185,7 @@ def render_all(
         arguments: Picklable.
         workers: 1 runs in this process.
         label: Shown before the progress bar.
+        context: What ``setup`` would make in this process, if it is there already.
 
     Returns:
         list: Results in the order of the tasks, whatever the number of workers.
@@ -190,7 +197,7 @@ def render_all(
         return tqdm(items, total=len(tasks), desc=label, disable=None, leave=False)
 
     if workers <= 1 or len(tasks) == 1:
-        context = setup(*arguments)
+        context = context or setup(*arguments)
         return [function(context, task) for task in progress(tasks)]
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(

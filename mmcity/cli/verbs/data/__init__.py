@@ -1,3 +1,1 @@
 """Making, converting and checking data sets."""
-
-__all__: list[str] = []
