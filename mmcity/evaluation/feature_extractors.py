@@ -34,8 +34,11 @@ class _Extractor:
         self.checksum = checksum or weights_checksum(network)
 
     @torch.no_grad()
-    def __call__(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        return self.run(batch)
+    def __call__(self, batch: Tensor, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+        """Features and logits of a batch, worked out on a device, given on the CPU."""
+        self.network.to(device)
+        features, logits = self.run(batch.to(device))
+        return features.cpu(), logits.cpu()
 
     def run(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         """Features ``(N, D)`` and logits ``(N, K)`` of a batch."""
@@ -53,7 +56,7 @@ class _RandomNet(nn.Module):
     ) -> None:
         super().__init__()
         self.pool_size = (self.CELLS, self.CELLS) + ((1,) if conv is nn.Conv3d else ())
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             layers: list[nn.Module] = []
             for a, b in zip(channels[:-1], channels[1:]):

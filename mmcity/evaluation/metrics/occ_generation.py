@@ -68,6 +68,7 @@ class _GenerationMetric(BaseMetric):
         self.num = num
         self.splits = splits
         self.seed = seed
+        self.device = torch.device("cpu")  # of the networks: where the predictions are
 
     def _clip_features(self, clip: Tensor) -> dict[str, Tensor]:
         """Features by name, one row a frame."""
@@ -79,6 +80,7 @@ class _GenerationMetric(BaseMetric):
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Features of one batch; samples carry ``pred_occupancy`` and ``gt_occupancy``."""
         for sample in data_samples:
+            self.device = sample["pred_occupancy"].device
             real, fake = sample["gt_occupancy"].cpu(), sample["pred_occupancy"].cpu()
             if real.shape != fake.shape:
                 raise ValueError(
@@ -188,7 +190,7 @@ class OccGenMetric3D(_GenerationMetric):
         return f"3D features {self.extractor.name} ({self.extractor.checksum})"
 
     def _clip_features(self, clip: Tensor) -> dict[str, Tensor]:
-        features, logits = self.extractor(clip)
+        features, logits = self.extractor(clip, self.device)
         return {"features": features, "logits": logits}
 
     def _compare(self, real: list, fake: list, frames: int) -> dict[str, float]:
@@ -262,9 +264,9 @@ class OccGenMetric2D(_GenerationMetric):
         row = {}
         for view in self.views:
             images = torch.from_numpy(np.stack(list(self._images(clip, view))))
-            row[view], row[f"{view}/logits"] = self.extractor(images)
+            row[view], row[f"{view}/logits"] = self.extractor(images, self.device)
             if self.pr_extractor is not None:
-                row[f"{view}/pr"] = self.pr_extractor(images)[0]
+                row[f"{view}/pr"] = self.pr_extractor(images, self.device)[0]
         return row
 
     def _compare(self, real: list, fake: list, frames: int) -> dict[str, float]:

@@ -13,6 +13,8 @@ from mmcity.engine.dynamiccity import export_checkpoint_rollouts
 from mmcity.engine.launch import test as run_test
 from mmcity.engine.launch import train
 from mmcity.engine.loops import ResumableIterBasedTrainLoop
+from mmcity.evaluation.feature_extractors import RandomVoxelFeatures
+from mmcity.evaluation.metrics import OccGenMetric3D
 from mmcity.models.losses.occupancy import lovasz_softmax
 from mmcity.toytown import ToytownConfig
 from mmcity.toytown.writers import write_carlasc
@@ -158,6 +160,17 @@ def test_a_region_is_painted_again(folder, trained):
     region[:, :, 8:16, 8:16] = True
     painted = generator.inpaint(clip, region, seed=0)
     assert (painted.cpu()[~region] == 0).all()
+
+
+def test_features_of_generated_clips_come_from_their_device():
+    extractor = RandomVoxelFeatures()
+    metric = OccGenMetric3D(dict(type="RandomVoxelFeatures"), baselines=())
+    clips = torch.randint(12, (2, 4, 16, 16, 8), generator=torch.Generator().manual_seed(0))
+    real, fake = clips.to(torch.uint8).cuda()
+    metric.process({}, [{"gt_occupancy": real, "pred_occupancy": fake}])
+    assert next(metric.extractor.network.parameters()).is_cuda
+    found = metric.results[0]["generated"]["features"]
+    torch.testing.assert_close(found, extractor(fake.cpu())[0])
 
 
 def test_absent_classes_do_not_count_in_the_lovasz_loss():
