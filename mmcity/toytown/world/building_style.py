@@ -7,26 +7,18 @@ import numpy as np
 from mmcity.toytown.world.materials import Material
 from mmcity.toytown.world.streets import KERB_HEIGHT
 
+_BRICKS = [(0.34, 0.13, 0.085), (0.42, 0.2, 0.12), (0.28, 0.1, 0.075), (0.45, 0.33, 0.2)]
+_PLASTERS = [
+    *((0.62, 0.5, 0.3), (0.66, 0.6, 0.5), (0.5, 0.27, 0.2), (0.42, 0.5, 0.52)),
+    *((0.36, 0.42, 0.27), (0.7, 0.66, 0.6), (0.55, 0.4, 0.42)),
+]
 _WALLS = (
-    (
-        Material.BRICK,
-        [(0.34, 0.13, 0.085), (0.42, 0.2, 0.12), (0.28, 0.1, 0.075), (0.45, 0.33, 0.2)],
-    ),
-    (
-        Material.PLASTER,
-        [
-            (0.62, 0.5, 0.3),
-            (0.66, 0.6, 0.5),
-            (0.5, 0.27, 0.2),
-            (0.42, 0.5, 0.52),
-            (0.36, 0.42, 0.27),
-            (0.7, 0.66, 0.6),
-            (0.55, 0.4, 0.42),
-        ],
-    ),
+    (Material.BRICK, _BRICKS),
+    (Material.PLASTER, _PLASTERS),
     (Material.STONE, [(0.45, 0.42, 0.36), (0.38, 0.35, 0.32)]),
     (Material.PANEL, [(0.42, 0.43, 0.44), (0.5, 0.46, 0.4), (0.34, 0.38, 0.42)]),
 )
+_FRAMES = [(0.75, 0.74, 0.7), (0.18, 0.1, 0.05), (0.1, 0.13, 0.15), (0.5, 0.48, 0.42)]
 _TILES = [(0.36, 0.12, 0.07), (0.28, 0.1, 0.07), (0.16, 0.16, 0.18), (0.24, 0.17, 0.12)]
 
 
@@ -50,9 +42,7 @@ class BuildingStyle:
             np.clip(np.array(colors[rng.integers(len(colors))]) * rng.uniform(0.85, 1.12, 3), 0, 1)
         )
         self.trim = tuple(np.full(3, rng.uniform(0.35, 0.72)) * rng.uniform(0.95, 1.05, 3))
-        self.frame = [(0.75, 0.74, 0.7), (0.18, 0.1, 0.05), (0.1, 0.13, 0.15), (0.5, 0.48, 0.42)][
-            rng.integers(4)
-        ]
+        self.frame = _FRAMES[rng.integers(4)]
         self.window = (float(rng.uniform(1.0, 1.7)), float(rng.uniform(1.3, 1.9)))
         self.spacing = self.window[0] + float(rng.uniform(0.9, 1.9))
         self.inset = float(rng.uniform(0.1, 0.2))

@@ -48,12 +48,8 @@ def _painted(
 ) -> None:
     side = np.array([-along[1], along[0]]) * (width / 2)
     half = along * (length / 2)
-    corners = [
-        center - half - side,
-        center + half - side,
-        center + half + side,
-        center - half + side,
-    ]
+    begin, end = center - half, center + half
+    corners = [begin - side, end - side, end + side, begin + side]
     builder.quad([[*c, _PAINT] for c in corners], surface)
 
 
@@ -96,25 +92,16 @@ def _add_block(
         a, b = outer[i], outer[(i + 1) % len(outer)]
         if np.hypot(*(b - a)) > 1e-6:
             face = [[*a, 0.0], [*b, 0.0], [*b, z], [*a, z]]
-            builder.patch(
-                face,
-                Material.KERB,
-                WorldClass.SIDEWALK,
-                color=(0.4, 0.39, 0.37),
-                seed=int(arc[i] * 10),
-            )
+            look = {"color": (0.4, 0.39, 0.37), "seed": int(arc[i] * 10)}
+            builder.patch(face, Material.KERB, WorldClass.SIDEWALK, **look)
     paving = builder.surface(
         Material.PAVING, WorldClass.SIDEWALK, color=_SIDEWALK_COLOR, seed=int(rng.integers(1 << 31))
     )
     builder.ring(kerb, inner, z, z, paving)
     if use == "plaza":
         tone = rng.uniform(0.2, 0.3)
-        cobble = builder.surface(
-            Material.COBBLE,
-            WorldClass.OTHER_FLAT,
-            color=(tone * 1.05, tone, tone * 0.92),
-            seed=int(rng.integers(1 << 31)),
-        )
+        look = {"color": (tone * 1.05, tone, tone * 0.92), "seed": int(rng.integers(1 << 31))}
+        cobble = builder.surface(Material.COBBLE, WorldClass.OTHER_FLAT, **look)
         builder.polygon(inner, z, cobble)
         return
     grass = builder.surface(Material.GRASS, WorldClass.TERRAIN)
@@ -146,12 +133,9 @@ def _add_lawn(
     heights = np.stack([park_height(r, polygon, z) for r in rings])
     heights[0] = z
     count = len(border)
-    points = np.concatenate(
-        [
-            np.dstack([rings, heights[..., None]]).reshape(-1, 3),
-            [[*center, float(park_height(center[None], polygon, z)[0])]],
-        ]
-    )
+    middle = [*center, float(park_height(center[None], polygon, z)[0])]
+    around = np.dstack([rings, heights[..., None]]).reshape(-1, 3)
+    points = np.concatenate([around, [middle]])
     faces = []
     i, j = np.arange(count), (np.arange(count) + 1) % count
     for r in range(len(shares) - 1):
@@ -191,14 +175,9 @@ def _add_surroundings(builder: MeshBuilder, low: np.ndarray, high: np.ndarray) -
     offsets = [0, 2.2, 5, 9, 14, 21, 30, 42, 58, 80, 110, 150, 210, 300, 430, 620, 900, 1400]
     per_side = 24
     t = np.arange(per_side) / per_side
-    square = np.concatenate(
-        [
-            np.column_stack([t, np.zeros(per_side)]),
-            np.column_stack([np.ones(per_side), t]),
-            np.column_stack([1 - t, np.ones(per_side)]),
-            np.column_stack([np.zeros(per_side), 1 - t]),
-        ]
-    )
+    zeros, ones = np.zeros(per_side), np.ones(per_side)
+    sides = ((t, zeros), (ones, t), (1 - t, ones), (zeros, 1 - t))
+    square = np.concatenate([np.column_stack(side) for side in sides])
     frames = [(low - o) + square * (high - low + 2 * o) for o in offsets]
     n = len(square)
     i, j = np.arange(n), (np.arange(n) + 1) % n
