@@ -14,12 +14,12 @@ _FACE_SHADES = (1.0, 0.78, 0.6)
 
 
 def _colors(voxels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
-    palette = np.asarray(palette, dtype=np.float32)
+    colors = np.asarray(palette, dtype=np.float32)
     if voxels.ndim != 3:
         raise ValueError(f"voxels: expected (X, Y, Z), got {voxels.shape}")
-    if voxels.size and int(voxels.max()) >= len(palette):
-        raise ValueError(f"labels: expected below {len(palette)} colours, got {int(voxels.max())}")
-    return palette
+    if voxels.size and int(voxels.max()) >= len(colors):
+        raise ValueError(f"labels: expected below {len(colors)} colours, got {int(voxels.max())}")
+    return colors
 
 
 def render_birds_eye(
