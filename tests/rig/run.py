@@ -22,7 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.rig.coverage import write_page
+from tests.rig.coverage_page import write_page
 from tests.rig.harness import REPO, environment
 
 OUT = REPO / "work_dirs" / "rig"

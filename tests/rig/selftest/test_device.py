@@ -2,11 +2,16 @@
 
 import copy
 import io
+import sys
+from importlib.machinery import PathFinder
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 import virtual_cuda
+
+from tests.rig.harness import RIG
 
 SAME = "Expected all tensors to be on the same device"
 
@@ -14,6 +19,12 @@ SAME = "Expected all tensors to be on the same device"
 @pytest.fixture
 def x():
     return torch.randn(5, 3).cuda()
+
+
+def test_no_file_hides_a_package_from_processes_that_have_the_device():
+    others = [path for path in sys.path if Path(path).resolve() != RIG]
+    names = {file.stem for file in RIG.glob("*.py")} - {"__init__", "conftest", "sitecustomize"}
+    assert names and not [name for name in sorted(names) if PathFinder.find_spec(name, others)]
 
 
 def test_scalars_of_the_cpu_mix_with_cuda_tensors_and_others_do_not(x):
