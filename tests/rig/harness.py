@@ -62,31 +62,6 @@ def run(*args, devices: int = 1, cwd: Path = REPO, timeout: float = 600, **setti
     return done.stdout
 
 
-def train(config, work_dir, *options, iters: int = 3, cfg=(), devices: int = 1, **kwargs) -> str:
-    """Output of ``tools/train.py`` on a config for a few iterations.
-
-    Args:
-        config: File below the repository.
-        work_dir: Folder of its outputs.
-        *options: Further arguments, like ``"--amp"`` or ``"--resume"``.
-        iters: Iterations. Defaults to 3.
-        cfg: ``KEY=VALUE`` that replace settings of the config.
-        devices: Devices, each with a process. Defaults to 1.
-        **kwargs: Of :func:`run`.
-    """
-    launcher = ["--launcher", "pytorch"] if devices > 1 else []
-    return run(
-        *_train_command(config, work_dir, iters, cfg), *launcher, *options, devices=devices,
-        **kwargs,
-    )  # fmt: skip
-
-
-def _train_command(config, work_dir, iters, cfg) -> list[str]:
-    settings = (f"train_cfg.max_iters={iters}", "train_cfg.val_interval=1000000", *cfg)
-    where = ["--work-dir", str(work_dir), "--cfg-options", *settings]
-    return [str(REPO / "tools" / "train.py"), str(REPO / config), *where]
-
-
 @dataclass
 class Steps:
     """What a few training iterations did, per iteration.
@@ -111,16 +86,24 @@ class Steps:
         return "\n".join(f"{n:8.2f}  {what:45s} {where}" for n, what, where in self.lines)
 
 
-def record_training(config, work_dir, *options, skip=2, count=2, cfg=(), **kwargs) -> Steps:
+def record_training(config, work_dir, *, skip=2, count=2, **kwargs) -> Steps:
     """Waits, launches and memory of ``count`` training iterations after the first ``skip``.
 
     One more iteration follows, so that what happens at the end of a training stays outside.
+
+    Args:
+        config: File below the repository, or anywhere.
+        work_dir: Folder of the outputs.
+        skip: Iterations before those that are recorded. Defaults to 2.
+        count: Iterations that are recorded. Defaults to 2.
+        **kwargs: Of :func:`run`.
     """
-    if _has_gpu():
-        pytest.skip("needs the virtual device, which counts waits")
     file = Path(work_dir) / "record.json"
     file.parent.mkdir(parents=True, exist_ok=True)
-    head = ["-m", "virtual_cuda", "--record", file, "--steps", TRAIN_STEP]
-    head += ["--skip", skip, "--count", count]
-    run(*head, *_train_command(config, work_dir, skip + count + 1, cfg), *options, **kwargs)
+    settings = (f"train_cfg.max_iters={skip + count + 1}", "train_cfg.val_interval=1000000")
+    run(
+        "-m", "virtual_cuda", "--record", file, "--steps", TRAIN_STEP, "--skip", skip, "--count",
+        count, REPO / "tools" / "train.py", REPO / config, "--work-dir", work_dir,
+        "--cfg-options", *settings, **kwargs,
+    )  # fmt: skip
     return Steps(**json.loads(file.read_text()))

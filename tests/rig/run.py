@@ -36,7 +36,8 @@ CASES = sorted(
 SELECT = ["-k", "native-float32 or test_cuda or test_devices"]
 KERNELS = [*GOLDEN, *CASES, "tests/ops/test_devices.py", *SELECT]
 CHECKED = [*GOLDEN, "tests/ops/test_cuda_parity.py", *SELECT]
-ONE_SYSTEM = "tests/rig/systems/test_gaussian_splatting.py"
+ONE_SYSTEM = ["tests/rig/systems/test_gaussian_splatting.py"]
+ONE_SYSTEM += ["-k", "TestGaussianSplatting and resumes_bit_for_bit"]
 SOURCES = ("ops", "mmcity", "configs", "tests/ops", "tests/parity", "tests/rig", "tools")
 LIMIT_SECONDS = 3600
 
@@ -67,7 +68,7 @@ def quick_parts() -> list[Part]:
         kernels("kernels"),
         kernels("schedule 1", seed=1),
         kernels("checker", CHECKED, check=1, seed=2),
-        Part("system", [ONE_SYSTEM, "-m", "not slow"]),
+        Part("system", ONE_SYSTEM),
     ]
 
 
