@@ -2,9 +2,8 @@
 
 data_root = "data/train"
 num_views = 10  # frames per clip
-clips_per_epoch = 39000
-max_epochs = 10
-iters_per_epoch = clips_per_epoch // 4  # 4 GPUs with one clip each
+max_epochs = 10  # of 39,000 clips, shared by the GPUs (4 of them published, with one clip each)
+warmup_epochs = 0.5
 
 # (width, height) and how often; one per batch.
 resolutions = [
@@ -37,7 +36,7 @@ train_dataloader = dict(
         ],
     ),
 )
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_epochs * iters_per_epoch)
+train_cfg = dict(type="IterBasedTrainLoop", max_epochs=max_epochs)
 optim_wrapper = dict(
     type="MixedPrecisionOptimWrapper",
     dtype="bfloat16",
@@ -46,13 +45,34 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=1.0),
 )
 param_scheduler = [
-    dict(type="LinearLR", start_factor=1e-6, by_epoch=False, begin=0, end=iters_per_epoch // 2),
+    dict(type="LinearLR", start_factor=1e-6, end=warmup_epochs, convert_to_iter_based=True),
     dict(
         type="CosineAnnealingLR",
-        by_epoch=False,
-        begin=iters_per_epoch // 2,
-        end=max_epochs * iters_per_epoch,
+        begin=warmup_epochs,
+        end=max_epochs,
         eta_min=1e-7,
+        convert_to_iter_based=True,
     ),
 ]
+# Ten frames of a few rooms after every epoch: whether depth and poses still hold.
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=2,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(
+        type="EvalSequenceDataset",
+        layout="arkitscenes",
+        data_root=data_root,
+        resize="principal_point",
+        image_size=(392, 518),  # height, width
+        max_frames=num_views,
+        frame_stride=8,
+        max_sequences=20,
+    ),
+)
+val_evaluator = [
+    dict(type="SequenceDepthMetric", suite="video", alignment="scale"),
+    dict(type="RelativePoseMetric"),
+]
+val_cfg = dict(type="ValLoop")
 find_unused_parameters = True  # the first pose token never gets a gradient

@@ -42,7 +42,8 @@ def list_sequences(
     Args:
         layout: ``'toytown'``, ``'posed_video'`` or a name of the purpose's layouts.
         data_root: Folder that holds the layout's folder.
-        purpose: ``'eval'`` or ``'train'``; some names exist in both.
+        purpose: ``'eval'`` or ``'train'``; some names exist in both. Layouts of training that
+            evaluation does not know serve it too.
         **kwargs: Arguments of the layout's function.
     """
     root = Path(data_root)
@@ -50,9 +51,9 @@ def list_sequences(
         return VIDEO_LAYOUTS[layout](root, **kwargs)
     if purpose == "eval" and layout in EVAL_LAYOUTS:
         return EVAL_LAYOUTS[layout](root, **kwargs)
-    if purpose == "train" and layout in TRAIN_LAYOUTS:
+    if layout in TRAIN_LAYOUTS:
         return TRAIN_LAYOUTS[layout].sequences(root, **kwargs)
-    names = [*VIDEO_LAYOUTS, *(EVAL_LAYOUTS if purpose == "eval" else TRAIN_LAYOUTS)]
+    names = sorted({*VIDEO_LAYOUTS, *TRAIN_LAYOUTS, *(EVAL_LAYOUTS if purpose == "eval" else ())})
     raise ValueError(f"layout: expected one of {names}, got {layout!r}")
 
 
@@ -70,8 +71,8 @@ class EvalSequenceDataset(Dataset):
     ``img_names``, ``ori_shape``, ``img_shape``.
 
     Args:
-        layout: ``sintel, bonn, kitti, nyu_v2, scannet, tum, 7scenes, neural_rgbd, co3d`` or
-            ``toytown`` or ``posed_video``.
+        layout: ``sintel, bonn, kitti, nyu_v2, scannet, tum, 7scenes, neural_rgbd, co3d``,
+            ``toytown``, ``posed_video`` or, of training, ``arkitscenes`` and the like.
         data_root: Folder that holds the layout's folders.
         resize: ``'eval'`` (depth suites), ``'crop'`` or ``'pad'`` (demo, Co3D) or
             ``'principal_point'`` (reconstruction; resamples depth and cameras too).

@@ -29,8 +29,11 @@ class ResumableIterBasedTrainLoop(BaseLoop):
         runner: The runner.
         dataloader: Training data loader or its config.
         max_iters: Number of iterations.
+        max_epochs: Passes over the data, in place of ``max_iters``, which counts where both are
+            given; an epoch has fewer iterations the more processes there are.
         val_begin: First iteration after which validation may run. Defaults to 1.
-        val_interval: Iterations between validations. Defaults to 1000.
+        val_interval: Iterations between validations. Defaults to 1000, with ``max_epochs`` to
+            those of an epoch.
         dynamic_intervals: Pairs (iteration, interval); an interval holds from its
             iteration on. Defaults to None.
     """
@@ -39,17 +42,21 @@ class ResumableIterBasedTrainLoop(BaseLoop):
         self,
         runner,
         dataloader: DataLoader | dict,
-        max_iters: int,
+        max_iters: int | None = None,
         val_begin: int = 1,
-        val_interval: int = 1000,
+        val_interval: int | None = None,
         dynamic_intervals: list[tuple[int, int]] | None = None,
+        max_epochs: int | None = None,
     ) -> None:
-        if int(max_iters) != max_iters or max_iters < 1:
-            raise ValueError(f"max_iters: expected a positive whole number, got {max_iters}")
+        name, length = ("max_epochs", max_epochs) if max_iters is None else ("max_iters", max_iters)
+        if length is None or int(length) != length or length < 1:
+            raise ValueError(f"{name}: expected a positive whole number, got {length}")
         self._loader_cfg = copy.deepcopy(dataloader) if isinstance(dataloader, dict) else None
         self._loader_seed = runner.seed
         super().__init__(runner, dataloader)
-        self._max_iters = int(max_iters)
+        self._max_iters = int(length) * (len(self.dataloader) if max_iters is None else 1)
+        if val_interval is None:
+            val_interval = 1000 if max_epochs is None else len(self.dataloader)
         self._max_epochs = 1  # hooks ask for it; the whole run counts as one epoch
         self._epoch = 0
         self._iter = 0

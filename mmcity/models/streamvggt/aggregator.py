@@ -37,7 +37,7 @@ class Aggregator(nn.Module):
         depth: Pairs of blocks. Defaults to 24.
         num_heads: Attention heads. Defaults to 16.
         mlp_ratio: Feed-forward width over channels. Defaults to 4.
-        num_register_tokens: Registers per frame. Defaults to 4.
+        num_register_tokens: Registers per frame, also in the patch transformer. Defaults to 4.
         num_variants: Variants of the camera and register tokens: frame k of a sequence has the
             k-th one, those beyond the last. The published model has 2, for the first frame
             and all others; with more, a network that cannot see far-off matches still knows
@@ -80,7 +80,12 @@ class Aggregator(nn.Module):
         super().__init__()
         if patch_embed == "dino":
             self.patch_embed: nn.Module = DinoVisionTransformer(
-                img_size, patch_size, embed_dim, dino_depth, dino_heads or num_heads
+                img_size,
+                patch_size,
+                embed_dim,
+                dino_depth,
+                dino_heads or num_heads,
+                num_register_tokens=num_register_tokens,
             )
         elif patch_embed == "conv":
             self.patch_embed = PatchEmbed(patch_size, embed_dim)

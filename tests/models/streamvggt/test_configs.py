@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mmcity.datasets.sequences.train_layouts import TRAIN_LAYOUTS
 from mmcity.engine.launch import load_config
 from mmcity.registry import DATASETS, METRICS, MODELS
 
@@ -40,6 +41,7 @@ def test_recipe():
     assert len(mixture) == 15
     weights = cfg.train_dataloader.sampler.probabilities
     assert [w / sum(weights) for w in weights[:1] + weights[-1:]] == [2 / 15, 1 / 15]
-    assert cfg.train_cfg.max_iters == 10 * 39_000 // 4
+    assert sum(TRAIN_LAYOUTS[part.layout].clips for part in mixture) == 39_000
+    assert cfg.train_cfg.max_epochs == 10
     assert cfg.optim_wrapper.optimizer.lr == 1e-5
     assert cfg.model.teacher.type == "VGGT" and cfg.model.type == "StreamVGGT"

@@ -5,9 +5,11 @@ import pytest
 import torch
 from mmengine.runner import Runner
 
+from mmcity.datasets.sequences import sequence_dataset
 from mmcity.datasets.sequences.toytown_video import toytown_video
 from mmcity.models.streamvggt import (
     VGGT,
+    Aggregator,
     CameraHead,
     DistillationLoss,
     DPTHead,
@@ -27,6 +29,7 @@ from mmcity.structures.geometry import se3_exp, se3_inverse
 from mmcity.utils import register_all_modules
 from tests.models.streamvggt.tiny import (
     SIZES,
+    distillation_config,
     random_frames,
     tiny_model,
     toytown_config,
@@ -249,6 +252,37 @@ def test_toytown_config_runs(tmp_path):
         assert 0 <= metrics[f"{name}/depth/Abs Rel"] < 10
         assert 0 <= metrics[f"{name}/pose/AUC@30"] <= 1
     assert runner.model.averages.clips == 2 * cfg.train_dataloader.batch_size
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_published_schedule_follows_the_number_of_processes(ranks, tmp_path, monkeypatch):
+    """One epoch of four clips: four steps of one process, or two of each of two."""
+    monkeypatch.setattr(sequence_dataset, "get_dist_info", lambda: (0, ranks))
+    write_toytown_video(tmp_path / "video", ["000_drive", "001_walk", "002_orbit"])
+    cfg = distillation_config(tmp_path / "video")
+    cfg.update(work_dir=str(tmp_path / "work"), experiment_name=f"{tmp_path.name}_{ranks}")
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    steps = 4 // ranks
+    assert runner.iter == runner.max_iters == steps
+    warmup, cosine = runner.param_schedulers
+    # The start shares its last step with the curve, as schedules of mmengine do.
+    assert (warmup.begin, warmup.end, cosine.begin, cosine.end) == (
+        0,
+        steps // 2,
+        steps // 2,
+        steps,
+    )
+    assert runner.message_hub.get_scalar("val/depth/Abs Rel").current() > 0
+
+
+def test_registers_reach_the_patch_transformer():
+    sizes = {"img_size": 28, "embed_dim": 16, "depth": 1, "num_heads": 2, "dino_depth": 1}
+    assert Aggregator(**sizes, num_register_tokens=2).patch_embed.register_tokens.shape == (
+        1,
+        2,
+        16,
+    )
 
 
 def test_averages_are_those_of_the_clips():

@@ -98,12 +98,13 @@ def distillation_config(video: Path, name: str = "streamvggt_1b_distill") -> Con
         cfg.model.update(
             teacher={"type": "VGGT", **sizes}, teacher_checkpoint=None, num_queries=5
         )  # fmt: skip
-    cfg.train_cfg.max_iters = 4
-    cfg.param_scheduler[0].end = 1
-    cfg.param_scheduler[1].update(begin=1, end=4)
+    cfg.train_cfg.max_epochs = 1
+    cfg.param_scheduler[1].end = 1
     cfg.train_dataloader.update(num_workers=0)
     cfg.train_dataloader.sampler.probabilities = None
-    cfg.train_dataloader.dataset.update(quotas=[16], datasets=[_clips(cfg, video)])
+    cfg.train_dataloader.dataset.update(quotas=[4], datasets=[_clips(cfg, video)])
+    cfg.val_dataloader.num_workers = 0
+    cfg.val_dataloader.dataset = _sequence(video)
     return cfg
 
 
