@@ -10,6 +10,7 @@ from torch import nn
 from virtual_cuda import Record
 
 from mmcity.apis import OccupancyPredictor
+from mmcity.apis.occupancy.foundation_maps import generate_maps
 from mmcity.apis.occupancy.text_prototypes import build_text_prototypes
 from mmcity.apis.occupancy.threshold_calibration import calibrate_thresholds
 from mmcity.datasets.converters.nuscenes import convert_nuscenes
@@ -173,6 +174,27 @@ def test_prototypes_are_built(tmp_path, monkeypatch):
     out = tmp_path / "prototypes.pth"
     build_text_prototypes(words, "clip", tmp_path / "weights.pt", out)
     assert load_prototypes(out)[0].shape == (8, 3)
+
+
+def test_depth_maps_are_generated(folder, tmp_path):
+    (tmp_path / "hubconf.py").write_text(
+        "import torch\n"
+        "class Flat(torch.nn.Linear):\n"
+        "    def inference(self, data):\n"
+        "        return (self(data['input'][:, :1, :, :1]).expand(-1, -1, -1, 1064),)\n"
+        "def metric3d_vit_large(pretrain):\n"
+        "    return Flat(1, 1)\n"
+    )
+    state = {"weight": torch.zeros(1, 1), "bias": torch.full((1,), 10.0)}
+    torch.save({"model_state_dict": state}, tmp_path / "weights.pth")
+    root, out = folder / "data" / "toytown" / "nuscenes", tmp_path / "depth"
+    options = {"repo": str(tmp_path), "weights": str(tmp_path / "weights.pth")}
+    written = generate_maps(
+        "depth", "metric3d", [root / "nuscenes_infos_val.pkl"], root, out, options=options
+    )
+    assert written == (6, 6)
+    depth = np.load(next(out.glob("*.npy")))
+    assert depth.shape == (112, 200) and (depth > 0).all()
 
 
 def test_features_are_averaged_over_patches():
