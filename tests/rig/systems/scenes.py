@@ -121,6 +121,7 @@ class SceneJobs:
         (layer,) = [x for x in read_layers([checkpoint], job["config"]) if x.kind == "gaussians"]
         assert layer.data.means.device.type == "cpu"  # what the viewer sends to browsers
 
+    @pytest.mark.slow
     def test_two_devices_train_and_resume(self, toytown_citygsx, tmp_path):
         for steps in (STEPS // 2, STEPS):
             options = self.settings(toytown_citygsx, steps, **self.shared)

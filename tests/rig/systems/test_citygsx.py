@@ -1,5 +1,7 @@
 """CityGS-X on the virtual device."""
 
+import pytest
+
 from mmcity.engine.checkpointing import load_from_local
 
 from .scenes import STEPS, SceneJobs
@@ -25,6 +27,7 @@ class TestCityGSX(SceneJobs):
     without_growth = {"default_hooks.growth.strategy.start": 1000}
     waits = 10
 
+    @pytest.mark.slow
     def test_two_devices_train_and_resume(self, toytown_citygsx, tmp_path):
         super().test_two_devices_train_and_resume(toytown_citygsx, tmp_path)
         assert len(list(tmp_path.glob(f"iter_{STEPS}.shard?of2.pth"))) == 2
@@ -38,6 +41,7 @@ class TestMergedCheckpoints(TestCityGSX):
     trained = test_a_training_resumes_bit_for_bit = test_a_checkpoint_predicts = None
     test_tools_run_on_the_device = test_host_waits = None
 
+    @pytest.mark.slow
     def test_two_devices_train_and_resume(self, toytown_citygsx, tmp_path):
         SceneJobs.test_two_devices_train_and_resume(self, toytown_citygsx, tmp_path)
         state = load_from_local(tmp_path / f"iter_{STEPS}.pth")["state_dict"]
