@@ -376,7 +376,7 @@ def _named(
     losses: dict[str, Tensor], rows: list[int], samples: Sequence[SceneDataSample]
 ) -> dict[str, Tensor]:
     """Losses by the names of the photographs and their own."""
-    shown = ", ".join(str(samples[row].get("img_name")) for row in rows)
+    shown = ", ".join(getattr(samples[row], "img_name", f"view {row}") for row in rows)
     return {f"{shown}: {name}": value for name, value in losses.items()}
 
 
