@@ -35,7 +35,7 @@ CASES = sorted(
 )
 SELECT = ["-k", "native-float32 or test_cuda or test_devices"]
 KERNELS = [*GOLDEN, *CASES, "tests/ops/test_devices.py", *SELECT]
-CHECKED = [*GOLDEN, "tests/ops/test_cuda_parity.py", *SELECT]
+CHECKED = [*GOLDEN, *(f"tests/ops/test_cuda_{name}.py" for name in ("parity", "ids")), *SELECT]
 ONE_SYSTEM = ["tests/rig/systems/test_gaussian_splatting.py"]
 ONE_SYSTEM += ["-k", "TestGaussianSplatting and resumes_bit_for_bit"]
 SOURCES = ("ops", "mmcity", "configs", "tests/ops", "tests/parity", "tests/rig", "tools")
