@@ -143,8 +143,8 @@ class StreamWriter:
             with atomic_path(lenses) as path:
                 np.savetxt(path, lines, header="fx fy cx cy, pixel centres at half-integers")
             written += [target, lenses]
-        (rows,) = self._points
-        confidence, points, colors = rows[1], rows[2:5].T, rows[5:].T.astype(np.uint8)
+        (sample,) = self._points
+        confidence, points, colors = sample[1], sample[2:5].T, sample[5:].T.astype(np.uint8)
         kept = select_points(confidence, colors, self.percentile)
         if "ply" in self.formats:
             write_point_ply(self.folder / "points.ply", points[kept], colors[kept])
