@@ -40,6 +40,18 @@ def test_the_limits_add_up_to_less_than_ten_minutes_and_name_existing_files(tmp_
     assert trained == systems
 
 
+def test_systems_are_those_of_the_rig(tmp_path):
+    """Both ways run the tests that the virtual device runs."""
+    done = run(tmp_path, "--systems", "--dry-run")
+    assert done.returncode == 0 and re.search(
+        r"^systems .*pytest -q tests/rig/systems$", done.stdout, re.M
+    )
+    done = run(tmp_path, "--virtual", "--dry-run")
+    for test in ("tests/ops/test_cuda_parity.py", "tests/parity/test_ops.py"):
+        assert test in done.stdout and (REPO / test).exists()
+    assert "compute-sanitizer" not in done.stdout
+
+
 def test_it_explains_itself_and_refuses_unknown_arguments(tmp_path):
     assert "--dry-run" in run(tmp_path, "--help").stdout
     done = run(tmp_path, "--fast")
