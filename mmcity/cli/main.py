@@ -32,10 +32,20 @@ def load_command(place: str, name: str) -> ModuleType:
     return importlib.import_module(f"mmcity.cli.{place}.{module}")
 
 
+class _CommandParser(argparse.ArgumentParser):
+    """Takes values that begin with a dash: longitudes west of Greenwich, ``--up -y``."""
+
+    def _parse_optional(self, arg_string: str):
+        is_short = arg_string[:1] == "-" and arg_string[:2] != "--" and len(arg_string) > 1
+        if is_short and arg_string[:2] not in self._option_string_actions:
+            return None  # no option of ours: the value of one
+        return super()._parse_optional(arg_string)
+
+
 def build_parser(place: str, name: str, prog: str) -> argparse.ArgumentParser:
     """Parser of one command."""
     module = load_command(place, name)
-    parser = argparse.ArgumentParser(
+    parser = _CommandParser(
         prog=prog,
         description=module.__doc__,
         epilog=f"example: {module.EXAMPLE}",

@@ -51,7 +51,9 @@ class Sim3:
         return cls(scale, matrix[:3, :3] / scale, matrix[:3, 3])
 
     @classmethod
-    def from_points(cls, source, target, weights=None, with_scale: bool = True) -> "Sim3":
+    def from_points(
+        cls, source, target, weights=None, with_scale: bool = True, on_line: bool = False
+    ) -> "Sim3":
         """The similarity that best takes ``source`` to ``target`` in the least-squares sense.
 
         Umeyama, "Least-squares estimation of transformation parameters between two point
@@ -62,6 +64,8 @@ class Sim3:
             target (Tensor): ``(N, 3)``.
             weights (Tensor, optional): ``(N,)``, at least 0. Defaults to equal ones.
             with_scale (bool): Defaults to True.
+            on_line (bool): Take any of the best turns where the points lie on one line and leave
+                the turn about it free. Defaults to False: that is an error.
 
         Raises:
             ValueError: If the points do not fix a rotation.
@@ -83,7 +87,7 @@ class Sim3:
         ds, dt = source - mean_s, target - mean_t
         variance = (weights * ds * ds).sum()
         u, singular, vt = torch.linalg.svd((weights * dt).T @ ds)
-        if not bool(singular[1] > 1e-12 * singular[0].clamp_min(1e-300)):
+        if not on_line and not bool(singular[1] > 1e-12 * singular[0].clamp_min(1e-300)):
             raise ValueError("points: expected some off one line, got all on one")
         sign = torch.ones(3).to(source)
         sign[2] = torch.sign(torch.linalg.det(u) * torch.linalg.det(vt))

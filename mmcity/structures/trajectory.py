@@ -28,6 +28,8 @@ class Trajectory(TensorContainer):
         poses (Tensor): ``(N, 4, 4)`` or ``(N, 3, 4)`` camera to world, OpenCV axes; kept in
             float64, which text files need.
         timestamps (Tensor, optional): ``(N,)`` seconds, float64. Defaults to 0, 1, 2, ..
+        validate (bool): Refuse values that are not finite; without it they stand for poses that
+            are not known, or that a network failed to give. Defaults to True.
 
     Raises:
         ValueError: If shapes disagree or a value is not finite.
@@ -35,7 +37,7 @@ class Trajectory(TensorContainer):
 
     _row_fields = ("poses", "timestamps")
 
-    def __init__(self, poses, timestamps=None) -> None:
+    def __init__(self, poses, timestamps=None, validate: bool = True) -> None:
         poses = as_tensor(poses, torch.float64)
         if poses.ndim != 3 or tuple(poses.shape[1:]) not in ((4, 4), (3, 4)):
             raise ValueError(f"poses: expected (N, 4, 4) or (N, 3, 4), got {tuple(poses.shape)}")
@@ -45,6 +47,8 @@ class Trajectory(TensorContainer):
         self.timestamps = as_tensor(timestamps, torch.float64).reshape(-1)
         if len(self.timestamps) != len(poses):
             raise ValueError(f"expected {len(poses)} timestamps, got {len(self.timestamps)}")
+        if not validate:
+            return
         bad = ~(self.poses.isfinite().flatten(1).all(1) & self.timestamps.isfinite())
         if bool(bad.any()):
             raise ValueError(f"pose {int(bad.nonzero()[0, 0])}: expected finite values")

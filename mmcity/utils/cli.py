@@ -9,6 +9,13 @@ from pathlib import Path
 #: Set to 1 to see where an error came from.
 TRACEBACK_VARIABLE = "MMCITY_TRACEBACK"
 
+#: Types of errors by which input is refused; others are raised by defects alone.
+_REFUSALS = (ValueError, TypeError, KeyError, RuntimeError, ImportError, NotImplementedError)
+_DEFECT = (
+    "mmcity: this is not an error of your input but most likely a defect of mmcity: please report "
+    "it with the lines below and what `mmcity info` prints"
+)
+
 #: Packages whose argument checks speak to the user.
 _OWN_PACKAGES = ("mmcity", "mmcity_ops")
 
@@ -33,10 +40,9 @@ def find_root() -> Path:
 def run_command(main: Callable[[], object]) -> None:
     """Run the main function of a tool; user errors end it with one line and status 1.
 
-    These are :class:`UserError`, errors of the file system, values and types that the
-    toolbox itself refuses, and arguments in a config that a class does not take.
-    ``MMCITY_TRACEBACK=1`` shows where they came from; all other exceptions pass with their
-    traceback.
+    These are :class:`UserError`, errors of the file system, whatever the toolbox itself refuses,
+    and arguments in a config that a class does not take. ``MMCITY_TRACEBACK=1`` shows where they
+    came from; all other exceptions are defects and pass with their traceback and a hint.
     """
     try:
         main()
@@ -47,6 +53,8 @@ def run_command(main: Callable[[], object]) -> None:
         wanted = os.environ.get(TRACEBACK_VARIABLE, "0") not in ("", "0")
         message = _user_message(error)
         if wanted or message is None:
+            if message is None:
+                print(_DEFECT, file=sys.stderr)
             raise
         print(f"error: {type(error).__name__}: {message}", file=sys.stderr)
         sys.exit(1)
@@ -57,7 +65,7 @@ def _user_message(error: Exception) -> str | None:
     if isinstance(error, (UserError, OSError)):
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)
-    if not frames or not isinstance(error, (ValueError, TypeError, KeyError)):
+    if not frames or not isinstance(error, _REFUSALS):
         return None
     last = frames[-1]
     hint = f" ({TRACEBACK_VARIABLE}=1 shows where this comes from)"

@@ -208,14 +208,23 @@ class StreamingReconstructor(Inferencer):
         return self._run(self.track(steps, "streaming", total))
 
     def _run(self, steps: Iterable[list[Frame]]) -> Iterator[FrameResult]:
+        first = None
         for index, frames in enumerate(steps):
-            images = [self.preprocess(frame.image) for frame in frames]
-            sizes = {tuple(image.shape[-2:]) for image in images}
-            if len(sizes) > 1:
-                raise SourceError(
-                    f"moment {index}: the cameras give images of {sorted(sizes)} (H, W) to the "
-                    "network, expected one size; take resize='pad'"
-                )
+            images = []
+            for frame in frames:
+                try:
+                    images.append(self.preprocess(frame.image))
+                except ValueError as error:
+                    raise SourceError(f"frame {frame.name}: {error}") from error
+                size, stored = tuple(images[-1].shape[-2:]), frame.image.shape
+                first = first or (size, stored, frame.name)
+                if size != first[0]:
+                    raise SourceError(
+                        f"frame {frame.name} at step {index}: expected one size for the network, "
+                        f"with the proportions of the first, {first[2]} ({first[1][1]}x"
+                        f"{first[1][0]}), got {stored[1]}x{stored[0]}: pad all with resize='pad' "
+                        "(--resize pad)"
+                    )
             outputs = self.forward(torch.stack(images))
             for camera, (image, frame) in enumerate(zip(images, frames)):
                 result = self.postprocess(outputs, image, frame, index, camera)

@@ -135,7 +135,8 @@ class EvalSequenceDataset(Dataset):
             Ks.append(K)
             size = (picture.height, picture.width)
         times = None if sequence.timestamps is None else [sequence.timestamps[n] for n in numbers]
-        sample = make_sample([f.cam_to_world for f in frames], Ks, depths, size, times)
+        poses = [frame.cam_to_world for frame in frames]
+        sample = make_sample(poses, Ks, depths, size, times, validate=False)
         sample.set_metainfo(
             {
                 "dataset": self.layout,
@@ -156,14 +157,18 @@ def make_sample(
     depths: Sequence[np.ndarray | None],
     size: Sequence[int],
     timestamps: Sequence[float] | None = None,
+    validate: bool = True,
 ) -> SequenceDataSample:
-    """Ground truth of frames; what is not known of every frame is left out."""
+    """Ground truth of frames; what is not known of every frame is left out.
+
+    Without ``validate`` single poses may be unknown (not finite), which evaluations leave out.
+    """
     sample = SequenceDataSample()
     if all(depth is not None for depth in depths):
         sample.gt_depths = torch.from_numpy(np.stack(depths))
     if all(pose is not None for pose in poses):
         stacked = torch.from_numpy(np.stack(poses)).double()
-        sample.trajectory = Trajectory(stacked, timestamps)
+        sample.trajectory = Trajectory(stacked, timestamps, validate)
         if all(K is not None for K in Ks):
             Ks = torch.from_numpy(np.stack(Ks)).float()
             sample.cameras = Cameras(

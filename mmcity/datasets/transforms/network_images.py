@@ -91,6 +91,9 @@ def load_eval_image(
 
     Returns:
         ``(3, H, W)`` in [0, 1].
+
+    Raises:
+        ValueError: If the short side would have less than one patch.
     """
     if isinstance(image, np.ndarray):
         image = Image.fromarray(image)
@@ -99,6 +102,11 @@ def load_eval_image(
     kind = Image.Resampling.LANCZOS if longest > target_size else Image.Resampling.BICUBIC
     image = image.resize([round(side * target_size / longest) for side in image.size], kind)
     size = [2 * (2 * (side // 2) // patch_size * patch_size // 2) for side in image.size]
+    if min(size) < patch_size:
+        raise ValueError(
+            f"expected a picture of at least {patch_size} px in both directions where the longer "
+            f"has {target_size}, got {image.width}x{image.height}: pad it (--resize pad)"
+        )
     return image_to_tensor(image.resize(size, Image.Resampling.LANCZOS))
 
 

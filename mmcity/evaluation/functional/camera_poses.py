@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mmcity.structures import Trajectory
+from mmcity.structures import Sim3, Trajectory
 from mmcity.structures.geometry import rotation_angle, rotmat_to_quat, se3_inverse
 
 EPS = 1e-15
@@ -70,13 +70,31 @@ def pose_auc(rotation: Tensor, translation: Tensor, degrees: int = 30) -> float:
 def trajectory_errors(pred: Trajectory, gt: Trajectory) -> dict[str, float]:
     """ATE and RPE after one Sim(3) alignment of the positions.
 
+    Frames whose true pose is not finite (ScanNet writes ``-inf``) do not count. On a straight
+    path the turn about it is free; no error depends on it.
+
     Returns:
         ``ate``: root mean square of the position residuals. ``rpe_trans`` and ``rpe_rot``
         (degrees): root mean square over the motions between consecutive frames.
+
+    Raises:
+        ValueError: If fewer than three frames count, a predicted pose is not finite, or a path
+            stands in one place, so that it has no scale.
     """
-    if len(pred) != len(gt) or len(gt) < 3:
-        raise ValueError(f"expected two paths of one length >= 3, got {len(pred)} and {len(gt)}")
-    aligned = pred.transform(pred.alignment_to(gt))
+    if len(pred) != len(gt):
+        raise ValueError(f"expected two paths of one length, got {len(pred)} and {len(gt)}")
+    known = gt.poses.isfinite().all(-1).all(-1)
+    pred, gt = pred[known], gt[known]
+    if len(gt) < 3:
+        raise ValueError(f"expected at least 3 frames with a true pose, got {len(gt)}")
+    if not bool(pred.poses.isfinite().all()):
+        raise ValueError("expected finite predicted poses, got NaN or infinity")
+    for name, path in (("true", gt), ("predicted", pred)):
+        spread = (path.centers - path.centers[:1]).norm(dim=-1).max()
+        if not bool(spread > 1e-9 * path.centers.abs().max().clamp_min(1e-12)):
+            raise ValueError(f"the {name} path stands in one place, which has no scale")
+    similarity = Sim3.from_points(pred.centers, gt.centers, on_line=True)
+    aligned = pred.transform(similarity)
     residual = (aligned.centers - gt.centers).norm(dim=-1)
 
     def motions(path: Trajectory) -> Tensor:

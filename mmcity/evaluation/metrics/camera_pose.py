@@ -12,6 +12,7 @@ from mmcity.evaluation.functional.camera_poses import (
     relative_pose_errors,
     trajectory_errors,
 )
+from mmcity.evaluation.functional.means import item_means, tell_left_out
 from mmcity.registry import METRICS
 
 
@@ -43,8 +44,10 @@ class RelativePoseMetric(BaseMetric):
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Angular errors of all pairs of each sequence."""
         for sample in data_samples:
+            known = sample["trajectory"].poses.isfinite().all(-1).all(-1)
             errors = relative_pose_errors(
-                sample["pred_trajectory"].viewmats.cpu(), sample["trajectory"].viewmats.cpu()
+                sample["pred_trajectory"][known].viewmats.cpu(),
+                sample["trajectory"][known].viewmats.cpu(),
             )
             category = sample["sequence"].split("/")[0]
             self.results.append((category, torch.stack(errors)))
@@ -62,7 +65,7 @@ class RelativePoseMetric(BaseMetric):
             row[f"RRA@{threshold:g}"] = accuracy_below(rotation, threshold)
             row[f"RTA@{threshold:g}"] = accuracy_below(translation, threshold)
             rows.append(row)
-        return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+        return item_means(rows, rows[0])
 
 
 @METRICS.register_module()
@@ -77,10 +80,22 @@ class TrajectoryMetric(BaseMetric):
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Errors of each sequence."""
         for sample in data_samples:
-            self.results.append(
-                trajectory_errors(sample["pred_trajectory"].cpu(), sample["trajectory"].cpu())
-            )
+            row: dict = {"sequence": str(sample.get("sequence"))}
+            try:
+                row |= trajectory_errors(
+                    sample["pred_trajectory"].cpu(), sample["trajectory"].cpu()
+                )
+            except ValueError as error:
+                row["left_out"] = str(error)
+            self.results.append(row)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """``ate``, ``rpe_trans`` (scene units) and ``rpe_rot`` (degrees)."""
-        return {name: sum(r[name] for r in results) / len(results) for name in results[0]}
+        """``ate``, ``rpe_trans`` (scene units), ``rpe_rot`` (degrees) and ``n_sequences``.
+
+        Sequences that cannot be aligned are named and do not count.
+        """
+        left_out = {r["sequence"]: r["left_out"] for r in results if "left_out" in r}
+        tell_left_out(left_out, len(results), "sequences")
+        measured = [r for r in results if "left_out" not in r]
+        means = item_means(measured, ("ate", "rpe_trans", "rpe_rot"))
+        return {**means, "n_sequences": len(measured), "n_left_out": len(left_out)}

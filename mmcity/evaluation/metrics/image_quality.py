@@ -7,6 +7,7 @@ import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
+from mmcity.evaluation.functional.means import item_means, tell_left_out
 from mmcity.models.losses import LPIPS
 from mmcity.registry import METRICS
 
@@ -59,14 +60,14 @@ class ImageQualityMetric(BaseMetric):
         for sample in data_samples:
             if "gt_image" not in sample:
                 raise ValueError(f"{sample.get('img_path')}: expected a photograph, got none")
-            self.results.append(
-                self.score(
-                    sample["pred_image"],
-                    sample["gt_image"],
-                    sample.get("gt_mask"),
-                    sample.get("pred_covered"),
-                )
+            name, mask = str(sample.get("img_name", sample.get("img_path"))), sample.get("gt_mask")
+            if mask is not None and not bool(mask.any()):
+                self.results.append({"name": name, "left_out": "its mask is empty"})
+                continue
+            scores = self.score(
+                sample["pred_image"], sample["gt_image"], mask, sample.get("pred_covered")
             )
+            self.results.append({"name": name, **scores})
 
     @torch.no_grad()
     def score(
@@ -116,14 +117,19 @@ class ImageQualityMetric(BaseMetric):
         return {name: self.lpips(prediction[None], target[None]).item()}
 
     def compute_metrics(self, results: list[dict[str, float]]) -> dict[str, Any]:
-        """Means over the images, their number and size."""
+        """Means over the images, their number and size.
+
+        Images whose mask is empty have no error; they are named, and ``n_images`` does not count
+        them.
+        """
         if not results:
             raise ValueError("split: expected images to score, got none")
-        means: dict[str, Any] = {}
-        for name in _AVERAGED:
-            values = [result[name] for result in results if name in result]
-            if values:
-                means[name] = sum(values) / len(values)
+        left_out = {r["name"]: r["left_out"] for r in results if "left_out" in r}
+        tell_left_out(left_out, len(results), "images")
+        total, results = len(results), [r for r in results if "left_out" not in r]
+        if not results:
+            raise ValueError(f"masks: expected pixels that count, got none in {total} images")
+        means: dict[str, Any] = item_means(results, _AVERAGED)
         sizes = sorted({(result["width"], result["height"]) for result in results})
         means["size"] = ", ".join(f"{width}x{height}" for width, height in sizes)
         means["n_images"] = len(results)

@@ -1,5 +1,6 @@
 """Multi-view reconstruction: accuracy, completion and normal consistency."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from mmengine.dist import get_rank
 from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
+from mmcity.evaluation.functional.means import item_means
 from mmcity.evaluation.functional.point_clouds import (
     align_point_maps_by_median,
     cloud_distances,
@@ -136,7 +138,7 @@ def _log_line(row: dict) -> str:
 
 
 def _means(rows: list[dict]) -> dict[str, float]:
-    means = {name: sum(r[name] for r in rows) / len(rows) for name in MEAN_NAMES}
+    means = {name: math.nan for name in MEAN_NAMES} | item_means(rows, MEAN_NAMES)
     means["nc"] = (means["nc1"] + means["nc2"]) / 2
     means["nc_med"] = (means["nc1_med"] + means["nc2_med"]) / 2
     return means
