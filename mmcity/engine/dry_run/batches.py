@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmcity.datasets.transforms.posed_images import target_size
 from mmcity.engine.config_check import ConfigError
@@ -199,6 +199,9 @@ def prepare(model: Any, sizes: Sizes) -> None:
         pictures = torch.zeros(sizes.batch, 3, sizes.height, sizes.width)
         model.views.set_rendered(pictures)
         model.views.set_perturbed(pictures, torch.eye(3, 4).flatten().repeat(sizes.batch, 1))
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):  # statistics come with the weights
+            module.running_mean.fill_(0.1)
     for name in ("pose_scale", "data_preprocessor.focal"):
         owner, _, name = name.rpartition(".")
         owner = model.get_submodule(owner) if owner else model
