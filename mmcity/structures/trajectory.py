@@ -134,8 +134,9 @@ class Trajectory(TensorContainer):
         """
         poses = _read_rows(path, 12, "12 numbers of a 3x4 matrix").reshape(-1, 3, 4)
         _check_rotations(path, poses)
-        stamps = None if times is None else _read_rows(times, 1, "one time")[:, 0]
-        if stamps is not None:
+        stamps = None
+        if times is not None:
+            stamps = _read_rows(times, 1, "one time")[:, 0]
             count_pairs(times, error=TrajectoryFormatError, times=stamps, poses=poses)
         return cls(poses, stamps)
 

@@ -207,9 +207,10 @@ def _placed(gaussians: Gaussians, to_world: np.ndarray, path: str | os.PathLike)
 
 def _joined(parts: list[Gaussians]) -> Gaussians:
     """One set; SH that a part has not are 0."""
-    rows = max(part.shN.shape[1] for part in parts)
-    for part in parts:
-        part.shN = F.pad(part.shN, (0, 0, 0, rows - part.shN.shape[1]))
+    tables = [part.shN for part in parts if part.shN is not None]
+    rows = max(table.shape[1] for table in tables)
+    for part, table in zip(parts, tables):
+        part.shN = F.pad(table, (0, 0, 0, rows - table.shape[1]))
     return Gaussians.cat(parts)
 
 
