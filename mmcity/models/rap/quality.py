@@ -101,11 +101,19 @@ def brisque_features(images: Tensor) -> np.ndarray:
 
     Returns:
         np.ndarray: ``(B, 36)`` float64.
+
+    Raises:
+        ValueError: If a side has fewer than 4 pixels, so that none are neighbours at half size.
     """
+    if min(images.shape[-2:]) < 4:
+        raise ValueError(
+            "images: expected at least 4 pixels a side, got "
+            f"{images.shape[-2]} x {images.shape[-1]}: render larger pictures"
+        )
     images = images.float()
     gray = torch.einsum("bchw,c->bhw", images, images.new_tensor(_GRAY))
-    size = [max(1, s // 2) for s in gray.shape[1:]]
-    half = F.interpolate(gray[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+    # The factor itself, not the ratio of two sizes: an odd last row or column is left out.
+    half = F.interpolate(gray[:, None], scale_factor=0.5, mode="bilinear")[:, 0]
     return np.stack(_features_of_scale(gray) + _features_of_scale(half), axis=1)
 
 
