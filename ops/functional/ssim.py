@@ -52,7 +52,8 @@ def fused_ssim(
             n_partials = 4
         elif needs and img1.requires_grad:
             n_partials = 3
-        ssim_map = torch.ops.mmcity.fused_ssim_fwd(img1, img2, n_partials)[0]
+        centers = torch.stack([reference.plane_means(img1), reference.plane_means(img2)])
+        ssim_map = torch.ops.mmcity.fused_ssim_fwd(img1, img2, centers, n_partials)[0]
     else:
         with torch.set_grad_enabled(train and torch.is_grad_enabled()):
             ssim_map = _reference_map(img1, img2)
@@ -95,28 +96,28 @@ def _check(img1: Tensor, img2: Tensor, padding: str, mask: Tensor | None) -> Non
     _backend.check_finite(img1=img1, img2=img2)
 
 
-def _fake(img1: Tensor, img2: Tensor, n_partials: int) -> tuple[Tensor, Tensor]:
+def _fake(img1: Tensor, img2: Tensor, centers: Tensor, n_partials: int) -> tuple[Tensor, Tensor]:
     return img1.new_empty(img1.shape), img1.new_empty((n_partials, *img1.shape))
 
 
 def _fake_backward(
-    v_map: Tensor, img1: Tensor, img2: Tensor, partials: Tensor
+    v_map: Tensor, img1: Tensor, img2: Tensor, centers: Tensor, partials: Tensor
 ) -> tuple[Tensor, Tensor]:
     both = partials.shape[0] == 4
     return img1.new_empty(img1.shape), img2.new_empty(img2.shape if both else 0)
 
 
 def _setup(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
-    img1, img2, _ = inputs
+    img1, img2, centers, _ = inputs
     ctx.mark_non_differentiable(output[1])
-    ctx.save_for_backward(img1, img2, output[1])
+    ctx.save_for_backward(img1, img2, centers, output[1])
 
 
 def _backward(ctx: Any, v_map: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
-    img1, img2, partials = ctx.saved_tensors
+    img1, img2, centers, partials = ctx.saved_tensors
     if ctx.needs_input_grad[1] and partials.shape[0] != 4 or partials.shape[0] == 0:
         raise RuntimeError("train: expected True in fused_ssim for backward, got False")
-    grads = torch.ops.mmcity.fused_ssim_bwd(v_map, img1, img2, partials)
+    grads = torch.ops.mmcity.fused_ssim_bwd(v_map, img1, img2, centers, partials)
     return _backend.needed_gradients(ctx, *grads)
 
 

@@ -17,8 +17,16 @@ def gaussian_window(dtype: torch.dtype, device: torch.device) -> Tensor:
     return (taps / taps.sum()).to(dtype)
 
 
+def plane_means(images: Tensor) -> Tensor:
+    """Mean of each plane [B, C], without gradient; the same bits for any number of threads."""
+    return images.detach().contiguous().mean(-1).mean(-1)
+
+
 def ssim_map(img1: Tensor, img2: Tensor) -> Tensor:
     """SSIM of each pixel with zero padding.
+
+    Variances come from the images less the mean of their plane: squares of the images themselves
+    would round away what differs in flat pictures.
 
     Args:
         img1: Image in [0, 1], [B, C, H, W].
@@ -28,16 +36,20 @@ def ssim_map(img1: Tensor, img2: Tensor) -> Tensor:
         Map [B, C, H, W].
     """
     channels = img1.shape[1]
-    taps = gaussian_window(img1.dtype, img1.device)
-    window = torch.outer(taps, taps).expand(channels, 1, WINDOW_SIZE, WINDOW_SIZE)
+    taps = gaussian_window(img1.dtype, img1.device).expand(channels, 1, 1, -1)
 
     def blur(image: Tensor) -> Tensor:
-        return F.conv2d(image, window, padding=WINDOW_SIZE // 2, groups=channels)
+        rows = F.conv2d(image, taps, groups=channels)
+        return F.conv2d(rows, taps.mT, groups=channels)
 
-    mu1, mu2 = blur(img1), blur(img2)
-    var1 = (blur(img1 * img1) - mu1 * mu1).clamp(min=0)
-    var2 = (blur(img2 * img2) - mu2 * mu2).clamp(min=0)
-    cov = blur(img1 * img2) - mu1 * mu2
+    center1, center2 = plane_means(img1)[..., None, None], plane_means(img2)[..., None, None]
+    x1 = F.pad(img1, (WINDOW_SIZE // 2,) * 4) - center1
+    x2 = F.pad(img2, (WINDOW_SIZE // 2,) * 4) - center2
+    mean1, mean2 = blur(x1), blur(x2)
+    var1 = (blur(x1 * x1) - mean1 * mean1).clamp(min=0)
+    var2 = (blur(x2 * x2) - mean2 * mean2).clamp(min=0)
+    cov = blur(x1 * x2) - mean1 * mean2
+    mu1, mu2 = mean1 + center1, mean2 + center2
     return ((2 * mu1 * mu2 + C1) * (2 * cov + C2)) / (
         (mu1 * mu1 + mu2 * mu2 + C1) * (var1 + var2 + C2)
     )

@@ -255,9 +255,13 @@ void density_vjp(const D* x, const D* g, D* gx) {
 }
 
 // ---------------------------------------------------------------- similarity and planes
-void ssim(const D* x, D* y) { y[0] = ssim_map(ssim_terms(x[0], x[1], x[2], x[3], x[4])); }
+constexpr D kCenter1 = 0.3, kCenter2 = -0.2;
+SsimTerms<D> similarity(const D* x) {
+  return ssim_terms(x[0], x[1], x[2], x[3], x[4], kCenter1, kCenter2);
+}
+void ssim(const D* x, D* y) { y[0] = ssim_map(similarity(x)); }
 void ssim_vjp(const D* x, const D* g, D* gx) {
-  const auto p = ssim_partials(ssim_terms(x[0], x[1], x[2], x[3], x[4]), x[0], x[1]);
+  const auto p = ssim_partials(similarity(x), x[0], x[1], kCenter1, kCenter2);
   const D all[5] = {p.mu1, p.mu2, p.e11, p.e11, p.e12};
   for (int k = 0; k < 5; ++k) gx[k] = all[k] * g[0];
 }

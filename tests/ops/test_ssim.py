@@ -14,6 +14,10 @@ def images(*shape, dtype=torch.float64, seed=0):
     return first, second
 
 
+def fused_map(img1, img2):
+    return fused_ssim(img1, img2, return_map=True)[1]
+
+
 def test_equal_images_have_ssim_one():
     image, _ = images(1, 3, 20, 17)
     assert fused_ssim(image, image).item() == pytest.approx(1.0, abs=1e-12)
@@ -35,6 +39,28 @@ def test_gradients_of_both_images_equal_autograd(shape):
     expected = torch.autograd.grad((ssim_map(img1, img2) * cotangent).sum(), (img1, img2))
     for ours, theirs in zip(grads, expected):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
+
+
+def flat_pair(brightness, contrast):
+    """Float32 pictures of nearly one colour and their float64 copies."""
+    noise = torch.randn(2, 1, 3, 40, 60, generator=torch.Generator().manual_seed(3))
+    colours = (brightness, 0.95 * brightness)
+    pair = [(c + contrast * part).requires_grad_() for c, part in zip(colours, noise)]
+    return pair, [image.detach().double().requires_grad_() for image in pair]
+
+
+@pytest.mark.parametrize("brightness", [0.02, 0.3, 0.7, 1.0])
+@pytest.mark.parametrize("contrast", [0.0, 1e-4, 3e-3])
+@pytest.mark.parametrize("similarity", [ssim_map, fused_map], ids=["reference", "fused"])
+def test_flat_pictures_in_single_precision(similarity, brightness, contrast):
+    pair, exact = flat_pair(brightness, contrast)
+    actual, expected = similarity(*pair), ssim_map(*exact)
+    assert (actual.double() - expected).abs().max() < 2e-6
+    cotangent = torch.randn(actual.shape, generator=torch.Generator().manual_seed(4))
+    got = torch.autograd.grad(actual, pair, cotangent)
+    want = torch.autograd.grad(expected, exact, cotangent.double())
+    for ours, theirs in zip(got, want):
+        assert (ours.double() - theirs).abs().max() < 1e-5 * theirs.abs().max()
 
 
 def test_gradcheck():
@@ -127,7 +153,9 @@ def test_autocast_runs_in_float32():
 
 def test_opcheck():
     img1, img2 = (x.requires_grad_() for x in images(1, 2, 12, 13))
-    torch.library.opcheck(torch.ops.mmcity.fused_ssim_fwd, (img1, img2, 4))
-    _, partials = torch.ops.mmcity.fused_ssim_fwd(img1.detach(), img2.detach(), 3)
-    args = (torch.ones_like(partials[0]), img1.detach(), img2.detach(), partials)
+    centers = torch.tensor([[[0.5, 0.4]], [[0.3, 0.6]]], dtype=torch.float64)
+    torch.library.opcheck(torch.ops.mmcity.fused_ssim_fwd, (img1, img2, centers, 4))
+    img1, img2 = img1.detach(), img2.detach()
+    _, partials = torch.ops.mmcity.fused_ssim_fwd(img1, img2, centers, 3)
+    args = (torch.ones_like(partials[0]), img1, img2, centers, partials)
     torch.library.opcheck(torch.ops.mmcity.fused_ssim_bwd, args)

@@ -4,12 +4,8 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-SSIM_WINDOW = 11
-SSIM_SIGMA = 1.5
-SSIM_C1 = 0.01**2
-SSIM_C2 = 0.03**2
+from mmcity_ops.reference.ssim import ssim_map
 
 
 def _check_pair(prediction: Tensor, target: Tensor) -> None:
@@ -58,17 +54,10 @@ def psnr(prediction: Tensor, target: Tensor, mask: Tensor | None = None) -> Tens
     return -10.0 / math.log(10.0) * mean_squared_error(prediction, target, mask).log()
 
 
-def _gaussian_taps(dtype: torch.dtype, device: torch.device) -> Tensor:
-    offsets = torch.arange(SSIM_WINDOW, dtype=torch.float64, device=device) - SSIM_WINDOW // 2
-    taps = torch.exp(-0.5 * (offsets / SSIM_SIGMA) ** 2)
-    return (taps / taps.sum()).to(dtype)
-
-
 def ssim(prediction: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
     """Structural similarity (Wang et al. 2004), Gaussian window 11, sigma 1.5, zero padding.
 
-    Means over channels and all (masked) pixels; computed in float64, so that it can serve
-    as a reported number and as an oracle of the fused kernel.
+    Means over channels and all (masked) pixels, in float64.
 
     Args:
         prediction: (..., C, H, W) in [0, 1].
@@ -83,22 +72,8 @@ def ssim(prediction: Tensor, target: Tensor, mask: Tensor | None = None) -> Tens
     height, width = prediction.shape[-2:]
     first = prediction.double().reshape(-1, 1, height, width)
     second = target.double().reshape(-1, 1, height, width)
-    taps = _gaussian_taps(torch.float64, prediction.device)
-
-    def blur(image: Tensor) -> Tensor:
-        half = SSIM_WINDOW // 2
-        rows = F.conv2d(image, taps.view(1, 1, 1, -1), padding=(0, half))
-        return F.conv2d(rows, taps.view(1, 1, -1, 1), padding=(half, 0))
-
-    mean_1, mean_2 = blur(first), blur(second)
-    variance_1 = (blur(first * first) - mean_1 * mean_1).clamp_min(0)
-    variance_2 = (blur(second * second) - mean_2 * mean_2).clamp_min(0)
-    covariance = blur(first * second) - mean_1 * mean_2
-    similarity = (2 * mean_1 * mean_2 + SSIM_C1) * (2 * covariance + SSIM_C2)
-    similarity = similarity / (
-        (mean_1 * mean_1 + mean_2 * mean_2 + SSIM_C1) * (variance_1 + variance_2 + SSIM_C2)
-    )
-    similarity = similarity.reshape(*lead, -1, height, width).mean(dim=-3)  # (..., H, W)
+    similarity = ssim_map(first, second).reshape(*lead, -1, height, width)
+    similarity = similarity.mean(dim=-3)  # (..., H, W)
     if mask is None:
         return similarity.mean(dim=(-2, -1))
     weight = mask.to(similarity).expand_as(similarity)

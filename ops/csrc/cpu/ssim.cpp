@@ -2,6 +2,7 @@
 #include <ATen/ATen.h>
 #include <torch/library.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "cpu/isa.h"
@@ -42,9 +43,8 @@ struct Rolling {
     }
   }
 
-  MMC_HD void zero_row(int64_t row) const {
-    T* out = slot(row);
-    for (int64_t i = 0; i < K * kTileCols; ++i) out[i] = T(0);
+  MMC_HD void fill_row(int64_t row, const T* values) const {  // values [K]
+    for (int k = 0; k < K; ++k) std::fill_n(slot(row) + k * kTileCols, kTileCols, values[k]);
   }
 
   // Rows newest-10 .. newest of the ring, weighted: map k of the row newest-5.
@@ -71,6 +71,7 @@ struct Tile {
 template <typename T>
 struct ForwardArgs {
   const T *img1, *img2;  // [height, width], one plane
+  T center1, center2;
   T* map;                // [height, width]
   T* partials;     // plane of the first partial map, or null
   int64_t stride;  // between partial maps
@@ -92,19 +93,21 @@ struct ForwardTile {
     // columns of the padded row that lie inside the image
     const int64_t first = max_<int64_t>(0, kHalo - t.x0);
     const int64_t last = min_<int64_t>(cols + 2 * kHalo, t.width - t.x0 + kHalo);
-    for (int64_t i = 0; i < kSsimMeans * kPitch; ++i) roll.wide[i] = T(0);
+    const T c1 = a.center1, c2 = a.center2;
+    const T outside[kSsimMeans] = {-c1, -c2, c1 * c1, c2 * c2, c1 * c2};  // of black pixels
+    for (int k = 0; k < kSsimMeans; ++k) std::fill_n(roll.wide + k * kPitch, kPitch, outside[k]);
     const int64_t base = t.y0 - kHalo;  // ring rows count from here
     for (int64_t y = base; y < t.y1 + kHalo; ++y) {
       const int64_t row = y - base;
       if (y < 0 || y >= t.height) {
-        roll.zero_row(row);
+        roll.fill_row(row, outside);
       } else {
         const T* p1 = a.img1 + y * t.width + t.x0 - kHalo;
         const T* p2 = a.img2 + y * t.width + t.x0 - kHalo;
         T* w = roll.wide;
 #pragma omp simd
         for (int64_t x = first; x < last; ++x) {
-          const T u = p1[x], v = p2[x];
+          const T u = p1[x] - c1, v = p2[x] - c2;
           w[kMu1 * kPitch + x] = u;
           w[kMu2 * kPitch + x] = v;
           w[kE11 * kPitch + x] = u * u;
@@ -120,9 +123,10 @@ struct ForwardTile {
     }
   }
 
-  static MMC_HD SsimTerms<T> terms_at(const T* m, int64_t x) {  // m [kSsimMeans, kTileCols]
+  // m [kSsimMeans, kTileCols]
+  static MMC_HD SsimTerms<T> terms_at(const ForwardArgs<T>& a, const T* m, int64_t x) {
     return ssim_terms(m[kMu1 * kTileCols + x], m[kMu2 * kTileCols + x], m[kE11 * kTileCols + x],
-                      m[kE22 * kTileCols + x], m[kE12 * kTileCols + x]);
+                      m[kE22 * kTileCols + x], m[kE12 * kTileCols + x], a.center1, a.center2);
   }
 
   static MMC_HD void write_row(const ForwardArgs<T>& a, const Tile& t, int64_t y, const T* m) {
@@ -130,7 +134,7 @@ struct ForwardTile {
     T* map = a.map + at;
     if (a.n_partials == 0) {
 #pragma omp simd
-      for (int64_t x = 0; x < cols; ++x) map[x] = ssim_map(terms_at(m, x));
+      for (int64_t x = 0; x < cols; ++x) map[x] = ssim_map(terms_at(a, m, x));
       return;
     }
     T* d_mu1 = a.partials + at;
@@ -140,8 +144,8 @@ struct ForwardTile {
 #pragma omp simd
     for (int64_t x = 0; x < cols; ++x) {
       const T mu1 = m[kMu1 * kTileCols + x], mu2 = m[kMu2 * kTileCols + x];
-      const SsimTerms<T> terms = terms_at(m, x);
-      const SsimPartials<T> p = ssim_partials(terms, mu1, mu2);
+      const SsimTerms<T> terms = terms_at(a, m, x);
+      const SsimPartials<T> p = ssim_partials(terms, mu1, mu2, a.center1, a.center2);
       map[x] = ssim_map(terms);
       d_mu1[x] = p.mu1;
       d_e11[x] = p.e11;
@@ -150,14 +154,17 @@ struct ForwardTile {
     if (!d_mu2) return;
 #pragma omp simd
     for (int64_t x = 0; x < cols; ++x)
-      d_mu2[x] =
-          ssim_partials(terms_at(m, x), m[kMu1 * kTileCols + x], m[kMu2 * kTileCols + x]).mu2;
+      d_mu2[x] = ssim_partials(terms_at(a, m, x), m[kMu1 * kTileCols + x],
+                               m[kMu2 * kTileCols + x], a.center1, a.center2)
+                     .mu2;
   }
 };
 
 template <typename T>
 struct BackwardArgs {
-  const T *v_map, *img1, *img2, *partials;  // [height, width]; partials [K, ...] by stride
+  const T *v_map, *img1, *img2;  // [height, width], one plane
+  T center1, center2;
+  const T* partials;  // [K, ...] by stride
   int64_t stride;
   T *v_img1, *v_img2;  // v_img2 may be null
   T* scratch;
@@ -171,12 +178,13 @@ struct BackwardTile {
     const int64_t cols = t.x1 - t.x0;
     const int64_t first = max_<int64_t>(0, kHalo - t.x0);
     const int64_t last = min_<int64_t>(cols + 2 * kHalo, t.width - t.x0 + kHalo);
-    for (int64_t i = 0; i < K * kPitch; ++i) roll.wide[i] = T(0);
+    std::fill_n(roll.wide, K * kPitch, T(0));
+    const T zeros[K] = {};
     const int64_t base = t.y0 - kHalo;
     for (int64_t y = base; y < t.y1 + kHalo; ++y) {
       const int64_t row = y - base;
       if (y < 0 || y >= t.height) {
-        roll.zero_row(row);
+        roll.fill_row(row, zeros);
       } else {
         const int64_t at = y * t.width + t.x0 - kHalo;
         const T* g = a.v_map + at;
@@ -192,19 +200,19 @@ struct BackwardTile {
       if (out_y < t.y0) continue;
       for (int k = 0; k < K; ++k) roll.column_sum(row, k, sums + k * kTileCols);
       const int64_t at = out_y * t.width + t.x0;
-      const T *p1 = a.img1 + at, *p2 = a.img2 + at;
+      const T *p1 = a.img1 + at, *p2 = a.img2 + at, c1 = a.center1, c2 = a.center2;
       const T *s_mu1 = sums + kByMu1 * kTileCols, *s_e11 = sums + kByE11 * kTileCols;
       const T* s_e12 = sums + kByE12 * kTileCols;
       T* v1 = a.v_img1 + at;
 #pragma omp simd
       for (int64_t x = 0; x < cols; ++x)
-        v1[x] = ssim_image_grad(s_mu1[x], s_e11[x], s_e12[x], p1[x], p2[x]);
+        v1[x] = ssim_image_grad(s_mu1[x], s_e11[x], s_e12[x], p1[x] - c1, p2[x] - c2);
       if (K == kSsimPartials) {
         const T* s_mu2 = sums + kByMu2 * kTileCols;
         T* v2 = a.v_img2 + at;
 #pragma omp simd
         for (int64_t x = 0; x < cols; ++x)
-          v2[x] = ssim_image_grad(s_mu2[x], s_e11[x], s_e12[x], p2[x], p1[x]);
+          v2[x] = ssim_image_grad(s_mu2[x], s_e11[x], s_e12[x], p2[x] - c2, p1[x] - c1);
       }
     }
   }
@@ -227,8 +235,8 @@ void for_each_tile(int64_t planes, int64_t height, int64_t width, const F& f) {
 }
 
 std::tuple<at::Tensor, at::Tensor> ssim_fwd(const at::Tensor& img1, const at::Tensor& img2,
-                                            int64_t n_partials) {
-  const at::Tensor x = img1.contiguous(), y = img2.contiguous();
+                                            const at::Tensor& centers, int64_t n_partials) {
+  const at::Tensor x = img1.contiguous(), y = img2.contiguous(), c = centers.contiguous();
   const int64_t height = x.size(2), width = x.size(3), area = height * width;
   const int64_t planes = x.size(0) * x.size(1);
   at::Tensor map = at::empty_like(x);
@@ -238,12 +246,14 @@ std::tuple<at::Tensor, at::Tensor> ssim_fwd(const at::Tensor& img1, const at::Te
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "fused_ssim_fwd", [&] {
     using T = scalar_t;
     const T *p1 = x.const_data_ptr<T>(), *p2 = y.const_data_ptr<T>();
+    const T* pc = c.const_data_ptr<T>();
     T *m = map.data_ptr<T>(), *d = n_partials ? partials.data_ptr<T>() : nullptr;
     for_each_tile(planes, height, width, [&](int64_t plane, const Tile& tile) {
       static thread_local std::vector<T> scratch;
       scratch.resize(forward_scratch<T>());
       const int64_t at = plane * area;
-      const ForwardArgs<T> args{p1 + at, p2 + at, m + at, d ? d + at : nullptr, planes * area,
+      const ForwardArgs<T> args{p1 + at, p2 + at, pc[plane], pc[planes + plane], m + at,
+                                d ? d + at : nullptr, planes * area,
                                 static_cast<int>(n_partials), scratch.data()};
       dispatch<ForwardTile<T>>(args, tile);
     });
@@ -252,8 +262,9 @@ std::tuple<at::Tensor, at::Tensor> ssim_fwd(const at::Tensor& img1, const at::Te
 }
 
 std::tuple<at::Tensor, at::Tensor> ssim_bwd(const at::Tensor& v_map, const at::Tensor& img1,
-                                            const at::Tensor& img2, const at::Tensor& partials) {
-  const at::Tensor x = img1.contiguous(), y = img2.contiguous();
+                                            const at::Tensor& img2, const at::Tensor& centers,
+                                            const at::Tensor& partials) {
+  const at::Tensor x = img1.contiguous(), y = img2.contiguous(), c = centers.contiguous();
   const at::Tensor g = v_map.contiguous(), p = partials.contiguous();
   const int64_t height = x.size(2), width = x.size(3), area = height * width;
   const int64_t planes = x.size(0) * x.size(1), n_partials = p.size(0);
@@ -265,13 +276,14 @@ std::tuple<at::Tensor, at::Tensor> ssim_bwd(const at::Tensor& v_map, const at::T
     using T = scalar_t;
     const T *pg = g.const_data_ptr<T>(), *pp = p.const_data_ptr<T>();
     const T *p1 = x.const_data_ptr<T>(), *p2 = y.const_data_ptr<T>();
+    const T* pc = c.const_data_ptr<T>();
     T *o1 = v1.data_ptr<T>(), *o2 = v2.data_ptr<T>();
     for_each_tile(planes, height, width, [&](int64_t plane, const Tile& tile) {
       static thread_local std::vector<T> scratch;
       scratch.resize(forward_scratch<T>());
       const int64_t at = plane * area;
-      const BackwardArgs<T> args{pg + at, p1 + at, p2 + at, pp + at, planes * area, o1 + at,
-                                 n_partials == 4 ? o2 + at : nullptr, scratch.data()};
+      const BackwardArgs<T> args{pg + at, p1 + at, p2 + at, pc[plane], pc[planes + plane],
+                                 pp + at, planes * area, o1 + at, n_partials == 4 ? o2 + at : nullptr, scratch.data()};
       if (n_partials == 4)
         dispatch<BackwardTile<T, 4>>(args, tile);
       else

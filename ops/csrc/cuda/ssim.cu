@@ -41,20 +41,20 @@ __device__ __forceinline__ Plane make_plane(int64_t height, int64_t width) {
           int64_t(blockIdx.y) * kTileY};
 }
 
-__global__ __launch_bounds__(kThreads) void forward_kernel(const float* img1, const float* img2,
-                                                           int64_t planes, int64_t height,
-                                                           int64_t width, int n_partials,
-                                                           float* map, float* partials) {
+__global__ __launch_bounds__(kThreads) void forward_kernel(
+    const float* img1, const float* img2, const float* centers, int64_t planes, int64_t height,
+    int64_t width, int n_partials, float* map, float* partials) {
   __shared__ float s1[kLoadY][kLoadX], s2[kLoadY][kLoadX];
   __shared__ float rows[kSsimMeans][kLoadY][kTileX];
   const Plane p = make_plane(height, width);
   const int64_t stride = planes * p.area;
   for (int64_t plane = blockIdx.z; plane < planes; plane += gridDim.z) {
     const int64_t base = plane * p.area;
+    const float c1 = centers[plane], c2 = centers[planes + plane];
     for (int i = threadIdx.x; i < kLoadX * kLoadY; i += kThreads) {
       const int64_t at = p.at(i);
-      s1[i / kLoadX][i % kLoadX] = at >= 0 ? img1[base + at] : 0.0f;
-      s2[i / kLoadX][i % kLoadX] = at >= 0 ? img2[base + at] : 0.0f;
+      s1[i / kLoadX][i % kLoadX] = (at >= 0 ? img1[base + at] : 0.0f) - c1;
+      s2[i / kLoadX][i % kLoadX] = (at >= 0 ? img2[base + at] : 0.0f) - c2;
     }
     __syncthreads();
     for (int i = threadIdx.x; i < kTileX * kLoadY; i += kThreads) {
@@ -75,11 +75,12 @@ __global__ __launch_bounds__(kThreads) void forward_kernel(const float* img1, co
 #pragma unroll
       for (int q = 0; q < kSsimMeans; ++q)
         m[q] = window_sum([&](int k) { return rows[q][y + k][x]; });
-      const SsimTerms<float> terms = ssim_terms(m[kMu1], m[kMu2], m[kE11], m[kE22], m[kE12]);
+      const SsimTerms<float> terms =
+          ssim_terms(m[kMu1], m[kMu2], m[kE11], m[kE22], m[kE12], c1, c2);
       const int64_t at = base + (p.y0 + y) * width + p.x0 + x;
       map[at] = ssim_map(terms);
       if (n_partials == 0) continue;
-      const SsimPartials<float> d = ssim_partials(terms, m[kMu1], m[kMu2]);
+      const SsimPartials<float> d = ssim_partials(terms, m[kMu1], m[kMu2], c1, c2);
       partials[at + kByMu1 * stride] = d.mu1;
       partials[at + kByE11 * stride] = d.e11;
       partials[at + kByE12 * stride] = d.e12;
@@ -90,8 +91,9 @@ __global__ __launch_bounds__(kThreads) void forward_kernel(const float* img1, co
 }
 
 __global__ __launch_bounds__(kThreads) void backward_kernel(
-    const float* v_map, const float* img1, const float* img2, const float* partials,
-    int64_t planes, int64_t height, int64_t width, int n_partials, float* v_img1, float* v_img2) {
+    const float* v_map, const float* img1, const float* img2, const float* centers,
+    const float* partials, int64_t planes, int64_t height, int64_t width, int n_partials,
+    float* v_img1, float* v_img2) {
   __shared__ float tile[kLoadY][kLoadX], rows[kLoadY][kTileX];
   const Plane p = make_plane(height, width);
   const int64_t stride = planes * p.area;
@@ -126,7 +128,7 @@ __global__ __launch_bounds__(kThreads) void backward_kernel(
       const int x = threadIdx.x % kTileX, y = threadIdx.x / kTileX + j * (kThreads / kTileX);
       if (p.x0 + x >= width || p.y0 + y >= height) continue;
       const int64_t at = base + (p.y0 + y) * width + p.x0 + x;
-      const float a = img1[at], b = img2[at];
+      const float a = img1[at] - centers[plane], b = img2[at] - centers[planes + plane];
       v_img1[at] = ssim_image_grad(sums[kByMu1][j], sums[kByE11][j], sums[kByE12][j], a, b);
       if (n_partials == kSsimPartials)
         v_img2[at] = ssim_image_grad(sums[kByMu2][j], sums[kByE11][j], sums[kByE12][j], b, a);
@@ -143,21 +145,22 @@ dim3 grid_of(int64_t planes, int64_t height, int64_t width) {
 
 }  // namespace
 
-cudaError_t launch_ssim_fwd(const float* img1, const float* img2, int64_t planes, int64_t height,
-                            int64_t width, int n_partials, float* map, float* partials,
-                            cudaStream_t stream) {
+cudaError_t launch_ssim_fwd(const float* img1, const float* img2, const float* centers,
+                            int64_t planes, int64_t height, int64_t width, int n_partials,
+                            float* map, float* partials, cudaStream_t stream) {
   if (planes * height * width == 0) return cudaSuccess;
   forward_kernel<<<grid_of(planes, height, width), kThreads, 0, stream>>>(
-      img1, img2, planes, height, width, n_partials, map, partials);
+      img1, img2, centers, planes, height, width, n_partials, map, partials);
   return cudaGetLastError();
 }
 
 cudaError_t launch_ssim_bwd(const float* v_map, const float* img1, const float* img2,
-                            const float* partials, int64_t planes, int64_t height, int64_t width,
-                            int n_partials, float* v_img1, float* v_img2, cudaStream_t stream) {
+                            const float* centers, const float* partials, int64_t planes,
+                            int64_t height, int64_t width, int n_partials, float* v_img1,
+                            float* v_img2, cudaStream_t stream) {
   if (planes * height * width == 0) return cudaSuccess;
   backward_kernel<<<grid_of(planes, height, width), kThreads, 0, stream>>>(
-      v_map, img1, img2, partials, planes, height, width, n_partials, v_img1, v_img2);
+      v_map, img1, img2, centers, partials, planes, height, width, n_partials, v_img1, v_img2);
   return cudaGetLastError();
 }
 

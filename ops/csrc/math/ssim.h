@@ -1,4 +1,6 @@
 // Structural similarity of one pixel from its windowed moments, and the derivatives of it.
+// Moments are those of the images less a center, a constant per plane: variances of flat pictures
+// would drown in the rounding of the squares otherwise. Any center gives the same map.
 #pragma once
 #include "math/hd.h"
 
@@ -19,17 +21,20 @@ struct SsimTerms {
   T a, b, c, d;  // map = c d / (a b)
 };
 
-// Places of the window means that a pixel needs, and of the derivatives that the backward needs.
+// Places of the window means that a pixel needs (of the centered images and of their products),
+// and of the derivatives that the backward needs.
 enum SsimMean { kMu1, kMu2, kE11, kE22, kE12, kSsimMeans };
 enum SsimPartial { kByMu1, kByE11, kByE12, kByMu2, kSsimPartials };
 
-// mu, e: window means of the images and of their products. Dynamic range 1.
+// mu, e: window means of the centered images and of their products. Dynamic range 1.
 template <typename T>
-MMC_HD SsimTerms<T> ssim_terms(T mu1, T mu2, T e11, T e22, T e12) {
+MMC_HD SsimTerms<T> ssim_terms(T mu1, T mu2, T e11, T e22, T e12, T center1, T center2) {
   constexpr T c1 = T(1e-4), c2 = T(9e-4);
   const T var1 = max_(e11 - mu1 * mu1, T(0));
   const T var2 = max_(e22 - mu2 * mu2, T(0));
   const T cov = e12 - mu1 * mu2;
+  mu1 += center1;
+  mu2 += center2;
   return {mu1 * mu1 + mu2 * mu2 + c1, var1 + var2 + c2, T(2) * mu1 * mu2 + c1, T(2) * cov + c2};
 }
 
@@ -46,16 +51,20 @@ struct SsimPartials {
 static_assert(kSsimPartials * sizeof(float) == sizeof(SsimPartials<float>));
 
 template <typename T>
-MMC_HD SsimPartials<T> ssim_partials(const SsimTerms<T>& t, T mu1, T mu2) {
+MMC_HD SsimPartials<T> ssim_partials(const SsimTerms<T>& t, T mu1, T mu2, T center1, T center2) {
   const T inv = T(1) / (t.a * t.b);
   const T map = t.c * t.d * inv;
-  const T by_mean = T(2) * (t.d - t.c) * inv;         // times the other image's mean
-  const T by_self = T(2) * map * (T(1) / t.b - T(1) / t.a);  // times the image's own mean
-  return {mu2 * by_mean + mu1 * by_self, -map / t.b, T(2) * t.c * inv,
-          mu1 * by_mean + mu2 * by_self};
+  // times the mean of the other image and of the image itself, as it is and centered
+  const T other = T(2) * t.d * inv, self = T(-2) * map / t.a;
+  const T other_centered = T(-2) * t.c * inv, self_centered = T(2) * map / t.b;
+  const T full1 = mu1 + center1, full2 = mu2 + center2;
+  return {full2 * other + full1 * self + (mu2 * other_centered + mu1 * self_centered),
+          -map / t.b, T(2) * t.c * inv,
+          full1 * other + full2 * self + (mu1 * other_centered + mu2 * self_centered)};
 }
 
-// Gradient of one image's pixel from the blurred gradients of its mean, E11 and E12.
+// Gradient of one image's pixel from the blurred gradients of its mean, E11 and E12; own and
+// other are the centered pixels.
 template <typename T>
 MMC_HD T ssim_image_grad(T by_mean, T by_square, T by_product, T own, T other) {
   return by_mean + T(2) * own * by_square + other * by_product;
