@@ -17,14 +17,18 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def list_images(folder: str | os.PathLike, recursive: bool = False) -> list[Path]:
-    """Pictures in a folder, sorted by path.
+    """Pictures in a folder, sorted by path; hidden files are none.
 
     Args:
         folder: An existing folder.
         recursive: Also those in folders below. Defaults to False.
     """
     files = Path(folder).glob("**/*" if recursive else "*")
-    return sorted(file for file in files if file.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(
+        file
+        for file in files
+        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+    )
 
 
 def to_grey(image: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from mmcity.evaluation.metrics import TemporalConsistency
+from mmcity.utils.picture_names import natural_order
 
 
 def measure_clip_consistency(
@@ -34,7 +35,7 @@ def measure_clip_consistency(
     Raises:
         FileNotFoundError: If the folder holds no clips.
     """
-    files = sorted(Path(folder).glob("*.npz"))
+    files = natural_order(Path(folder).glob("*.npz"))
     if not files:
         raise FileNotFoundError(f"{folder}: expected .npz clips, got none")
     seams = None if window is None else (window, window - overlap)

@@ -14,7 +14,6 @@ EXAMPLE = "mmcity viewer work_dirs/run"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the viewer."""
     add_function(parser, "mmcity.apis.scenes.layers:read_layers", "paths", level=None)
-    # argparse takes "-y" for an option, so that "--up=-y" has to be written
     axes = ("+x", "-x", "+y", "-y", "+z", "-z")
     add_function(parser, "mmcity.visualization.viewer.server:Viewer", up=axes, title=None)
     text = "read the paths, list the layers, do not serve"

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
+from PIL import Image
 from torch import Tensor
 
 from mmcity.evaluation.functional.depth import (
@@ -98,7 +99,7 @@ class SequenceDepthMetric(BaseMetric):
             span = max(float(depth.max() - depth.min()), 1e-6)
             grey = ((depth - depth.min()) / span * 255).astype(np.uint8)
             with atomic_path(folder / f"{stem}.png") as path:
-                cv2.imwrite(str(path), grey)
+                Image.fromarray(grey).save(path)
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
         """Means over the data set; writes the result file."""

@@ -21,6 +21,7 @@ from mmcity.datasets.occupancy_labels import (
 )
 from mmcity.structures import VoxelGrid
 from mmcity.structures.palettes import OCC3D_NUSCENES_PALETTE, UNIFIED_PALETTE
+from mmcity.utils.picture_names import natural_order
 
 Palette = list[tuple[int, int, int]]
 
@@ -107,7 +108,7 @@ def _frames(path: Path) -> tuple[str, list[Path]]:
     }
     for kind, patterns in kinds.items():
         for pattern in patterns:
-            files = sorted(path.glob(pattern))
+            files = natural_order(path.glob(pattern))
             if files:
                 return kind, files
     return "", []

@@ -10,6 +10,7 @@ from mmcity.evaluation.functional.camera_poses import trajectory_errors
 from mmcity.evaluation.functional.depth import average_depth_metrics, evaluate_depth
 from mmcity.structures import Trajectory
 from mmcity.utils.fileio import atomic_path, read_json, write_json, write_text
+from mmcity.utils.images import list_images
 from mmcity.utils.picture_files import read_image
 from mmcity.visualization import colorize_depth, contact_sheet, write_image
 from mmcity.workflow import STAGES, Finding, Stage, StageContext, stem_to_pose, true_poses
@@ -141,7 +142,7 @@ class StreamingGeometry(Stage):
         )
         unit = read_json(context.artefact(context.name, "unit"))["inverse_depth_unit"]
         depths = []
-        for file in sorted(context.artefact(context.name, "priors").glob("*.png")):
+        for file in list_images(context.artefact(context.name, "priors")):
             inverse = torch.from_numpy(read_image(file, None).astype(np.float64)) * unit
             exact = np.load(context.artefact("images", "truth") / "depths" / f"{file.stem}.npy")
             depths.append(

@@ -12,6 +12,7 @@ from mmcity.engine.launch import find_hook, load_config
 from mmcity.evaluation.functional.localization import localization_errors
 from mmcity.utils.cli import UserError, find_root
 from mmcity.utils.fileio import read_json, write_json
+from mmcity.utils.images import list_images
 from mmcity.utils.picture_names import without_suffix
 from mmcity.workflow.chain import STAGES, Stage, StageContext
 from mmcity.workflow.manifest import Finding
@@ -129,7 +130,8 @@ class LocaliseQueries(Stage):
             **options,
         )
         made = {"results": queries / "results.json"}
-        pictures = sorted((queries / "pictures").rglob("*.png"))
+        drawn = queries / "pictures"
+        pictures = list_images(drawn, recursive=True) if drawn.is_dir() else []
         if pictures:
             made["query beside render"] = pictures[0]
         return made

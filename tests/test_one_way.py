@@ -1,0 +1,152 @@
+"""Files of users are read and written by one function per kind; the raw calls stand nowhere else.
+
+Each exception names its reason. docs/advanced_guides/architecture.md lists the functions.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parent.parent
+SOURCES = [
+    path
+    for folder in ("mmcity", "projects", "demo")
+    for path in sorted((REPO / folder).rglob("*.py"))
+    if ".mim" not in path.parts
+]
+PICTURES, TEXT = "mmcity/utils/picture_files.py", "mmcity/utils/fileio.py"
+
+#: Raw call: where it may stand, and why.
+ALLOWED = {
+    "Image.open": {
+        PICTURES: "the reader of pictures",
+        "mmcity/toytown/sensors/effects.py": "JPEG in memory, of the toy town itself",
+    },
+    "convert": {
+        "mmcity/toytown/sensors/effects.py": "JPEG in memory, of the toy town itself",
+    },
+    "json.dump": {TEXT: "the writer of JSON"},
+    "json.load": {
+        TEXT: "the reader of JSON",
+        "mmcity/structures/io/glb.py": "part of a binary file",
+        "mmcity/toytown/writers/common.py": "a copy in memory",
+    },
+    "open text": {
+        TEXT: "the reader of text",
+        "mmcity/datasets/io/colmap_text.py": "writes line by line",
+        "mmcity/datasets/io/nvm.py": "VisualSFM writes any encoding",
+        "mmcity/utils/child_process.py": "log of a child process",
+    },
+    "read_text": {
+        "mmcity/cli/options.py": "source of the package",
+        "mmcity/utils/child_process.py": "log of a child process",
+        "mmcity/workflow/benchmarks/clocks.py": "/proc",
+        "mmcity/workflow/benchmarks/ops.py": "/proc",
+        "mmcity/workflow/benchmarks/streaming.py": "/proc",
+    },
+    "write_text": {},
+    "loadtxt": {},
+    "cv2.imread": {},
+    # By these a picture would lose its folder.
+    "stem": {
+        "mmcity/apis/scenes/layers.py": "name of a checkpoint",
+        "mmcity/apis/streaming/depth_estimators.py": "toy town, flat by its own rule",
+        "mmcity/datasets/io/rollout_files.py": "frames of occupancy",
+        "mmcity/datasets/sequences/eval_layouts.py": "layouts fixed by benchmarks",
+        "mmcity/datasets/sequences/sequence_dataset.py": "frames of one folder",
+        "mmcity/datasets/sequences/train_layouts.py": "layouts fixed by data sets",
+        "mmcity/engine/checkpointing/shards.py": "checkpoints",
+        "mmcity/engine/checkpointing/weights.py": "checkpoints",
+        "mmcity/engine/launch.py": "name of a config",
+        "mmcity/evaluation/feature_extractors.py": "weights",
+        "mmcity/models/dynamiccity/encoder.py": "part of a network",
+        "mmcity/utils/fileio.py": "temporary names",
+        "mmcity/visualization/dumped_results.py": "dumps of one folder",
+        "mmcity/visualization/occupancy_results.py": "dumps of one folder",
+        "mmcity/visualization/viewer/files.py": "names of layers",
+        "mmcity/workflow/benchmarks/localization.py": "part of a network",
+        "mmcity/workflow/city_twin/city_twin.py": "name of a config",
+        "mmcity/workflow/city_twin/geometry.py": "toy town, flat by its own rule",
+        "mmcity/workflow/city_twin/reconstruction.py": "toy town, flat by its own rule",
+        "mmcity/workflow/city_twin/render.py": "names of artefacts",
+        "mmcity/workflow/demo.py": "toy town, flat by its own rule",
+    },
+    "sorted frames": {},
+}
+_FRAMES = ("png", "jpg", "label", "_04.npz", "frame-", "img*")
+
+
+def raw_calls(source: str) -> Iterator[tuple[str, int]]:
+    """Kinds of raw calls in a module, with their lines."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and node.attr == "stem":
+            if not (isinstance(node.value, ast.Name) and node.value.id == "self"):
+                yield "stem", node.lineno
+        if not isinstance(node, ast.Call):
+            continue
+        text = ast.unparse(node.func)
+        words = [w.value for w in node.args if isinstance(w, ast.Constant)]
+        if text.endswith("Image.open"):
+            yield "Image.open", node.lineno
+        elif text.endswith(".convert") and len(node.args) == 1 and words[:1] != []:
+            yield "convert", node.lineno
+        elif text.startswith("json.dump"):
+            yield "json.dump", node.lineno
+        elif text.startswith("json.load"):
+            yield "json.load", node.lineno
+        elif text == "open" and not any("b" in str(w) for w in words[-1:]):
+            yield "open text", node.lineno
+        elif text.endswith((".read_text", ".write_text")):
+            yield text.rpartition(".")[2], node.lineno
+        elif text.endswith(("np.loadtxt", "np.genfromtxt")):
+            yield "loadtxt", node.lineno
+        elif text == "cv2.imread":
+            yield text, node.lineno
+        elif text == "sorted" and node.args:
+            inside = ast.unparse(node.args[0])
+            if "glob(" in inside and any(part in inside for part in _FRAMES):
+                yield "sorted frames", node.lineno
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        ("Image.open(path)", "Image.open"),
+        ("PIL.Image.open(path).size", "Image.open"),
+        ("picture.convert('RGB')", "convert"),
+        ("json.dumps(x)", "json.dump"),
+        ("json.load(f)", "json.load"),
+        ("open(path)", "open text"),
+        ("open(path, 'w', encoding='utf-8')", "open text"),
+        ("path.read_text(encoding='utf-8')", "read_text"),
+        ("path.write_text(x)", "write_text"),
+        ("np.loadtxt(path)", "loadtxt"),
+        ("name = path.stem", "stem"),
+        ("sorted(folder.glob('*.png'))", "sorted frames"),
+    ],
+)
+def test_raw_calls_are_seen(source, kind):
+    assert kind in [found for found, _ in raw_calls(source)]
+
+
+@pytest.mark.parametrize(
+    "source", ["open(path, 'rb')", "read_json(path)", "self.stem(x)", "sorted(root.glob('*.tsv'))"]
+)
+def test_other_calls_pass(source):
+    assert not list(raw_calls(source))
+
+
+def test_files_of_users_are_read_and_written_in_one_way():
+    found = {kind: set() for kind in ALLOWED}
+    wrong = []
+    for path in SOURCES:
+        name = path.relative_to(REPO).as_posix()
+        for kind, line in raw_calls(path.read_text(encoding="utf-8")):
+            found[kind].add(name)
+            if name not in ALLOWED[kind]:
+                wrong.append(f"{name}:{line}: {kind}")
+    assert not wrong, "call the function of the kind, see docs/advanced_guides/architecture.md"
+    for kind, names in ALLOWED.items():
+        assert not set(names) - found[kind], f"{kind}: exceptions that nothing needs any more"
