@@ -79,3 +79,31 @@ def test_demo_runs_the_commands_that_it_shows(tmp_path, toytown_citygsx, capsys)
 def test_demo_refuses_a_missing_scene(tmp_path):
     with pytest.raises(UserError, match="no-scene: expected a folder with a COLMAP scene"):
         dispatch(["demo", "--scene", str(tmp_path / "no-scene"), "--out", str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "name", "value"),
+    [
+        ("export", ["a.ply", "tiles", "--georeference", "-122.4,37.8,10"], "georeference", None),
+        ("export", ["a.ply", "a.glb", "--up", "-y"], "up", "-y"),
+        ("viewer", ["a.ply", "--up", "-y", "--check"], "up", "-y"),
+        ("localize", ["scene", "--out", "o", "--up", "0", "-1", "-1.5e-3"], "up", None),
+    ],
+)
+def test_values_may_begin_with_a_dash(verb, words, name, value):
+    from mmcity.cli.main import build_parser
+
+    args = build_parser("verbs", verb, f"mmcity {verb}").parse_args(words)
+
+    found = getattr(args, name)
+    assert found == value if value else len(found) == 3 and min(found) < 0
+
+
+def test_a_misspelt_option_is_still_refused(capsys):
+    from mmcity.cli.main import build_parser
+
+    with pytest.raises(SystemExit):
+        build_parser("verbs", "export", "mmcity export").parse_args(
+            ["a.ply", "b.spz", "--upp", "z"]
+        )
+    assert "--upp" in capsys.readouterr().err

@@ -70,3 +70,21 @@ def test_defects_keep_their_traceback(error):
 
     with pytest.raises(type(error)):
         run_command(main)
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, ImportError, NotImplementedError])
+def test_whatever_the_toolbox_raises_itself_is_one_line(kind, capsys, monkeypatch):
+    from mmcity.utils import checks
+
+    monkeypatch.delenv("MMCITY_TRACEBACK", raising=False)
+    with pytest.raises(SystemExit):
+        run_command(lambda: checks.check_choice("--model", "x", ["y"], kind))
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"error: {kind.__name__}: --model: expected one of 'y', got 'x'")
+
+
+def test_a_defect_tells_where_to_report_it(capsys, monkeypatch):
+    monkeypatch.delenv("MMCITY_TRACEBACK", raising=False)
+    with pytest.raises(ZeroDivisionError):
+        run_command(lambda: 1 / 0)
+    assert "most likely a defect of mmcity" in capsys.readouterr().err

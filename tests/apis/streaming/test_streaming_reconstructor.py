@@ -57,6 +57,25 @@ class TestSources:
         stamps = [f.timestamp for f in open_source(path, decoder="pyav")]
         np.testing.assert_allclose(stamps, [0, 0.1, 0.5], atol=1e-3)
 
+    def test_frames_come_in_the_order_of_their_numbers(self, tmp_path):
+        for number in (1, 2, 10, 11):
+            Image.new("RGB", (8, 6)).save(tmp_path / f"frame_{number}.png")
+        (tmp_path / "._frame_1.png").write_bytes(b"of another system")
+        with pytest.warns(UserWarning, match="frame_2.png before frame_10.png"):
+            names = [frame.name for frame in open_source(tmp_path)]
+        assert names == ["frame_1", "frame_2", "frame_10", "frame_11"]
+
+    def test_photographs_are_turned_upright_and_keep_their_names_apart(self, tmp_path):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        stored = np.zeros((6, 8, 3), np.uint8)
+        stored[:, :2] = (0, 0, 255)  # left as stored: above when turned
+        Image.fromarray(stored).save(tmp_path / "a.png", exif=exif)
+        Image.new("RGB", (6, 8)).save(tmp_path / "a.jpg")
+        frames = {frame.name: frame.image for frame in open_source(tmp_path)}
+        assert sorted(frames) == ["a.jpg", "a.png"] and frames["a.png"].shape == (8, 6, 3)
+        assert (frames["a.png"][:2] == (0, 0, 255)).all() and not frames["a.png"][2:].any()
+
     def test_transparency_becomes_white(self, tmp_path):
         image = np.zeros((8, 8, 4), dtype=np.uint8)
         Image.fromarray(image).save(tmp_path / "clear.png")
