@@ -34,6 +34,7 @@ class _New:
 
 
 @STRATEGIES.register_module()
+@dataclass(eq=False)
 class AnchorGrowthStrategy(Strategy):
     """Schedule and thresholds by which anchors are added and removed.
 
@@ -58,31 +59,21 @@ class AnchorGrowthStrategy(Strategy):
         disable: Keep the first set. Defaults to False.
     """
 
-    def __init__(
-        self,
-        interval: int = 100,
-        start: int = 500,
-        stop: int = 50000,
-        grad_threshold: float = 2e-4,
-        success: float = 0.8,
-        update_ratio: float = 0.2,
-        extra_ratio: float = 0.25,
-        extra_up: float = 0.01,
-        min_opacity: float = 0.005,
-        max_log_scale: float | None = 0.05,
-        max_anchors: int | None = None,
-        max_bytes: float | None = None,
-        disable: bool = False,
-    ) -> None:
-        super().__init__()
-        self.interval, self.start, self.stop = interval, start, stop
-        self.grad_threshold, self.success = grad_threshold, success
-        self.update_ratio, self.extra_ratio = update_ratio, extra_ratio
-        self.extra_up, self.min_opacity = extra_up, min_opacity
-        self.max_log_scale = max_log_scale
-        self.max_anchors, self.max_bytes = max_anchors, max_bytes
-        self.disable = disable
-        self._has_said_full = False
+    interval: int = 100
+    start: int = 500
+    stop: int = 50000
+    grad_threshold: float = 2e-4
+    success: float = 0.8
+    update_ratio: float = 0.2
+    extra_ratio: float = 0.25
+    extra_up: float = 0.01
+    min_opacity: float = 0.005
+    max_log_scale: float | None = 0.05
+    max_anchors: int | None = None
+    max_bytes: float | None = None
+    disable: bool = False
+
+    _has_said_full = False
 
     def keeps_statistics(self, iteration: int) -> bool:
         """See :meth:`Strategy.keeps_statistics`."""

@@ -15,18 +15,14 @@ class Strategy(ABC):
     :meth:`mmcity.models.layers.SceneModel.grow`. All randomness comes from a generator seeded
     by ``seed`` and the iteration, and all memory is in :meth:`state_dict` or in the scene: a
     resumed run makes the very same edits.
-
-    Args:
-        seed: Seed of the draws. Defaults to 0.
     """
 
     #: True where the strategy reads the gradients of the projected means.
     uses_gradients: bool = False
     #: True where it reads absolute (per-pixel) gradients of the projected means.
     absgrad: bool = False
-
-    def __init__(self, seed: int = 0) -> None:
-        self.seed = seed
+    #: Seed of the draws.
+    seed: int = 0
 
     def keeps_statistics(self, iteration: int) -> bool:
         """Whether the training views of this iteration, counted from 1, are looked at."""

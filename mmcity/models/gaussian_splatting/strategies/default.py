@@ -1,6 +1,7 @@
 """Adaptive density control of 3D Gaussian splatting."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from .surgery import duplicate, keep, reset_opacities, split
 
 
 @STRATEGIES.register_module()
+@dataclass(eq=False)
 class DefaultStrategy(Strategy):
     """Clone, split, prune and reset (Kerbl et al. 2023).
 
@@ -53,37 +55,23 @@ class DefaultStrategy(Strategy):
 
     uses_gradients = True
 
-    def __init__(
-        self,
-        refine_start: int = 500,
-        refine_stop: int = 15000,
-        refine_every: int = 100,
-        grow_grad2d: float = 2e-4,
-        grow_scale3d: float = 0.01,
-        prune_opacity: float = 0.005,
-        prune_scale3d: float = 0.1,
-        prune_radius2d: float | None = None,
-        prune_any: bool = True,
-        reset_every: int = 3000,
-        extra_resets: Sequence[int] = (),
-        absgrad: bool = False,
-        exposure_max: bool = False,
-        max_gaussians: int | None = None,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(seed)
-        self.prune_radius2d, self.prune_any = prune_radius2d, prune_any
-        self.extra_resets, self.exposure_max = tuple(extra_resets), exposure_max
-        self.refine_start = refine_start
-        self.refine_stop = refine_stop
-        self.refine_every = refine_every
-        self.grow_grad2d = grow_grad2d
-        self.grow_scale3d = grow_scale3d
-        self.prune_opacity = prune_opacity
-        self.prune_scale3d = prune_scale3d
-        self.reset_every = reset_every
-        self.absgrad = absgrad
-        self.max_gaussians = max_gaussians
+    refine_start: int = 500
+    refine_stop: int = 15000
+    refine_every: int = 100
+    grow_grad2d: float = 2e-4
+    grow_scale3d: float = 0.01
+    prune_opacity: float = 0.005
+    prune_scale3d: float = 0.1
+    prune_radius2d: float | None = None
+    prune_any: bool = True
+    reset_every: int = 3000
+    extra_resets: Sequence[int] = ()
+    absgrad: bool = False
+    exposure_max: bool = False
+    max_gaussians: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
         self.grad2d = torch.zeros(0)  # (N,) sum of gradient norms since the last edit
         self.count = torch.zeros(0)  # (N,) times seen since the last edit
         self.max_radius = torch.zeros(0)  # (N,) px, largest since the last edit

@@ -1,5 +1,6 @@
 """Densification as sampling."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ NOISE_MAX_OPACITY = 0.1
 
 
 @STRATEGIES.register_module()
+@dataclass(eq=False)
 class MCMCStrategy(Strategy):
     """Relocate dead Gaussians, add up to a cap, shake (Kheradmand et al. 2024).
 
@@ -38,25 +40,14 @@ class MCMCStrategy(Strategy):
         seed: Seed of the draws. Defaults to 0.
     """
 
-    def __init__(
-        self,
-        max_gaussians: int = 1_000_000,
-        refine_start: int = 500,
-        refine_stop: int = 25000,
-        refine_every: int = 100,
-        growth: float = 1.05,
-        min_opacity: float = 0.005,
-        noise_lr: float = 5e5,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(seed)
-        self.max_gaussians = max_gaussians
-        self.refine_start = refine_start
-        self.refine_stop = refine_stop
-        self.refine_every = refine_every
-        self.growth = growth
-        self.min_opacity = min_opacity
-        self.noise_lr = noise_lr
+    max_gaussians: int = 1_000_000
+    refine_start: int = 500
+    refine_stop: int = 25000
+    refine_every: int = 100
+    growth: float = 1.05
+    min_opacity: float = 0.005
+    noise_lr: float = 5e5
+    seed: int = 0
 
     def step(
         self,
