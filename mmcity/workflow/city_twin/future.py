@@ -1,5 +1,6 @@
 """Generated continuations of the occupancy."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ _ROAD = UNIFIED_CLASSES.index("road")
 
 
 @STAGES.register_module()
+@dataclass(eq=False)
 class FutureModel(Stage):
     """A generator of street clips: given weights, or one trained on drives through toy towns.
 
@@ -44,21 +46,14 @@ class FutureModel(Stage):
         vae_options, cfg_options: Further values of the configs.
     """
 
-    def __init__(
-        self,
-        vae_config: str,
-        config: str,
-        vae_checkpoint: str | None = None,
-        checkpoint: str | None = None,
-        towns: int = 4,
-        frames: int = 24,
-        vae_options: dict | None = None,
-        cfg_options: dict | None = None,
-    ) -> None:
-        self.vae_config, self.config = vae_config, config
-        self.vae_checkpoint, self.checkpoint = vae_checkpoint, checkpoint
-        self.towns, self.frames = towns, frames
-        self.vae_options, self.cfg_options = dict(vae_options or {}), dict(cfg_options or {})
+    vae_config: str
+    config: str
+    vae_checkpoint: str | None = None
+    checkpoint: str | None = None
+    towns: int = 4
+    frames: int = 24
+    vae_options: dict = field(default_factory=dict)
+    cfg_options: dict = field(default_factory=dict)
 
     def run(self, context: StageContext) -> dict[str, Path]:
         """Note ``model`` of the trained autoencoder and diffusion model."""
@@ -132,6 +127,7 @@ def find_street(grid: VoxelGrid, length: float) -> tuple[np.ndarray, float]:
 
 
 @STAGES.register_module()
+@dataclass(eq=False)
 class OccupancyFuture(Stage):
     """Drive a virtual car down a street of the twin and let the generator continue.
 
@@ -150,23 +146,19 @@ class OccupancyFuture(Stage):
     needs = ("baked", "occupancy", "future_model")
     uses = ("images",)
 
-    def __init__(
-        self,
-        shape: tuple[int, int, int] = (32, 32, 8),
-        voxel_size: tuple[float, float, float] = (0.4, 0.4, 0.375),
-        frames: int = 4,
-        step: float = 0.6,
-        below: float = 0.2,
-        windows: int = 1,
-        overlap: int | None = None,
-        start: tuple[float, float, float] | None = None,
-        heading: float = 0.0,
-        min_density: float = 0.5,
-    ) -> None:
-        self.shape, self.voxel_size = tuple(shape), tuple(voxel_size)
-        self.frames, self.step, self.below = frames, step, below
-        self.windows, self.overlap = windows, overlap
-        self.start, self.heading, self.min_density = start, heading, min_density
+    shape: tuple[int, int, int] = (32, 32, 8)
+    voxel_size: tuple[float, float, float] = (0.4, 0.4, 0.375)
+    frames: int = 4
+    step: float = 0.6
+    below: float = 0.2
+    windows: int = 1
+    overlap: int | None = None
+    start: tuple[float, float, float] | None = None
+    heading: float = 0.0
+    min_density: float = 0.5
+
+    def __post_init__(self) -> None:
+        self.shape, self.voxel_size = tuple(self.shape), tuple(self.voxel_size)
 
     @property
     def low(self) -> tuple[float, float, float]:

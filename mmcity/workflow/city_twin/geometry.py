@@ -1,5 +1,6 @@
 """Geometry of the streaming network: poses, depth and points from the images alone."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from mmcity.workflow import STAGES, Finding, Stage, StageContext, stem_to_pose, 
 
 
 @STAGES.register_module()
+@dataclass(eq=False)
 class StreamModel(Stage):
     """A streaming network: given weights, or a small one trained on surveys of other towns.
 
@@ -30,18 +32,12 @@ class StreamModel(Stage):
         cfg_options: Further values of the config.
     """
 
-    def __init__(
-        self,
-        config: str,
-        checkpoint: str | None = None,
-        towns: int = 6,
-        num_images: int = 24,
-        image_size: tuple[int, int] = (112, 84),
-        cfg_options: dict | None = None,
-    ) -> None:
-        self.config, self.checkpoint = config, checkpoint
-        self.cfg_options = dict(cfg_options or {})
-        self.towns, self.num_images, self.image_size = towns, num_images, tuple(image_size)
+    config: str
+    checkpoint: str | None = None
+    towns: int = 6
+    num_images: int = 24
+    image_size: tuple[int, int] = (112, 84)
+    cfg_options: dict = field(default_factory=dict)
 
     def run(self, context: StageContext) -> dict[str, Path]:
         """Note ``model`` of the trained network."""

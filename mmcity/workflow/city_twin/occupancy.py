@@ -1,5 +1,6 @@
 """From Gaussians to labelled voxels."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,7 @@ def exact_labels(renderer, grid_to_world: np.ndarray, low, voxel_size, shape) ->
 
 
 @STAGES.register_module()
+@dataclass(eq=False)
 class OccupancyFromGaussians(Stage):
     """Label the Gaussians by 2D label maps of the images, then fill a grid.
 
@@ -132,17 +134,14 @@ class OccupancyFromGaussians(Stage):
     needs = ("poses", "baked")
     uses = ("images",)
 
-    def __init__(
-        self,
-        voxel_size: float = 0.4,
-        min_density: float = 0.5,
-        extent: tuple[float, float, float, float, float, float] | None = None,
-        up: str = "z",
-    ) -> None:
-        if up not in _UPRIGHT:
-            raise ValueError(f"up: expected one of {sorted(_UPRIGHT)}, got {up!r}")
-        self.voxel_size, self.min_density, self.extent = voxel_size, min_density, extent
-        self.up = up
+    voxel_size: float = 0.4
+    min_density: float = 0.5
+    extent: tuple[float, float, float, float, float, float] | None = None
+    up: str = "z"
+
+    def __post_init__(self) -> None:
+        if self.up not in _UPRIGHT:
+            raise ValueError(f"up: expected one of {sorted(_UPRIGHT)}, got {self.up!r}")
 
     def run(self, context: StageContext) -> dict[str, Path]:
         """``occupancy`` of the map, its ``votes``, and ``exact`` labels where there are some."""

@@ -3,6 +3,7 @@
 import math
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -79,14 +80,13 @@ class GivenPoses(Stage):
         return _pose_findings(context)
 
 
+@dataclass(eq=False)
 class _EstimatedPoses(Stage):
     """Poses from the pictures alone, made metric by known camera positions."""
 
-    def __init__(
-        self, position_noise: float = 0.3, positions: str | None = None, threshold: float = math.inf
-    ) -> None:
-        self.position_noise, self.positions = position_noise, positions
-        self.threshold = threshold
+    position_noise: float = 0.3
+    positions: str | None = None
+    threshold: float = math.inf
 
     def lay_out(self, context: StageContext, images: Path, model: ColmapModel) -> dict[str, Path]:
         """The scene of an estimated model, in the frame of the known positions."""
@@ -128,6 +128,7 @@ class _EstimatedPoses(Stage):
 
 
 @STAGES.register_module()
+@dataclass(eq=False)
 class StructureFromMotion(_EstimatedPoses):
     """Poses by structure from motion (pycolmap), made metric by known camera positions.
 
@@ -142,15 +143,7 @@ class StructureFromMotion(_EstimatedPoses):
 
     needs = ("images",)
 
-    def __init__(
-        self,
-        max_features: int = 4096,
-        position_noise: float = 0.3,
-        positions: str | None = None,
-        threshold: float = math.inf,
-    ) -> None:
-        super().__init__(position_noise, positions, threshold)
-        self.max_features = max_features
+    max_features: int = 4096
 
     def run(self, context: StageContext) -> dict[str, Path]:
         """``scene`` with poses of structure from motion."""

@@ -1,6 +1,7 @@
 """The scene as anchors, as a mesh, and baked."""
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,7 @@ class Reconstruct(Stage):
 
 
 @STAGES.register_module()
+@dataclass(eq=False)
 class ExtractMesh(Stage):
     """Fuse rendered depth into a mesh.
 
@@ -120,17 +122,11 @@ class ExtractMesh(Stage):
     needs = ("reconstruction",)
     uses = ("images",)
 
-    def __init__(
-        self,
-        voxel_size: float = 0.4,
-        max_depth: float = 150.0,
-        min_triangles: int = 200,
-        neighbour_distance: float | None = None,
-        neighbour_angle: float = 60.0,
-    ) -> None:
-        self.voxel_size, self.max_depth = voxel_size, max_depth
-        self.min_triangles = min_triangles
-        self.neighbour_distance, self.neighbour_angle = neighbour_distance, neighbour_angle
+    voxel_size: float = 0.4
+    max_depth: float = 150.0
+    min_triangles: int = 200
+    neighbour_distance: float | None = None
+    neighbour_angle: float = 60.0
 
     def run(self, context: StageContext) -> dict[str, Path]:
         """``mesh`` and its ``glb``."""

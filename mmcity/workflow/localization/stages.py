@@ -1,5 +1,6 @@
 """Stages that localise pictures in a map."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def _scale(context: StageContext) -> tuple[float, str]:
 
 
 @STAGES.register_module()
+@dataclass(eq=False)
 class PoseNetwork(Stage):
     """Train a pose network (RAP) on views that are rendered from the map.
 
@@ -56,16 +58,13 @@ class PoseNetwork(Stage):
 
     needs = ("poses", "baked")
 
-    def __init__(
-        self,
-        config: str,
-        map_option: str | None = None,
-        cfg_options: dict | None = None,
-        map_stage: str = "baked",
-    ) -> None:
-        self.config, self.map_option = config, map_option
-        self.cfg_options, self.map_stage = dict(cfg_options or {}), map_stage
-        self.needs = ("poses", map_stage)
+    config: str
+    map_option: str | None = None
+    cfg_options: dict = field(default_factory=dict)
+    map_stage: str = "baked"
+
+    def __post_init__(self) -> None:
+        self.needs = ("poses", self.map_stage)
 
     def run(self, context: StageContext) -> dict[str, Path]:
         """Note ``model`` of the trained network."""
