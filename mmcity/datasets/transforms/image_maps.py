@@ -1,6 +1,7 @@
 """Maps that belong to the images of several cameras: stored ones, and projected points."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,7 @@ def _map_scale(folder: Path) -> float:
 
 
 @TRANSFORMS.register_module()
+@dataclass(eq=False)
 class LoadFeatMaps(BaseTransform):
     """Load one stored map per image and stack them as float32 under ``key``.
 
@@ -63,17 +65,10 @@ class LoadFeatMaps(BaseTransform):
         final_dim: Height and width to crop to. Defaults to the images'.
     """
 
-    def __init__(
-        self,
-        data_root: str,
-        key: str,
-        apply_aug: bool = False,
-        final_dim: Sequence[int] | None = None,
-    ) -> None:
-        self.data_root = data_root
-        self.key = key
-        self.apply_aug = apply_aug
-        self.final_dim = None if final_dim is None else tuple(final_dim)
+    data_root: str
+    key: str
+    apply_aug: bool = False
+    final_dim: Sequence[int] | None = None
 
     def transform(self, results: dict) -> dict:
         """Add the map of each image under ``key``."""

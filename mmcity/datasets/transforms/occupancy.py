@@ -1,5 +1,7 @@
 """Transforms on clips of occupancy, and the conditions a generator takes."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
@@ -154,18 +156,13 @@ class MakeTrajectory(BaseTransform):
 
 
 @TRANSFORMS.register_module()
+@dataclass(eq=False)
 class MakeCommand(BaseTransform):
     """Add ``command`` (int), see :func:`planar_command`."""
 
-    def __init__(
-        self,
-        angle_threshold: float = 0.0025,
-        forward_threshold: float = 0.03,
-        scale_thresholds: bool = False,
-    ) -> None:
-        self.angle_threshold = angle_threshold
-        self.forward_threshold = forward_threshold
-        self.scale_thresholds = scale_thresholds
+    angle_threshold: float = 0.0025
+    forward_threshold: float = 0.03
+    scale_thresholds: bool = False
 
     def transform(self, results: dict) -> dict:
         """Add ``command``."""

@@ -1,5 +1,6 @@
 """Exports the latent planes of a VAE when its training ends."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from mmengine.hooks import Hook
@@ -10,6 +11,7 @@ from mmcity.registry import HOOKS
 
 
 @HOOKS.register_module()
+@dataclass(eq=False)
 class SaveRolloutHook(Hook):
     """Write the rollouts of whole splits after training: the data of the diffusion stage.
 
@@ -28,22 +30,16 @@ class SaveRolloutHook(Hook):
 
     priority = "VERY_LOW"
 
-    def __init__(
-        self,
-        out_dir: str | None = None,
-        splits: tuple[str, ...] = ("train", "test"),
-        layout_down: int = 4,
-        dtype: str = "float16",
-        flips: tuple[int, ...] = (0,),
-    ) -> None:
-        unknown = set(splits) - {"train", "val", "test"}
+    out_dir: str | None = None
+    splits: tuple[str, ...] = ("train", "test")
+    layout_down: int = 4
+    dtype: str = "float16"
+    flips: tuple[int, ...] = (0,)
+
+    def __post_init__(self) -> None:
+        unknown = set(self.splits) - {"train", "val", "test"}
         if unknown:
             raise ValueError(f"splits: expected some of train, val, test, got {sorted(unknown)}")
-        self.out_dir = out_dir
-        self.splits = tuple(splits)
-        self.layout_down = layout_down
-        self.dtype = dtype
-        self.flips = tuple(flips)
 
     def after_train(self, runner) -> None:
         """Export every split, without random augmentation."""

@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from mmcity.visualization import colorize_depth, colorize_error, write_image
 
 
 @HOOKS.register_module()
+@dataclass(eq=False)
 class DumpResultHook(Hook):
     """Dump each test sample: arrays as ``.npz`` or ``.pkl``, pictures as PNG.
 
@@ -43,34 +45,24 @@ class DumpResultHook(Hook):
 
     priority = "LOW"
 
-    def __init__(
-        self,
-        out_dir: str | None = None,
-        interval: int = 1,
-        format: str = "npz",
-        keys: dict[str, str] | None = None,
-        dtypes: dict[str, str] | None = None,
-        pictures: bool = True,
-        name_keys: Sequence[str] = ("img_name", "sample_idx", "token", "index"),
-    ) -> None:
-        check_choice("format", format, ("npz", "pkl"))
-        if interval < 1:
-            raise ValueError(f"interval: expected at least 1, got {interval}")
-        self.out_dir = out_dir
-        self.interval = interval
-        self.format = format
-        self.keys = keys
-        self.dtypes = dtypes or {}
-        self.pictures = pictures
-        self.name_keys = tuple(name_keys)
-        self._seen = 0
-        self._names: set[str] = set()
+    out_dir: str | None = None
+    interval: int = 1
+    format: str = "npz"
+    keys: dict[str, str] | None = None
+    dtypes: dict[str, str] | None = None
+    pictures: bool = True
+    name_keys: Sequence[str] = ("img_name", "sample_idx", "token", "index")
+
+    def __post_init__(self) -> None:
+        check_choice("format", self.format, ("npz", "pkl"))
+        if self.interval < 1:
+            raise ValueError(f"interval: expected at least 1, got {self.interval}")
 
     def before_test(self, runner) -> None:
         """Choose the folder and start counting."""
         self._folder = Path(self.out_dir or Path(runner.work_dir) / "results")
         self._seen = 0
-        self._names = set()
+        self._names: set[str] = set()
 
     def after_test_iter(
         self, runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
@@ -92,7 +84,7 @@ class DumpResultHook(Hook):
         flat.update({f"metrics.{name}": np.asarray(value) for name, value in metrics.items()})
         stem = self._file_stem(sample, number)
         record = flat if self.keys is None else _choose(flat, self.keys, stem)
-        for name, dtype in self.dtypes.items():
+        for name, dtype in (self.dtypes or {}).items():
             if name in record:
                 record[name] = _cast(record[name], dtype)
         with atomic_path(self._folder / f"{stem}.{self.format}") as path:

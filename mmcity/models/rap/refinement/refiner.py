@@ -56,6 +56,7 @@ class Refinement:
 
 
 @TASK_UTILS.register_module()
+@dataclass(eq=False)
 class RenderMatchRefiner:
     """Render RGB and depth, match with the query, lift, solve, repeat.
 
@@ -89,30 +90,22 @@ class RenderMatchRefiner:
         pnp (dict, optional): Further arguments of :func:`solve_pnp`.
     """
 
-    def __init__(
-        self,
-        render: Callable[[Cameras], dict[str, Tensor]],
-        matcher: dict | Callable | None = None,
-        max_iterations: int = 4,
-        threshold: float = 2.0,
-        threshold_of_diagonal: float | None = None,
-        min_inliers: int = 12,
-        min_alpha: float = 0.5,
-        depth_jump: float = 0.05,
-        enough_inliers: int = 100,
-        min_confidence: float = 0.5,
-        sigma_scale: float = 1.0,
-        pnp: dict | None = None,
-    ) -> None:
-        matcher = dict(type="SIFTMatcher") if matcher is None else matcher
-        self.matcher = TASK_UTILS.build(matcher) if isinstance(matcher, dict) else matcher
-        self.render = render
-        self.max_iterations, self.threshold = max_iterations, threshold
-        self.threshold_of_diagonal = threshold_of_diagonal
-        self.min_inliers, self.min_alpha = min_inliers, min_alpha
-        self.depth_jump, self.min_confidence = depth_jump, min_confidence
-        self.enough_inliers, self.sigma_scale = enough_inliers, sigma_scale
-        self.pnp = dict(pnp or {})
+    render: Callable[[Cameras], dict[str, Tensor]]
+    matcher: dict | Callable | None = None
+    max_iterations: int = 4
+    threshold: float = 2.0
+    threshold_of_diagonal: float | None = None
+    min_inliers: int = 12
+    min_alpha: float = 0.5
+    depth_jump: float = 0.05
+    enough_inliers: int = 100
+    min_confidence: float = 0.5
+    sigma_scale: float = 1.0
+    pnp: dict | None = None
+
+    def __post_init__(self) -> None:
+        if self.matcher is None or isinstance(self.matcher, dict):
+            self.matcher = TASK_UTILS.build(self.matcher or dict(type="SIFTMatcher"))
 
     def __call__(
         self,
@@ -195,7 +188,7 @@ class RenderMatchRefiner:
             threshold = self.threshold_of_diagonal * math.hypot(*camera.one_size())
         try:
             solution = solve_pnp(
-                points, matches.query[usable], K, distortion, threshold, **self.pnp
+                points, matches.query[usable], K, distortion, threshold, **(self.pnp or {})
             )
         except PnPError as error:
             result.log.append(str(error))

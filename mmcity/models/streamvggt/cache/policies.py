@@ -4,6 +4,7 @@ All policies keep the first step, because it defines the world frame.
 """
 
 import re
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -114,6 +115,7 @@ class KnnPolicy(_RankedPolicy):
 
 
 @TASK_UTILS.register_module()
+@dataclass(eq=False)
 class ChunkPolicy(CachePolicy):
     """Restart the cache every ``num_frames`` steps and join the parts by similarities.
 
@@ -131,23 +133,18 @@ class ChunkPolicy(CachePolicy):
         max_keyframes: Frames kept for loop closure. Defaults to 100.
     """
 
-    def __init__(
-        self,
-        num_frames: int = 60,
-        overlap: int = 8,
-        loop_closure: bool = False,
-        loop_similarity: float = 0.95,
-        max_keyframes: int = 100,
-    ) -> None:
-        if not 1 <= overlap < num_frames:
+    num_frames: int = 60
+    overlap: int = 8
+    loop_closure: bool = False
+    loop_similarity: float = 0.95
+    max_keyframes: int = 100
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.overlap < self.num_frames:
             raise ValueError(
-                f"overlap: expected at least 1 and below num_frames {num_frames}, got {overlap}"
+                f"overlap: expected at least 1 and below num_frames {self.num_frames}, got "
+                f"{self.overlap}"
             )
-        self.num_frames = num_frames
-        self.overlap = overlap
-        self.loop_closure = loop_closure
-        self.loop_similarity = loop_similarity
-        self.max_keyframes = max_keyframes
 
     def max_steps(self) -> int:
         """Steps that are kept."""
