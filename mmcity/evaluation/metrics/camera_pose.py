@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.evaluator import BaseMetric
@@ -26,7 +27,7 @@ class RelativePoseMetric(BaseMetric):
     Args:
         auc_degrees: Upper ends of the areas. Defaults to (30, 15, 5, 3).
         accuracy_degrees: Threshold of ``RRA`` and ``RTA``. Defaults to 5.
-        collect_device, prefix: As in mmengine.
+        **options: ``collect_device``, ``prefix``, as in mmengine.
     """
 
     default_prefix = "pose"
@@ -35,10 +36,9 @@ class RelativePoseMetric(BaseMetric):
         self,
         auc_degrees: Sequence[int] = (30, 15, 5, 3),
         accuracy_degrees: float = 5,
-        collect_device: str = "cpu",
-        prefix: str | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
+        super().__init__(**options)
         self.auc_degrees, self.accuracy_degrees = tuple(auc_degrees), accuracy_degrees
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:

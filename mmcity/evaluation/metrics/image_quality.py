@@ -37,7 +37,7 @@ class ImageQualityMetric(BaseMetric):
         right_half: Also score the right halves alone, as ``psnr_right``, ``ssim_right`` and
             ``lpips_right``; maps whose colours follow a photograph are compared so.
             Defaults to False.
-        collect_device: See mmengine. Defaults to ``cpu``.
+        **options: ``collect_device``, as in mmengine.
     """
 
     def __init__(
@@ -46,9 +46,9 @@ class ImageQualityMetric(BaseMetric):
         lpips_weights: str | None = None,
         lpips_network: str = "alex",
         right_half: bool = False,
-        collect_device: str = "cpu",
+        **options: Any,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=split)
+        super().__init__(prefix=split, **options)
         self.right_half = right_half
         self.lpips = None if lpips_weights is None else LPIPS(lpips_weights, lpips_network)
 

@@ -1,6 +1,7 @@
 """Camera localisation: errors of single poses over a set of queries."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.evaluator import BaseMetric
@@ -26,7 +27,7 @@ class PoseMetric(BaseMetric):
         metric (bool): Whether that makes metres; else recalls are named by ``units``. Defaults
             to True.
         thresholds (Sequence): Pairs of metres and degrees of the recalls.
-        collect_device, prefix: As in mmengine.
+        **options: ``collect_device``, ``prefix``, as in mmengine.
     """
 
     default_prefix = "pose"
@@ -36,10 +37,9 @@ class PoseMetric(BaseMetric):
         unit_scale: float = 1.0,
         metric: bool = True,
         thresholds: Sequence[tuple[float, float]] = DEFAULT_THRESHOLDS,
-        collect_device: str = "cpu",
-        prefix: str | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
+        super().__init__(**options)
         if not unit_scale > 0:
             raise ValueError(f"unit_scale: expected a number above 0, got {unit_scale}")
         self.unit_scale = unit_scale

@@ -1,6 +1,7 @@
 """Motion of generated clips, and its agreement with their conditions."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ class TemporalConsistency(BaseMetric):
             motion between two frames from this many on either side. Defaults to 4.
         seams: Also give the static IoU where windows of a long clip meet, and elsewhere: the
             first frame of the second window and the frames between seams. Defaults to None.
-        collect_device, prefix: As in mmengine.
+        **options: ``collect_device``, ``prefix``, as in mmengine.
     """
 
     default_prefix = "temporal"
@@ -46,10 +47,9 @@ class TemporalConsistency(BaseMetric):
         register: dict | None = None,
         reach: int = 4,
         seams: tuple[int, int] | None = None,
-        collect_device: str = "cpu",
-        prefix: str | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
+        super().__init__(**options)
         self.voxel_size = voxel_size
         self.frame_time = frame_time
         self.register = register or {}
@@ -141,7 +141,7 @@ class ConditionFidelity(BaseMetric):
         layout_down: Reduction of the layout. Defaults to 4.
         register: Options of ``register_motion``. Defaults to its own.
         seed: Of the dealing. Defaults to 0.
-        collect_device, prefix: As in mmengine.
+        **options: ``collect_device``, ``prefix``, as in mmengine.
     """
 
     default_prefix = "fidelity"
@@ -155,10 +155,9 @@ class ConditionFidelity(BaseMetric):
         layout_down: int = 4,
         register: dict | None = None,
         seed: int = 0,
-        collect_device: str = "cpu",
-        prefix: str | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
+        super().__init__(**options)
         unknown = set(conditions) - set(self.CONDITIONS)
         if unknown:
             raise ValueError(f"conditions: expected of {self.CONDITIONS}, got {sorted(unknown)}")

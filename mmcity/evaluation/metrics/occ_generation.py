@@ -6,6 +6,7 @@ the generated clips stand other real ones, real ones with their columns shuffled
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,22 +43,31 @@ def noise_clip(clip: Tensor, generator: torch.Generator) -> Tensor:
 
 
 class _GenerationMetric(BaseMetric):
-    """Collects features of real, generated and baseline clips."""
+    """Collects features of real, generated and baseline clips.
+
+    Args:
+        baselines: Which of ``real``, ``shuffled`` (columns of each frame in random places)
+            and ``noise`` (voxels in random places) stand beside. Defaults to all.
+        reference: Data set config of other real clips, for the baseline ``real``.
+        num: Frames to compare. Defaults to None (all).
+        splits: Of the inception score. Defaults to 10.
+        seed: Of all draws. Defaults to 0.
+        **options: ``collect_device``, ``prefix``, as in mmengine.
+    """
 
     #: Sets beside the generated one, and what they are made of.
     BASELINES = ("real", "shuffled", "noise")
 
     def __init__(
         self,
-        baselines: Sequence[str],
-        reference: dict | None,
-        num: int | None,
-        splits: int,
-        seed: int,
-        collect_device: str,
-        prefix: str | None,
+        baselines: Sequence[str] = BASELINES,
+        reference: dict | None = None,
+        num: int | None = None,
+        splits: int = 10,
+        seed: int = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
+        super().__init__(**options)
         unknown = set(baselines) - set(self.BASELINES)
         if unknown:
             raise ValueError(f"baselines: expected some of {self.BASELINES}, got {sorted(unknown)}")
@@ -161,29 +171,14 @@ class OccGenMetric3D(_GenerationMetric):
     Args:
         extractor: Config of a feature extractor on voxels (``OccNetFeatures``,
             ``RandomVoxelFeatures``).
-        baselines: Which of ``real``, ``shuffled`` (columns of each frame in random places)
-            and ``noise`` (voxels in random places) stand beside. Defaults to all.
-        reference: Data set config of other real clips, for the baseline ``real``.
-        num: Frames to compare. Defaults to None (all).
-        splits: Of the inception score. Defaults to 10.
-        seed: Of all draws. Defaults to 0.
-        collect_device, prefix: As in mmengine.
+        **options: ``baselines``, ``reference``, ``num``, ``splits``, ``seed``, as in
+            :class:`_GenerationMetric`, ``collect_device``, ``prefix``.
     """
 
     default_prefix = "gen3d"
 
-    def __init__(
-        self,
-        extractor: dict,
-        baselines: Sequence[str] = _GenerationMetric.BASELINES,
-        reference: dict | None = None,
-        num: int | None = None,
-        splits: int = 10,
-        seed: int = 0,
-        collect_device: str = "cpu",
-        prefix: str | None = None,
-    ) -> None:
-        super().__init__(baselines, reference, num, splits, seed, collect_device, prefix)
+    def __init__(self, extractor: dict, **options: Any) -> None:
+        super().__init__(**options)
         self.extractor = TASK_UTILS.build(extractor)
 
     def _title(self) -> str:
@@ -222,8 +217,7 @@ class OccGenMetric2D(_GenerationMetric):
             same).
         views: ``birds_eye`` and ``oblique``; numbers are given for each and averaged.
         scale: Pixels of a voxel in the bird's-eye view. Defaults to 4.
-        baselines, reference, num, splits, seed, collect_device, prefix: As in
-            :class:`OccGenMetric3D`.
+        **options: As in :class:`OccGenMetric3D`.
     """
 
     default_prefix = "gen2d"
@@ -235,15 +229,9 @@ class OccGenMetric2D(_GenerationMetric):
         pr_extractor: dict | None = None,
         views: Sequence[str] = ("birds_eye", "oblique"),
         scale: int = 4,
-        baselines: Sequence[str] = _GenerationMetric.BASELINES,
-        reference: dict | None = None,
-        num: int | None = None,
-        splits: int = 10,
-        seed: int = 0,
-        collect_device: str = "cpu",
-        prefix: str | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(baselines, reference, num, splits, seed, collect_device, prefix)
+        super().__init__(**options)
         unknown = set(views) - set(self.RENDERERS)
         if unknown or not views:
             raise ValueError(f"views: expected of {sorted(self.RENDERERS)}, got {tuple(views)}")

@@ -1,6 +1,7 @@
 """Reconstruction IoU of occupancy clips."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.evaluator import BaseMetric
@@ -24,7 +25,7 @@ class OccIoU(BaseMetric):
         use_valid_mask: Leave out voxels that the data sample's ``invalid_mask`` marks.
             Defaults to True.
         per_frame: Also report the mIoU of each frame of the clip. Defaults to False.
-        collect_device, prefix: As in mmengine.
+        **options: ``collect_device``, ``prefix``, as in mmengine.
     """
 
     default_prefix = "occ"
@@ -35,10 +36,9 @@ class OccIoU(BaseMetric):
         free_class: int = 0,
         use_valid_mask: bool = True,
         per_frame: bool = False,
-        collect_device: str = "cpu",
-        prefix: str | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
+        super().__init__(**options)
         self.num_classes = num_classes
         self.free_class = free_class
         self.use_valid_mask = use_valid_mask

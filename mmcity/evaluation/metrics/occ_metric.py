@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,7 +44,7 @@ class OccMetric(BaseMetric):
             scores the constant predictor that answers every frame with the label that each
             voxel has most often there; any use of the images shows as a gain over it.
             Defaults to None.
-        collect_device, prefix: As in mmengine.
+        **options: ``collect_device``, ``prefix``, as in mmengine.
     """
 
     def __init__(
@@ -56,10 +57,9 @@ class OccMetric(BaseMetric):
         volume_range: Sequence[float] = (-40.0, -40.0, -1.0, 40.0, 40.0, 5.4),
         ray_iou: bool = False,
         constant_from: dict | None = None,
-        collect_device: str = "cpu",
-        prefix: str | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
+        super().__init__(**options)
         self.num_classes = num_classes
         self.use_lidar_mask = use_lidar_mask
         self.use_image_mask = use_image_mask

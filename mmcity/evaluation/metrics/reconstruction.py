@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ class ReconstructionMetric(BaseMetric):
         icp_threshold: Of the final point-to-point registration. Defaults to 0.1.
         out_dir: Folder; logs go to ``{out_dir}/{dataset}/logs_{rank}.txt`` and
             ``logs_all.txt``, clouds to ``{scene}.npz``. None writes none.
-        collect_device, prefix: As in mmengine.
+        **options: ``collect_device``, ``prefix``, as in mmengine.
     """
 
     default_prefix = "reconstruction"
@@ -51,10 +52,9 @@ class ReconstructionMetric(BaseMetric):
         crop: int = 224,
         icp_threshold: float = 0.1,
         out_dir: str | None = None,
-        collect_device: str = "cpu",
-        prefix: str | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
+        super().__init__(**options)
         self.use_proj, self.crop, self.icp_threshold = use_proj, crop, icp_threshold
         self.out_dir = None if out_dir is None else Path(out_dir)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -40,7 +41,7 @@ class SequenceDepthMetric(BaseMetric):
         model_name: Part of the folder names. Defaults to ``'streamvggt'``.
         save_maps: Also write every predicted map as ``.npy`` and ``.png``.
             Defaults to False.
-        collect_device, prefix: As in mmengine.
+        **options: ``collect_device``, ``prefix``, as in mmengine.
     """
 
     default_prefix = "depth"
@@ -54,10 +55,9 @@ class SequenceDepthMetric(BaseMetric):
         out_dir: str | None = None,
         model_name: str = "streamvggt",
         save_maps: bool = False,
-        collect_device: str = "cpu",
-        prefix: str | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
+        super().__init__(**options)
         check_choice("suite", suite, ("mono", "video"))
         self.suite = suite
         self.alignment = alignment or ("median" if suite == "mono" else "scale")

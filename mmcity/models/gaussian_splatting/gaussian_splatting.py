@@ -32,15 +32,8 @@ class GaussianSplatting(SplatSceneModel):
             extent). Defaults to points, see :func:`splats_from_points`.
         renderer: Config of the renderer. Defaults to :class:`SplatRenderer`.
         exposure: Config of a per-photograph colour model. Defaults to None.
-        losses: Configs by name. A loss gets prediction, target and mask, unless its
-            attribute ``applies_to`` asks for the Gaussians: ``opacities``, ``scales``, or
-            ``scales and extent``. Defaults to 0.8 L1 + 0.2 SSIM.
-        resolution_schedule: Pairs (iteration, factor) in rising order: from that iteration
-            on, training pictures are reduced by that whole factor. Defaults to full size.
-        coverage_views: Training frames a pixel's point must lie in to count as covered in
-            the coverage-masked metric. Defaults to 2.
-        data_preprocessor: Defaults to :class:`PosedImagePreprocessor`.
-        init_cfg: See mmengine. Defaults to None.
+        **options: See :class:`SplatSceneModel`; without a ``resolution_schedule``, pictures keep
+            their size.
     """
 
     def __init__(
@@ -50,19 +43,9 @@ class GaussianSplatting(SplatSceneModel):
         init: dict | None = None,
         renderer: dict | None = None,
         exposure: dict | None = None,
-        losses: dict[str, dict] | None = None,
-        resolution_schedule: list[tuple[int, int]] | None = None,
-        coverage_views: int = 2,
-        data_preprocessor: dict | None = None,
-        init_cfg: dict | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            losses=losses,
-            resolution_schedule=resolution_schedule,
-            coverage_views=coverage_views,
-            data_preprocessor=data_preprocessor,
-            init_cfg=init_cfg,
-        )
+        super().__init__(**options)
         self.splats = SplatParameters(sh_degree)
         self.renderer: nn.Module = MODELS.build(renderer or dict(type="SplatRenderer"))
         self.exposure = None if exposure is None else MODELS.build(exposure)

@@ -90,9 +90,8 @@ class AppearanceGaussians(SplatSceneModel):
         self.appearance = None
         num_maps = 0
         if use_color_net:
-            options = {"coord_scale": coord_scale, **(appearance or {})}
-            options.setdefault("type", "AppearanceModel")
-            self.appearance = MODELS.build(options)
+            maps = {"type": "AppearanceModel", "coord_scale": coord_scale, **(appearance or {})}
+            self.appearance = MODELS.build(maps)
             num_maps = self.appearance.map_generator.num_maps
             if base_colors:
                 self.appearance.color_net.start_at_zero()
