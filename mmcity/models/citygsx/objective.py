@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmcity.models.losses.planar import (
     image_gradient,
@@ -69,7 +69,8 @@ def log_linear(first: float, last: float, share: float) -> float:
 
 
 @MODELS.register_module()
-class CityGSXObjective(nn.Module):
+@dataclass(eq=False)
+class CityGSXObjective:
     """Losses of one view: photograph first, then flat Gaussians, priors and other views.
 
     All iterations are counted from 1 in views. A start beyond the training's end, or a
@@ -109,56 +110,34 @@ class CityGSXObjective(nn.Module):
         pixel_offset: Centre of the first pixel; 0 for the original's. Defaults to 0.5.
     """
 
-    def __init__(
-        self,
-        lambda_dssim: float = 0.2,
-        scale_loss_from_iter: int = 0,
-        scale_weights: tuple[float, float] = (10.0, 4.0),
-        scale_unit: str = "world",
-        use_single_view_loss: bool = True,
-        single_view_weight: float = 0.015,
-        single_view_weight_from_iter: int = 10000,
-        legacy_normal_nograd: bool = False,
-        use_dpt_loss: bool = True,
-        dpt_loss_from_iter: int = 10000,
-        dpt_end_iter: int = 50000,
-        depth_l1_weight_init: float = 1.0,
-        depth_l1_weight_final: float = 0.01,
-        depth_schedule: str = "from_start",
-        stop_dpt_at_end: bool = False,
-        use_multi_view_loss: bool = True,
-        multi_view_weight_from_iter: int = 10000,
-        multi_view_patch_size: int = 3,
-        multi_view_ncc_weight: float = 0.15,
-        multi_view_geo_weight: float = 0.03,
-        multi_view_samples: int = 102_400,
-        multi_view_interval: int = 1,
-        wo_use_geo_occ_aware: bool = False,
-        pixel_offset: float = 0.5,
-    ) -> None:
-        super().__init__()
-        check_choice("depth_schedule", depth_schedule, ("from_start", "legacy"))
-        check_choice("scale_unit", scale_unit, ("world", "extent"))
-        self.scale_unit = scale_unit
-        self.lambda_dssim = lambda_dssim
-        self.scale_loss_from_iter, self.scale_weights = scale_loss_from_iter, scale_weights
-        self.use_single_view_loss = use_single_view_loss
-        self.single_view_weight = single_view_weight
-        self.single_view_weight_from_iter = single_view_weight_from_iter
-        self.legacy_normal_nograd = legacy_normal_nograd
-        self.use_dpt_loss, self.dpt_loss_from_iter = use_dpt_loss, dpt_loss_from_iter
-        self.dpt_end_iter = dpt_end_iter
-        self.depth_weights = (depth_l1_weight_init, depth_l1_weight_final)
-        self.depth_schedule, self.stop_dpt_at_end = depth_schedule, stop_dpt_at_end
-        self.use_multi_view_loss = use_multi_view_loss
-        self.multi_view_weight_from_iter = multi_view_weight_from_iter
-        self.multi_view_patch_size = multi_view_patch_size
-        self.multi_view_ncc_weight = multi_view_ncc_weight
-        self.multi_view_geo_weight = multi_view_geo_weight
-        self.multi_view_samples = multi_view_samples
-        self.multi_view_interval = multi_view_interval
-        self.wo_use_geo_occ_aware = wo_use_geo_occ_aware
-        self.pixel_offset = pixel_offset
+    lambda_dssim: float = 0.2
+    scale_loss_from_iter: int = 0
+    scale_weights: tuple[float, float] = (10.0, 4.0)
+    scale_unit: str = "world"
+    use_single_view_loss: bool = True
+    single_view_weight: float = 0.015
+    single_view_weight_from_iter: int = 10000
+    legacy_normal_nograd: bool = False
+    use_dpt_loss: bool = True
+    dpt_loss_from_iter: int = 10000
+    dpt_end_iter: int = 50000
+    depth_l1_weight_init: float = 1.0
+    depth_l1_weight_final: float = 0.01
+    depth_schedule: str = "from_start"
+    stop_dpt_at_end: bool = False
+    use_multi_view_loss: bool = True
+    multi_view_weight_from_iter: int = 10000
+    multi_view_patch_size: int = 3
+    multi_view_ncc_weight: float = 0.15
+    multi_view_geo_weight: float = 0.03
+    multi_view_samples: int = 102_400
+    multi_view_interval: int = 1
+    wo_use_geo_occ_aware: bool = False
+    pixel_offset: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_choice("depth_schedule", self.depth_schedule, ("from_start", "legacy"))
+        check_choice("scale_unit", self.scale_unit, ("world", "extent"))
 
     # ---- schedules
 
@@ -193,7 +172,7 @@ class CityGSXObjective(nn.Module):
         """Weight of the depth prior."""
         first = self.dpt_loss_from_iter if self.depth_schedule == "from_start" else 0
         share = (iteration - first) / max(self.dpt_end_iter - first, 1)
-        return log_linear(*self.depth_weights, share)
+        return log_linear(self.depth_l1_weight_init, self.depth_l1_weight_final, share)
 
     def patch_stage(self, iteration: int) -> tuple[int, float]:
         """Half edge of the patches and bound of the reprojection error, both px."""
