@@ -3,6 +3,7 @@
 import json
 import math
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,11 @@ from mmcity.models.rap.checkpoint_keys import from_published
 def load(path: Path) -> dict[str, np.ndarray]:
     with np.load(path, allow_pickle=False) as data:
         return {key: data[key] for key in data.files}
+
+
+def companion(path: Path, ending: str) -> Path:
+    """File beside a file of arrays that holds its weights, their names or its settings."""
+    return path.with_name(path.stem.removesuffix("_forward") + ending)
 
 
 def base_seed(folder: Path) -> int:
@@ -46,7 +52,7 @@ def generated_weights(keys: dict, seed: int) -> dict[str, Tensor]:
     return {key: generated_tensor(key, shape, seed) for key, shape in shapes.items()}
 
 
-def generated_input(tag: str, shape: tuple[int, ...], seed: int) -> Tensor:
+def generated_input(tag: str, shape: Sequence[int], seed: int) -> Tensor:
     rng = np.random.RandomState((zlib.crc32(tag.encode()) + seed) & 0xFFFFFFFF)
     return torch.from_numpy(rng.standard_normal(shape).astype(np.float32))
 

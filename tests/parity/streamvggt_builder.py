@@ -7,8 +7,8 @@ import torch
 from mmcity.models.streamvggt import VGGT, StreamVGGT
 
 
-def load(folder: Path, name: str) -> dict:
-    return torch.load(folder / name, weights_only=True)
+def load(path: Path) -> dict:
+    return torch.load(path, weights_only=True)
 
 
 def build_model(config: dict, causal: bool = True, **kwargs) -> VGGT:
@@ -31,9 +31,10 @@ def build_model(config: dict, causal: bool = True, **kwargs) -> VGGT:
     return model.eval()
 
 
-def golden_case(folder: Path, name: str, causal: bool = True) -> tuple[VGGT, dict]:
-    """Model with the stored weights (loaded strictly) and the stored inputs and outputs."""
-    vectors = load(folder, f"{name}_io.pt")
+def golden_case(path: Path, causal: bool = True) -> tuple[VGGT, dict]:
+    """Model with the stored weights (loaded strictly) and the inputs and outputs of ``path``."""
+    vectors = load(path)
     model = build_model(vectors["config"], causal)
-    model.load_state_dict(load(folder, f"{name}_state_dict.pt"), strict=True)
+    weights = path.with_name(path.name.removesuffix("_io.pt") + "_state_dict.pt")
+    model.load_state_dict(load(weights), strict=True)
     return model, vectors

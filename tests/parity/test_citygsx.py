@@ -3,6 +3,7 @@
 The vectors count pixel centres as integers, hence ``pixel_offset=0`` throughout.
 """
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -31,15 +32,9 @@ from mmcity_ops import fully_fused_projection, plane_depth, plane_features, rast
 from mmcity_ops.functional.inria import square_radii
 
 from ..conftest import golden_dir
+from . import _golden
 
 TOLERANCE = dict(rtol=1e-4, atol=1e-5)
-FOLDER = golden_dir("citygsx")
-
-
-def files(prefix):
-    found = sorted(FOLDER.glob(f"{prefix}*.npz"))
-    assert found, f"no vectors '{prefix}*' in {FOLDER}"
-    return found
 
 
 def load(path):
@@ -52,7 +47,7 @@ def tensor(value):
 
 
 def vectors(prefix):
-    return pytest.mark.parametrize("path", files(prefix), ids=lambda path: path.stem)
+    return _golden.vectors(prefix, "citygsx")
 
 
 def close(actual, expected, **options):
@@ -141,9 +136,7 @@ def test_coarse_intervals(citygsx_manifest):
 
 @pytest.fixture
 def citygsx_manifest():
-    import json
-
-    manifest = json.loads((FOLDER / "manifest.json").read_text())
+    manifest = json.loads((golden_dir("citygsx") / "manifest.json").read_text())
     found = {k: v for k, v in manifest.items() if k.startswith("coarse_")}
     for value in manifest.values():
         if isinstance(value, dict):
@@ -374,7 +367,7 @@ def test_splat(path):
         min_cosine=0.0,
     )
     seen_pixels = valid[0, ..., 0] & (alpha[0, ..., 0] > 0.01)
-    assert seen_pixels.sum() > 500
+    assert seen_pixels.float().mean() > 0.25
     close(depth[0, ..., 0][seen_pixels], g["plane_depth"][seen_pixels.numpy()], rtol=1e-3)
     # Pixels that meet a Gaussian while more than half of the light is left.
     assert (counts["n_touched"].reshape(-1) == tensor(g["observe"])).all()
@@ -427,7 +420,9 @@ def test_spherical_harmonics(path):
 
     g = load(path)
     coeffs = tensor(g["coeffs"]).transpose(1, 2).contiguous()
-    for degree in range(5):
+    degrees = [int(key.removeprefix("deg")) for key in g if key.startswith("deg")]
+    assert degrees
+    for degree in degrees:
         value = spherical_harmonics(degree, tensor(g["dirs"]), torch.eye(4)[None], coeffs)
         close(value[0], g[f"deg{degree}"])
     x = torch.linspace(0, 1, len(g["rgb2sh"]))

@@ -287,7 +287,7 @@ def test_training_loss_of_the_original(path):
 @vectors("intended_geometry_losses")
 def test_intended_geometry_losses(path):
     g = load(path)
-    (inputs,) = [load(other) for other in path.parent.glob("training_loss*.npz")][:1]
+    inputs = load(path.with_name(path.name.replace("intended_geometry_losses", "training_loss")))
     leaves = {name: leaf(inputs["in_" + name]) for name in LEAVES}
     geometry, neighbour = view_of(inputs, **leaves)
     starts = ("single_view_weight_from_iter", "multi_view_weight_from_iter")
@@ -355,8 +355,12 @@ def test_neighbours(path):
     g = load(path)
     cameras = cameras_of(g)
     assert find_neighbours(cameras) == as_lists(g["neighbours_default"])
-    few = find_neighbours(cameras, 3, 15, 0.2, 0.9)
-    assert few == as_lists(g["neighbours_k3_a15_d02_09"])
+    for key in (key for key in g if key.startswith("neighbours_k")):
+        # k3_a15_d02_09: 3 neighbours, within 15 degrees, at a distance from 0.2 to 0.9
+        count, angle, *distances = (word.lstrip("kad") for word in key.split("_")[1:])
+        near, far = (float(f"{word[0]}.{word[1:]}") for word in distances)
+        few = find_neighbours(cameras, int(count), float(angle), near, far)
+        assert few == as_lists(g[key]), key
 
 
 @vectors("depth_filter")
@@ -365,7 +369,13 @@ def test_depth_filter(path):
     inverse = tensor(g["inv_depth"])[:, 0]
     cameras = cameras_of(g, tuple(reversed(inverse.shape[1:])))
     depths = torch.where(inverse > 0, 1 / inverse, torch.inf)
-    for key, limit in (("mask_thr_1p0", 1.0), ("mask_thr_0p5", 0.5)):
+    limits = {
+        key: float(key.removeprefix("mask_thr_").replace("p", "."))
+        for key in g
+        if key.startswith("mask_thr_")
+    }
+    assert limits
+    for key, limit in limits.items():
         for row, neighbours in enumerate(as_lists(g["nearest"])):
             if not g["written"][row]:
                 assert not neighbours

@@ -33,7 +33,7 @@ from mmcity.models.losses.occupancy import (
     WeightedCrossEntropyLoss,
     class_weights_from_frequency,
 )
-from tests.conftest import golden_dir
+from tests.parity._golden import find_cases, vectors
 
 MODULE = {"rtol": 1e-4, "atol": 1e-5}
 NETWORK = {"rtol": 1e-3, "atol": 1e-4}
@@ -45,15 +45,19 @@ CONDITION_NAMES = {
 }
 
 
-def load(name):
-    path = golden_dir("dynamiccity") / name
-    if not path.is_file():
-        pytest.fail(f"{path} is missing")
+def load(path):
     return torch.load(path, weights_only=True)
 
 
-def vae_files():
-    return sorted(path.name for path in golden_dir("dynamiccity").glob("vae*.pt"))
+def files(prefix):
+    return vectors(prefix, "dynamiccity", ".pt")
+
+
+def numbers(golden, prefix):
+    """Entries whose key is ``prefix`` and a number, by the number."""
+    found = {key: value for key, value in golden.items() if key.startswith(prefix)}
+    assert found, f"no entry '{prefix}...'"
+    return {int(key.removeprefix(prefix)): value for key, value in found.items()}
 
 
 def build_vae(meta):
@@ -87,7 +91,7 @@ def assert_gradients(module, expected):
             assert norm == pytest.approx(expected[name], rel=1e-3), name
 
 
-@pytest.fixture(params=vae_files())
+@pytest.fixture(params=find_cases("vae", "dynamiccity", ".pt"), ids=lambda path: path.stem)
 def vae_case(request):
     golden = load(request.param)
     model = build_vae(golden["meta"])
@@ -186,26 +190,29 @@ def assert_metrics(counts, expected):
     assert counts.mean_iou(occupied) == pytest.approx(expected["miou_all_nonfree"], abs=1e-4)
 
 
-def test_metrics_on_labels():
-    golden = load("ops.pt")["metrics"]
-    assert_metrics(count_occupancy(golden["pred"], golden["gt"], 12, 0), golden)
+@files("ops")
+def test_metrics_on_labels(path):
+    golden = load(path)["metrics"]
+    classes = len(golden["cls_iou"])
+    assert_metrics(count_occupancy(golden["pred"], golden["gt"], classes, 0), golden)
 
 
-def test_rollout_and_masks():
-    golden = load("ops.pt")["rollout"]
+@files("ops")
+def test_rollout_and_masks(path):
+    golden = load(path)["rollout"]
     planes = [golden["planes"][name] for name in PLANES]
     rollout = to_rollout(planes)
     torch.testing.assert_close(rollout, golden["rollout"], rtol=0, atol=0)
     for plane, back in zip(planes, from_rollout(rollout, golden["txyz"])):
         torch.testing.assert_close(back, plane, rtol=0, atol=0)
     torch.testing.assert_close(rollout_mask(golden["txyz"]), golden["mask"], rtol=0, atol=0)
-    torch.testing.assert_close(
-        rollout_mask(golden["txyz"], 2), golden["patch_mask_p2"], rtol=0, atol=0
-    )
+    for patch, mask in numbers(golden, "patch_mask_p").items():
+        torch.testing.assert_close(rollout_mask(golden["txyz"], patch), mask, rtol=0, atol=0)
 
 
-def test_position_encodings():
-    ops = load("ops.pt")
+@files("ops")
+def test_position_encodings(path):
+    ops = load(path)
     golden = ops["posenc"]
     batch, frames, *size = golden["shape"]
     encoded = encode_positions(torch.arange(frames), size, golden["freqs"])
@@ -217,9 +224,11 @@ def test_position_encodings():
     )
 
 
-def test_losses():
-    golden = load("ops.pt")["losses"]
-    frequencies = np.bincount(CARLASC_TO_UNIFIED, CARLASC_FREQUENCIES, minlength=12).tolist()
+@files("ops")
+def test_losses(path):
+    golden = load(path)["losses"]
+    classes = golden["logits"].shape[1]
+    frequencies = np.bincount(CARLASC_TO_UNIFIED, CARLASC_FREQUENCIES, minlength=classes).tolist()
     torch.testing.assert_close(
         class_weights_from_frequency(frequencies), golden["ce_weight_carlasc"], rtol=1e-5, atol=0
     )
@@ -236,8 +245,9 @@ def test_losses():
     torch.testing.assert_close(kl, golden["kl"], **MODULE)
 
 
-def test_data_preparation():
-    ops = load("ops.pt")
+@files("ops")
+def test_data_preparation(path):
+    ops = load(path)
     golden = ops["label_remap"]
     assert golden["table"].tolist() == list(CARLASC_TO_UNIFIED)
     mapped = remap_labels(golden["raw"].numpy(), CARLASC_TO_UNIFIED)
@@ -250,20 +260,22 @@ def test_data_preparation():
         for key in ("voxels", "masks"):
             flipped = flip_clip(golden[key].numpy(), int(flip_type))
             np.testing.assert_array_equal(flipped, expected[key].numpy())
-        paths = ["a", "b", "c"][:: -1 if int(flip_type) & 4 else 1]
+        paths = sorted(expected["paths"], reverse=bool(int(flip_type) & 4))
         assert paths == list(expected["paths"])
 
 
-def test_trajectory_and_command():
-    for case in load("ops.pt")["trajectory"]:
+@files("ops")
+def test_trajectory_and_command(path):
+    for case in load(path)["trajectory"]:
         rows = case["poses"].numpy()
         poses = np.stack([rows[:, 3], rows[:, 7], np.arctan2(rows[:, 4], rows[:, 0])], axis=1)
         np.testing.assert_allclose(planar_trajectory(poses), case["trajectory"].numpy(), atol=1e-9)
         assert planar_command(poses) == case["command"], case["kind"]
 
 
-def test_diffusion_tables():
-    golden = load("ops.pt")["diffusion"]
+@files("ops")
+def test_diffusion_tables(path):
+    golden = load(path)["diffusion"]
     diffusion = GaussianDiffusion()
     for name in (
         "betas",
@@ -276,10 +288,10 @@ def test_diffusion_tables():
             getattr(diffusion, name)[golden["index"]], golden[name].numpy(), rtol=1e-9
         )
     for spacing, steps in golden["respace"].items():
-        assert respace_steps(1000, spacing) == list(steps), spacing
-    np.testing.assert_allclose(
-        GaussianDiffusion(spacing=5).betas, golden["respaced_betas_5"].numpy(), rtol=1e-9
-    )
+        assert respace_steps(len(diffusion), spacing) == list(steps), spacing
+    for spacing, betas in numbers(golden, "respaced_betas_").items():
+        respaced = GaussianDiffusion(spacing=spacing).betas
+        np.testing.assert_allclose(respaced, betas.numpy(), rtol=1e-9)
 
 
 def build_dit(golden, name):
@@ -302,6 +314,11 @@ def build_dit(golden, name):
     return model.eval()
 
 
+def dit_models():
+    paths = find_cases("dit", "dynamiccity", ".pt")
+    return [(path, name) for path in paths for name in load(path)["models"]]
+
+
 def dit_conditions(golden, model):
     inputs = golden["inputs"]
     values = {
@@ -314,9 +331,11 @@ def dit_conditions(golden, model):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["uncond", "hex", "layout", "traj", "cmd", "all_xattn"])
-def test_dit_forward(name):
-    golden = load("dit.pt")
+@pytest.mark.parametrize(
+    "path, name", dit_models(), ids=lambda value: getattr(value, "stem", value)
+)
+def test_dit_forward(path, name):
+    golden = load(path)
     model, case, inputs = build_dit(golden, name), golden["models"][name], golden["inputs"]
     x, t = inputs["x"], inputs["t"]
     conditions = dit_conditions(golden, model)
@@ -326,20 +345,23 @@ def test_dit_forward(name):
         model.drop_tokens = False
         torch.testing.assert_close(model(x, t), case["out_without_patch_mask"], **NETWORK)
         return
-    second = torch.tensor([False, True])
+    second = torch.arange(len(x)) == 1
     drop = dict.fromkeys(model.conditions, second)
     out = model(x, t, conditions, drop)
     torch.testing.assert_close(out, case["out_inference_row1_null"], **NETWORK)
-    everything = dict.fromkeys(model.conditions, torch.ones(2, dtype=torch.bool))
+    everything = dict.fromkeys(model.conditions, torch.ones(len(x), dtype=torch.bool))
     torch.testing.assert_close(model(x, t, conditions, everything), case["out_all_null"], **NETWORK)
     torch.testing.assert_close(model(x, t), case["out_all_null"], **NETWORK)
-    same = torch.cat([x[:1], x[:1]])
-    guided = apply_guidance(model(same, t, conditions, drop), 4.0)
-    torch.testing.assert_close(guided, case["out_cfg_4"], **NETWORK)
+    pair = {key: value[:2] for key, value in conditions.items()}
+    drop = {key: value[:2] for key, value in drop.items()}
+    for scale, expected in numbers(case, "out_cfg_").items():
+        guided = apply_guidance(model(x[[0, 0]], t[:2], pair, drop), float(scale))
+        torch.testing.assert_close(guided, expected, **NETWORK)
 
 
-def test_dit_training_loss():
-    golden = load("dit.pt")
+@files("dit")
+def test_dit_training_loss(path):
+    golden = load(path)
     expected = golden["training_loss"]
     model = build_dit(golden, expected["model"])
     conditions = dit_conditions(golden, model)
@@ -366,8 +388,9 @@ def assert_chain(state, expected):
 
 
 @torch.no_grad()
-def test_ancestral_chain_and_decoding():
-    golden = load("dit.pt")
+@files("dit")
+def test_ancestral_chain_and_decoding(path):
+    golden = load(path)
     chain = golden["ancestral_chain"]
     model = build_dit(golden, chain["model"])
     diffusion = GaussianDiffusion(spacing=chain["respacing"])
@@ -387,7 +410,7 @@ def test_ancestral_chain_and_decoding():
     assert_chain(x[:1], chain["final_rollout"])
 
     decoded = golden["decoded"]
-    case = load(decoded["vae_file"])
+    case = load(path.with_name(decoded["vae_file"]))
     vae = build_vae(case["meta"])
     vae.load_state_dict(case["state_dict"])
     planes = from_rollout(chain["final_rollout"], golden["meta"]["txyz"])
@@ -398,8 +421,9 @@ def test_ancestral_chain_and_decoding():
 
 
 @torch.no_grad()
-def test_ddim_chain():
-    golden = load("dit.pt")
+@files("dit")
+def test_ddim_chain(path):
+    golden = load(path)
     chain = golden["ddim_chain"]
     model = build_dit(golden, chain["model"])
     diffusion = GaussianDiffusion(spacing=chain["respacing"])
@@ -411,14 +435,13 @@ def test_ddim_chain():
         assert_chain(x, chain["steps"][k])
 
 
-def test_generation_metrics():
-    golden = load("gen_metrics.pt")
+@files("gen_metrics")
+def test_generation_metrics(path):
+    golden = load(path)
     real, fake = golden["real"], golden["fake"]
     assert frechet_distance(real, fake) == pytest.approx(golden["fid"], rel=1e-8)
     assert kernel_distance(real, fake) == pytest.approx(golden["kid_full_set"], rel=1e-8)
-    for k in (3, 5):
-        expected = golden[f"precision_recall_k{k}"]
+    for k, expected in numbers(golden, "precision_recall_k").items():
         assert precision_recall(real, fake, k) == pytest.approx(expected)
-    for splits in (1, 10):
-        expected = golden[f"inception_score_splits{splits}"]
+    for splits, expected in numbers(golden, "inception_score_splits").items():
         assert inception_score(golden["fake_class_logits"], splits) == pytest.approx(expected)

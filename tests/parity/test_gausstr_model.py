@@ -29,27 +29,27 @@ from mmcity.models.losses.depth import (
 from mmcity.structures.geometry import quat_to_rotmat, rotmat_to_quat
 from mmcity_ops import rasterization
 from mmcity_ops.reference.covariance import covariances
-from tests.conftest import golden_dir
-from tests.parity._golden import Golden, relative_l2
+from tests.parity._golden import Golden, find_cases, relative_l2, vectors
 
 TOLERANCE = {"atol": 1e-5, "rtol": 1e-4}
 ORI_SHAPE = (900, 1600)
 
 
-def load(name):
-    return torch.load(golden_dir("gausstr") / name, weights_only=True)
+def load(path):
+    return torch.load(path, weights_only=True)
 
 
-def arrays(name):
-    return Golden(golden_dir("gausstr") / name, torch.float32)
+def arrays(path):
+    return Golden(path, torch.float32)
 
 
 def close(got, want, **tolerance):
     torch.testing.assert_close(got, want.to(got.dtype), **{**TOLERANCE, **tolerance})
 
 
-def test_geometry():
-    golden = arrays("geometry.npz")
+@vectors("geometry", "gausstr")
+def test_geometry(path):
+    golden = arrays(path)
     cameras = [golden[key] for key in ("cam2img", "cam2ego", "img_aug_mat")]
     lifted = pixels_to_ego(golden["points"], *cameras)
     close(lifted, golden["cam2world"])
@@ -60,14 +60,18 @@ def test_geometry():
     sign = (quats * golden["rotmat_to_quat"]).sum(-1, keepdim=True).sign()
     close(quats * sign, golden["rotmat_to_quat"])
     close(covariances(golden["rotmats"], golden["scales"]), golden["covariances"])
-    close(sine_encode(golden["enc_coord2"], 16), golden["enc2_numfeats16"])
-    close(sine_encode(golden["enc_coord4"], 8), golden["enc4_numfeats8"])
+    encoded = [key for key in golden.arrays if "_numfeats" in key]
+    assert encoded
+    for key in encoded:
+        coordinates, features = key.removeprefix("enc").split("_numfeats")
+        close(sine_encode(golden[f"enc_coord{coordinates}"], int(features)), golden[key])
     close(inverse_sigmoid(golden["inv_sigmoid_in"]), golden["inv_sigmoid_out"])
 
 
 @torch.no_grad()
-def test_neck():
-    golden = load("neck.pt")
+@vectors("neck", "gausstr", ".pt")
+def test_neck(path):
+    golden = load(path)
     neck = ViTDetFPN(golden["config"]["in_channels"], golden["config"]["out_channels"])
     neck.load_state_dict(golden["state_dict"], strict=True)
     for level, expected in zip(neck(golden["x"]), golden["outs"], strict=True):
@@ -89,8 +93,9 @@ def build_decoder(config):
 
 
 @torch.no_grad()
-def test_decoder():
-    golden = load("decoder.pt")
+@vectors("decoder", "gausstr", ".pt")
+def test_decoder(path):
+    golden = load(path)
     config = golden["config"]
     decoder = GaussTRDecoder(**build_decoder(config)).eval()
     decoder.load_state_dict(golden["state_dict"], strict=True)
@@ -150,10 +155,14 @@ def build_model(config, **options):
     )
 
 
-@pytest.fixture(scope="module")
-def predicted():
+@pytest.fixture(
+    scope="module",
+    params=find_cases("model_predict", "gausstr", ".pt"),
+    ids=lambda path: path.stem,
+)
+def predicted(request):
     """Model with the golden weights, and its queries for the golden inputs."""
-    golden = load("model_predict.pt")
+    golden = load(request.param)
     model = build_model(golden["config"], pca="per_step").eval()
     model.load_state_dict(golden["state_dict"], strict=True)
     with torch.no_grad():
@@ -187,9 +196,10 @@ def test_prediction(predicted):
     assert torch.equal(exact[decided], golden["pred"][decided])
 
 
-def test_losses_of_the_whole_model(predicted):
+def test_losses_of_the_whole_model(predicted, request):
     model, inputs, (queries, references), cameras = predicted
-    golden = load("model_losses.pt")
+    path = request.node.callspec.params["predicted"]
+    golden = load(path.with_name(path.name.replace("model_predict", "model_losses")))
     depth, feats = inputs["depth"], inputs["feats"]
     patch = inputs["config"]["patch_size"]
     width, height = golden["width_height"].tolist()
@@ -253,8 +263,9 @@ def test_pca_captures_the_variance(predicted):
     torch.testing.assert_close(again.double(), bases["ema"], atol=1e-3, rtol=0)
 
 
-def test_losses():
-    golden = arrays("losses.npz")
+@vectors("losses", "gausstr")
+def test_losses(path):
+    golden = arrays(path)
     pred, target = golden["pred_depth"], golden["target_depth"]
     silog, l1 = scale_invariant_log(pred, target), masked_l1(pred, target)
     close(silog, golden["silog"])
@@ -280,9 +291,10 @@ def test_chunked_cosine_equals_the_plain_form():
 
 
 @pytest.mark.parametrize("backend", ["reference", "native"])
-def test_rendering(backend, monkeypatch):
+@vectors("render_rgbd", "gausstr")
+def test_rendering(path, backend, monkeypatch):
     monkeypatch.setenv("MMCITY_OPS_BACKEND", backend)
-    golden = arrays("render_rgbd.npz")
+    golden = arrays(path)
     leaves = {key: golden.leaf(key) for key in ("means", "quats", "scales", "opacities", "colors")}
     near, far = golden["near_far"].tolist()
     width, height = golden["width_height"].tolist()
@@ -312,8 +324,9 @@ def merge_prompts(features, vocabulary):
     return torch.stack([_merge(*pair, vocabulary) for pair in zip(features, kept)])
 
 
-def test_classification():
-    golden = arrays("classify.npz")
+@vectors("classify", "gausstr")
+def test_classification(path):
+    golden = arrays(path)
     sizes = golden["group_sizes"].tolist()
     assert list(OCC3D_VOCABULARY.groups) == sizes
     close(merge_prompts(golden["grid_feats"], OCC3D_VOCABULARY), golden["merged"])

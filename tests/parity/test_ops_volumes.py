@@ -15,7 +15,7 @@ from mmcity_ops import (
     voxelize_dynamic,
     voxelize_hard,
 )
-from tests.parity._golden import DEVICE, Golden, assert_close_l2, find_cases
+from tests.parity._golden import DEVICE, Golden, assert_close_l2, vectors
 
 CASES = [
     pytest.param(("reference", torch.float64), id="reference-float64"),
@@ -42,7 +42,7 @@ def close(got, golden, key, atol=2e-5):
         assert_close_l2(key, got, golden, key)
 
 
-@pytest.mark.parametrize("path", find_cases("ssim"), ids=lambda p: p.stem)
+@vectors("ssim")
 def test_ssim(path, kind):
     golden = Golden(path, kind)
     img1, img2 = golden.leaf("img1"), golden["img2"]
@@ -62,14 +62,14 @@ def test_ssim(path, kind):
         assert_close_l2("valid", grad, golden, "v_img1_from_mean_valid")
 
 
-@pytest.mark.parametrize("path", find_cases("knn_mean_dist2"), ids=lambda p: p.stem)
+@vectors("knn_mean_dist2")
 def test_knn_mean_dist2(path, kind):
     golden = Golden(path, kind)
     got = knn_mean_dist2(golden["points"], golden.scalar("k"))
     assert_close_l2("mean_dist2", got, golden, "mean_dist2")
 
 
-@pytest.mark.parametrize("path", find_cases("gaussians_to_voxels"), ids=lambda p: p.stem)
+@vectors("gaussians_to_voxels")
 def test_gaussians_to_voxels(path, kind):
     golden = Golden(path, kind)
     names = ("means", "opacities", "features", "quats", "scales")
@@ -89,7 +89,7 @@ def test_gaussians_to_voxels(path, kind):
         assert_close_l2(name, grad, golden, f"v_{name}")
 
 
-@pytest.mark.parametrize("path", find_cases("semantic_splat"), ids=lambda p: p.stem)
+@vectors("semantic_splat")
 def test_semantic_splat(path, kind):
     golden = Golden(path, kind)
     probabilistic = "bin_logits" in golden
@@ -122,7 +122,7 @@ def test_semantic_splat(path, kind):
         assert_close_l2("precis", grad, golden, "v_precis")
 
 
-@pytest.mark.parametrize("path", find_cases("point_voxelize"), ids=lambda p: p.stem)
+@vectors("point_voxelize")
 def test_point_voxelize(path, kind):
     golden = Golden(path, torch.float32)  # cells are defined by float32 arithmetic
     points, grid = golden["points"], (golden["voxel_size"], golden["point_cloud_range"])
@@ -147,7 +147,7 @@ def test_point_voxelize(path, kind):
         assert_close_l2(reduce, grad, golden, f"v_feats_{reduce}")
 
 
-@pytest.mark.parametrize("path", find_cases("tsdf"), ids=lambda p: p.stem)
+@vectors("tsdf")
 def test_tsdf(path, kind):
     golden = Golden(path, kind)
     volume = TSDFVolume(
