@@ -1,10 +1,9 @@
 """Training by iterations, resumable at any of them."""
 
-import bisect
 import copy
 
 import torch
-from mmengine.runner import BaseLoop
+from mmengine.runner import BaseLoop, IterBasedTrainLoop
 from mmengine.runner.utils import calc_dynamic_intervals
 from torch.utils.data import DataLoader
 
@@ -14,7 +13,7 @@ from .resumable_stream import BatchStream
 
 
 @LOOPS.register_module(name=["ResumableIterBasedTrainLoop", "IterBasedTrainLoop"])
-class ResumableIterBasedTrainLoop(BaseLoop):
+class ResumableIterBasedTrainLoop(IterBasedTrainLoop):
     """Iteration-based training that continues the data order exactly after a resume.
 
     It calls the hooks at the same points as mmengine's loop. After a resume the sampler is
@@ -53,7 +52,7 @@ class ResumableIterBasedTrainLoop(BaseLoop):
             raise ValueError(f"{name}: expected a positive whole number, got {length}")
         self._loader_cfg = copy.deepcopy(dataloader) if isinstance(dataloader, dict) else None
         self._loader_seed = runner.seed
-        super().__init__(runner, dataloader)
+        BaseLoop.__init__(self, runner, dataloader)  # mmengine's own would start to load here
         self._max_iters = int(length) * (len(self.dataloader) if max_iters is None else 1)
         if val_interval is None:
             val_interval = 1000 if max_epochs is None else len(self.dataloader)
@@ -67,26 +66,6 @@ class ResumableIterBasedTrainLoop(BaseLoop):
         self.dynamic_milestones, self.dynamic_intervals = calc_dynamic_intervals(
             val_interval, dynamic_intervals
         )
-
-    @property
-    def max_epochs(self) -> int:
-        """Always 1."""
-        return self._max_epochs
-
-    @property
-    def max_iters(self) -> int:
-        """Number of iterations of the whole training."""
-        return self._max_iters
-
-    @property
-    def epoch(self) -> int:
-        """Always 0."""
-        return self._epoch
-
-    @property
-    def iter(self) -> int:
-        """Number of finished iterations."""
-        return self._iter
 
     def run(self) -> torch.nn.Module:
         """Train to the end and return the model."""
@@ -107,23 +86,10 @@ class ResumableIterBasedTrainLoop(BaseLoop):
         self.runner.call_hook("after_train")
         return self.runner.model
 
-    def run_iter(self, data_batch) -> None:
-        """Run one training step and the hooks around it."""
-        self.runner.call_hook("before_train_iter", batch_idx=self._iter, data_batch=data_batch)
-        outputs = self.runner.model.train_step(data_batch, optim_wrapper=self.runner.optim_wrapper)
-        self.runner.call_hook(
-            "after_train_iter", batch_idx=self._iter, data_batch=data_batch, outputs=outputs
-        )
-        self._iter += 1
-
     def _is_time_to_validate(self) -> bool:
         if self.runner.val_loop is None or self._iter < self.val_begin:
             return False
         return self._iter % self.val_interval == 0 or self._iter == self._max_iters
-
-    def _decide_current_val_interval(self) -> None:
-        step = bisect.bisect(self.dynamic_milestones, self._iter + 1)
-        self.val_interval = self.dynamic_intervals[step - 1]
 
     def _follow_resumed_seed(self) -> None:
         """Without a seed in the config, the sampler was built with another seed than the
