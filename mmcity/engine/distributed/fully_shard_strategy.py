@@ -5,6 +5,9 @@ from mmengine.device import get_device
 from mmengine.dist import get_world_size
 from mmengine.registry import STRATEGIES
 from torch import nn
+from torch.distributed.checkpoint import state_dict as states
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 from mmcity.models.layers import TransformerBlock
 
@@ -29,9 +32,6 @@ class FullyShardStrategy(DDPStrategy):
         self._gathered: dict[str, dict] = {}
 
     def _wrap_model(self, model: nn.Module) -> nn.Module:
-        from torch.distributed.device_mesh import init_device_mesh
-        from torch.distributed.fsdp import fully_shard
-
         model = self.convert_model(model.to(get_device()))
         mesh = init_device_mesh(get_device(), (get_world_size(),))
         options = {"mesh": mesh, "reshard_after_forward": self.reshard_after_forward}
@@ -53,38 +53,26 @@ class FullyShardStrategy(DDPStrategy):
         """Whole parameters on the CPU of the first process; empty on the others."""
         if "model" in self._gathered:
             return self._gathered["model"]
-        from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-
-        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-        return get_model_state_dict(self.model, options=options)
+        options = states.StateDictOptions(full_state_dict=True, cpu_offload=True)
+        return states.get_model_state_dict(self.model, options=options)
 
     def optim_state_dict(self) -> dict:
         """Whole state of the optimiser, by the names of the parameters."""
         if "optim" in self._gathered:
             return self._gathered["optim"]
-        from torch.distributed.checkpoint.state_dict import (
-            StateDictOptions,
-            get_optimizer_state_dict,
+        options = states.StateDictOptions(full_state_dict=True, cpu_offload=True)
+        return states.get_optimizer_state_dict(
+            self.model, self.optim_wrapper.optimizer, options=options
         )
-
-        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-        return get_optimizer_state_dict(self.model, self.optim_wrapper.optimizer, options=options)
 
     def load_model_state_dict(self, state_dict: dict, *, strict: bool = False, **kwargs) -> None:
         """Spread whole parameters over the processes."""
-        from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
-
-        options = StateDictOptions(full_state_dict=True, strict=strict)
-        set_model_state_dict(self.model, state_dict, options=options)
+        options = states.StateDictOptions(full_state_dict=True, strict=strict)
+        states.set_model_state_dict(self.model, state_dict, options=options)
 
     def load_optim_state_dict(self, state_dict: dict) -> None:
         """Spread the whole state of the optimiser."""
-        from torch.distributed.checkpoint.state_dict import (
-            StateDictOptions,
-            set_optimizer_state_dict,
-        )
-
-        options = StateDictOptions(full_state_dict=True)
-        set_optimizer_state_dict(
+        options = states.StateDictOptions(full_state_dict=True)
+        states.set_optimizer_state_dict(
             self.model, self.optim_wrapper.optimizer, state_dict, options=options
         )
