@@ -9,9 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .columns import ColumnUnfold
 from .hexplane import PLANES
-from .initialization import ResidualBody, norm_3d, start_with_unit_gain
-
-_LEAK = 0.1
+from .initialization import LEAK, ResidualBody, norm_3d, start_with_unit_gain
 
 
 def encode_positions(
@@ -109,27 +107,15 @@ class PlaneUpsampler(nn.Module):
         self.upsample = nn.Sequential(
             nn.ConvTranspose2d(channels, channels, stride, stride=stride),
             nn.InstanceNorm2d(channels) if norm else nn.Identity(),
-            nn.LeakyReLU(_LEAK),
+            nn.LeakyReLU(LEAK),
             nn.Conv2d(channels, channels, kernel, padding=kernel // 2),
             nn.InstanceNorm2d(channels) if norm else nn.Identity(),
-            nn.LeakyReLU(_LEAK),
+            nn.LeakyReLU(LEAK),
         )
 
     def forward(self, plane: Tensor) -> Tensor:
         """Map ``(B, C, a, b)`` to ``(B, C', ra, rb)``."""
         return self.upsample(plane)
-
-
-def _double_conv(channels: int, kernel: int, norm: bool) -> ResidualBody:
-    padding = kernel // 2
-    return ResidualBody(
-        nn.Conv3d(channels, channels, kernel, padding=padding),
-        norm_3d(channels, norm),
-        nn.LeakyReLU(_LEAK),
-        nn.Conv3d(channels, channels, kernel, padding=padding),
-        norm_3d(channels, norm),
-        nn.LeakyReLU(_LEAK),
-    )
 
 
 class VoxelDecoder(nn.Module):
@@ -150,16 +136,16 @@ class VoxelDecoder(nn.Module):
         if pe_freq < 1:
             raise ValueError(f"pe_freq: expected at least 1, got {pe_freq}")
         self.pe_freq = pe_freq
-        self.conv_in = nn.Sequential(nn.Conv3d(in_channels, low, 1), nn.LeakyReLU(_LEAK))
+        self.conv_in = nn.Sequential(nn.Conv3d(in_channels, low, 1), nn.LeakyReLU(LEAK))
         self.conv_layers = nn.ModuleList(
-            [_double_conv(low, kernel, norm), _double_conv(low, 1, norm)]
+            ResidualBody(low, edge, norm, nn.LeakyReLU(LEAK)) for edge in (kernel, 1)
         )
         stride = tuple(2**u for u in up)
         self.transpose_conv = nn.ConvTranspose3d(low, high, stride, stride=stride)
         self.final_conv = nn.Sequential(
             nn.Conv3d(high + 8 * pe_freq, num_classes, 1),
             norm_3d(num_classes, norm),
-            nn.LeakyReLU(_LEAK),
+            nn.LeakyReLU(LEAK),
             nn.Conv3d(num_classes, num_classes, 1),
         )
 

@@ -1,5 +1,6 @@
 """Encoder of the HexPlane VAE: voxel convolutions and the Projection Module."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -12,25 +13,10 @@ from mmcity.utils.checks import check_choice
 
 from .columns import ColumnFold
 from .hexplane import PLANES
-from .initialization import ResidualBody, norm_3d, start_with_unit_gain
+from .initialization import LEAK, ResidualBody, norm_3d, start_with_unit_gain
 
-_LEAK = 0.1
 #: Sequences attended at once; bounds the memory of the attention workspace.
 _MAX_SEQUENCES = 32768
-
-
-def _same_conv(in_channels: int, channels: int, kernel: int) -> nn.Conv3d:
-    return nn.Conv3d(in_channels, channels, kernel, padding=kernel // 2, padding_mode="replicate")
-
-
-def _residual_body(channels: int, kernel: int, norm: bool) -> ResidualBody:
-    return ResidualBody(
-        _same_conv(channels, channels, kernel),
-        norm_3d(channels, norm),
-        nn.LeakyReLU(_LEAK),
-        _same_conv(channels, channels, kernel),
-        norm_3d(channels, norm),
-    )
 
 
 class VoxelEncoder(nn.Module):
@@ -53,15 +39,16 @@ class VoxelEncoder(nn.Module):
         norm: bool = True,
     ) -> None:
         super().__init__()
-        self.conv0 = _same_conv(in_channels, channels, kernel)
-        self.conv1 = _residual_body(channels, kernel, norm)
+        padding = {"padding_mode": "replicate"}
+        self.conv0 = nn.Conv3d(in_channels, channels, kernel, padding=kernel // 2, **padding)
+        self.conv1 = ResidualBody(channels, kernel, norm, **padding)
         stages: list[nn.Module] = []
         for i in range(max(down)):
             stride = tuple(2 if d > i else 1 for d in down)
             reduce = nn.Conv3d(channels, channels, stride, stride=stride)
             stages += [
                 nn.Sequential(reduce, norm_3d(channels, norm)),
-                _residual_body(channels, kernel, norm),
+                ResidualBody(channels, kernel, norm, **padding),
             ]
         self.down = nn.ModuleList(stages)
 
@@ -185,7 +172,7 @@ class PlaneDownsampler(nn.Module):
             stride = tuple(2 if r > i else 1 for r in ratio)
             conv = nn.Conv2d(channels, channels, stride, stride=stride)
             stages.append(
-                nn.Sequential(conv) if i == steps - 1 else nn.Sequential(conv, nn.LeakyReLU(_LEAK))
+                nn.Sequential(conv) if i == steps - 1 else nn.Sequential(conv, nn.LeakyReLU(LEAK))
             )
         self.down = nn.Sequential(*stages)
 
@@ -266,9 +253,7 @@ class HexPlaneEncoder(nn.Module):
                 raise ValueError(f"size along {axis}: expected a multiple of 2**{d}, got {size}")
             sizes[axis] = size // 2**d
 
-        names = list(PLANES)
-        if separate_t_reducer:
-            names = ["xyz", *PLANES]
+        names = ["xyz", *PLANES] if separate_t_reducer else list(PLANES)
         self.reduced_axes = {}
         for name in names:
             source = "xyz" if separate_t_reducer and name in ("xy", "xz", "yz") else "txyz"
@@ -278,9 +263,7 @@ class HexPlaneEncoder(nn.Module):
             self.pos_encodings = nn.ParameterDict()
             self.transformers = nn.ModuleDict()
             for name in names:
-                length = 1
-                for axis in self.reduced_axes[name]:
-                    length *= sizes[axis]
+                length = math.prod(sizes[axis] for axis in self.reduced_axes[name])
                 self.tokens[name] = nn.Parameter(torch.randn(1, 1, channels))
                 self.pos_encodings[name] = nn.Parameter(torch.randn(1, length + 1, channels))
                 self.transformers[name] = ProjectionTransformer(

@@ -5,10 +5,36 @@ from torch import nn
 
 #: Gain of the last layer of a residual body, so that depth does not add up.
 _BODY_GAIN = 0.3
+#: Slope of the activations below 0.
+LEAK = 0.1
 
 
 class ResidualBody(nn.Sequential):
-    """Layers whose result is added to their input."""
+    """Two convolutions of a volume, whose result is added to their input.
+
+    Args:
+        channels: Channels of input and output.
+        kernel: Edge of the kernels.
+        norm: Normalise after each of them.
+        *end: Layers behind.
+        padding_mode: What lies outside of the volume. Defaults to ``zeros``.
+    """
+
+    def __init__(
+        self, channels: int, kernel: int, norm: bool, *end: nn.Module, padding_mode: str = "zeros"
+    ) -> None:
+        first, second = (
+            nn.Conv3d(channels, channels, kernel, padding=kernel // 2, padding_mode=padding_mode)
+            for _ in range(2)
+        )
+        super().__init__(
+            first,
+            norm_3d(channels, norm),
+            nn.LeakyReLU(LEAK),
+            second,
+            norm_3d(channels, norm),
+            *end,
+        )
 
 
 def norm_3d(channels: int, norm: bool) -> nn.Module:

@@ -95,12 +95,9 @@ class GaussTRHead(nn.Module):
         occupancy: str = "density",
     ) -> None:
         super().__init__()
-        for name, value, allowed in (
-            ("depth_mode", depth_mode, ("accumulated", "expected")),
-            ("sky", sky, ("depth", "opacity")),
-            ("occupancy", occupancy, ("density", "probability")),
-        ):
-            check_choice(name, value, allowed)
+        check_choice("depth_mode", depth_mode, ("accumulated", "expected"))
+        check_choice("sky", sky, ("depth", "opacity"))
+        check_choice("occupancy", occupancy, ("density", "probability"))
         self.opacity_head = MODELS.build(opacity_head)
         self.feature_head = MODELS.build(feature_head)
         self.scale_head = MODELS.build(scale_head)
