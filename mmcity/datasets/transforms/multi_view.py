@@ -1,6 +1,7 @@
 """Images and matrices of several cameras, and the occupancy about them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ def _to_4x4(matrix: Sequence) -> np.ndarray:
 
 
 @TRANSFORMS.register_module()
+@dataclass(eq=False)
 class BEVLoadMultiViewImageFromFiles(BaseTransform):
     """Load the images of all cameras as RGB, with their matrices.
 
@@ -35,19 +37,15 @@ class BEVLoadMultiViewImageFromFiles(BaseTransform):
             belongs. Defaults to ``sensor``.
     """
 
-    def __init__(
-        self,
-        to_float32: bool = True,
-        color_type: str = "color",
-        num_views: int | None = 6,
-        ego_at: str = "sensor",
-    ) -> None:
-        if color_type != "color":
-            raise ValueError(f"color_type: expected 'color', got {color_type!r}")
-        check_choice("ego_at", ego_at, ("sensor", "lidar"))
-        self.to_float32 = to_float32
-        self.num_views = num_views
-        self.ego_at = ego_at
+    to_float32: bool = True
+    color_type: str = "color"
+    num_views: int | None = 6
+    ego_at: str = "sensor"
+
+    def __post_init__(self) -> None:
+        if self.color_type != "color":
+            raise ValueError(f"color_type: expected 'color', got {self.color_type!r}")
+        check_choice("ego_at", self.ego_at, ("sensor", "lidar"))
 
     def transform(self, results: dict) -> dict:
         """Add ``img`` and the matrices of all views."""

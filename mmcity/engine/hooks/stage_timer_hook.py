@@ -57,13 +57,15 @@ class PerStageTimerHook(Hook):
         if self.timer.is_on:
             self._mark = self.timer.now()
 
+    def _end_of(self, name: str) -> None:
+        now = self.timer.now()
+        self.timer.add(name, now - self._mark)
+        self._mark = now
+
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         """A batch has arrived."""
-        if not self.timer.is_on:
-            return
-        now = self.timer.now()
-        self.timer.add("data", now - self._mark)
-        self._mark = now
+        if self.timer.is_on:
+            self._end_of("data")
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         """A step is done."""
@@ -100,15 +102,11 @@ class PerStageTimerHook(Hook):
 
     def before_test_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         """A batch has arrived."""
-        now = self.timer.now()
-        self.timer.add("data", now - self._mark)
-        self._mark = now
+        self._end_of("data")
 
     def after_test_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         """A batch is predicted and counted."""
-        now = self.timer.now()
-        self.timer.add("frame", now - self._mark)
-        self._mark = now
+        self._end_of("frame")
         self._iterations += 1
         total = runner.test_dataloader
         if self._iterations == self.warmup and hasattr(total, "__len__"):

@@ -66,14 +66,19 @@ class NaiveStream:
         """Bytes of all keys and values."""
         return sum(t.nelement() * t.element_size() for pair in self.history.values() for t in pair)
 
-    def attention(self, key, attn, x, rope):
-        """Attention of ``x`` to all tokens so far, everything recomputed."""
-        qkv = attn.qkv(x).unflatten(-1, (3, attn.num_heads, -1))
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+    def _extended(self, key, k, v):
+        """Keys and values of all tokens so far."""
         if key in self.history:
             old_k, old_v = self.history[key]
             k, v = torch.cat([old_k, k], dim=2), torch.cat([old_v, v], dim=2)
         self.history[key] = (k, v)
+        return k, v
+
+    def attention(self, key, attn, x, rope):
+        """Attention of ``x`` to all tokens so far, everything recomputed."""
+        qkv = attn.qkv(x).unflatten(-1, (3, attn.num_heads, -1))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        k, v = self._extended(key, k, v)
         q, k = attn.q_norm(q), attn.k_norm(k)
         if rope is not None:
             q, k = apply_rope(q, *rope), apply_rope(k, *rope)
@@ -102,11 +107,7 @@ class NaiveStream:
 
         def attend_of(iteration, layer):
             def attend(q, k, v):
-                key = ("camera", iteration, layer)
-                if key in self.history:
-                    old_k, old_v = self.history[key]
-                    k, v = torch.cat([old_k, k], dim=2), torch.cat([old_v, v], dim=2)
-                self.history[key] = (k, v)
+                k, v = self._extended(("camera", iteration, layer), k, v)
                 return F.scaled_dot_product_attention(q, k, v)
 
             return attend
