@@ -107,6 +107,7 @@ def sizes_of(
         if size is None and dataset.get("image_size"):
             size = dataset["image_size"][::-1]  # the data set's own is (height, width)
         frames = dataset.get("num_views") or dataset.get("max_frames") or FRAMES
+        frames = 1 if dataset.get("per_frame") else frames
         return Sizes(batch, *(image_size or size or (518, 392)), frames)
     if maker in (_scene, _photographs):
         known = PHOTOGRAPHS.get(str(dataset.get("type", "")).rsplit(".", 1)[-1])

@@ -4,12 +4,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from mmengine.config import Config
 
 from mmcity.engine.config_check import ConfigError
-from mmcity.engine.dry_run import Memory, dry_run, first_setting, parse_memory
+from mmcity.engine.dry_run import Memory, dry_run, first_setting, parse_memory, sizes_of
+from mmcity.engine.dry_run.measure import counting
 from mmcity.engine.launch import load_config
 from mmcity.registry import MODELS
+from mmcity.structures import Cameras
 
 GAUSSIANS = "configs/gaussian_splatting/3dgs_colmap.py"
 VAE = "configs/dynamiccity/dynamiccity_vae_toytown_cpu.py"
@@ -54,6 +57,24 @@ def test_replicated_networks_keep_all_and_add_buckets():
     assert two.training.parameters == one.training.parameters
     assert two.training.optimizer == one.training.optimizer
     assert two.training.activations > one.training.activations
+
+
+def test_attention_that_drops_weights_keeps_no_matrix_of_them():
+    tokens = torch.zeros(1, 1, 4096, 16, requires_grad=True)
+    with counting({}) as (meter, _):
+        F.scaled_dot_product_attention(tokens, tokens, tokens, dropout_p=0.1).sum().backward()
+    assert meter.peak < 4096 * 4096
+
+
+def test_predicted_cameras_may_be_any():
+    with counting({}):
+        Cameras(torch.diag(torch.tensor([-1.0, 1.0, 1.0])), torch.eye(4), 8, 8)
+
+
+@pytest.mark.parametrize(("suite", "frames"), [("monodepth", 1), ("video_depth", 10)])
+def test_frames_are_predicted_as_the_suite_does(suite, frames):
+    cfg = load_config(f"configs/streamvggt/eval_{suite}.py")
+    assert sizes_of(cfg, training=False).frames == frames
 
 
 def test_batch_size_replaces_that_of_the_config():
