@@ -38,6 +38,8 @@ KERNELS = [*GOLDEN, *CASES, "tests/ops/test_devices.py", *SELECT]
 CHECKED = [*GOLDEN, *(f"tests/ops/test_cuda_{name}.py" for name in ("parity", "ids")), *SELECT]
 ONE_SYSTEM = ["tests/rig/systems/test_gaussian_splatting.py"]
 ONE_SYSTEM += ["-k", "TestGaussianSplatting and resumes_bit_for_bit"]
+DRY_RUN = ["tests/rig/systems/test_dry_run.py"]
+DRY_RUN += ["-k", "rap_toytown_cpu or vae_toytown_cpu or feature_net_toytown_cpu"]
 SOURCES = ("ops", "mmcity", "configs", "tests/ops", "tests/parity", "tests/rig", "tools")
 LIMIT_SECONDS = 3600
 
@@ -69,6 +71,7 @@ def quick_parts() -> list[Part]:
         kernels("schedule 1", seed=1),
         kernels("checker", CHECKED, check=1, seed=2),
         Part("system", ONE_SYSTEM),
+        Part("dry run", DRY_RUN),
     ]
 
 
