@@ -213,24 +213,26 @@ class DryMode(MemoryMeter):
             for name in a.alias_info.before_set
         }
 
-        def real(spec: Any, value: Any) -> Any:
-            if spec.alias_info is not None:
-                for name in spec.alias_info.before_set:
-                    if name in changed:
-                        return changed[name]
-            if isinstance(value, (list, tuple)):
-                return type(value)(real(spec, v) for v in value)
-            if isinstance(value, Tensor) and value.is_meta:
-                result = _untouched(value.shape, value.stride(), value.dtype)
-                # Depths are above 0, all is finite, and masks keep all.
-                return result.fill_(1) if self._may_be_filled(result) else result
-            return value
-
         if len(schema.returns) == 1:
-            return real(schema.returns[0], made[0] if isinstance(made, tuple) else made)
+            value = made[0] if isinstance(made, tuple) else made
+            return self._real(schema.returns[0], value, changed)
         if not schema.returns:
             return None
-        return tuple(real(spec, value) for spec, value in zip(schema.returns, made))
+        return tuple(self._real(*pair, changed) for pair in zip(schema.returns, made))
+
+    def _real(self, spec: Any, value: Any, changed: dict[str, Any]) -> Any:
+        """Output of an operator on the CPU; the argument itself where it was changed."""
+        if spec.alias_info is not None:
+            for name in spec.alias_info.before_set:
+                if name in changed:
+                    return changed[name]
+        if isinstance(value, (list, tuple)):
+            return type(value)(self._real(spec, v, changed) for v in value)
+        if isinstance(value, Tensor) and value.is_meta:
+            result = _untouched(value.shape, value.stride(), value.dtype)
+            # Depths are above 0, all is finite, and masks keep all.
+            return result.fill_(1) if self._may_be_filled(result) else result
+        return value
 
 
 class _Found:

@@ -1,5 +1,6 @@
 """Memory of models that nobody allocates."""
 
+import gc
 import resource
 
 import torch
@@ -71,3 +72,14 @@ def test_autocast_of_the_cpu_is_as_wide_as_that_of_cuda():
         assert hidden.softmax(-1).dtype == torch.float32
     with torch.autocast("cpu", torch.bfloat16):  # and not for longer
         assert nn.functional.layer_norm(hidden, (8,)).dtype == torch.bfloat16
+
+
+def test_what_is_changed_in_place_is_freed_at_once():
+    gc.collect()
+    gc.disable()
+    try:
+        with DryMode() as meter:
+            torch.zeros(1 << 20).relu_()
+            assert meter.live == 0
+    finally:
+        gc.enable()
