@@ -19,7 +19,10 @@ def gaussian_window(dtype: torch.dtype, device: torch.device) -> Tensor:
 
 def plane_means(images: Tensor) -> Tensor:
     """Mean of each plane [B, C], without gradient; the same bits for any number of threads."""
-    return images.detach().contiguous().mean(-1).mean(-1)
+    values = images.detach().contiguous()
+    # Half precision rounds the mean; kernels see such images in float32.
+    values = values if values.dtype == torch.float64 else values.float()
+    return values.mean(-1).mean(-1)
 
 
 def ssim_map(img1: Tensor, img2: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="24GB",
         metavar="GPU_MEMORY",
-        help="only tell what the training needs, see mmcity dry-run; default: 24GB",
+        help="only tell what the training needs, as mmcity dry-run does; default: 24GB",
     )
 
 
