@@ -59,6 +59,7 @@ ALLOWED = {
         "mmcity/datasets/sequences/train_layouts.py": "layouts fixed by data sets",
         "mmcity/engine/checkpointing/shards.py": "checkpoints",
         "mmcity/engine/checkpointing/weights.py": "checkpoints",
+        "mmcity/engine/dry_run/table.py": "name of a config",
         "mmcity/engine/launch.py": "name of a config",
         "mmcity/evaluation/feature_extractors.py": "weights",
         "mmcity/models/dynamiccity/encoder.py": "part of a network",

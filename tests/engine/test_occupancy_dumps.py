@@ -1,5 +1,6 @@
 """Dumps of occupancy in the published layout, and the table of a test's stages."""
 
+import io
 import json
 import logging
 import time
@@ -7,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from mmengine.logging import MMLogger
 
 from mmcity.datasets.io.info_pickle import load_plain_pickle
 from mmcity.engine.hooks import DumpResultHook, PerStageTimerHook
@@ -49,25 +51,26 @@ def test_published_layout(tmp_path):
     assert content["img_path"] == [f"CAM_{k}/2.jpg" for k in range(6)]
 
 
-def test_stages_of_a_test_are_tabled_with_the_memory(tmp_path, caplog, capsys):
+def test_stages_of_a_test_are_tabled_with_the_memory(tmp_path):
+    said = io.StringIO()
+    current = MMLogger.get_instance(f"stages of {tmp_path}", log_level="INFO")
+    current.addHandler(logging.StreamHandler(said))
     hook, runner = PerStageTimerHook(warmup=1), fake_runner(tmp_path)
-    with caplog.at_level(logging.INFO, logger="occupancy_dumps"):
-        hook.before_test(runner)
-        for number in range(5):
-            hook.before_test_iter(runner, number)
-            with stage("voxelizer"):
-                time.sleep(0.004)
-            time.sleep(0.012)
-            hook.after_test_iter(runner, number)
-        hook.after_test(runner)
+    hook.before_test(runner)
+    for number in range(5):
+        hook.before_test_iter(runner, number)
+        with stage("voxelizer"):
+            time.sleep(0.004)
+        time.sleep(0.012)
+        hook.after_test_iter(runner, number)
+    hook.after_test(runner)
     written = json.loads((tmp_path / "test_stage_times.json").read_text())
     stages = written["stages"]
     assert stages["frame"]["calls"] == stages["voxelizer"]["calls"] == 4  # without the warm-up
     assert stages["frame"]["seconds"] >= 4 * 0.016
     assert 4 * 0.004 <= stages["voxelizer"]["seconds"] < stages["frame"]["seconds"]
     assert written["memory_bytes"]["peak memory"] > 50 * 2**20
-    said = caplog.text + capsys.readouterr().out  # whichever logger is the current one
-    assert "voxelizer" in said and "MiB" in said
+    assert "voxelizer" in said.getvalue() and "MiB" in said.getvalue()
     with stage("voxelizer"):
         pass  # nobody listens any more
     assert hook.timer.calls["voxelizer"] == 4

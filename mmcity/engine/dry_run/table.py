@@ -1,6 +1,5 @@
 """Table of the GPU memory that all published configs need."""
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import astuple, replace
@@ -11,7 +10,7 @@ from mmengine.config import Config
 
 from mmcity.engine.launch import load_config
 from mmcity.utils.cli import find_root
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.fileio import to_json, write_text
 
 from .batches import sizes_of
 from .estimate import GIB, DryRun, dry_run
@@ -94,7 +93,7 @@ def _needs(cfg: Config, photographs: tuple[int, int] | None) -> str:
         parts.append(astuple(sizes_of(cfg, training, image_size=photographs)))
         dataset = (cfg.get(name) or {}).get("dataset") or {}
         parts += [dataset.get(key) for key in ("type", "depth_dir", "use_neighbours", "crop")]
-    return json.dumps(parts, default=str)
+    return to_json(parts, default=str)
 
 
 def _line(found: DryRun) -> str:
@@ -124,6 +123,5 @@ def write_memory_table(out: str | os.PathLike = "docs/user_guides/gpu_memory_tab
     Args:
         out: File. Defaults to the page of the documentation.
     """
-    with atomic_path(out) as path:
-        path.write_text(HEAD + "".join(f"{line}\n" for line in _lines()), encoding="utf-8")
+    write_text(out, HEAD + "".join(f"{line}\n" for line in _lines()))
     return Path(out)
