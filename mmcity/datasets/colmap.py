@@ -71,7 +71,7 @@ class ColmapDataset(PosedImagesDataset):
             ``sparse``, ``colmap/sparse/0`` and the root that holds a model.
         image_dir (str): Folder that image names are relative to. Defaults to the first of
             ``images``, ``train/rgbs``, ``rgbs``, ``input`` and the root that holds the first
-            image. A name is looked up as it stands, then by its last part alone.
+            image. A name is looked up as it stands, then by the end of it.
         split_by (str): ``auto``, ``tsv``, ``list``, ``val_folder``, ``every_n``, ``fraction``
             or ``none``
             (see :func:`~mmcity.datasets.splits.held_out`). Defaults to ``auto``.
