@@ -1,7 +1,8 @@
 """Pictures and a page of one dumped occupancy result."""
 
+import os
 import pickle
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from mmcity.datasets.io.occupancy_files import occ3d_grid
 from mmcity.datasets.occupancy_labels import OCC3D_NUSCENES_CLASSES
 from mmcity.structures.palettes import OCC3D_NUSCENES_PALETTE
 from mmcity.utils.picture_files import read_image
+from mmcity.utils.picture_names import picture_name
 
 from .occupancy import render_birds_eye
 from .occupancy_page import write_occupancy_page
@@ -142,16 +144,28 @@ def draw_occupancy_result(
     return written
 
 
+def _camera_names(files: list[str]) -> list[str]:
+    """Names that tell the pictures of one frame apart: their camera's folder, where each has one.
+
+    Else their names below the folder that they share.
+    """
+    names = [picture_name(file) for file in files]
+    folders = [PurePosixPath(name).parent.name for name in names]
+    if len(set(folders)) == len(folders) and all(f.startswith("CAM") for f in folders):
+        return folders
+    shared = os.path.commonpath([PurePosixPath(name).parent for name in names])
+    return [str(PurePosixPath(name).relative_to(shared)) for name in names]
+
+
 def _camera_pictures(result: dict, height: int) -> dict[str, np.ndarray]:
     """Cameras in the order left, front, right with the prediction over them."""
     import cv2
 
-    if "images" not in result:
-        return {}
+    files = result["images"].tolist() if "images" in result else []
+    if not files or not all(Path(file).is_file() for file in files):
+        return {}  # dumps may travel without their images
     pictures = {}
-    for number, file in enumerate(result["images"].tolist()):
-        if not Path(file).is_file():
-            return {}  # dumps may travel without their images
+    for number, (name, file) in enumerate(zip(_camera_names(files), files)):
         image = read_image(file)
         factor = height / image.shape[0]
         size = (round(image.shape[1] * factor), height)
@@ -162,8 +176,7 @@ def _camera_pictures(result: dict, height: int) -> dict[str, np.ndarray]:
             K[2] = (0, 0, 1)
             pose = result["cam2ego"][number]
             image = overlay_occupancy(image, result["prediction"], K, pose, OCC3D_NUSCENES_PALETTE)
-        name = Path(file).parent.name
-        pictures[name if name.startswith("CAM") else Path(file).stem] = image
+        pictures[name] = image
     order = ("FRONT_LEFT", "FRONT", "FRONT_RIGHT", "BACK_RIGHT", "BACK", "BACK_LEFT")
     ranked = sorted(pictures, key=lambda n: order.index(n[4:]) if n[4:] in order else len(order))
     return {name: pictures[name] for name in ranked}

@@ -88,6 +88,27 @@ def test_page_holds_all_voxels_and_needs_nothing_else(tmp_path):
         write_occupancy_page(path, {"a": labels, "b": labels[:3]}, [], [])
 
 
+@pytest.mark.parametrize(
+    "files, names",
+    [
+        (["samples/CAM_BACK/1.png", "samples/CAM_FRONT/1.png"], ["CAM_FRONT", "CAM_BACK"]),
+        (["rig/left/0001.png", "rig/right/0001.png"], ["left/0001.png", "right/0001.png"]),
+        (["a/CAM_FRONT/1.png", "b/CAM_FRONT/1.png"], ["a/CAM_FRONT/1.png", "b/CAM_FRONT/1.png"]),
+    ],
+)
+def test_pictures_of_a_frame_with_equal_base_names_are_all_shown(tmp_path, files, names):
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True)
+        Image.new("RGB", (80, 60)).save(tmp_path / file)
+    dump = {"occ_pred": empty(), "img_path": [str(tmp_path / file) for file in files]}
+    (tmp_path / "7.pkl").write_bytes(pickle.dumps(dump))
+
+    page = draw_occupancy_result(tmp_path / "7.pkl", tmp_path / "out")[-1].read_text()
+
+    content = json.loads(re.search(r"const data = (\{.*\});\n", page).group(1))
+    assert list(content["pictures"]) == names
+
+
 def test_dumps_of_the_published_layout_are_drawn(tmp_path):
     labels = empty()
     labels[110, 100, 2] = 11
