@@ -9,7 +9,7 @@ import numpy as np
 from mmcity.registry import DATASETS
 from mmcity.structures.geometry import se3_inverse
 from mmcity.utils.checks import count_pairs
-from mmcity.utils.fileio import read_text
+from mmcity.utils.fileio import read_text, visible
 from mmcity.utils.images import list_images
 from mmcity.utils.picture_files import image_size
 from mmcity.utils.picture_names import natural_order
@@ -113,7 +113,7 @@ class CambridgeLandmarks(_PoseFileDataset):
             if not (folder / "rgb").is_dir():
                 raise FileNotFoundError(f"{folder / 'rgb'}: expected a folder of images")
             files = list_images(folder / "rgb")
-            poses = sorted((folder / "poses").glob("*.txt"))
+            poses = visible(sorted((folder / "poses").glob("*.txt")))
             count_pairs(folder, images=files, poses=poses)
             pairs = list(zip(files, poses))
             if split == "train":

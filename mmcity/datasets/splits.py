@@ -8,7 +8,7 @@ import numpy as np
 from mmengine.logging import print_log
 
 from mmcity.utils.checks import check_choice
-from mmcity.utils.fileio import read_rows, read_text
+from mmcity.utils.fileio import read_rows, read_text, visible
 from mmcity.utils.images import list_images
 from mmcity.utils.picture_names import match_names, picture_name
 
@@ -26,7 +26,7 @@ def _find(root: Path, rule: str, file: str | None) -> Path | None:
             raise FileNotFoundError(f"{path}: expected the split file or folder, found none")
         return path
     if rule == "tsv":
-        found = sorted(root.glob("*.tsv"))
+        found = visible(sorted(root.glob("*.tsv")))
         if len(found) > 1:
             raise ValueError(f"{root}: expected one *.tsv, got {[p.name for p in found]}")
         return found[0] if found else None

@@ -1,12 +1,17 @@
 """Reading text of any program, and writing files so that a killed run never leaves half of one."""
 
+import contextlib
+import errno
+import fcntl
+import functools
 import gzip
 import json
 import math
 import os
+import re
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,32 +22,89 @@ _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 @contextmanager
-def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` and move it into place on success.
+
+    What killed runs have left of such files in the folder is removed first.
 
     Args:
         path: Where the finished file shall lie. Its folder is created. The temporary
-            name keeps the suffix, since many writers choose the format by it.
+            name keeps the suffix, since many writers choose the format by it, and begins with
+            a dot: readers leave such files out.
+        durable: Wait until the disk has the file, so that older ones may go. Defaults to False.
 
     Raises:
-        OSError: If the folder cannot be written (disk full, no permission). Whatever
-            lay at ``path`` before is left as it was.
+        OSError: If the folder cannot be written (disk full, no permission); it names ``path``.
+            Whatever lay there before is left as it was.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        dir=target.parent, prefix=f".{target.stem}.", suffix=f".tmp{target.suffix}"
-    )
-    os.close(handle)
-    temporary = Path(name)
     try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        os.replace(temporary, target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(target.parent.resolve())
+        handle, name = tempfile.mkstemp(
+            dir=target.parent, prefix=f".{target.stem}.", suffix=f".tmp{target.suffix}"
+        )
+        temporary = Path(name)
+        try:
+            with contextlib.suppress(OSError):  # a file system without locks keeps leftovers
+                fcntl.flock(handle, fcntl.LOCK_SH)  # tells other processes that the writer lives
+            yield temporary
+            if durable:
+                _flush(temporary)
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            os.replace(temporary, target)
+            if durable:
+                _flush(target.parent)
+        finally:
+            os.close(handle)
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        named = error.filename
+        if isinstance(named, str | bytes) and not _is_temporary(
+            os.path.basename(os.fsdecode(named))
+        ):
+            raise
+        reason = error.strerror or str(error)
+        raise OSError(error.errno or errno.EIO, reason, str(target)) from error
+
+
+def _flush(path: Path) -> None:
+    """Wait until the disk has a file or the entries of a folder."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
     finally:
-        temporary.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _is_temporary(name: str) -> bool:
+    """Whether a file's name is one of those that :func:`atomic_path` gives out."""
+    return re.fullmatch(r"\..*\.[a-z0-9_]{8}\.tmp(\..*)?", name, re.DOTALL) is not None
+
+
+@functools.lru_cache(maxsize=256)
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed writers have left in a folder; looks once in a process."""
+    for name in filter(_is_temporary, os.listdir(folder)):
+        path = folder / name
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:  # moved into place or removed by its writer, or another user's
+            continue
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+        except OSError:  # its writer lives
+            continue
+        finally:
+            os.close(handle)
+
+
+def visible(paths: Iterable[Path]) -> list[Path]:
+    """Paths in their order, without hidden files, such as killed writers leave."""
+    return [path for path in paths if not path.name.startswith(".")]
 
 
 def read_text(path: str | os.PathLike) -> str:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from .fileio import visible
 from .images import IMAGE_SUFFIXES
 
 
@@ -33,12 +34,12 @@ def natural_key(name: str | os.PathLike) -> list[tuple[int, int | str]]:
 
 
 def natural_order(files: Iterable[Path]) -> list[Path]:
-    """Files of frames in the order of the numbers in their names.
+    """Files of frames in the order of the numbers in their names, without hidden ones.
 
     Warns:
         UserWarning: If the plain order of the names is another one.
     """
-    plain = sorted(files)
+    plain = sorted(visible(files))
     ordered = sorted(plain, key=natural_key)
     if ordered != plain:
         row = next(row for row, (a, b) in enumerate(zip(ordered, plain)) if a != b)

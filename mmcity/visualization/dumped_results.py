@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from mmcity.utils.cli import UserError
+from mmcity.utils.fileio import visible
 
 from .color_maps import colorize_depth, colorize_error, colorize_normals
 from .contact_sheet import contact_sheet
@@ -37,7 +38,7 @@ def draw_results(
     source, out = Path(source), Path(out)
     files = [source]
     if source.is_dir():
-        files = sorted(source.glob("*.npz")) or sorted(source.glob("*.pkl"))
+        files = visible(sorted(source.glob("*.npz"))) or visible(sorted(source.glob("*.pkl")))
     if not files:
         raise UserError(
             f"{source}: expected .npz or .pkl results, found none: write them with --dump"

@@ -14,7 +14,7 @@ from mmcity.engine.checkpointing import find_checkpoint
 from mmcity.evaluation.functional import normal_errors
 from mmcity.structures import read_gaussians
 from mmcity.utils.cli import UserError, find_root
-from mmcity.utils.fileio import read_json
+from mmcity.utils.fileio import read_json, visible
 from mmcity.visualization import draw_results
 
 
@@ -96,7 +96,7 @@ def _reconstruct(
 def _geometry_errors(results: Path, truth: Path) -> dict[str, object]:
     """Depth and normal errors of the test views against the toy town's exact geometry."""
     depth_errors, pred_normals, true_normals = [], [], []
-    for file in sorted(results.glob("*.npz")):
+    for file in visible(sorted(results.glob("*.npz"))):
         with np.load(file, allow_pickle=False) as data:
             depth, normal = data["pred_depth"], data["pred_normal"]  # (H, W), (3, H, W)
             solid, viewmat = data["pred_alpha"] > 0.5, data["camera.viewmats"][0]

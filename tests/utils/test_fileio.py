@@ -1,18 +1,27 @@
+import errno
 import gzip
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from mmcity.utils.fileio import (
+    atomic_path,
     read_json,
     read_numbers,
     read_rows,
     read_text,
+    remove_leftovers,
     split_name,
     to_json,
+    visible,
     write_json,
 )
+from mmcity.utils.picture_names import natural_order
 
 TEXT = "# names\n\nstraße 1.png\r\nb.png\n"
 
@@ -106,3 +115,69 @@ def test_damaged_json_names_its_file(tmp_path):
 
     with pytest.raises(ValueError, match=r"numbers\.json: expected JSON"):
         read_json(path)
+
+
+KILLED = """
+import os, signal
+from mmcity.utils.fileio import atomic_path
+with atomic_path("out/a.npz") as path:
+    path.write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_rerun_removes_what_a_killed_run_left_and_readers_never_see_it(tmp_path):
+    done = subprocess.run([sys.executable, "-c", KILLED], cwd=tmp_path)
+    assert done.returncode == -signal.SIGKILL
+    folder = tmp_path / "out"
+    (left,) = folder.iterdir()
+    assert left.suffix == ".npz" and visible(folder.glob("*.npz")) == []
+    assert natural_order([left, folder / "b.npz"]) == [folder / "b.npz"]
+    (folder / ".hidden.npz").touch()  # of the user
+
+    with atomic_path(folder / "b.npz") as path:
+        path.write_bytes(b"whole")
+
+    assert sorted(os.listdir(folder)) == [".hidden.npz", "b.npz"]
+
+
+def test_a_file_that_is_being_written_is_no_leftover(tmp_path):
+    with atomic_path(tmp_path / "a.bin") as path:
+        path.write_bytes(b"first half")
+        remove_leftovers.cache_clear()
+        with atomic_path(tmp_path / "b.bin") as other:
+            other.write_bytes(b"b")
+        assert path.read_bytes() == b"first half"
+    assert sorted(os.listdir(tmp_path)) == ["a.bin", "b.bin"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError("4096 requested and 0 written"),  # numpy
+    ],
+    ids=["errno", "text"],
+)
+def test_an_error_of_writing_names_the_file_and_leaves_the_earlier_one(tmp_path, error):
+    target = tmp_path / "a.npy"
+    target.write_bytes(b"earlier")
+
+    with pytest.raises(OSError, match=r"(No space|0 written).*a\.npy'") as caught:
+        with atomic_path(target):
+            raise error
+
+    assert caught.value.filename == str(target) and caught.value.errno
+    assert os.listdir(tmp_path) == ["a.npy"] and target.read_bytes() == b"earlier"
+
+
+def test_an_error_about_a_temporary_name_speaks_of_the_target(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"/a\.npy'$"):
+        with atomic_path(tmp_path / "a.npy") as path:
+            path.unlink()
+
+
+def test_an_error_of_another_file_keeps_its_name(tmp_path):
+    with pytest.raises(FileNotFoundError, match="source.png"):
+        with atomic_path(tmp_path / "a.npy"):
+            open(tmp_path / "source.png", "rb")

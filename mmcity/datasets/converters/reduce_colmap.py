@@ -14,7 +14,7 @@ from mmcity.datasets.io.colmap_model import find_colmap_model, read_colmap_model
 from mmcity.datasets.io.colmap_types import CAMERA_MODELS, ColmapCamera, ColmapModel
 from mmcity.datasets.transforms import read_image, target_size
 from mmcity.utils.checks import check_choice
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.fileio import atomic_path, visible
 from mmcity.utils.images import list_images
 from mmcity.utils.picture_names import check_unique, find_picture, match_names
 
@@ -102,7 +102,7 @@ def reduce_scene(
         copy = (dst / "val/rgbs" / entry).with_suffix(targets[name].suffix)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(targets[name], copy)
-    for table in (*src.glob("list_test.txt"), *src.glob("*.tsv")):
+    for table in visible([*src.glob("list_test.txt"), *src.glob("*.tsv")]):
         shutil.copyfile(table, dst / table.name)
     return ReducedScene(
         dst,

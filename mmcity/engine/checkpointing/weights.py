@@ -8,7 +8,7 @@ from pathlib import Path
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
-from mmcity.utils.fileio import read_text
+from mmcity.utils.fileio import read_text, visible
 
 from .loader import CheckpointError
 from .shards import merge_shards
@@ -30,7 +30,8 @@ def find_checkpoint(folder: str | os.PathLike) -> Path:
         # A work directory may have been moved as a whole.
         inside = folder / named.name
         return inside if inside.is_file() else named
-    found = [p for p in sorted(folder.glob("*.pth")) if not re.search(r"\.shard\d+of\d+$", p.stem)]
+    found = visible(sorted(folder.glob("*.pth")))
+    found = [path for path in found if not re.search(r"\.shard\d+of\d+$", path.stem)]
     if len(found) != 1:
         raise CheckpointError(
             f"{folder}: expected a file last_checkpoint or one checkpoint, got "

@@ -15,7 +15,7 @@ from mmcity.structures import Trajectory, TrajectoryFormatError, read_gaussians
 from mmcity.structures.io.gaussians_gltf import NoGaussiansError, check_extensions
 from mmcity.structures.io.ply import read_ply_vertices
 from mmcity.utils.cli import UserError
-from mmcity.utils.fileio import read_json
+from mmcity.utils.fileio import read_json, visible
 
 from ..tiles3d import read_tileset
 from .occupancy_files import is_occupancy_folder, open_occupancy_file, open_occupancy_folder
@@ -164,7 +164,7 @@ def _open_folder(path: Path) -> Iterator[Layer]:
 
 def _open_contents(path: Path) -> Iterator[Layer]:
     """Files of a folder that tells its kind by them alone; others are passed over."""
-    for file in sorted(path.iterdir()):
+    for file in visible(sorted(path.iterdir())):
         if file.name in ("manifest.json", "intrinsics.txt", "poses.txt", "list_test.txt"):
             continue
         if file.suffix.lower() in (".ply", ".splat", ".spz", ".npz", *_MESH_SUFFIXES):

@@ -15,7 +15,7 @@ from mmcity.datasets import ColmapDataset
 from mmcity.datasets.depth_scale import fit_scene_depths
 from mmcity.engine.launch import test
 from mmcity.evaluation.functional.point_clouds import f1_score
-from mmcity.utils.fileio import read_json, write_json
+from mmcity.utils.fileio import read_json, visible, write_json
 from mmcity.visualization import draw_results
 from mmcity.workflow import STAGES, Finding, Stage, StageContext, cfg_options
 
@@ -91,7 +91,7 @@ class Reconstruct(Stage):
         ]
         truth = context.find("images", "truth")
         errors = []
-        for file in sorted(context.artefact(context.name, "results").glob("*.npz")):
+        for file in visible(sorted(context.artefact(context.name, "results").glob("*.npz"))):
             if truth is None:
                 break
             with np.load(file, allow_pickle=False) as data:

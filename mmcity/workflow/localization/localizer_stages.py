@@ -13,7 +13,7 @@ from mmcity.datasets.converters import map_pictures
 from mmcity.datasets.io.colmap_model import find_colmap_model, read_colmap_model
 from mmcity.engine.rap.scene_checks import check_localization_scene
 from mmcity.utils.cli import UserError
-from mmcity.utils.fileio import read_json, write_json, write_text
+from mmcity.utils.fileio import read_json, visible, write_json, write_text
 from mmcity.workflow.chain import STAGES, Stage, StageContext
 from mmcity.workflow.manifest import Finding
 
@@ -87,7 +87,11 @@ class ScenePoses(Stage):
             pictures = find_image_dir(self.images, names, ".")
         scene = context.folder / "scene"
         (scene / "sparse").mkdir(parents=True, exist_ok=True)
-        lists = [self.images / "list_test.txt", *self.images.glob("*.tsv"), self.images / "val"]
+        lists = [
+            self.images / "list_test.txt",
+            *visible(self.images.glob("*.tsv")),
+            self.images / "val",
+        ]
         links = [(scene / "images", pictures), (scene / "sparse" / "0", model)]
         links += [(scene / path.name, path) for path in lists if path.exists()]
         for link, target in links:
