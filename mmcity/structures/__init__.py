@@ -29,6 +29,7 @@ from .io import (
     write_spz,
     write_voxel_grid,
 )
+from .scene_frame import SceneFrame, read_frame, write_frame
 from .sim3 import Sim3
 from .spherical_harmonics import SH_C0, rotate_sh, sh_degree_of
 from .trajectory import Trajectory, TrajectoryFormatError
@@ -50,6 +51,7 @@ __all__ = [
     "PlyFormatError",
     "SH_C0",
     "SceneDataSample",
+    "SceneFrame",
     "SequenceDataSample",
     "Sim3",
     "Trajectory",
@@ -60,6 +62,7 @@ __all__ = [
     "geometry",
     "merge_gaussians",
     "multi_view",
+    "read_frame",
     "read_gaussians",
     "read_gaussians_glb",
     "read_gaussians_ply",
@@ -74,6 +77,7 @@ __all__ = [
     "sh_degree_of",
     "to_device",
     "to_host",
+    "write_frame",
     "write_gaussians",
     "write_gaussians_glb",
     "write_gaussians_ply",

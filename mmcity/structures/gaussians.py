@@ -1,7 +1,7 @@
 """A set of 3D Gaussians."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
@@ -11,6 +11,7 @@ from mmcity_ops.reference.covariance import covariances
 
 from .base import TensorContainer, as_tensor
 from .geometry import quat_multiply, quat_to_rotmat, rotmat_to_quat
+from .scene_frame import SceneFrame
 from .sim3 import Sim3
 from .spherical_harmonics import SH_C0, rotate_sh, sh_degree_of
 
@@ -27,12 +28,15 @@ class Gaussians(TensorContainer):
             is ``0.5 + SH_C0 * sh0``.
         shN (Tensor, optional): ``(N, K - 1, 3)`` further coefficients.
         features (Tensor, optional): ``(N, D)`` any other values (semantics, plain colours).
+        frame (SceneFrame, optional): Where the scene lies. Defaults to None: ``means`` are all
+            that is known.
 
     Raises:
         ValueError: If shapes disagree.
     """
 
     _row_fields = ("means", "quats", "scales", "opacities", "sh0", "shN", "features")
+    _shared_fields = ("frame",)
 
     means: Tensor
     quats: Tensor
@@ -41,6 +45,7 @@ class Gaussians(TensorContainer):
     sh0: Tensor | None
     shN: Tensor | None
     features: Tensor | None
+    frame: SceneFrame | None
 
     # Set by :mod:`mmcity.structures.io.gaussians_ply`, which knows the formats.
     read_ply: ClassVar[Callable[[str | os.PathLike], "Gaussians"]]
@@ -56,8 +61,10 @@ class Gaussians(TensorContainer):
         sh0: Tensor | None = None,
         shN: Tensor | None = None,
         features: Tensor | None = None,
+        frame: SceneFrame | None = None,
     ) -> None:
         values = locals()
+        self.frame = frame
         for name in self._row_fields:
             value = values[name]
             setattr(self, name, None if value is None else as_tensor(value))
@@ -127,7 +134,10 @@ class Gaussians(TensorContainer):
         return torch.stack(rows).all(0)
 
     def transform(self, sim3: Sim3) -> "Gaussians":
-        """The scene carried by a similarity: positions, shapes and view-dependent colours."""
+        """The scene carried by a similarity: positions, shapes and view-dependent colours.
+
+        A known frame follows, so that the place in the world stays.
+        """
         sim = sim3.to(self.means)
         turn = rotmat_to_quat(sim.rotation).expand_as(self.quats)
         sh, shN = self.sh, self.shN
@@ -139,5 +149,30 @@ class Gaussians(TensorContainer):
                 "quats": quat_multiply(turn, self.quats),
                 "scales": self.scales * sim.scale,
                 "shN": shN,
-            }
+            },
+            frame=None if self.frame is None else self.frame.moved(sim3),
         )
+
+    def to_frame(self, frame: SceneFrame) -> "Gaussians":
+        """The scene in another frame of its world; one without a frame is in world coordinates.
+
+        Raises:
+            ValueError: If the worlds have different reference systems.
+        """
+        own = self.frame or SceneFrame()
+        if own == frame:
+            return self._rebuilt({}, frame=frame)
+        return self.transform(own.relative_to(frame))._rebuilt({}, frame=frame)
+
+    @classmethod
+    def cat(cls, parts: Sequence["Gaussians"]) -> "Gaussians":
+        """Rows of several one after the other, in the frame of the first.
+
+        Raises:
+            ValueError: As in the base class, or if some but not all have a frame.
+        """
+        parts = list(parts)
+        frames = [part.frame for part in parts]
+        if any(frame != frames[0] for frame in frames) and None not in frames:
+            parts = [part.to_frame(frames[0]) for part in parts]
+        return super().cat(parts)
