@@ -5,7 +5,7 @@
 _base_ = ["./3dgs_mcmc_colmap.py"]
 
 resize = dict(_delete_=True, long_side=480)  # cost grows with the number of pixels
-max_iters = 5000  # to shorten a run, lower the numbers of iterations below in proportion
+max_iters = 5000  # mmcity train --max-iters N or --minutes M scales all numbers of iterations
 max_gaussians = 60_000  # a low cap is cheap, and keeps few views from being learnt by heart
 
 model = dict(

@@ -7,14 +7,14 @@ from pathlib import Path
 from unittest import mock
 
 from mmengine.config import Config
-from mmengine.dist import is_main_process
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.dist import get_world_size, is_main_process
 
 from mmcity.engine.checkpointing import find_checkpoint
 from mmcity.engine.config_check import ConfigError, check_config_keys
 from mmcity.engine.config_options import merge_options
 from mmcity.engine.distributed import setup_distributed
+from mmcity.engine.pilot import build_runner, plan_iterations
+from mmcity.engine.schedule import scale_schedule
 from mmcity.utils.config_index import find_config
 from mmcity.utils.fileio import write_json
 from mmcity.utils.setup_env import register_all_modules
@@ -272,11 +272,6 @@ def apply_prediction_file(cfg: Config, path: str) -> None:
     cfg.test_evaluator = [*evaluators, dict(type="DumpResults", out_file_path=path)]
 
 
-def build_runner(cfg: Config) -> Runner:
-    """Build the Runner that a config describes (``runner_type`` chooses another class)."""
-    return RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
-
-
 def train(
     config: str | os.PathLike,
     *,
@@ -284,6 +279,8 @@ def train(
     resume: str | None = None,
     amp: bool = False,
     auto_scale_lr: bool = False,
+    max_iters: int | None = None,
+    minutes: float | None = None,
     cfg_options: Mapping[str, object] | None = None,
     launcher: str = "none",
 ) -> Path:
@@ -298,12 +295,19 @@ def train(
         amp: Train in mixed precision. Defaults to False.
         auto_scale_lr: Scale the learning rate with the batch size over all processes. Defaults
             to False.
+        max_iters: Number of iterations, with which all schedules are scaled, see
+            :func:`~mmcity.engine.schedule.scale_schedule`. Defaults to None: as the config says.
+        minutes: Train for so long: a pilot tells ``max_iters``, see
+            :func:`~mmcity.engine.pilot.plan_iterations`. Defaults to None.
         cfg_options: Dotted keys of the config and their values. Defaults to None.
         launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``: how the processes were started.
             Defaults to ``none``.
 
     Returns:
         The checkpoint that the run names as its last; the work directory if it wrote none.
+
+    Raises:
+        ConfigError: If the length of the training cannot be set, or is given twice.
     """
     cfg = load_config(config, cfg_options)
     set_work_dir(cfg, None if work_dir is None else str(work_dir))
@@ -313,7 +317,16 @@ def train(
         apply_auto_scale_lr(cfg)
     apply_resume(cfg, resume)
     setup_distributed(cfg, launcher)
-    build_runner(cfg).train()
+    if minutes is not None:
+        if max_iters is not None or get_world_size() > 1:
+            got = f"--max-iters {max_iters}" if max_iters else f"{get_world_size()} processes"
+            raise ConfigError(f"--minutes: expected one process and no --max-iters, got {got}")
+        max_iters = plan_iterations(cfg, minutes, keep=resume is not None)
+    changed = {} if max_iters is None else scale_schedule(cfg, max_iters)
+    runner = build_runner(cfg)
+    for key, (old, new) in changed.items():
+        runner.logger.info(f"{key}: {new} in place of {old}")
+    runner.train()
     folder = Path(cfg.work_dir)
     return find_checkpoint(folder) if (folder / "last_checkpoint").is_file() else folder
 

@@ -29,7 +29,8 @@ def run_demo(
     Args:
         scene: Folder of a COLMAP scene. Defaults to the drone flight of the source tree.
         out: Folder for the results.
-        max_iters: Stop after so many iterations. Defaults to None: as the configs say.
+        max_iters: Number of iterations, with which schedules are scaled. Defaults to None: as the
+            configs say.
         toytown: Reconstruct the toy town too. Defaults to True.
 
     Returns:
@@ -70,7 +71,7 @@ def _reconstruct(
     """Train, test and draw one scene; its row of figures."""
     folder = out / config
     options = ["--cfg-options", f"data_root={scene}"]
-    shortened = [f"train_cfg.max_iters={max_iters}"] if max_iters else []
+    shortened = ["--max-iters", max_iters] if max_iters else []
     start = time.time()
     _run("train", config, "--work-dir", folder, *options, *shortened)
     seconds = time.time() - start

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from mmengine.config import Config
 
 from mmcity.engine.checkpointing import CheckpointError
 from mmcity.engine.config_check import ConfigError
@@ -172,3 +173,26 @@ def test_help_suits_mim(name, run_command):
 def test_test_refuses_two_checkpoints():
     with pytest.raises(SystemExit):
         call_tool("tools/test.py", "config.py", "a.pth", "-C", "b.pth")
+
+
+def test_train_for_so_many_minutes_keeps_its_plan(run_tool, tmp_path):
+    options = ("train", TOY_CONFIG, "--work-dir", tmp_path)
+    for wrong in (["--minutes", 1, "--max-iters", 3], ["--minutes", 0], ["--minutes", 1e-9]):
+        with pytest.raises(ConfigError, match="--minutes: expected"):
+            run_tool(*options, *wrong)
+    run_tool(*options, "--minutes", 0.01)
+    plan = json.loads((tmp_path / "schedule.json").read_text())
+    assert plan["minutes"] == 0.01 and plan["max_iters"] > 1
+    assert (tmp_path / f"iter_{plan['max_iters']}.pth").is_file()
+    # A second start goes on with the plan of the first one.
+    plan["max_iters"] += 5
+    (tmp_path / "schedule.json").write_text(json.dumps(plan))
+    run_tool(*options, "--minutes", 0.01, "--resume")
+    assert (tmp_path / f"iter_{plan['max_iters']}.pth").is_file()
+
+
+def test_train_to_another_length_scales_the_schedule(run_tool, tmp_path):
+    run_tool("train", TOY_CONFIG, "--work-dir", tmp_path, "--max-iters", 10)
+    cfg = Config.fromfile(tmp_path / "toy_cpu.py")
+    assert cfg.train_cfg.max_iters == 10 and cfg.default_hooks.checkpoint.interval == 2
+    assert (tmp_path / "iter_10.pth").is_file() and not (tmp_path / "iter_20.pth").exists()
