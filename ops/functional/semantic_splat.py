@@ -54,6 +54,8 @@ def semantic_splat(
         probabilistic: Return a normalized mixture. Defaults to False.
         radius_min: Smallest radius in cells. Defaults to 1.
 
+    A Gaussian with a scale of 0 acts on nothing.
+
     Returns:
         Logits [P, C]; probabilistic: logits [P, C], bin [P] and density [P]. A point outside the
         grid, or without Gaussians, gets zeros; the probabilistic logits are uniform over the
@@ -70,8 +72,16 @@ def semantic_splat(
         points, means, precis=matrix, quats=quats, scales=scales, opacities=opacities,
         semantics=semantics, radii=radii,
     )  # fmt: skip
+    # What has no extent acts on nothing; its precision is infinite or NaN.
+    if matrix is None:
+        acts = (scales > 0).all(-1)
+        scales = torch.where(acts[:, None], scales, 1.0)
+    else:
+        acts = matrix.isfinite().all(-1).all(-1)
+        matrix = torch.where(acts[:, None, None], matrix, _identity(matrix))
     if radii is None:
         radii = _cell_radii(matrix, scales, scale_multiplier, min(size), radius_min)
+    radii = torch.where(acts, radii, -1)
     if matrix is None:
         matrix = quat_scale_to_covar_preci(quats, scales, False, True)[1]
     amps = opacities.reshape(-1)
@@ -87,6 +97,10 @@ def semantic_splat(
 
 
 _reference = _backend.float32_under_autocast(reference.semantic_splat)
+
+
+def _identity(matrix: Tensor) -> Tensor:
+    return torch.eye(3, dtype=matrix.dtype, device=matrix.device)
 
 
 def _root_det(matrix: Tensor) -> Tensor:

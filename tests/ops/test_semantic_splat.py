@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mmcity_ops import semantic_splat
+from mmcity_ops import quat_scale_to_covar_preci, semantic_splat
 
 GRID = {"vol_range": [-2.0, -2, -1, 2, 2, 1], "voxel_size": 0.5}
 
@@ -126,6 +126,31 @@ def test_precision_matrices_and_their_radii():
         args["points"], args["means"], precis, *(args[k] for k in names), **GRID
     )
     torch.testing.assert_close(logits, by_scales, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("probabilistic", [False, True])
+@pytest.mark.parametrize("form", ["scales", "precision"])
+def test_gaussians_without_extent_act_on_nothing(form, probabilistic):
+    """They stopped the eigenvalues of precisions, and their gradients were NaN."""
+    args = scene(dtype=torch.float32)
+    args["scales"][3, 1] = args["scales"][7] = 0
+    others = torch.tensor([i for i in range(12) if i not in (3, 7)])
+    left = {k: v if k == "points" else v[others] for k, v in args.items()}
+    expected = splat(left, probabilistic=probabilistic)
+
+    leaf = args["scales"].requires_grad_()
+    if form == "scales":
+        outputs = splat(args, probabilistic=probabilistic)
+    else:
+        precis = quat_scale_to_covar_preci(args.pop("quats"), args.pop("scales"), False, True)[1]
+        outputs = semantic_splat(**args, precis=precis, **GRID, probabilistic=probabilistic)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+
+    for found, wanted in zip(outputs, expected):
+        torch.testing.assert_close(found, wanted)
+    if form == "scales":
+        sum(output.sum() for output in outputs).backward()
+        assert leaf.grad.isfinite().all() and leaf.grad[0].abs().sum() > 0
 
 
 def test_bitwise_equal_for_any_number_of_threads(thread_counts):
