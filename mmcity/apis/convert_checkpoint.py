@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from mmengine.registry import DefaultScope
@@ -27,7 +26,8 @@ from mmcity.models.gausstr import checkpoint_keys as gausstr_keys
 from mmcity.models.rap.checkpoint_keys import from_published, to_published
 from mmcity.registry import MODELS
 from mmcity.utils.checks import check_choice
-from mmcity.utils.fileio import atomic_path, write_text
+from mmcity.utils.fileio import write_text
+from mmcity.utils.torch_files import write_torch
 
 _SHOWN_NAMES = 6
 
@@ -142,11 +142,6 @@ def _check(
         )
 
 
-def _save(content: Any, path: Path) -> None:
-    with atomic_path(path) as temporary:
-        torch.save(content, temporary)
-
-
 def _below(prefix: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
 
@@ -160,7 +155,7 @@ def _citygsx(src: Path, dst: Path, reverse: bool) -> ConversionReport:
             dst, converted, unexpected=[key for key in state if key not in converted]
         )
     state = read_folder(src)
-    _save({"state_dict": state, "meta": {"source": str(src)}}, dst)
+    write_torch(dst, {"state_dict": state, "meta": {"source": str(src)}})
     count, k = state["anchors.offsets"].shape[:2]
     width = state["anchors.features"].shape[1]
     notes = [
@@ -181,7 +176,7 @@ def _dynamiccity(
         source = load_checkpoint_weights(src)
         state = _below(prefix, source)
         _check(state, expected, src, config)
-        _save({"model_state_dict": state, **({"ema": state} if prefix else {})}, dst)
+        write_torch(dst, {"model_state_dict": state, **({"ema": state} if prefix else {})})
         left_out = [key for key in source if not key.startswith(prefix)]
         return ConversionReport(dst, list(state), unexpected=left_out)
     content = load_from_local(src, map_location="cpu")
@@ -191,7 +186,7 @@ def _dynamiccity(
     _check(state, expected, src, config)
     state = {prefix + key: value for key, value in state.items()}
     statistics = ["latent_mean", "latent_std"] if prefix else []
-    _save({"state_dict": {**state, **{key: own[key] for key in statistics}}, "meta": {}}, dst)
+    write_torch(dst, {"state_dict": {**state, **{key: own[key] for key in statistics}}, "meta": {}})
     return ConversionReport(dst, list(state), missing=statistics)
 
 
@@ -216,7 +211,7 @@ def _gausstr(
             weights[f"gauss_heads.{i}.text_proto_embeds"] = protos.float()
     _check(weights, expected, src, config)
     added = gausstr_keys.published_buffers(model) if reverse else own
-    _save({"state_dict": {**weights, **added}, "meta": {}}, dst)
+    write_torch(dst, {"state_dict": {**weights, **added}, "meta": {}})
     return ConversionReport(
         dst, list(weights), missing=list(added), unexpected=[key for key in source if is_alien(key)]
     )
@@ -233,7 +228,7 @@ def _rap(
         _check(weights, expected, src, config)
         result = {theirs: weights[ours] for ours, theirs in to_published(expected).items()}
         unused = source.get("unused", {})
-        _save({**result, **unused}, dst)
+        write_torch(dst, {**result, **unused})
         note = "the source holds no unused tensors: published code loads it with strict=False"
         return ConversionReport(dst, [*result, *unused], notes=[] if unused else [note])
     published = dict(check_is_checkpoint(source.get("model_state_dict", source), str(src)))
@@ -248,7 +243,7 @@ def _rap(
         "unused": {key: published[key] for key in unused},
         "meta": {},
     }
-    _save(content, dst)
+    write_torch(dst, content)
     return ConversionReport(
         dst,
         list(taken),
@@ -270,7 +265,7 @@ def _rap_map(src: Path, dst: Path, reverse: bool, iteration: int | None = None) 
     state, model = read_map_folder(src, iteration)
     with DefaultScope.overwrite_default_scope("mmcity"):
         check_matches_model(MODELS.build(dict(model)), state, str(src))
-    _save({"state_dict": state, "meta": {}}, dst)
+    write_torch(dst, {"state_dict": state, "meta": {}})
     config = dst.with_suffix(".py")
     write_text(config, f"# The scene of {dst.name}.\ndefault_scope = 'mmcity'\nmodel = {model!r}\n")
     notes = [f"{len(state['splats.means'])} Gaussians; config {config}"]
@@ -285,7 +280,7 @@ def _streamvggt(
         expected = _build(config, leave_out=("teacher", "teacher_checkpoint")).state_dict()
     _check(weights, expected, src, config)
     meta = {"source": "converted", "config": str(config)}
-    _save(weights if reverse else {"state_dict": weights, "meta": meta}, dst)
+    write_torch(dst, weights if reverse else {"state_dict": weights, "meta": meta})
     numbers = sum(value.numel() for value in weights.values())
     return ConversionReport(dst, list(weights), notes=[f"{numbers:,} numbers"])
 

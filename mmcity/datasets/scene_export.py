@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from mmcity.structures.geometry import OPENGL_TO_OPENCV, rotmat_to_quat
-from mmcity.utils.fileio import write_json
+from mmcity.utils.fileio import atomic_paths, write_json
 from mmcity.utils.picture_names import find_picture
 
 from .colmap import find_image_dir
@@ -49,10 +49,12 @@ def write_transforms_json(
             }
         )
     document: dict[str, Any] = {"frames": frames}
-    if len(model.points3D):
-        write_point_ply(path.parent / _POINTS_FILE, model.points3D.xyz, model.points3D.rgb)
-        document["ply_file_path"] = _POINTS_FILE
-    write_json(path, document)
+    if not len(model.points3D):
+        return write_json(path, document)
+    document["ply_file_path"] = _POINTS_FILE
+    with atomic_paths([path, path.parent / _POINTS_FILE]) as (index, points):
+        write_point_ply(points, model.points3D.xyz, model.points3D.rgb)
+        write_json(index, document)
 
 
 def _intrinsics(camera: ColmapCamera) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mmcity.structures import Cameras
+from mmcity.utils.fileio import write_npy
 from mmcity_ops import TSDFVolume, tsdf_integrate
 
 Box = tuple[np.ndarray, np.ndarray]  # lower and upper corner, world units
@@ -35,8 +36,8 @@ class DepthStore:
     def put(self, row: int, depth: Tensor, color: Tensor) -> None:
         """Keep depth (H, W), 0 for none, and colour (H, W, 3) in [0, 1]."""
         depth_path, color_path = self._paths(row)
-        np.save(depth_path, depth.float().cpu().numpy())
-        np.save(color_path, (color.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy())
+        write_npy(depth_path, depth.float().cpu().numpy())
+        write_npy(color_path, (color.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy())
 
     def depth(self, row: int) -> Tensor:
         """(H, W) of a view."""

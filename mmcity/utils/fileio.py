@@ -70,6 +70,13 @@ def atomic_path(path: str | os.PathLike, durable: bool = False) -> Iterator[Path
         raise OSError(error.errno or errno.EIO, reason, str(target)) from error
 
 
+@contextmanager
+def atomic_paths(paths: Iterable[str | os.PathLike]) -> Iterator[list[Path]]:
+    """:func:`atomic_path` for files that belong together: none is moved before all are written."""
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(atomic_path(path)) for path in paths]
+
+
 def _flush(path: Path) -> None:
     """Wait until the disk has a file or the entries of a folder."""
     handle = os.open(path, os.O_RDONLY)
@@ -239,6 +246,12 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     """Write UTF-8 text with line feeds, whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(text.encode())
+
+
+def write_npy(path: str | os.PathLike, array: np.ndarray) -> None:
+    """Write a ``.npy`` file, whole or not at all."""
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, array)
 
 
 def to_json(content: Any, **style: Any) -> str:

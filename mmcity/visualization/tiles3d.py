@@ -4,8 +4,11 @@
 replaced by its children when its error covers too many pixels.
 """
 
+import hashlib
 import math
 import os
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,8 @@ _WGS84_FLATTENING = 1 / 298.257223563
 
 #: Extensions that a tileset may require.
 _READ_EXTENSIONS = frozenset({"3DTILES_content_gltf"})
+#: Folders of cells, those of version 0.1 included.
+_CELLS = r"cells(-[0-9a-f]{8})?"
 _NOTHING = Gaussians(
     *(torch.zeros(0, columns) for columns in (3, 4, 3)), torch.zeros(0), torch.zeros(0, 1, 3)
 )
@@ -68,9 +73,11 @@ def write_tileset(
 ) -> Path:
     """Write a tileset; ``tileset.json`` comes last, so that a broken-off export is not opened.
 
+    An earlier tileset in the folder goes when the new one is whole.
+
     Args:
         tree: Of :func:`~mmcity.structures.build_lod_tree`.
-        folder: Target; cells go to ``cells/``.
+        folder: Target; cells go to a folder below it, named by their content.
         up: Axis of the world that points up, as in
             :func:`~mmcity.structures.write_gaussians_glb`. Defaults to ``z``.
         georeference: Longitude, latitude (degrees) and height (metres) of the world's origin,
@@ -81,10 +88,10 @@ def write_tileset(
     """
     folder = Path(folder)
     index = folder / "tileset.json"
-    index.unlink(missing_ok=True)
+    cells = _cells_folder(tree, up)
     to_tiles = Y_TO_Z_UP @ y_up(up)
     for number, cell in enumerate(tree.cells):
-        write_gaussians_glb(cell.gaussians, folder / _cell_name(number), up=up)
+        write_gaussians_glb(cell.gaussians, folder / cells / _cell_name(number), up=up)
 
     def tile(number: int) -> dict[str, Any]:
         cell = tree.cells[number]
@@ -92,7 +99,7 @@ def write_tileset(
             "boundingVolume": {"box": _box(cell, to_tiles)},
             "geometricError": cell.error,
             "refine": "REPLACE",
-            "content": {"uri": _cell_name(number)},
+            "content": {"uri": f"{cells}/{_cell_name(number)}"},
         }
         if cell.children:
             entry["children"] = [tile(child) for child in cell.children]
@@ -110,7 +117,20 @@ def write_tileset(
         "root": root,
     }
     write_json(index, document)
+    for earlier in folder.glob("cells*"):
+        if re.fullmatch(_CELLS, earlier.name) and earlier.name != cells:
+            shutil.rmtree(earlier)
     return index
+
+
+def _cells_folder(tree: GaussianLodTree, up: str) -> str:
+    """Name of the folder for the cells, which other cells do not have."""
+    digest = hashlib.sha256(up.encode())
+    for cell in tree.cells:
+        for table in vars(cell.gaussians).values():
+            if table is not None:
+                digest.update(table.detach().cpu().contiguous().numpy())
+    return f"cells-{digest.hexdigest()[:8]}"
 
 
 def read_tileset(path: str | os.PathLike) -> GaussianLodTree:
@@ -191,7 +211,7 @@ def _read_tile(
 
 
 def _cell_name(number: int) -> str:
-    return f"cells/{number:06d}.glb"
+    return f"{number:06d}.glb"
 
 
 def _box(cell: LodCell, to_tiles: np.ndarray) -> list[float]:

@@ -1,6 +1,10 @@
 """Pictures and films."""
 
+import contextlib
+import itertools
 import os
+import subprocess
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,6 +19,8 @@ from .color_maps import to_uint8
 
 #: What 1 becomes in a picture of 16 bits.
 LEVELS = 65535
+#: Constant rate factor of H.264, 0 (best) to 51.
+_QUALITY = "15"
 
 
 def write_image(path: str | os.PathLike, image, is_live: bool = False) -> None:
@@ -28,8 +34,8 @@ def write_image(path: str | os.PathLike, image, is_live: bool = False) -> None:
     with atomic_path(path) as temporary:
         if not is_live:
             Image.fromarray(to_uint8(image)).save(temporary)
-        elif not cv2.imwrite(str(temporary), to_uint8(image)[..., ::-1]):
-            raise OSError(f"{path}: expected to write a picture, got an error of OpenCV")
+        else:  # cv2.imwrite would not see a full disk
+            temporary.write_bytes(cv2.imencode(temporary.suffix, to_uint8(image)[..., ::-1])[1])
 
 
 def write_grey16(path: str | os.PathLike, values: np.ndarray) -> None:
@@ -82,23 +88,29 @@ def _write_gif(path: Path, frames: Iterable[np.ndarray], fps: float) -> int:
 
 def _write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float) -> int:
     frames = (np.ascontiguousarray(f[: len(f) // 2 * 2, : f.shape[1] // 2 * 2]) for f in frames)
-    count, writer = 0, None
-    try:
-        for frame in frames:
-            if writer is None:
-                size = (frame.shape[1], frame.shape[0])
-                writer = imageio_ffmpeg.write_frames(
-                    str(path),
-                    size,
-                    fps=fps,
-                    quality=7,
-                    macro_block_size=1,
-                    ffmpeg_log_level="error",
-                )
-                writer.send(None)
-            writer.send(frame.tobytes())
-            count += 1
-    finally:
-        if writer is not None:
-            writer.close()
+    first = next(frames)
+    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{first.shape[1]}x{len(first)}"]
+    target = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", _QUALITY, f"file:{path}"]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *source]
+    command += ["-r", f"{fps:.6f}", "-i", "-", *target]
+    count = 0
+    with (
+        tempfile.TemporaryFile() as log,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stderr=log) as encoder,
+    ):
+        try:
+            for frame in itertools.chain([first], frames):
+                encoder.stdin.write(frame)
+                count += 1
+            encoder.stdin.close()
+        except BrokenPipeError:  # it has ended, and its status tells why
+            with contextlib.suppress(BrokenPipeError):
+                encoder.stdin.close()
+        except BaseException:
+            encoder.kill()
+            raise
+        if encoder.wait():
+            log.seek(0)
+            reasons = log.read().decode(errors="replace").splitlines() or ["no reason"]
+            raise OSError(f"ffmpeg: {reasons[0]}")
     return count

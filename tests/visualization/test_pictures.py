@@ -18,6 +18,7 @@ from mmcity.visualization import (
     write_image,
     write_video,
 )
+from tests.reliability.disks import files_up_to
 
 
 def test_to_uint8_takes_both_layouts_and_clips():
@@ -98,6 +99,28 @@ def test_a_film_that_fails_leaves_nothing_behind(tmp_path):
         write_video(tmp_path / "film.gif", [])
     with pytest.raises(ValueError, match="mp4 or .gif"):
         write_video(tmp_path / "film.avi", [np.zeros((8, 8, 3))])
+
+
+@pytest.mark.parametrize("share", [0, 0.3, 0.999])
+def test_a_film_on_a_full_disk_is_an_error_that_names_it(tmp_path, share):
+    film = tmp_path / "film.mp4"
+    frames = [np.random.default_rng(i).integers(0, 255, (64, 64, 3), np.uint8) for i in range(9)]
+    write_video(film, frames)
+    earlier = film.read_bytes()
+
+    with pytest.raises(OSError, match=r"film\.mp4"), files_up_to(int(share * len(earlier))):
+        write_video(film, frames)
+
+    assert list(tmp_path.iterdir()) == [film] and film.read_bytes() == earlier
+
+
+@pytest.mark.parametrize("is_live", [False, True])
+@pytest.mark.parametrize("side", [4, 200])  # OpenCV told of large pictures alone
+def test_a_picture_on_a_full_disk_is_an_error_that_names_it(tmp_path, is_live, side):
+    picture = np.random.default_rng(0).integers(0, 255, (side, side, 3), np.uint8)
+    with pytest.raises(OSError, match=r"a\.png"), files_up_to(30):
+        write_image(tmp_path / "a.png", picture, is_live)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_written_images_read_back(tmp_path):

@@ -9,6 +9,7 @@ import torch
 
 from mmcity.structures import GaussianFileError, build_lod_tree
 from mmcity.visualization.tiles3d import east_north_up_frame, read_tileset, write_tileset
+from tests.reliability.disks import files_up_to
 from tests.structures.test_gaussian_lod import street
 
 
@@ -31,6 +32,34 @@ def test_round_trip(tmp_path, tree):
         assert after.error == pytest.approx(before.error)
         assert torch.allclose(after.gaussians.means, before.gaussians.means, atol=1e-5)
         assert torch.equal(after.gaussians.opacities, before.gaussians.opacities)
+
+
+def test_an_export_that_fails_leaves_the_earlier_tileset_whole(tmp_path, tree):
+    index = write_tileset(build_lod_tree(street(600), max_per_cell=300), tmp_path)
+    earlier = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    largest = max(len(content) for content in earlier.values())
+    with pytest.raises(OSError, match=r"\.glb"), files_up_to(largest // 2):
+        write_tileset(tree, tmp_path)
+
+    assert {path: path.read_bytes() for path in earlier} == earlier
+    assert len(read_tileset(index).gather(read_tileset(index).leaves)) == 600
+
+
+def test_an_export_takes_the_place_of_an_earlier_one(tmp_path, tree):
+    write_tileset(build_lod_tree(street(600), max_per_cell=300), tmp_path / "a")
+    (tmp_path / "a" / "cells").mkdir()  # as version 0.1 named it
+    (tmp_path / "a" / "page.html").touch()
+    for folder in ("a", "b"):
+        write_tileset(tree, tmp_path / folder)
+
+    (tmp_path / "a" / "page.html").unlink()
+    first, second = (
+        {p.relative_to(root): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+        for root in (tmp_path / "a", tmp_path / "b")
+    )
+    assert first == second
+    assert [p.name for p in (tmp_path / "a").iterdir() if p.name == "cells"] == []
 
 
 def test_boxes_hold_the_content_and_errors_shrink(tmp_path, tree):

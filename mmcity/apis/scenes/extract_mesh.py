@@ -113,7 +113,8 @@ def extract_mesh(
             *part, memory = fuse_region(
                 store, voxel_size, boxes[number], max_depth, device=device_at_hand(device)
             )
-            np.savez(folder / f"part{number}.npz", *part)
+            with atomic_path(folder / f"part{number}.npz") as temporary:
+                np.savez(temporary, *part)
             used = max(used, memory)
         barrier()
         if rank:

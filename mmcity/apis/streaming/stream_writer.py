@@ -10,7 +10,7 @@ import torch
 
 from mmcity.datasets.io.point_ply import write_point_ply
 from mmcity.structures import Trajectory
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.fileio import atomic_path, write_npy
 from mmcity.visualization import colorize_depth, write_image
 from mmcity.visualization.point_cloud import select_points, write_glb
 
@@ -90,8 +90,7 @@ class StreamWriter:
     def _write(self, result: FrameResult) -> None:
         if self.save_depth:
             depths = self.folder / f"depth{_suffix(result.camera)}"
-            with atomic_path(depths / f"{result.name}.npy") as path:
-                np.save(path, result.depth)
+            write_npy(depths / f"{result.name}.npy", result.depth)
             picture = colorize_depth(result.depth)
             write_image(depths / f"{result.name}.png", picture, is_live=True)
         self._sample(result)

@@ -7,7 +7,7 @@ import numpy as np
 from mmengine.logging import print_log
 
 from mmcity.utils.checks import check_choice
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.fileio import atomic_paths
 from mmcity.utils.picture_names import picture_name
 
 from . import colmap_binary, colmap_text
@@ -148,7 +148,7 @@ def read_colmap_model(
 
 
 def write_colmap_model(model: ColmapModel, path: str | os.PathLike, ext: str = ".bin") -> None:
-    """Write ``cameras``, ``images`` and ``points3D``; each file is moved into place when whole.
+    """Write ``cameras``, ``images`` and ``points3D``; all are moved into place when whole.
 
     Args:
         model (ColmapModel): Checked before anything is written.
@@ -159,6 +159,6 @@ def write_colmap_model(model: ColmapModel, path: str | os.PathLike, ext: str = "
     model.check()
     writers = colmap_binary if ext == ".bin" else colmap_text
     contents = (model.cameras, model.images, model.points3D)
-    for part, content in zip(_PARTS, contents):
-        with atomic_path(Path(path) / f"{part}{ext}") as temporary:
-            getattr(writers, f"write_{part}_{ext[1:]}")(content, temporary)
+    with atomic_paths(Path(path) / f"{part}{ext}" for part in _PARTS) as files:
+        for part, content, file in zip(_PARTS, contents, files):
+            getattr(writers, f"write_{part}_{ext[1:]}")(content, file)

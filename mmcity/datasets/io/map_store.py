@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmcity.utils.fileio import atomic_path, read_json, write_json
+from mmcity.utils.fileio import atomic_path, read_json, write_json, write_npy
 
 _META = "meta.json"
 
@@ -74,11 +74,10 @@ class MapStore:
         if not (self.folder / _META).is_file():
             height, width = array.shape[-2:]
             write_json(self.folder / _META, {**self.meta, "height": height, "width": width})
+        if self.suffix == ".npy":
+            return write_npy(self.path(name), array)
         with atomic_path(self.path(name)) as temporary:
-            if self.suffix == ".npz":
-                np.savez_compressed(temporary, data=array)
-            else:
-                np.save(temporary, array)
+            np.savez_compressed(temporary, data=array)
 
     def check(self, names: Iterable[str]) -> int:
         """Read every map; returns their number.

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.torch_files import write_torch
 
 from .loader import CheckpointError
 
@@ -51,9 +51,8 @@ def shard_files(path: str | Path) -> list[Path]:
 def write_shard(path: Path, tables: dict[str, Tensor], rank: int, world_size: int) -> dict:
     """Write the rows of one process; gives its entry of the index."""
     name = shard_name(path, rank, world_size)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path.parent / name) as temporary:
-        torch.save(tables, temporary)
+    # The run removes older checkpoints when this one is done.
+    write_torch(path.parent / name, tables, durable=True)
     return dict(file=name, rows=len(tables[f"{MODULE}.positions"]))
 
 

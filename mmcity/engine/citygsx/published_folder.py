@@ -14,7 +14,8 @@ from mmcity.models.citygsx.checkpoint_keys import (
     state_to_mlps,
 )
 from mmcity.structures import read_ply_vertices, write_ply_vertices
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.fileio import atomic_paths
+from mmcity.utils.torch_files import write_torch
 
 _REQUIRED = ("x", "y", "z", "level", "extra_level", "info", "f_offset_0", "f_anchor_feat_0")
 
@@ -54,8 +55,8 @@ def read_folder(folder: Path) -> dict[str, Tensor]:
 def write_folder(state: dict[str, Tensor], folder: Path) -> None:
     """Write a state dict as the original would."""
     columns, origin = state_to_columns(state)
-    write_ply_vertices(folder / "point_cloud.ply", columns)
-    with atomic_path(folder / "additional_attributes.npz") as path:
-        np.savez(path, init_pos=origin)
-    with atomic_path(folder / "checkpoints.pth") as path:
-        torch.save(state_to_mlps(state), path)
+    names = ("point_cloud.ply", "additional_attributes.npz", "checkpoints.pth")
+    with atomic_paths(folder / name for name in names) as (cloud, attributes, networks):
+        write_ply_vertices(cloud, columns)
+        np.savez(attributes, init_pos=origin)
+        write_torch(networks, state_to_mlps(state))

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from mmcity.engine.checkpointing import load_from_local
 from mmcity.structures import read_ply_vertices, write_ply_vertices
-from mmcity.utils.fileio import atomic_path, read_json, read_text
+from mmcity.utils.fileio import read_json, read_text
+from mmcity.utils.torch_files import write_torch
 
 #: Columns of the PLY file, in its order, by the entries of the state that they make.
 _COLUMNS = {
@@ -96,8 +97,7 @@ def write_map_folder(state: dict[str, Tensor], root: Path, iteration: int | None
         prefix = f"appearance.{part}."
         files[part] = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     for name, content in files.items():
-        with atomic_path(folder / f"{name}.pth") as path:
-            torch.save(content, path)
+        write_torch(folder / f"{name}.pth", content)
     return folder
 
 

@@ -19,7 +19,7 @@ from mmcity.evaluation.functional.depth import (
 )
 from mmcity.registry import METRICS
 from mmcity.utils.checks import check_choice
-from mmcity.utils.fileio import atomic_path, write_json
+from mmcity.utils.fileio import atomic_path, write_json, write_npy
 
 
 @METRICS.register_module()
@@ -94,8 +94,7 @@ class SequenceDepthMetric(BaseMetric):
         folder = self.folder(sample["dataset"]) / sample["sequence"]
         for number, name, depth in zip(sample["frame_numbers"], sample["img_names"], pred.numpy()):
             stem = f"{name}depth" if self.suite == "mono" else f"frame_{number:04d}"
-            with atomic_path(folder / f"{stem}.npy") as path:
-                np.save(path, depth)
+            write_npy(folder / f"{stem}.npy", depth)
             span = max(float(depth.max() - depth.min()), 1e-6)
             grey = ((depth - depth.min()) / span * 255).astype(np.uint8)
             with atomic_path(folder / f"{stem}.png") as path:

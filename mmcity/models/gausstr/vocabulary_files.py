@@ -18,7 +18,8 @@ import torch
 import yaml
 from torch import Tensor
 
-from mmcity.utils.fileio import atomic_path, read_text, write_text
+from mmcity.utils.fileio import read_text, write_text
+from mmcity.utils.torch_files import write_torch
 
 from .labelling import Vocabulary
 
@@ -120,5 +121,4 @@ def load_prototypes(path: str | Path) -> tuple[Tensor, Vocabulary | None]:
 def save_prototypes(path: str | Path, embeds: Tensor, vocabulary: Vocabulary) -> None:
     """Write prototypes ``(C, P)`` and their words for :func:`load_prototypes` (``.pth``)."""
     content = {key: list(getattr(vocabulary, key)) for key in _LISTS}
-    with atomic_path(path) as temporary:
-        torch.save({"embeds": embeds.float().cpu(), **content}, temporary)
+    write_torch(path, {"embeds": embeds.float().cpu(), **content})

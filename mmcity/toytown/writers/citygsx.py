@@ -15,8 +15,8 @@ from mmcity.toytown.sensors.renderer import Renderer
 from mmcity.toytown.truth.sparse_points import make_colmap_model
 from mmcity.toytown.world.config import ToytownConfig
 from mmcity.toytown.world.town import World, build_world, stream
-from mmcity.toytown.writers.common import Output, render_all, save_image, save_npy
-from mmcity.utils.fileio import atomic_path, write_json
+from mmcity.toytown.writers.common import Output, render_all, save_image
+from mmcity.utils.fileio import atomic_path, write_json, write_npy
 from mmcity.utils.picture_files import read_image
 
 #: Images, image size and sparse points of each preset size.
@@ -117,8 +117,8 @@ def _render(context: tuple[Renderer, ToytownConfig, Path], task: _Task) -> tuple
             save_image(paths[key], frame.rgb)
     save_image(paths["prior"], prior)
     save_image(paths["label"], frame.cls)
-    save_npy(paths["depth"], frame.depth)
-    save_npy(paths["normal"], frame.normal.astype(np.float16))
+    write_npy(paths["depth"], frame.depth)
+    write_npy(paths["normal"], frame.normal.astype(np.float16))
     return scale, offset
 
 

@@ -16,8 +16,8 @@ from mmcity.toytown.sensors.renderer import Renderer
 from mmcity.toytown.truth.sparse_points import make_colmap_model
 from mmcity.toytown.world.config import ToytownConfig
 from mmcity.toytown.world.town import build_world, stream
-from mmcity.toytown.writers.common import Output, render_all, save_image, save_npy
-from mmcity.utils.fileio import write_text
+from mmcity.toytown.writers.common import Output, render_all, save_image
+from mmcity.utils.fileio import write_npy, write_text
 from mmcity.utils.picture_files import read_image
 
 #: Mapping images, queries, image size and sparse points of each preset size.
@@ -104,7 +104,7 @@ def _render(context: _Context, task: _Task) -> None:
     )
     moving = frame.instance > len(context.renderer.world.instances)
     save_image(paths["rgb"], frame.rgb)
-    save_npy(paths["depth"], frame.depth)
+    write_npy(paths["depth"], frame.depth)
     save_image(paths["moving"], np.where(moving, 255, 0).astype(np.uint8))
 
 

@@ -40,12 +40,6 @@ def save_image(path: Path, array: np.ndarray, quality: int = 98) -> None:
         temporary.write_bytes(buffer.getvalue())
 
 
-def save_npy(path: Path, array: np.ndarray) -> None:
-    """Write a ``.npy`` file."""
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, array)
-
-
 @dataclass
 class Output:
     """Folder of one written format.

@@ -34,10 +34,9 @@ from mmcity.toytown.writers.common import (
     Workplace,
     render_all,
     save_image,
-    save_npy,
 )
 from mmcity.toytown.writers.nuscenes_tables import SceneRecord, fill_tables, token, write_tables
-from mmcity.utils.fileio import atomic_path, read_json, write_json
+from mmcity.utils.fileio import atomic_path, read_json, write_json, write_npy
 
 #: Scenes and key frames of each preset size.
 PRESETS = {"tiny": (2, 6), "small": (8, 12), "medium": (40, 20)}
@@ -195,11 +194,11 @@ def _save_camera(
     depth = np.where(frame.valid, frame.depth, SKY_DEPTH).astype(np.float16)
     with atomic_path(root / "truth" / f"{stem}.npz") as temporary:
         np.savez_compressed(temporary, depth=depth, classes=frame.cls, seed=np.array(seed))
-    save_npy(root / "depth" / f"{stem}.npy", depth)
-    save_npy(root / "segmentation" / f"{stem}.npy", segmentation_map(frame.cls))
+    write_npy(root / "depth" / f"{stem}.npy", depth)
+    write_npy(root / "segmentation" / f"{stem}.npy", segmentation_map(frame.cls))
     patch = context.options["feature_patch"]
     features = feature_map(frame.cls, frame.rgb, patch, FEATURE_CHANNELS, seed=seed)
-    save_npy(root / "features" / f"{stem}.npy", features)
+    write_npy(root / "features" / f"{stem}.npy", features)
 
 
 def _record_sweeps(context: _Context, drive: Drive, task: SceneFrame) -> list[dict]:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mmcity.toytown.writers.common import save_image, save_npy
+from mmcity.toytown.writers.common import save_image
 from mmcity.utils.checks import check_choice
 from mmcity.utils.dependencies import import_library
-from mmcity.utils.fileio import atomic_path, read_numbers, write_json
+from mmcity.utils.fileio import atomic_path, read_numbers, write_json, write_npy
 from mmcity.utils.picture_files import image_size, read_image
 
 #: Depth that one step of a 16-bit picture stands for, at most, in CO3D files, metres.
@@ -54,7 +54,7 @@ class _Video:
             stored = np.where(stored > 65534, 0, stored)
             save_image(path, np.where(depth > 0, stored, sky).astype(np.uint16))
         elif path.suffix == ".npy":
-            save_npy(path, depth * np.float32(scale))
+            write_npy(path, depth * np.float32(scale))
         else:
             OpenEXR = import_library("OpenEXR", str(path))
             header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}

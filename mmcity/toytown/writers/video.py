@@ -14,8 +14,8 @@ from mmcity.toytown.motion.walks import drive_camera, orbit_camera, walk_camera
 from mmcity.toytown.sensors.renderer import Renderer
 from mmcity.toytown.world.config import ToytownConfig
 from mmcity.toytown.world.town import build_world, stream
-from mmcity.toytown.writers.common import Output, Workplace, render_all, save_image, save_npy
-from mmcity.utils.fileio import write_json, write_text
+from mmcity.toytown.writers.common import Output, Workplace, render_all, save_image
+from mmcity.utils.fileio import write_json, write_npy, write_text
 
 #: Sequences, frames in each, and image size of each preset size.
 PRESETS = {
@@ -137,13 +137,13 @@ def _render_frame(context: _Context, index: int, folder: Path, number: int) -> N
     context.renderer.set_bodies(traffic.bodies(now, after))
     frame = context.renderer.render(path(now), path(after) if "flow" in paths else None)
     save_image(paths["rgb"], frame.rgb)
-    save_npy(paths["depth"], frame.depth)
+    write_npy(paths["depth"], frame.depth)
     scaled = np.where(frame.depth < 255, frame.depth * 256 + 0.5, 0)
     save_image(paths["depth_png"], scaled.astype(np.uint16))
     save_image(paths["instance"], frame.instance.astype(np.uint16))
     save_image(paths["label"], frame.cls)
     if "flow" in paths:
-        save_npy(paths["flow"], frame.flow.astype(np.float16))
+        write_npy(paths["flow"], frame.flow.astype(np.float16))
 
 
 def _describe(context: _Context, index: int) -> None:

@@ -22,7 +22,7 @@ from mmcity.structures.geometry import se3_inverse
 from mmcity.toytown import ToytownConfig
 from mmcity.toytown.writers import write_formats
 from mmcity.utils.cli import UserError
-from mmcity.utils.fileio import atomic_path, read_json, write_json
+from mmcity.utils.fileio import read_json, write_json, write_npy
 from mmcity.visualization import write_image, write_video
 from mmcity.visualization.occupancy import compare_clips, render_birds_eye
 from mmcity.workflow import STAGES, Finding, Stage, StageContext, cfg_options
@@ -215,8 +215,7 @@ class OccupancyFuture(Stage):
         if exact is not None:
             rows["exact"] = exact.numpy().astype(np.uint8)
             made["exact"] = context.folder / "exact.npy"
-            with atomic_path(made["exact"]) as temporary:
-                np.save(temporary, rows["exact"])
+            write_npy(made["exact"], rows["exact"])
         write_image(strip, compare_clips(rows, scale=2))
         return made
 

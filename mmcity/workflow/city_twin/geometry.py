@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from mmcity.evaluation.functional.camera_poses import trajectory_errors
 from mmcity.evaluation.functional.depth import average_depth_metrics, evaluate_depth
 from mmcity.structures import Trajectory
-from mmcity.utils.fileio import atomic_path, read_json, write_json, write_text
+from mmcity.utils.fileio import atomic_path, read_json, write_json, write_npy, write_text
 from mmcity.utils.images import list_images
 from mmcity.utils.picture_files import read_image
 from mmcity.visualization import colorize_depth, contact_sheet, write_image
@@ -66,13 +65,12 @@ class StreamModel(Stage):
         renderer = Renderer(build_world(ToytownConfig(seed=seed, blocks=(1, 1), supersampling=1)))
         rng = np.random.default_rng(seed)
         views = survey_flight(renderer.world, self.num_images, *self.image_size, rng)
-        for name in ("rgb", "depth"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
         for row, view in enumerate(views):
             frame = renderer.render(view)
-            Image.fromarray(frame.rgb).save(folder / "rgb" / f"{row:06d}.png")
-            np.save(folder / "depth" / f"{row:06d}.npy", frame.depth)
-        np.savetxt(folder / "intrinsics.txt", views[0].K)
+            write_image(folder / "rgb" / f"{row:06d}.png", frame.rgb)
+            write_npy(folder / "depth" / f"{row:06d}.npy", frame.depth)
+        with atomic_path(folder / "intrinsics.txt") as temporary:
+            np.savetxt(temporary, views[0].K)
         with atomic_path(folder / "poses.txt") as temporary:
             np.savetxt(temporary, np.stack([view.cam_to_world.ravel() for view in views]))
 

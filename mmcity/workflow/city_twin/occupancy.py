@@ -20,7 +20,7 @@ from mmcity.structures import (
     read_voxel_grid,
     write_voxel_grid,
 )
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.fileio import write_npy
 from mmcity.utils.picture_files import read_image
 from mmcity.utils.picture_names import without_suffix
 from mmcity.visualization import contact_sheet, write_image
@@ -157,8 +157,7 @@ class OccupancyFromGaussians(Stage):
             gaussians, votes, tuple(low.tolist()), (self.voxel_size,) * 3, shape, self.min_density
         )
         votes_file = context.folder / "votes.npy"
-        with atomic_path(votes_file) as temporary:
-            np.save(temporary, votes.numpy().astype(np.float16))
+        write_npy(votes_file, votes.numpy().astype(np.float16))
         target = context.folder / "occupancy.npz"
         write_voxel_grid(target, grid)
         made = {"occupancy": target, "votes": votes_file}
@@ -167,8 +166,7 @@ class OccupancyFromGaussians(Stage):
         if exact is not None:
             pictures.append(self._picture(exact))
             made["exact"] = context.folder / "exact.npy"
-            with atomic_path(made["exact"]) as temporary:
-                np.save(temporary, exact.numpy().astype(np.uint8))
+            write_npy(made["exact"], exact.numpy().astype(np.uint8))
         what = "occupancy from Gaussians" + (" (left), exact (right)" if exact is not None else "")
         made[what] = context.folder / "occupancy.png"
         write_image(context.folder / "occupancy.png", contact_sheet([pictures], cell_width=420))
