@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mmcity.registry import TRANSFORMS
-from mmcity.structures import Cameras
+from mmcity.structures import Cameras, SceneFrame, read_frame
 from mmcity.utils.checks import check_choice
 from mmcity.utils.picture_files import image_size
 from mmcity.utils.picture_names import picture_name
@@ -27,6 +27,7 @@ from mmcity.utils.picture_names import picture_name
 from .image_cache import ByteLRUCache
 from .io.colmap_types import CAMERA_MODELS, ColmapCamera, ColmapPoints
 from .splits import SPLITS
+from .world_offset import world_offset
 
 STORAGES = ("replicated", "first_rank", "sharded")
 
@@ -60,7 +61,9 @@ class PosedImagesDataset(Dataset, metaclass=ABCMeta):
     """Base of datasets that give one posed image per item.
 
     A subclass lists its images in :meth:`load_images`; everything else is here: splits,
-    missing files, sizes, distortion, resizing, caching. An item is ``dict(inputs=dict(img=..,
+    missing files, sizes, distortion, resizing, caching, and where the scene lies: far from the
+    origin (:func:`~mmcity.datasets.world_offset.world_offset`), ``offset`` is subtracted in double
+    precision from what the files say, for all splits alike. An item is ``dict(inputs=dict(img=..,
     mask=.., ..), data_samples=SceneDataSample)`` (see
     :class:`~mmcity.datasets.transforms.PackSceneInputs`).
 
@@ -94,6 +97,12 @@ class PosedImagesDataset(Dataset, metaclass=ABCMeta):
             loading, undistortion and resizing as given above.
         indices (int | Sequence[int], optional): Take only the first so many, or these, images
             of the split.
+
+    Attributes:
+        file_frame (SceneFrame): From the coordinates of the files to the world, which
+            ``frame.json`` in the scene folder tells.
+        offset (np.ndarray): ``(3,)`` float64, coordinates of the files less those of the scene.
+        frame (SceneFrame): From the scene to the world.
     """
 
     METAINFO: dict = {}
@@ -143,12 +152,15 @@ class PosedImagesDataset(Dataset, metaclass=ABCMeta):
         packers = [dict(type="PackSceneInputs")] if pipeline is None else pipeline
         self.pipeline = Compose([TRANSFORMS.build(cfg) for cfg in packers])
 
+        self.file_frame = read_frame(self.data_root) or SceneFrame()
+        self.offset = np.zeros(3)
         images, self.points3D = self.load_images()
         for image in images:
             image.name = picture_name(image.name)
         twins = [name for name, count in Counter(i.name for i in images).items() if count > 1]
         if twins:
             raise ValueError(f"{self.data_root}: expected names of one image each, got {twins[:3]}")
+        self._center(images)
         self.images = self._usable(sorted(images, key=lambda image: image.name))
         self._split(self.images)
         self.all_cameras = self._final_cameras(self.images)
@@ -182,6 +194,53 @@ class PosedImagesDataset(Dataset, metaclass=ABCMeta):
     @abstractmethod
     def assign_splits(self, images: list[PosedImage]) -> str:
         """Set ``is_test`` and ``is_train`` of images sorted by name; say what decided."""
+
+    # ------------------------------------------------------------ where the scene lies
+
+    @property
+    def frame(self) -> SceneFrame:
+        """See the class."""
+        return self.file_frame.shifted(self.offset)
+
+    def express_in(self, frame: SceneFrame) -> None:
+        """Give the scene in the frame of a model that was made from it.
+
+        Raises:
+            ValueError: If that is another one by more than a shift.
+        """
+        try:
+            offset = self.file_frame.shift_to(frame)
+        except ValueError as error:
+            raise ValueError(f"{self.data_root}: {error}") from error
+        if (offset == self.offset).all():
+            return
+        self._shift(self.images, offset - self.offset)
+        self.offset = offset
+        self.all_cameras = self._final_cameras(self.images)
+        self.cameras = self.all_cameras[torch.from_numpy(self._rows)]
+
+    def _center(self, images: list[PosedImage]) -> None:
+        """Move what was read to where single precision serves it."""
+        if not images:
+            return
+        centers = np.stack([-i.viewmat[:3, :3].T @ i.viewmat[:3, 3] for i in images])
+        self.offset, away = world_offset(centers, self.points3D.xyz)
+        if self.offset.any():
+            shown = ", ".join(f"{number:.10g}" for number in self.offset)
+            print_log(
+                f"{self.data_root}: the scene lies {away:.3g} times its size from the origin; "
+                f"inside, all coordinates are less ({shown}), and results carry that offset",
+                "current",
+            )
+        self._shift(images, self.offset)
+
+    def _shift(self, images: list[PosedImage], by: np.ndarray) -> None:
+        if not by.any():
+            return
+        for image in images:
+            image.viewmat = image.viewmat.copy()
+            image.viewmat[:3, 3] += image.viewmat[:3, :3] @ by
+        self.points3D.xyz = self.points3D.xyz - by
 
     # ------------------------------------------------------------ set-up
 
@@ -334,9 +393,8 @@ class PosedImagesDataset(Dataset, metaclass=ABCMeta):
             results = self._results(row)
             for loader in self._loaders:
                 results = loader(results)
-            results["camera"] = self.all_cameras[row]
             self.cache.put(row, results)
-        return results
+        return {**results, "camera": self.all_cameras[row]}  # the scene may have moved since
 
     def preload(self, threads: int = 4) -> None:
         """Load the split into the cache until it is full."""

@@ -8,8 +8,9 @@ from mmengine.config import Config
 from torch import nn
 from torch.utils.data import Dataset
 
+from mmcity.models.layers import frame_in_state
 from mmcity.registry import DATASETS, MODELS
-from mmcity.structures import read_gaussians_ply
+from mmcity.structures import SceneFrame, read_gaussians_ply
 from mmcity.utils.cli import UserError
 from mmcity.utils.setup_env import register_all_modules
 
@@ -47,17 +48,27 @@ def load_scene(
     return model.eval()
 
 
-def build_views(cfg: Config, split: str) -> Dataset:
+def frame_of_weights(weights: str | os.PathLike) -> SceneFrame:
+    """Frame of a scene or pose network in a checkpoint or ``.ply`` file, without its model."""
+    if Path(weights).suffix.lower() == ".ply":
+        return read_gaussians_ply(weights).frame or SceneFrame()
+    return frame_in_state(load_checkpoint_weights(weights)) or SceneFrame()
+
+
+def build_views(cfg: Config, split: str, model: nn.Module) -> Dataset:
     """Views of a scene with their photographs, without depth priors and neighbours.
 
     Args:
         cfg: Config of the scene.
         split: ``train``, views of the training loader, or ``test``, those of the test loader.
+        model: Its model, in whose frame the views are given.
     """
     dataset = cfg[f"{split}_dataloader"].dataset.copy()
     if "use_neighbours" in dataset or dataset.type == "CityGSXDataset":
         dataset.update(use_neighbours=False, depth_dir=None, mask_dir=None)
-    return DATASETS.build(dataset)
+    views = DATASETS.build(dataset)
+    views.express_in(model.placement.frame)
+    return views
 
 
 def _from_ply(path, config, antialiased: bool) -> nn.Module:
@@ -75,4 +86,5 @@ def _from_ply(path, config, antialiased: bool) -> nn.Module:
         cfg.update(sh_degree_interval=0, exposure=None)
     model = MODELS.build(cfg)
     model.splats.assign_gaussians(gaussians)
+    model.placement.frame = gaussians.frame or SceneFrame()
     return model

@@ -149,7 +149,7 @@ def _render_depth(
 ) -> DepthStore:
     """Depth (0 = none) and colour of the training views."""
     renderer = SceneRenderer(cfg, checkpoint, device)
-    store = DepthStore(folder, build_views(cfg, "train").cameras)
+    store = DepthStore(folder, build_views(cfg, "train", renderer.model).cameras)
     rank, size = launched_processes()
     for row in track(range(rank, len(store), size), "Rendering depth"):
         view = next(renderer.iterate(store.cameras[row]))

@@ -55,7 +55,9 @@ def film_scene(
     renderer = SceneRenderer(cfg, weights)
     known = renderer.training_cameras
     if cameras is not None:
-        known = ColmapDataset(cameras, split="all", require_points=False).cameras
+        views = ColmapDataset(cameras, split="all", require_points=False)
+        views.express_in(renderer.frame)
+        known = views.cameras
     if known is None:
         raise UserError(
             f"{weights}: expected a scene with cameras, got none: name a COLMAP folder by --cameras"

@@ -69,7 +69,7 @@ def render_views(
     rank, size = launched_processes()
     written: dict[str, list[Path]] = {}
     for split in splits:
-        dataset, folder = build_views(cfg, split), Path(out) / split
+        dataset, folder = build_views(cfg, split, model), Path(out) / split
         written[split], names = [], output_names(dataset.img_names, ".png")
         for row in track(range(0, len(dataset), every)[rank::size], f"Rendering {split} views"):
             photograph, sample = _load_view(model, dataset[row])
@@ -106,7 +106,7 @@ def _appearance_setter(model: nn.Module, cfg: Config, name: str | None, blend: f
         return lambda photograph, camera: model.set_appearance(photograph, camera, blend)
     if name == "intrinsic":
         return lambda photograph, camera: model.clear_appearance()
-    dataset = build_views(cfg, "train")
+    dataset = build_views(cfg, "train", model)
     if name not in dataset.img_names:
         raise UserError(f"--appearance: expected a training image, got {name!r}")
     photograph, sample = _load_view(model, dataset[dataset.img_names.index(name)])

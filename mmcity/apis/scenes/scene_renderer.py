@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from mmcity.apis.inferencer import Inferencer
-from mmcity.datasets.io.colmap_model import read_colmap_model
+from mmcity.datasets.io.colmap_model import frame_of_model, read_colmap_model
 from mmcity.engine.scene_loading import load_scene
 from mmcity.models.renderers import SplatRenderer
 from mmcity.registry import INFERENCERS
-from mmcity.structures import Cameras
+from mmcity.structures import Cameras, SceneFrame, Sim3
 from mmcity.visualization import colorize_depth, colorize_normals, to_uint8
 
 
@@ -95,6 +95,11 @@ class SceneRenderer(Inferencer):
         return load_scene(checkpoint, self.cfg or None, antialiased)
 
     @property
+    def frame(self) -> SceneFrame:
+        """Where the scene lies; cameras and depths are those of the scene."""
+        return self.model.placement.frame
+
+    @property
     def training_cameras(self) -> Cameras | None:
         """Cameras that the scene was made from; None for a PLY, which does not hold them."""
         views = self.model.views
@@ -135,15 +140,17 @@ class SceneRenderer(Inferencer):
         """Cameras to render.
 
         Args:
-            cameras: Cameras of any sizes, a dict of their arrays (``Ks``, ``viewmats``,
-                ``widths``, ``heights``), or the folder of a COLMAP model or scene, whose
-                cameras are taken by image id and without distortion.
+            cameras: Cameras of any sizes in the frame of the scene (:attr:`frame`), a dict of their
+                arrays (``Ks``, ``viewmats``, ``widths``, ``heights``), or the folder of a COLMAP
+                model or scene, whose cameras are taken by image id and without distortion, and
+                brought to that frame.
         """
         if isinstance(cameras, Mapping):
             cameras = Cameras(**cameras)
         if isinstance(cameras, (str, os.PathLike)):
             model = read_colmap_model(cameras, with_features=False, with_points=False)
-            cameras = model.pinhole_cameras()
+            offset = frame_of_model(cameras).shift_to(self.frame)
+            cameras = model.pinhole_cameras().transform(Sim3(translation=torch.from_numpy(-offset)))
         if not isinstance(cameras, Cameras):
             raise TypeError(
                 "cameras: expected Cameras, a dict of their arrays, or the folder of a COLMAP "

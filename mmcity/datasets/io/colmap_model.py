@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from mmengine.logging import print_log
 
+from mmcity.structures import SceneFrame, read_frame
 from mmcity.utils.checks import check_choice
 from mmcity.utils.fileio import atomic_paths
 from mmcity.utils.picture_names import picture_name
@@ -145,6 +146,17 @@ def read_colmap_model(
     except ValueError as error:
         raise ColmapFormatError(folder, "a consistent model", str(error)) from error
     return model
+
+
+def frame_of_model(path: str | os.PathLike) -> SceneFrame:
+    """From the coordinates of a model to the world, by the ``frame.json`` of its scene.
+
+    Args:
+        path: Folder of the scene, or of the model in it (such as ``SCENE/sparse/0``).
+    """
+    folder = Path(path).resolve()
+    found = (read_frame(place) for place in (folder, *folder.parents[:2]))
+    return next((frame for frame in found if frame is not None), SceneFrame())
 
 
 def write_colmap_model(model: ColmapModel, path: str | os.PathLike, ext: str = ".bin") -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from mmcity.structures.io.ply import PlyFormatError, read_ply_vertices, write_ply_vertices
 from mmcity.utils.picture_files import as_eight_bits
 
+from ..world_offset import world_offset
 from .colmap_types import ColmapPoints
 
 _COLORS = ("red", "green", "blue")
@@ -46,11 +47,18 @@ def write_point_ply(path: str | os.PathLike, xyz, rgb=None, normals=None) -> Non
 
     Args:
         path: Moved into place when whole.
-        xyz (np.ndarray): ``(N, 3)``.
+        xyz (np.ndarray): ``(N, 3)``; written in double precision where they lie far from the
+            origin (see :func:`~mmcity.datasets.world_offset.world_offset`).
         rgb (np.ndarray, optional): ``(N, 3)`` uint8.
         normals (np.ndarray, optional): ``(N, 3)``.
     """
-    tables = [("xyz", xyz, "<f4"), (("nx", "ny", "nz"), normals, "<f4"), (_COLORS, rgb, "u1")]
+    xyz = np.asarray(xyz)
+    is_far = len(xyz) and world_offset(xyz.astype(np.float64), np.zeros((0, 3)))[0].any()
+    tables = [
+        ("xyz", xyz, "<f8" if is_far else "<f4"),
+        (("nx", "ny", "nz"), normals, "<f4"),
+        (_COLORS, rgb, "u1"),
+    ]
     write_ply_vertices(
         path,
         {

@@ -75,7 +75,8 @@ def check_matches_model(model: nn.Module, state_dict: Mapping, source: str) -> N
     """Compare names and shapes of a state dict with those of a model.
 
     Parameters of a module that resizes itself while loading (one that overrides
-    ``_load_from_state_dict``, like a scene that grows) may have any shape.
+    ``_load_from_state_dict``, like a scene that grows) may have any shape. Entries of a module
+    with ``may_miss`` may be absent, as those of a scene's place in the world.
 
     Args:
         model: The model, not wrapped.
@@ -89,6 +90,10 @@ def check_matches_model(model: nn.Module, state_dict: Mapping, source: str) -> N
     own = model.state_dict(keep_vars=True)
     missing, unexpected, reshaped = compare_entries(given, own)
     missing = [key for key in missing if not key.endswith("num_batches_tracked")]
+    free = tuple(f"{n}." for n, part in model.named_modules() if getattr(part, "may_miss", False))
+    missing, unexpected = (
+        [key for key in keys if not key.startswith(free)] for keys in (missing, unexpected)
+    )
     resizing = _resizing_owners(model)
     reshaped = [
         f"{key} (checkpoint {tuple(given[key].shape)}, model {tuple(own[key].shape)})"

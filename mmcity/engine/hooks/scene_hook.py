@@ -2,10 +2,14 @@
 
 import torch
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 from mmengine.runner.loops import BaseLoop
+from torch import nn
+from torch.utils.data import DataLoader
 
 from mmcity.engine.distributed import unwrap
 from mmcity.registry import HOOKS
+from mmcity.structures import SceneFrame
 
 
 @HOOKS.register_module()
@@ -15,6 +19,9 @@ class SceneInitHook(Hook):
     Runs before checkpoints are loaded, so that a resumed or fine-tuned scene replaces the
     first guess. It also multiplies the learning rate of the optimiser groups marked
     ``times_extent`` by the scene's extent.
+
+    The scene takes the frame of the dataset. Where a checkpoint then brings another one, the
+    datasets follow the scene.
 
     Args:
         seed: Seed of random points. Defaults to 0.
@@ -39,6 +46,7 @@ class SceneInitHook(Hook):
                 f"ColmapDataset, got a {type(dataset).__name__} without {', '.join(missing)}"
             )
         model = unwrap(runner.model)
+        take_frame(runner)
         points = dataset.points3D
         model.initialize(
             dataset.all_cameras[dataset.is_train],
@@ -64,3 +72,28 @@ class SceneInitHook(Hook):
         """
         if hasattr(runner.model, "keep_own_shard"):
             runner.model.keep_own_shard()
+        self.before_train_epoch(runner)
+
+    def before_train_epoch(self, runner) -> None:
+        """Give the training views in the frame of the scene."""
+        follow_scene(runner.train_dataloader, runner.model)
+
+    def before_val(self, runner) -> None:
+        """Likewise those of the validation."""
+        follow_scene(runner.val_dataloader, runner.model)
+
+    def before_test(self, runner) -> None:
+        """Likewise those of the test."""
+        follow_scene(runner.test_dataloader, runner.model)
+
+
+def take_frame(runner: Runner) -> None:
+    """Let a model know the frame of the training images."""
+    frame = getattr(runner.train_dataloader.dataset, "frame", None)
+    unwrap(runner.model).placement.frame = frame or SceneFrame()
+
+
+def follow_scene(loader: DataLoader, model: nn.Module) -> None:
+    """Give the views of a loader in the frame that a model knows."""
+    if hasattr(loader.dataset, "express_in"):
+        loader.dataset.express_in(unwrap(model).placement.frame)

@@ -1,9 +1,19 @@
 """Sets the scene's bounds and the camera's field of view of a pose network."""
 
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
 from mmcity.engine.distributed import unwrap
+from mmcity.engine.hooks.scene_hook import follow_scene, take_frame
 from mmcity.registry import HOOKS
+
+
+def settle_frame(runner: Runner) -> None:
+    """Let a pose network that starts know the frame of its images; one that goes on has one."""
+    if runner._resume:
+        follow_scene(runner.train_dataloader, runner.model)
+    else:
+        take_frame(runner)
 
 
 @HOOKS.register_module()
@@ -11,7 +21,8 @@ class PoseFrameHook(Hook):
     """Fit what a pose network normalises by to the training cameras.
 
     These are the frame of ``RAPTrainer(normalize_poses=True)`` and the field of view of
-    ``LocalizationPreprocessor(normalize_focal=True)``.
+    ``LocalizationPreprocessor(normalize_focal=True)``. Poses are learnt in the frame of the data,
+    which a resumed run and tests take from the checkpoint.
     """
 
     priority = "VERY_HIGH"
@@ -19,6 +30,19 @@ class PoseFrameHook(Hook):
     def before_train(self, runner) -> None:
         """Measure, unless a checkpoint has brought them."""
         model = unwrap(runner.model)
+        settle_frame(runner)
         cameras = runner.train_dataloader.dataset.cameras
         model.fit_frame(cameras.centers)
         model.data_preprocessor.fit_focal(cameras)
+
+    def before_train_epoch(self, runner) -> None:
+        """Give the training images in the frame of the network."""
+        follow_scene(runner.train_dataloader, runner.model)
+
+    def before_val(self, runner) -> None:
+        """Likewise those of the validation."""
+        follow_scene(runner.val_dataloader, runner.model)
+
+    def before_test(self, runner) -> None:
+        """Likewise those of the test."""
+        follow_scene(runner.test_dataloader, runner.model)

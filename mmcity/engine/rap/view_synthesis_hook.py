@@ -10,7 +10,10 @@ from mmengine.runner.loops import BaseLoop
 from torch import Tensor
 
 from mmcity.engine.distributed import unwrap
+from mmcity.engine.hooks.scene_hook import follow_scene
+from mmcity.engine.rap.pose_frame_hook import settle_frame
 from mmcity.engine.rap.view_synthesis import EXECUTORS, SetPlan, SynthesisSpec, make_executor
+from mmcity.engine.scene_loading import frame_of_weights
 from mmcity.registry import HOOKS, TASK_UTILS
 from mmcity.utils.checks import check_choice
 
@@ -115,13 +118,24 @@ class ViewSynthesisHook(Hook):
     # ---- hook points
 
     def before_run(self, runner) -> None:
-        """Let a discriminator of renders know their size before weights are made or read."""
+        """Let a discriminator of renders know their size before weights are made or read.
+
+        Also gives the images in the frame of the map.
+        """
         if isinstance(runner._train_loop, BaseLoop):
+            frame = frame_of_weights(self.map)
+            loaders = [
+                runner.train_dataloader,
+                *([runner.val_dataloader] if runner.val_loop else []),
+            ]
+            for loader in loaders:
+                loader.dataset.express_in(frame)
             unwrap(runner.model).fit_size(runner.train_dataloader.dataset.cameras)
 
     def before_train(self, runner) -> None:
         """Start the renderer and render the training poses."""
         model = unwrap(runner.model)
+        settle_frame(runner)
         self._start_budget(runner)
         self.executor = make_executor(self.executor_kind, self.spec(runner))
         model.views.views_per_image = self.views_per_image
@@ -135,6 +149,7 @@ class ViewSynthesisHook(Hook):
 
     def before_train_epoch(self, runner) -> None:
         """Take a new set where one is due."""
+        follow_scene(runner.train_dataloader, runner.model)
         views = unwrap(runner.model).views
         if runner.epoch % self.refresh_every and views.has("perturbed"):
             return
@@ -169,6 +184,14 @@ class ViewSynthesisHook(Hook):
         packed = torch.stack([views.errors.where(is_known, 0.0), is_known.float()])
         all_reduce(packed)
         views.errors = packed[0] / packed[1]  # 0 / 0 is NaN: nobody has seen it
+
+    def before_val(self, runner) -> None:
+        """Give the images of the validation in the frame of the network."""
+        follow_scene(runner.val_dataloader, runner.model)
+
+    def before_test(self, runner) -> None:
+        """Likewise those of the test."""
+        follow_scene(runner.test_dataloader, runner.model)
 
     def after_val_epoch(self, runner, metrics: dict[str, float] | None = None) -> None:
         """Let the selection split judge the synthesised views."""

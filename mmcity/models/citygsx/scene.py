@@ -284,4 +284,4 @@ class AnchorScene(SceneModel):
             raise ValueError(f"level: expected anchors on the levels up to {finest}, got none")
         means, quats, scales, opacities, colors = map(torch.cat, zip(*parts))
         sh0 = ((colors - 0.5) / SH_C0)[:, None]
-        return Gaussians(means, quats, scales, opacities, sh0=sh0)
+        return self.placed(Gaussians(means, quats, scales, opacities, sh0=sh0))

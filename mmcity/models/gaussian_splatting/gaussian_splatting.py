@@ -98,7 +98,7 @@ class GaussianSplatting(SplatSceneModel):
 
     def to_gaussians(self) -> Gaussians:
         """The scene after activation, without gradients, on the CPU."""
-        return self.splats.to_gaussians()
+        return self.placed(self.splats.to_gaussians())
 
     @property
     def active_sh_degree(self) -> int:

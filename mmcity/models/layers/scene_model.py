@@ -11,8 +11,9 @@ from torch.optim import Optimizer
 
 from mmcity.models.losses import check_finite
 from mmcity.registry import MODELS
-from mmcity.structures import Cameras, SceneDataSample
+from mmcity.structures import Cameras, Gaussians, SceneDataSample
 
+from .placement import Placement
 from .resizable import HostNumbers
 from .strategy import Strategy
 from .training_views import TrainingViews
@@ -53,6 +54,7 @@ class SceneModel(HostNumbers, BaseModel):
         preprocessor = MODELS.build(data_preprocessor or dict(type="PosedImagePreprocessor"))
         super().__init__(preprocessor, init_cfg)
         self.views = TrainingViews()
+        self.placement = Placement()
         self.exposure = None
         self.resolution_schedule = list(resolution_schedule or [])
         self.coverage_views = coverage_views
@@ -66,6 +68,11 @@ class SceneModel(HostNumbers, BaseModel):
     def scene_extent(self) -> float:
         """Radius of the training camera centres, world units."""
         return float(self.views.extent)
+
+    def placed(self, gaussians: Gaussians) -> Gaussians:
+        """The scene as plain Gaussians, with its frame where that is known."""
+        gaussians.frame = self.placement.known_frame
+        return gaussians
 
     def initialize_exposure(self, cameras: Cameras, is_trained: Tensor | None) -> None:
         """Make the table of the colour model per photograph, where the scene has one.

@@ -8,7 +8,7 @@ from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapperDict
 from torch import Tensor
 
-from mmcity.models.layers import HostNumbers
+from mmcity.models.layers import HostNumbers, Placement
 from mmcity.registry import MODELS
 from mmcity.structures import Cameras, LocalizationDataSample, to_device
 from mmcity.structures.geometry import se3_from_rt, se3_inverse
@@ -93,6 +93,7 @@ class RAPTrainer(HostNumbers, BaseModel):
             self.network.to(memory_format=torch.channels_last)
         self.normalize_poses, self.check_intrinsics = normalize_poses, check_intrinsics
         self.views = SyntheticViews()
+        self.placement = Placement()
         self._is_checked = False  # by the first step, after weights were loaded
         if self.discriminator is not None and self.data_preprocessor.size is not None:
             self._size_discriminator(self.data_preprocessor.size)

@@ -160,7 +160,7 @@ class AppearanceGaussians(SplatSceneModel):
 
     def to_gaussians(self):
         """The scene in its intrinsic base colours."""
-        return self.splats.to_gaussians()
+        return self.placed(self.splats.to_gaussians())
 
     # ---- appearance
 
