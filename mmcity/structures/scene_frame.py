@@ -1,6 +1,5 @@
 """Where a scene lies in the world, in double precision."""
 
-import json
 import math
 import os
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mmcity.utils.fileio import read_json, to_json, write_json
+from mmcity.utils.fileio import from_json, read_json, to_json, write_json
 
 from .sim3 import Sim3
 
@@ -242,11 +241,7 @@ class SceneFrame:
     @classmethod
     def from_line(cls, line: str, where: str | os.PathLike = "frame") -> "SceneFrame":
         """The frame of :meth:`to_line`; raises as :meth:`from_dict`."""
-        try:
-            content = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{where}: expected a frame as JSON, got {line[:80]!r}") from error
-        return cls.from_dict(content, where)
+        return cls.from_dict(from_json(line, where), where)
 
 
 def read_frame(path: str | os.PathLike) -> SceneFrame | None:

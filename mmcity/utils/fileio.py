@@ -235,11 +235,19 @@ def read_json(path: str | os.PathLike) -> Any:
         OSError: If the file cannot be read.
         ValueError: If it is no JSON; the message names the file.
     """
-    text = read_text(path)
+    return from_json(read_text(path), path)
+
+
+def from_json(text: str, where: str | os.PathLike) -> Any:
+    """Content of JSON text.
+
+    Raises:
+        ValueError: If it is no JSON; the message names ``where`` it stands.
+    """
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: expected JSON, got {error}: write the file again") from error
+        raise ValueError(f"{where}: expected JSON, got {error}: write the file again") from error
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
