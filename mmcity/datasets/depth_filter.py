@@ -1,5 +1,6 @@
 """Masks of the depth priors that neighbouring views contradict."""
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,9 @@ from torch import Tensor
 
 from mmcity.structures.multi_view import consistent_depth, find_neighbours
 from mmcity.utils.fileio import atomic_path
+from mmcity.utils.made_from import keep_made_alike
 from mmcity.utils.picture_names import output_names
+from mmcity.utils.torch_files import tensors_digest
 
 from .citygsx import CityGSXDataset
 
@@ -75,8 +78,8 @@ def filter_depth(
 ) -> DepthMasks:
     """Write one mask (0 or 255) per training image, at the training size.
 
-    Images that have one already are left as they are, so an interrupted run goes on where it
-    stopped.
+    Masks of the same priors, cameras and options are left as they are, so an interrupted run
+    goes on where it stopped.
 
     Args:
         scene: Scene folder, see :class:`CityGSXDataset`.
@@ -90,6 +93,9 @@ def filter_depth(
         min_dis: Least distance of the centres, world units. Defaults to 0.01.
         max_dis: Largest distance, world units. Defaults to 1.5.
         keep_unfiltered: Whether views without neighbours count as valid. Defaults to False.
+
+    Raises:
+        UserError: If the folder holds masks that were made otherwise.
     """
     dataset = CityGSXDataset(
         scene,
@@ -102,6 +108,25 @@ def filter_depth(
     neighbours = find_neighbours(dataset.cameras, num, max_angle, min_dis, max_dis)
     depths, shares, folder = _Depths(dataset), [], Path(scene) / out
     names = output_names(dataset.img_names, ".png")
+    priors = [image.extra for image in dataset.images]
+    scales = [[prior.get(f"depth_{name}") for name in ("scale", "offset")] for prior in priors]
+    files = [[prior["depth_path"]] if "depth_path" in prior else [] for prior in priors]
+    cameras = {"viewmats": dataset.cameras.viewmats, "Ks": dataset.cameras.Ks}
+    keep_made_alike(
+        folder,
+        {
+            "cameras": tensors_digest(cameras),
+            "depth_scales": hashlib.sha256(repr(scales).encode()).hexdigest()[:16],
+            "factor": factor,
+            "max_error": max_error,
+            "neighbours": [num, max_angle, min_dis, max_dis],
+            "keep_unfiltered": keep_unfiltered,
+        },
+        {
+            names[dataset.img_names[row]]: [f for i in (row, *neighbours[row]) for f in files[i]]
+            for row in range(len(dataset))
+        },
+    )
     for row in track(range(len(dataset)), "Filtering depth priors"):
         path = folder / names[dataset.img_names[row]]
         if path.is_file():

@@ -1,9 +1,12 @@
-"""Writing tensors and what holds them."""
+"""Writing tensors and what holds them, telling them apart."""
 
+import hashlib
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .fileio import atomic_path
 
@@ -28,3 +31,12 @@ def write_torch(path: str | os.PathLike, content: Any, durable: bool = False) ->
             while first is not None and not isinstance(first, OSError):
                 first = first.__context__
             raise (error if first is None else first) from None
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """Digest of names and values, such as of a model's weights."""
+    whole = hashlib.sha256()
+    for name, tensor in tensors.items():
+        whole.update(name.encode())
+        whole.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return whole.hexdigest()[:16]

@@ -26,6 +26,7 @@ from mmcity.datasets.transforms.occupancy import (
 from mmcity.engine.dynamiccity.rollout_export import export_rollouts
 from mmcity.models.dynamiccity import HexPlaneVAE
 from mmcity.models.dynamiccity.hexplane import to_rollout
+from mmcity.utils.cli import UserError
 from tests.conftest import real_data_dir
 
 GRID = (8, 8, 4)
@@ -194,6 +195,14 @@ def test_export_resumes_and_feeds_the_second_stage(tmp_path):
         assert again["rollout"].shape == (1, 4, 8, 8) and again["rollout"].dtype == np.float16
         assert not np.array_equal(again["rollout"], other["rollout"])
     assert {f: f.read_bytes() for f in files} == before
+
+    # Those of other weights are refused, or made anew.
+    torch.nn.init.normal_(next(model.parameters()))
+    with pytest.raises(UserError, match="rollouts: expected outputs of weights"):
+        export_rollouts(model, dataset, out)
+    assert {f: f.read_bytes() for f in files} == before
+    export_rollouts(model, dataset, out, replace=True)
+    assert all(f.read_bytes() != before[f] for f in files)
 
     flipped = tmp_path / "flipped"
     export_rollouts(model, dataset, flipped, flips=(0, 7))

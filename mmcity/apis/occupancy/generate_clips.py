@@ -13,12 +13,19 @@ from mmcity.engine.launch import load_config
 from mmcity.models.dynamiccity.inpainting import RepaintSchedule
 from mmcity.structures import VoxelGrid
 from mmcity.utils.fileio import atomic_path, to_json
+from mmcity.utils.made_from import file_digest, keep_made_alike
+from mmcity.utils.torch_files import tensors_digest
 from mmcity.visualization import write_video
 from mmcity.visualization.occupancy import write_clip_pictures
 from mmcity.visualization.occupancy_page import write_occupancy_page
 from mmcity.visualization.occupancy_splats import grid_camera, splat_occupancy
 
 _SAMPLERS = {"ddpm": "AncestralSampler", "ddim": "DDIMSampler", "dpm++": "DPMSolverSampler"}
+#: Arguments on which the content of a clip does not depend, or by their own digest.
+_NO_CONTENT = (
+    *("config", "cfg_options", "checkpoint", "vae_checkpoint"),
+    *("out_dir", "num_samples", "device"),
+)
 _FILM_SIZE = (320, 480)
 
 
@@ -48,7 +55,7 @@ def generate_clips(
     show: bool = False,
     cfg_options: Mapping[str, object] | None = None,
 ) -> list[Path]:
-    """Generate, continue or inpaint clips; files that exist are kept.
+    """Generate, continue or inpaint clips; those of the same weights and options are kept.
 
     Args:
         config: Config of a ``HexPlaneDiffusion`` with a ``vae``.
@@ -82,8 +89,10 @@ def generate_clips(
         (JSON); pictures lie beside.
 
     Raises:
+        UserError: If the folder holds clips of other weights or options.
         ValueError: If arguments that go together do not come together, or a file lacks an array.
     """
+    given = {name: value for name, value in locals().items() if name not in _NO_CONTENT}
     for pair in ({"region": region, "inpaint": inpaint}, {"sampler": sampler, "steps": steps}):
         if len({value is None for value in pair.values()}) > 1:
             given = [name for name, value in pair.items() if value is not None]
@@ -105,7 +114,18 @@ def generate_clips(
         schedule = RepaintSchedule(*repaint) if repaint else None
         options |= {"clips": known, "region": hole, "schedule": schedule}
     out_dir = Path(out_dir)
-    out_dir.mkdir(parents=True, exist_ok=True)
+    keep_made_alike(
+        out_dir,
+        {
+            **given,
+            "weights": tensors_digest(generator.model.state_dict()),
+            "trajectory": file_digest(trajectory),
+            "inpaint": file_digest(inpaint),
+            "layouts": [file_digest(file) for file in layouts],
+            "config": generator.cfg.model.to_dict(),
+        },
+        {f"{index:05d}.npz": () for index in range(num_samples)},
+    )
     paths = [out_dir / f"{index:05d}.npz" for index in range(num_samples)]
     poses = None if trajectory is None else read_array(trajectory, "trajectory")
     with Progress() as progress:
@@ -136,8 +156,6 @@ def generate_clips(
 
 def _write_clip(path: Path, voxels: np.ndarray, meta: dict, raw: bool, show: bool) -> None:
     """Write a clip ``(F, X, Y, Z)`` and what stands beside it."""
-    with atomic_path(path) as temporary:
-        np.savez_compressed(temporary, voxels=voxels, meta=to_json(meta))
     write_clip_pictures(voxels, path.with_suffix(""))
     if show:
         title = f"clip {meta['index']}"
@@ -150,3 +168,6 @@ def _write_clip(path: Path, voxels: np.ndarray, meta: dict, raw: bool, show: boo
         for number, frame in enumerate(voxels):
             with atomic_path(path.with_suffix("") / f"{number:06d}.npy") as temporary:
                 frame.astype(np.uint8).tofile(temporary)
+    # Last, since it stands for all.
+    with atomic_path(path) as temporary:
+        np.savez_compressed(temporary, voxels=voxels, meta=to_json(meta))

@@ -2,8 +2,10 @@
 
 import os
 from abc import ABCMeta, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from mmcity.utils.cli import UserError
 from mmcity.utils.dependencies import import_library
 from mmcity.utils.device import device_at_hand
 from mmcity.utils.images import IMAGE_SUFFIXES, list_images
+from mmcity.utils.made_from import file_digest, keep_made_alike
 from mmcity.utils.picture_files import read_image
 from mmcity.utils.picture_names import output_names, picture_name
 from mmcity.visualization import write_grey16
@@ -25,7 +28,12 @@ class DepthEstimator(metaclass=ABCMeta):
     """Guesses inverse depth, of unknown scale and shift, from single pictures.
 
     A subclass says how for one picture; writing, and going on after an interruption, is here.
+
+    Attributes:
+        options: What its depths depend on besides the pictures, as plain values.
     """
+
+    options: Mapping[str, Any] = MappingProxyType({})
 
     @abstractmethod
     def estimate(self, image: np.ndarray, path: Path) -> np.ndarray:
@@ -37,7 +45,9 @@ class DepthEstimator(metaclass=ABCMeta):
         depth_dir: str | os.PathLike,
         report: Callable[[int, int], None] | None = None,
     ) -> list[Path]:
-        """Write 16-bit pictures of inverse depth, one per picture; those there are are kept.
+        """Write 16-bit pictures of inverse depth, one per picture.
+
+        Those that the same estimator has made of the same pictures are kept.
 
         Args:
             images: Folder; those of its sub-folders are taken too.
@@ -46,6 +56,10 @@ class DepthEstimator(metaclass=ABCMeta):
 
         Returns:
             The files written now.
+
+        Raises:
+            UserError: If there are no pictures, or the folder holds depths that were made
+                otherwise.
         """
         root = Path(images)
         paths, written = list_images(root, recursive=True), []
@@ -53,6 +67,11 @@ class DepthEstimator(metaclass=ABCMeta):
             raise UserError(f"{images}: expected pictures ({', '.join(IMAGE_SUFFIXES)}), got none")
         names = [picture_name(path.relative_to(root)) for path in paths]
         targets = output_names(names, ".png")
+        keep_made_alike(
+            depth_dir,
+            {"estimator": type(self).__name__, **self.options},
+            {targets[name]: [path] for name, path in zip(names, paths)},
+        )
         for number, (name, path) in enumerate(zip(names, paths), 1):
             target = Path(depth_dir) / targets[name]
             if not target.is_file():
@@ -84,6 +103,7 @@ class DepthAnythingEstimator(DepthEstimator):
     def __init__(self, weights: str | os.PathLike, device: str | None = None) -> None:
         if not Path(weights).is_dir():
             raise UserError(f"{weights}: expected the folder of a depth model of transformers")
+        self.options = {"weights": file_digest(weights)}
         transformers = import_library("transformers", "estimator")
         self.processor = transformers.AutoImageProcessor.from_pretrained(
             weights, local_files_only=True
@@ -117,6 +137,7 @@ class ToytownDepthEstimator(DepthEstimator):
         if not self.folder.is_dir():
             raise UserError(f"{self.folder}: expected the true depths of a toy town, found none")
         self.seed = seed
+        self.options = {"seed": seed, "depths": file_digest(self.folder)}
 
     def estimate(self, image: np.ndarray, path: Path) -> np.ndarray:
         """See the base class."""

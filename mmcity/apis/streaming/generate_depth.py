@@ -26,7 +26,7 @@ def generate_depth(
     out: str = "train/depths",
     device: str | None = None,
 ) -> list[Path]:
-    """Write one 16-bit picture of inverse depth per photograph; those there are stay.
+    """Write one 16-bit picture of inverse depth per photograph; those up to date stay.
 
     Args:
         scene: Folder of the scene.
@@ -41,7 +41,8 @@ def generate_depth(
         The files written now.
 
     Raises:
-        UserError: If the estimator misses its weights or config.
+        UserError: If the estimator misses its weights or config, or ``out`` holds depths that
+            were made otherwise.
     """
     scene = Path(scene)
     source = _build_estimator(scene, estimator, weights, config, device)

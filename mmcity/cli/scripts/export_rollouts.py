@@ -1,6 +1,6 @@
 """Export the latent planes of a VAE as rollouts, the training data of the diffusion stage.
 
-Under torchrun the clips are shared out over the processes. Files that exist are kept.
+Under torchrun the clips are shared out over the processes. Files that are up to date are kept.
 """
 
 from mmcity.cli.options import command

@@ -61,7 +61,8 @@ def convert_seven_scenes(
             target.parent.mkdir(parents=True, exist_ok=True)
             if copy:
                 shutil.copyfile(picture, target)
-            elif not target.exists():
+            elif target.is_symlink() or not target.exists():
+                target.unlink(missing_ok=True)  # of an earlier run, perhaps of another source
                 target.symlink_to(picture.resolve())
             names[split].append(name)
     model = ColmapModel({camera.camera_id: camera for camera in cameras.values()}, images)

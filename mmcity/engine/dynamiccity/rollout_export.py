@@ -25,6 +25,8 @@ from mmcity.models.dynamiccity.hexplane import rollout_slices, to_rollout
 from mmcity.models.dynamiccity.vae import HexPlaneVAE
 from mmcity.registry import DATASETS, MODELS
 from mmcity.utils.device import device_at_hand
+from mmcity.utils.made_from import keep_made_alike
+from mmcity.utils.torch_files import tensors_digest
 
 #: Least standard deviation of a channel that is stored, a few steps of float16 around 1.
 _LEAST_STD = 1e-2
@@ -44,7 +46,7 @@ def export_checkpoint_rollouts(
 ) -> dict[Path, dict]:
     """Export the rollouts of a trained VAE.
 
-    Processes that torchrun started share the clips; files that exist are kept.
+    Processes that torchrun started share the clips; what is up to date is kept.
 
     Args:
         config: Config of a ``HexPlaneVAE``.
@@ -80,6 +82,7 @@ def export_splits(
     layout_down: int = 4,
     dtype: str = "float16",
     flips: Sequence[int] = (0,),
+    replace: bool = False,
 ) -> dict[Path, dict]:
     """Export the rollouts of whole splits, without random augmentation.
 
@@ -91,6 +94,7 @@ def export_splits(
         layout_down, dtype: See :func:`export_rollouts`.
         flips: See :func:`export_rollouts`; only the train split gets more than the clips as
             they are.
+        replace: See :func:`export_rollouts`. Defaults to False.
 
     Returns:
         The index of each sub-folder.
@@ -108,6 +112,7 @@ def export_splits(
             layout_down,
             dtype,
             flips if split == "train" else (0,),
+            replace,
         )
     return indices
 
@@ -142,10 +147,12 @@ def export_rollouts(
     layout_down: int = 4,
     dtype: str = "float16",
     flips: Sequence[int] = (0,),
+    replace: bool = False,
 ) -> dict:
     """Write the latent means of every clip as a rollout file, and the index.
 
-    Files that exist are kept, so that a killed export goes on where it stopped.
+    Files of the same weights, frames and options are kept, so that a killed export goes on where
+    it stopped.
 
     Args:
         model: VAE; it is set to eval mode.
@@ -157,11 +164,14 @@ def export_rollouts(
             for time), together with its layout and poses; scenes ``<scene>_flip<n>`` hold
             those that are not 0. Where x is the way ahead, 0, 2, 5 and 7 keep cars driving
             forwards. Defaults to (0,).
+        replace: Make rollouts of other weights or options anew, instead of refusing the folder.
+            Defaults to False.
 
     Returns:
         The index that was written.
 
     Raises:
+        UserError: If the folder holds rollouts of other weights or options.
         ValueError: If flips are unknown or repeated, or windows of the data set coincide.
     """
     if not set(flips) <= set(range(8)) or len(set(flips)) < len(flips):
@@ -186,6 +196,20 @@ def export_rollouts(
             windows.append({"path": name, "scene": scene, "window": window})
     if len({w["path"] for w in windows}) != len(windows):
         raise ValueError("windows: expected own first frames and scenes, got two with the same")
+    if rank == 0:
+        frames = [[name.split("#")[0] for name in info["frames"]] for info in infos]
+        keep_made_alike(
+            out_dir,
+            {
+                "weights": tensors_digest(model.state_dict()),
+                "clips": [dataset.sequence_length, dataset.skip, dataset.crop, dataset.raw_labels],
+                "layout_down": layout_down,
+                "dtype": dtype,
+            },
+            {w["path"]: frames[i % len(infos)] for i, w in enumerate(windows)},
+            replace,
+        )
+    barrier()
     for i in track(range(rank, len(windows), world), description="rollouts", disable=rank != 0):
         path = out_dir / windows[i]["path"]
         if path.is_file():

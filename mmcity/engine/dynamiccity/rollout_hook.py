@@ -15,8 +15,8 @@ from mmcity.registry import HOOKS
 class SaveRolloutHook(Hook):
     """Write the rollouts of whole splits after training: the data of the diffusion stage.
 
-    The same as ``tools/export_rollouts.py``: shared out over the processes, files that exist
-    are kept, one folder per split.
+    The same as ``tools/export_rollouts.py``: shared out over the processes, one folder per
+    split; what is up to date is kept, rollouts of other weights are made anew.
 
     Args:
         out_dir: Folder; a sub-folder per split. Defaults to ``<work_dir>/rollout``.
@@ -46,7 +46,14 @@ class SaveRolloutHook(Hook):
         model = unwrap(runner.model)
         root = self.out_dir or Path(runner.work_dir) / "rollout"
         indices = export_splits(
-            model, runner.cfg, root, self.splits, self.layout_down, self.dtype, self.flips
+            model,
+            runner.cfg,
+            root,
+            self.splits,
+            self.layout_down,
+            self.dtype,
+            self.flips,
+            replace=True,
         )
         for folder, index in indices.items():
             runner.logger.info(f"{folder}: {len(index['windows'])} rollouts")

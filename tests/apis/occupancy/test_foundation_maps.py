@@ -10,6 +10,7 @@ from mmcity.apis.occupancy.foundation_maps import ImageTask, generate_targets, m
 from mmcity.datasets.io.info_pickle import save_info_pickle
 from mmcity.datasets.io.map_store import MapStore, MapStoreError
 from mmcity.models.foundation import SEGMENTATION_WORDS, FeatUpMaskCLIP, paint_detections
+from mmcity.utils.cli import UserError
 from tests.cli.conftest import call_tool
 
 K = np.array([[50.0, 0, 20], [0, 50, 10], [0, 0, 1]])
@@ -104,6 +105,10 @@ def test_tool_makes_and_checks_lidar_depth(tmp_path, capsys):
     call_tool("tools/generate_targets.py", *command, "--check")
     out = capsys.readouterr().out
     assert "1 maps written, 1 images in all" in out and "1 maps are sound" in out
+    call_tool("tools/generate_targets.py", *command)
+    assert "0 maps written" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"maps: expected outputs of size \[8, 9\] \(not null\)"):
+        call_tool("tools/generate_targets.py", *command, "--size", "8x9")
     with pytest.raises(ValueError, match="expected a model of .*, got 'nothing'"):
         call_tool("tools/generate_targets.py", *command[:3], "nothing", *command[4:])
     for words in (("--shard", "1"), ("--size", "3x"), ("--options", "weights")):

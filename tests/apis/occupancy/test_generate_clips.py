@@ -8,6 +8,7 @@ import torch
 
 from mmcity.apis.occupancy.generate_clips import generate_clips
 from mmcity.registry import MODELS
+from mmcity.utils.cli import UserError
 from tests.models.dynamiccity.test_sampling import build_model
 
 
@@ -44,6 +45,9 @@ def test_a_run_that_lost_a_clip_makes_it_again(model, tmp_path):
     generate_clips(*model, tmp_path, **options)
     assert paths[1].read_bytes() == before[paths[1]]
     assert paths[0].read_bytes() == b"kept"
+    # Clips of other options are not taken for done.
+    with pytest.raises(UserError, match=r"expected outputs of seed 4 \(not 3\), got others"):
+        generate_clips(*model, tmp_path, **{**options, "seed": 4})
 
 
 def test_conditions_take_turns(model, tmp_path):

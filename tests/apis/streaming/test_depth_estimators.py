@@ -1,5 +1,6 @@
 """Three sources of depth priors behind one interface."""
 
+import os
 import sys
 from types import SimpleNamespace
 
@@ -121,6 +122,12 @@ def test_the_toy_towns_priors_are_its_depths_of_unknown_scale(photographs, tmp_p
         assert np.corrcoef(levels.ravel(), truth.ravel())[0, 1] > 0.98
     other = ToytownDepthEstimator(tmp_path, seed=1).write(photographs, tmp_path / "two")
     assert np.abs(levels_of(first[0]) - levels_of(other[0])).max() > 0
+    # Depths of another seed are not taken for done, those of a changed picture neither.
+    with pytest.raises(UserError, match=r"two: expected outputs of seed 0 \(not 1\)"):
+        ToytownDepthEstimator(tmp_path).write(photographs, tmp_path / "two")
+    os.utime(photographs / "000001.png", ns=(1, 1))
+    made = ToytownDepthEstimator(tmp_path, seed=1).write(photographs, tmp_path / "two")
+    assert made == [other[1]]
 
 
 def test_the_streaming_model_is_a_source_as_well(photographs, tmp_path):

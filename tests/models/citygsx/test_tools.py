@@ -15,6 +15,7 @@ from PIL import Image
 from mmcity.apis.scenes import extract_mesh
 from mmcity.apis.streaming import generate_depth
 from mmcity.cli.main import dispatch
+from mmcity.datasets.depth_filter import filter_depth
 from mmcity.models.citygsx import CityGSX
 from mmcity.structures import Cameras, read_gaussians_ply
 from mmcity.utils.cli import UserError
@@ -67,6 +68,9 @@ def test_depth_filter_writes_masks_and_resumes(tiny_town, tmp_path, capsys):
     masks[0].unlink()
     dispatch(["data", "filter-depth", str(scene), *options])
     assert "1 masks written" in capsys.readouterr().out
+    # Masks of other options are not taken for done.
+    with pytest.raises(UserError, match=r"mask: expected outputs of max_error 2.0 \(not 4.0\)"):
+        filter_depth(scene, max_error=2.0, max_dis=200.0, max_angle=60.0)
 
 
 def tiny_model(n_offsets=3, feat_dim=8):

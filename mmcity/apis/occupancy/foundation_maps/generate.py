@@ -8,6 +8,7 @@ from PIL import Image
 from rich.progress import track
 
 from mmcity.datasets.io.map_store import MapStore
+from mmcity.utils.made_from import file_digest, keep_made_alike
 from mmcity.utils.picture_files import read_image
 from mmcity.utils.picture_names import check_unique
 
@@ -84,7 +85,7 @@ def generate_maps(
     device: str | None = None,
     shard: tuple[int, int] = (0, 1),
 ) -> tuple[int, int]:
-    """Write the maps of the images of info files that are not there yet.
+    """Write the maps of the images of info files that are not up to date.
 
     Args:
         kind: ``depth``, ``features`` or ``segmentation``.
@@ -101,8 +102,20 @@ def generate_maps(
 
     Returns:
         Numbers of maps written and of images.
+
+    Raises:
+        UserError, MapStoreError: If the folder holds maps that were made otherwise.
     """
     tasks, store = _open(kind, model, info_files, root, out_dir, compress)
+    given = {
+        name: file_digest(value) if Path(str(value)).is_file() else value
+        for name, value in (options or {}).items()
+    }
+    keep_made_alike(
+        store.folder,
+        {"kind": kind, "model": model, "options": given, "size": size, "compress": compress},
+        {store.path(task.name).name: [task.path] for task in tasks},
+    )
 
     def provider() -> TargetProvider:
         return make_provider(kind, model, options, device)
