@@ -11,7 +11,7 @@ from types import ModuleType
 #: Modules that kept their names, by the package they left and the one they are in now.
 _ROOMS = {
     ("mmcity.apis", "mmcity.apis.streaming"): (
-        "depth_estimators frame_sources geometry_prior stream_writer streaming_reconstructor"
+        "depth_estimators geometry_prior stream_writer streaming_reconstructor"
     ),
     ("mmcity.apis", "mmcity.apis.localization"): "localizer localizer_file tiled_localizer",
     ("mmcity.apis", "mmcity.apis.occupancy"): (
@@ -53,6 +53,8 @@ MOVED = {
     "mmcity.engine.hooks.anchor_growth_hook": "mmcity.engine.hooks.growth_hook",
     "mmcity.engine.hooks.densification_hook": "mmcity.engine.hooks.growth_hook",
     "mmcity.models.gaussian_splatting.strategies.base": "mmcity.models.layers.strategy",
+    "mmcity.apis.frame_sources": "mmcity.datasets.frame_sources",
+    "mmcity.apis.streaming.frame_sources": "mmcity.datasets.frame_sources",
     "mmcity.apis.localization_report": "mmcity.apis.localization.report",
     "mmcity.apis.localization_result": "mmcity.apis.localization.result",
     "mmcity.apis.localizer_chain": "mmcity.workflow.localization.localizer_stages",

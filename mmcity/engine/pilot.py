@@ -1,9 +1,11 @@
 """Number of iterations that fit into a given time, from a training in miniature."""
 
 import copy
+import os
 import tempfile
 import time
 from pathlib import Path
+from unittest import mock
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
@@ -11,6 +13,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmcity.utils.fileio import read_json, write_json
+from mmcity.utils.progress import VARIABLE, report_progress
 
 from .config_check import ConfigError
 from .schedule import scale_schedule
@@ -86,10 +89,12 @@ def _seconds_per_step(cfg: Config, count: int) -> float:
     cfg.default_hooks.checkpoint = None
     cfg.update(resume=False, log_level="ERROR")
     watch = _Stopwatch()
+    report_progress("measuring the time of a step", 0, 0)
     with tempfile.TemporaryDirectory() as folder:
         # Loggers and message hubs are found by the name of the experiment.
         cfg.update(work_dir=folder, experiment_name=Path(folder).name)
         runner = build_runner(cfg)
         runner.register_hook(watch)
-        runner.train()
+        with mock.patch.dict(os.environ, {VARIABLE: ""}):  # not the progress of the training
+            runner.train()
     return (watch.ends[-1] - watch.ends[0]) / (len(watch.ends) - 1)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .cli import UserError, find_root, run_command
+from .progress import VARIABLE, ProgressWatch
 
 Result = TypeVar("Result")
 
@@ -32,6 +33,8 @@ def call_in_child(
 ) -> Result:
     """Call a function in a child process, whose working folder is the root of the toolbox.
 
+    What it reports of its progress is shown, see :func:`~mmcity.utils.progress.report_progress`.
+
     Args:
         function: Of a module; it, its arguments and its result can be pickled.
         args, kwargs: Of the call.
@@ -47,20 +50,38 @@ def call_in_child(
     with open(log, "a", encoding="utf-8") as file:
         file.write(f"> {line}\n")
         file.flush()
-        done = subprocess.run(
+        status = _run(
             [sys.executable, "-c", _CODE.format(__name__), str(exchange), *paths],
+            ProgressWatch((folder / "progress.json").absolute()),
             cwd=find_root(),
             stdout=file,
             stderr=subprocess.STDOUT,
-            check=False,
         )
     answer = exchange.read_bytes()
     exchange.unlink()
-    if done.returncode:
+    if status:
         tail = log.read_text(encoding="utf-8", errors="replace")[-1500:]
         name = line.partition("(")[0]
-        raise UserError(f"{name} ended with status {done.returncode}; {log}:\n{tail}")
+        raise UserError(f"{name} ended with status {status}; {log}:\n{tail}")
     return pickle.loads(answer)
+
+
+def _run(command: Sequence[str], watch: ProgressWatch, **options: Any) -> int:
+    """Exit status of a process, whose progress is shown while it runs."""
+    with subprocess.Popen(
+        command, env={**os.environ, VARIABLE: str(watch.path)}, **options
+    ) as process:
+        try:
+            while True:
+                try:
+                    return process.wait(timeout=1)
+                except subprocess.TimeoutExpired:
+                    watch.look()
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            watch.close()
 
 
 def _answer(exchange: str) -> None:

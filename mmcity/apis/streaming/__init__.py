@@ -1,12 +1,13 @@
 """Poses, depth and points of a video, and depth priors made from them."""
 
+from mmcity.datasets.frame_sources import Frame, SourceError, open_source
+
 from .depth_estimators import (
     DepthAnythingEstimator,
     DepthEstimator,
     StreamingDepthEstimator,
     ToytownDepthEstimator,
 )
-from .frame_sources import Frame, SourceError, open_source
 from .generate_depth import generate_depth
 from .geometry_prior import GeometryPrior, PriorFiles
 from .stream_source import stream_source

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mmcity.datasets.frame_sources import Frame, SourceError, open_source
 from mmcity.datasets.io.colmap_model import write_colmap_model
 from mmcity.datasets.io.colmap_types import ColmapCamera, ColmapImage, ColmapModel, ColmapPoints
 from mmcity.structures.geometry import rotmat_to_quat, se3_inverse
@@ -16,7 +17,6 @@ from mmcity.utils.picture_names import output_names
 from mmcity.visualization import LEVELS, write_grey16
 from mmcity.visualization.point_cloud import select_points
 
-from .frame_sources import Frame, SourceError, open_source
 from .streaming_reconstructor import StreamingReconstructor
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .frame_sources import open_source
+from mmcity.datasets.frame_sources import open_source
+
 from .stream_writer import StreamWriter
 from .streaming_reconstructor import StreamingReconstructor
 

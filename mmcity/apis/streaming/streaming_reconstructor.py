@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcity.apis.inferencer import Inferencer
+from mmcity.datasets.frame_sources import Frame, SourceError, open_source
 from mmcity.datasets.transforms.network_images import load_eval_image, load_network_image
 from mmcity.models.streamvggt import StreamSession, decode_pose, unproject_depth
 from mmcity.models.streamvggt.outputs import FRAME_KEYS
@@ -18,8 +19,6 @@ from mmcity.structures import SequenceDataSample, to_device, to_host
 from mmcity.utils.checks import check_choice
 from mmcity.utils.cli import UserError
 from mmcity.visualization import colorize_depth
-
-from .frame_sources import Frame, SourceError, open_source
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -1,4 +1,4 @@
-"""A COLMAP scene from a folder of pictures, by structure from motion of pycolmap."""
+"""A COLMAP scene from a folder of pictures or a film, by structure from motion of pycolmap."""
 
 import os
 import shutil
@@ -7,12 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+import torch
+
+from mmcity.datasets.io.colmap_model import read_colmap_model
+from mmcity.structures.geometry import se3_inverse
+from mmcity.structures.upright import guess_up, turn_upright
 from mmcity.utils.checks import check_choice
 from mmcity.utils.cli import UserError
 from mmcity.utils.dependencies import import_library
 from mmcity.utils.fileio import write_text
 from mmcity.utils.images import list_images
 from mmcity.utils.picture_files import image_size
+from mmcity.utils.progress import report_progress
+
+from .film_frames import is_film, take_frames
 
 #: ``auto`` matches exhaustively up to :data:`MOST_EXHAUSTIVE` pictures.
 MATCHING = ("auto", "exhaustive", "sequential")
@@ -51,7 +60,10 @@ class MappedScene:
             lines.append(f"! not placed: {', '.join(self.lost[:10])}{more}")
         if self.error > _LARGE_ERROR:
             lines.append("! large reprojection error: blurred pictures, moving things, or zoom?")
-        lines.append("scale and orientation are arbitrary: `mmcity data align-scene` makes metres")
+        lines.append(
+            "z is up as far as the pictures tell, the scale is arbitrary: "
+            "`mmcity data align-scene` makes metres"
+        )
         return "\n".join([*lines, f"wrote {self.path}"])
 
 
@@ -70,11 +82,13 @@ def map_pictures(
 ) -> MappedScene:
     """Place the pictures of a folder: features, matching, mapping, undistortion.
 
-    The pictures share one camera. What comes out is a COLMAP scene that every reader of the
-    toolbox takes.
+    The pictures share one camera. The scene is turned so that z is up, see
+    :func:`~mmcity.structures.upright.guess_up`. What comes out is a COLMAP scene that every reader
+    of the toolbox takes.
 
     Args:
-        images: Folder of pictures, sub-folders included.
+        images: Folder of pictures, sub-folders included; or a film, of which frames are taken
+            (see :func:`~mmcity.datasets.converters.take_frames`).
         out: Folder of the scene; new or empty.
         camera_model: COLMAP model that is fitted. Defaults to ``OPENCV``.
         matching: Which pairs are matched; ``auto`` takes all up to 250 pictures. Defaults to
@@ -95,22 +109,26 @@ def map_pictures(
         UserError: If no model could be made.
     """
     pycolmap = _pycolmap()
+    # Its log tells of every picture and step; what it warns of remains.
+    pycolmap.logging.minloglevel = pycolmap.logging.Level.WARNING.value
     images, out = Path(images), Path(out)
     check_choice("matching", matching, MATCHING)
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(f"{out}: expected a new or empty folder")
-    names = _find_pictures(images)
-    _check_sizes(images, names)
-    if matching == "auto":
-        matching = "exhaustive" if len(names) <= MOST_EXHAUSTIVE else "sequential"
     pycolmap.set_random_seed(seed)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".mapping-") as temporary:
         work = Path(temporary)
+        if is_film(images):
+            images = take_frames(images, work / "frames").folder
+        names = _find_pictures(images)
+        _check_sizes(images, names)
+        if matching == "auto":
+            matching = "exhaustive" if len(names) <= MOST_EXHAUSTIVE else "sequential"
         extraction = pycolmap.FeatureExtractionOptions()
         extraction.max_image_size, extraction.num_threads = max_image_size, threads
         extraction.sift.max_num_features = max_features
-        print(f"1/4 features of {len(names)} pictures", flush=True)
+        _say(f"1/4 features of {len(names)} pictures")
         pycolmap.extract_features(
             work / "database.db",
             images,
@@ -119,7 +137,7 @@ def map_pictures(
             reader_options=pycolmap.ImageReaderOptions(camera_model=camera_model),
             extraction_options=extraction,
         )
-        print(f"2/4 {matching} matching", flush=True)
+        _say(f"2/4 {matching} matching")
         options = pycolmap.FeatureMatchingOptions()
         options.num_threads = threads
         if matching == "exhaustive":
@@ -130,9 +148,10 @@ def map_pictures(
                 matching_options=options,
                 pairing_options=pycolmap.SequentialPairingOptions(overlap=overlap),
             )
-        print("3/4 mapping", flush=True)
-        model, folder = _largest_model(images, work, threads, seed)
-        print("4/4 undistortion", flush=True)
+        _say("3/4 mapping")
+        model, folder = _largest_model(images, work, threads, seed, len(names))
+        _turn_upright(model, folder)
+        _say("4/4 undistortion")
         scene = work / "scene"
         pycolmap.undistort_images(scene, folder, images, num_threads=threads)
         _tidy(scene)
@@ -176,7 +195,12 @@ def _check_sizes(folder: Path, names: list[str]) -> None:
         )
 
 
-def _largest_model(images: Path, work: Path, threads: int, seed: int):
+def _say(step: str) -> None:
+    print(step, flush=True)
+    report_progress(step, 0, 0)
+
+
+def _largest_model(images: Path, work: Path, threads: int, seed: int, count: int):
     """The largest model, as pycolmap's reconstruction, and the folder that holds it."""
     pycolmap = _pycolmap()
     options = pycolmap.IncrementalPipelineOptions()
@@ -185,6 +209,7 @@ def _largest_model(images: Path, work: Path, threads: int, seed: int):
 
     def say() -> None:
         done.append(1)
+        report_progress("3/4 mapping: picture", len(done) + 2, count)
         if len(done) % 10 == 0:
             print(f"    {len(done) + 2} pictures placed", flush=True)
 
@@ -201,6 +226,16 @@ def _largest_model(images: Path, work: Path, threads: int, seed: int):
     if len(models) > 1:
         print(f"    {len(models)} models that do not connect; the largest is kept", flush=True)
     return model, work / "models" / str(number)
+
+
+def _turn_upright(model, folder: Path) -> None:
+    """Let +z of a model, and of its files, be up."""
+    pycolmap, found = _pycolmap(), read_colmap_model(folder, with_features=False)
+    views = torch.from_numpy(np.stack([image.viewmat for image in found.images.values()]))
+    up = guess_up(se3_inverse(views), torch.from_numpy(found.points3D.xyz))
+    turn = pycolmap.Rotation3d(turn_upright(up).numpy())
+    model.transform(pycolmap.Sim3d(1.0, turn, np.zeros(3)))
+    model.write(folder)
 
 
 def _tidy(scene: Path) -> None:

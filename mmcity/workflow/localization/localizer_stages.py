@@ -9,7 +9,7 @@ from typing import Any
 from mmcity.apis.localization.localizer_file import write_localizer_file
 from mmcity.datasets.alignment import align_scene
 from mmcity.datasets.colmap import find_image_dir
-from mmcity.datasets.converters import map_pictures
+from mmcity.datasets.converters import is_film, map_pictures
 from mmcity.datasets.io.colmap_model import find_colmap_model, read_colmap_model
 from mmcity.engine.rap.scene_checks import check_localization_scene
 from mmcity.utils.cli import UserError
@@ -23,7 +23,7 @@ class ScenePoses(Stage):
     """A COLMAP scene from a folder of pictures, or from one that has poses.
 
     Args:
-        images: Folder of pictures, or of a COLMAP scene.
+        images: Folder of pictures or of a COLMAP scene, or a film.
         model: Folder of the COLMAP model, if it does not lie in the scene.
         test_every: Hold out every n-th picture, where the scene does not say which.
         positions: CSV of camera positions, see
@@ -44,8 +44,8 @@ class ScenePoses(Stage):
 
     def run(self, context: StageContext) -> dict[str, Path]:
         """``scene``, and its ``alignment`` where positions are given."""
-        if not self.images.is_dir():
-            raise UserError(f"{self.images}: expected a folder of pictures, found none")
+        if not (self.images.is_dir() or is_film(self.images)):
+            raise UserError(f"{self.images}: expected a folder of pictures or a film, found none")
         given = self._given_model()
         scene = self._map(context) if given is None else self._lay_out(context, given)
         made = {"scene": scene}
@@ -57,6 +57,8 @@ class ScenePoses(Stage):
     def _given_model(self) -> Path | None:
         if self.model is not None:
             return find_colmap_model(self.model)
+        if is_film(self.images):
+            return None
         try:
             return find_colmap_model(self.images)
         except FileNotFoundError:

@@ -40,7 +40,7 @@ def make_localizer(
     ``localizer``) is not run again; a killed one goes on.
 
     Args:
-        images: Folder of pictures, or of a COLMAP scene.
+        images: Folder of pictures or of a COLMAP scene, or a film.
         out: Folder for everything, a report included.
         model: COLMAP model of the pictures. Defaults to None: look for one, else make one.
         test_every: Every n-th picture is held out as query, where the scene names none.

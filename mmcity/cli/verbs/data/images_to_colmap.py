@@ -1,4 +1,4 @@
-"""Make a COLMAP scene from a folder of pictures, by structure from motion.
+"""Make a COLMAP scene from a folder of pictures or a film, by structure from motion.
 
 Features, matching, incremental mapping and undistortion by pycolmap (one shared camera), with
 checks of what came out.
