@@ -35,7 +35,12 @@ def views(kind: str) -> list[torch.Tensor]:
 @pytest.mark.parametrize("turn", FRAMES, ids=["z up", "turned"])
 @pytest.mark.parametrize(
     "kind",
-    ["walk around a room", "one way down a street", "survey in one heading", "survey there and back"],
+    [
+        "walk around a room",
+        "one way down a street",
+        "survey in one heading",
+        "survey there and back",
+    ],
 )
 def test_up_is_found_in_any_frame(kind, turn):
     poses = torch.stack(views(kind))
