@@ -1,5 +1,6 @@
 """Training and testing: from a config and the choices of a user to mmengine's Runner."""
 
+import contextlib
 import os
 import warnings
 from collections.abc import Mapping
@@ -12,12 +13,13 @@ from mmengine.dist import get_world_size, is_main_process
 from mmcity.engine.checkpointing import find_checkpoint
 from mmcity.engine.config_check import ConfigError, check_config_keys
 from mmcity.engine.config_options import merge_options
-from mmcity.engine.distributed import setup_distributed
+from mmcity.engine.distributed import launched_rank, setup_distributed
 from mmcity.engine.pilot import build_runner, plan_iterations
 from mmcity.engine.schedule import scale_schedule
 from mmcity.utils.config_index import find_config
 from mmcity.utils.fileio import write_json
 from mmcity.utils.setup_env import register_all_modules
+from mmcity.utils.work_lock import work_lock
 
 #: Schedules with hooks, which inherit the default runtime to add theirs to its.
 _WHOLE_SCHEDULES = tuple(
@@ -308,9 +310,25 @@ def train(
 
     Raises:
         ConfigError: If the length of the training cannot be set, or is given twice.
+        UserError: If another training runs in the work directory.
     """
     cfg = load_config(config, cfg_options)
     set_work_dir(cfg, None if work_dir is None else str(work_dir))
+    with contextlib.ExitStack() as stack:
+        if launched_rank(launcher) == 0:
+            stack.enter_context(work_lock(cfg.work_dir))
+        return _train(cfg, resume, amp, auto_scale_lr, max_iters, minutes, launcher)
+
+
+def _train(
+    cfg: Config,
+    resume: str | None,
+    amp: bool,
+    auto_scale_lr: bool,
+    max_iters: int | None,
+    minutes: float | None,
+    launcher: str,
+) -> Path:
     if amp:
         apply_amp(cfg)
     if auto_scale_lr:

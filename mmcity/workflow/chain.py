@@ -7,7 +7,8 @@ import shutil
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,13 @@ from mmcity.engine.launch import load_config, train
 from mmcity.utils.child_process import Result, call_in_child, describe_call
 from mmcity.utils.cli import UserError, find_root
 from mmcity.utils.fileio import to_json
+from mmcity.utils.work_lock import work_lock
 
 from .manifest import Finding, Manifest, StageRecord
 from .report import handover_table, write_report
+
+#: A finished stage that took longer, s, is run again with other settings only by ``--force``.
+COSTLY = 120.0
 
 STAGES = Registry("stage of a chain", scope="mmcity")
 
@@ -51,7 +56,7 @@ class StageContext:
     """Context of a stage: its folder, earlier artefacts, calls in child processes.
 
     Attributes:
-        folder: Of the stage; kept when a killed run goes on, cleared when it starts anew.
+        folder: Of the stage; kept when a killed run goes on, moved aside when it starts anew.
     """
 
     def __init__(self, manifest: Manifest, name: str, seed: int) -> None:
@@ -139,20 +144,36 @@ class Chain:
 
         A finished stage is left alone while its settings (with the configs that they name), the
         runs it took from, and its artefacts are what they were. One that was killed goes on in
-        its folder.
+        its folder. Results of other settings are kept until the new ones are done: a run with the
+        earlier settings before that takes them up again.
 
         Args:
-            force: Stages to run anew; those that take from them follow.
+            force: Stages to run anew; those that take from them follow. Stages that took minutes
+                run with other settings only if they, or one they take from, are named here.
             skip: Stages to leave out; those that need them are left out, too.
             until: Last stage to run. Defaults to all.
 
         Raises:
-            UserError: If a name is unknown, or a stage fails.
+            UserError: If a name is unknown, a stage fails, another process runs the chain, or
+                a stage that took minutes would run anew unasked.
         """
-        force, skip = list(force), list(skip)
+        with self._locked():
+            self._run_all(list(force), list(skip), until)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the work folder, with the records that others have left."""
+        with work_lock(self.manifest.work_dir):
+            self.manifest = Manifest(self.manifest.work_dir)
+            yield
+
+    def _run_all(self, force: list[str], skip: list[str], until: str | None) -> None:
         for name in [*force, *skip, *([until] if until else [])]:
             if name not in self.stages:
                 raise UserError(f"no stage {name!r}; there are {list(self.stages)}")
+        for name in self.stages:
+            self._settle(name)
+        self._ask(force, skip, until)
         for name in self.stages:
             self._bring_up_to_date(name, name in force, name in skip)
             if name == until:
@@ -170,40 +191,102 @@ class Chain:
         Returns:
             The page of the report.
         """
-        try:
-            self.run(force, skip, until)
-        finally:
-            page = write_report(self.manifest, title)
+        with self._locked():
+            try:
+                self._run_all(list(force), list(skip), until)
+            finally:
+                page = write_report(self.manifest, title)
             print(f"\n{handover_table(self.manifest)}\n\n{page}", flush=True)
         return page
+
+    def _aside(self, name: str) -> Path:
+        """Where a stage's earlier results wait for the new ones."""
+        return self.manifest.work_dir / f".{name}.before"
+
+    def _settle(self, name: str) -> None:
+        """Bring folder, record and what lies aside in step, and go back to what fits again.
+
+        A run may have been killed between the steps of moving, or had other settings for a while.
+        """
+        records, aside = self.manifest.stages, self._aside(name)
+        folder, record = self.manifest.work_dir / name, self.manifest.stages.get(name)
+        if record is not None and record.status == "skipped" and record.before is not None:
+            record = records[name] = record.before
+        if record is not None and record.before is not None and not aside.exists():
+            records[name] = record.before  # never moved, or moved back
+        elif aside.exists() and (record is None or record.before is None):
+            if folder.exists():
+                shutil.rmtree(aside)  # the new results are done
+            else:
+                aside.rename(folder)
+        elif record is not None and record.before is not None:
+            key = self._key(name)
+            if record.before.key == key != record.key:
+                shutil.rmtree(folder, ignore_errors=True)
+                aside.rename(folder)
+                records[name] = record.before
+
+    def _ask(self, force: list[str], skip: list[str], until: str | None) -> None:
+        """Refuse to run stages anew that took minutes, unless their run is asked for."""
+        records, anew, asked, left_out = self.manifest.stages, set(), set(force), set(skip)
+        for name, stage in self.stages.items():
+            sources, record = {*stage.needs, *stage.uses}, records.get(name)
+            if name in left_out or left_out & set(stage.needs):
+                left_out.add(name)
+                continue
+            if sources & asked:
+                asked.add(name)
+            is_same = record is not None and record.key == self._key(name)
+            if sources & anew or not is_same or record.status != "done" or name in force:
+                anew.add(name)
+            is_costly = record is not None and record.seconds > COSTLY
+            if is_costly and name not in asked and (sources & anew or not is_same):
+                raise UserError(
+                    f"{self.manifest.work_dir / name}: expected the settings that it was made "
+                    f"with in {record.seconds / 60:.0f} minutes, got others: take those, "
+                    f"another folder, or --force {name} to make it anew"
+                )
+            if name == until:
+                break
 
     def _bring_up_to_date(self, name: str, forced: bool, skipped: bool) -> None:
         stage, records = self.stages[name], self.manifest.stages
         lost = [need for need in stage.needs if records[need].status != "done"]
         if skipped or lost:
             message = f"needs {lost}, which did not run" if lost else "asked for"
-            records[name] = StageRecord("skipped", message=message)
+            records[name] = StageRecord("skipped", message=message, before=records.get(name))
             print(f"== {name}: skipped ({message})", flush=True)
             return self.manifest.save()
         key = self._key(name)
         record = records.get(name)
+        context = StageContext(self.manifest, name, self.seed)
         same = record is not None and record.key == key
         if same and record.status == "done" and not forced and self.manifest.is_intact(name):
             print(f"== {name}: done before", flush=True)
             return None
-        context = StageContext(self.manifest, name, self.seed)
         goes_on = same and record.status in ("running", "failed") and not forced
         if goes_on:
             record.status, record.message = "running", ""
             print(f"== {name}: going on", flush=True)
         else:
-            shutil.rmtree(context.folder, ignore_errors=True)
-            record = records[name] = StageRecord("running", key, uuid.uuid4().hex)
+            record = records[name] = self._start_anew(name, key)
             print(f"== {name}", flush=True)
-        context.folder.mkdir(parents=True, exist_ok=True)
         self.manifest.save()
+        context.folder.mkdir(parents=True, exist_ok=True)
         self._run(stage, context, record)
         return None
+
+    def _start_anew(self, name: str, key: str) -> StageRecord:
+        """Move earlier results aside; what an unfinished run has left beside them goes."""
+        record, folder = self.manifest.stages.get(name), self.manifest.work_dir / name
+        before = None if record is None else record.before or record
+        if before is not record:
+            shutil.rmtree(folder, ignore_errors=True)
+        elif folder.is_dir():
+            folder.rename(self._aside(name))
+        else:
+            before = None
+        return StageRecord("running", key, uuid.uuid4().hex, before=before)
 
     def _run(self, stage: Stage, context: StageContext, record: StageRecord) -> None:
         wall, cpu = time.monotonic(), _cpu_seconds()
@@ -218,6 +301,7 @@ class Chain:
             }
             record.status = "done"  # before the check, which reads the artefacts
             record.findings = stage.check(context)
+            record.before = None
         except Exception as error:
             record.status, record.message = "failed", f"{type(error).__name__}: {error}"
             raise
@@ -225,6 +309,7 @@ class Chain:
             record.seconds += time.monotonic() - wall
             record.cpu_seconds += _cpu_seconds() - cpu
             self.manifest.save()
+        shutil.rmtree(self._aside(context.name), ignore_errors=True)
         for finding in record.findings:
             against = f" (against {finding.against})" if finding.against else ""
             print(f"  {finding.what}: {finding.value:.4g} {finding.unit}{against}", flush=True)

@@ -41,6 +41,7 @@ class StageRecord:
         seconds: Wall time of all its starts together.
         cpu_seconds: CPU time of all its starts, child processes included.
         message: Why it was skipped or failed.
+        before: Record of an earlier run whose results are kept until this one is done.
     """
 
     status: str = "running"
@@ -52,6 +53,7 @@ class StageRecord:
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     message: str = ""
+    before: "StageRecord | None" = None
 
 
 class Manifest:
@@ -107,4 +109,5 @@ class Manifest:
 def _record(row: dict[str, Any]) -> StageRecord:
     row = dict(row, findings=[Finding(**finding) for finding in row["findings"]])
     row["artefacts"] = {name: (path, size) for name, (path, size) in row["artefacts"].items()}
+    row["before"] = _record(row["before"]) if row.get("before") else None
     return StageRecord(**row)

@@ -1,11 +1,16 @@
 """Hooks by name: configs that list them, switch them off, or bring them twice."""
 
+import subprocess
+import sys
+
 import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmcity.engine.config_check import ConfigError
-from mmcity.engine.launch import apply_checkpoint, apply_dump, apply_resume, load_config
+from mmcity.engine.distributed import launched_rank
+from mmcity.engine.launch import apply_checkpoint, apply_dump, apply_resume, load_config, train
+from mmcity.utils.cli import UserError
 from tests.cli.conftest import REPO
 
 CONFIGS = REPO / "configs"
@@ -138,3 +143,37 @@ def test_the_folder_of_a_run_stands_for_its_checkpoint(tmp_path):
     assert (cfg.load_from, cfg.resume) == (str(checkpoint), True)
     with pytest.raises(FileNotFoundError, match="the folder of a run, found none"):
         apply_checkpoint(cfg, str(tmp_path / "no.pth"))
+
+
+HOLD = """
+import sys
+from mmcity.utils.work_lock import work_lock
+with work_lock(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_training_in_a_work_dir_is_refused(tmp_path):
+    config = tmp_path / "config.py"
+    config.write_text(f"work_dir = {str(tmp_path / 'run')!r}\n")
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
+    with subprocess.Popen(command, stdin=-1, stdout=-1, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match=f"expected no other run .* process {other.pid} on"):
+            train(config)
+        other.kill()
+    # What a killed run has left is no lock.
+    assert (tmp_path / "run" / ".lock").read_text().startswith(f"process {other.pid}")
+    with pytest.raises(Exception) as caught:
+        train(config)
+    assert "expected no other run" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("launcher", "name"),
+    [("pytorch", "RANK"), ("slurm", "SLURM_PROCID"), ("mpi", "OMPI_COMM_WORLD_RANK")],
+)
+def test_the_first_process_of_a_launcher_is_known_before_it_joins(launcher, name, monkeypatch):
+    monkeypatch.setenv(name, "3")
+    assert launched_rank(launcher) == 3 and launched_rank("none") == 0

@@ -23,6 +23,7 @@ from mmcity.workflow.city_twin.occupancy import (
     voxelize_gaussians,
 )
 from mmcity.workflow.city_twin.poses import transform_model
+from mmcity.workflow.manifest import Manifest
 from projects.city_twin import Chain, Finding, Stage
 from tests.cli.conftest import REPO, call_tool
 from tests.datasets.scenes import write_scene
@@ -122,6 +123,101 @@ def test_a_stage_that_broke_off_goes_on_in_its_folder(chain, tmp_path):
     chain().run()  # the half-finished file is still there, so that it passes now
     assert RUNS == ["first", "first", "second"]
     assert chain().manifest.stages["second"].status == "done"
+
+
+@pytest.fixture
+def number(tmp_path):
+    return lambda: (tmp_path / "first" / "number.txt").read_text()
+
+
+def test_results_stay_until_those_of_other_settings_are_done(chain, number, tmp_path):
+    """Formerly the earlier results went before the new run had anything."""
+    chain().run()
+    (tmp_path / "first" / "half.txt").unlink()
+    WriteNumber.breaks = True
+    with pytest.raises(RuntimeError, match="killed"):
+        chain(number=4).run()
+    assert (tmp_path / ".first.before" / "number.txt").read_text() == "3"
+
+    RUNS.clear()
+    chain().run()  # the earlier settings again: nothing was lost
+    assert RUNS == [] and number() == "3"
+    assert not (tmp_path / ".first.before").exists()
+
+    WriteNumber.breaks = False
+    chain(number=4).run()
+    assert RUNS == ["first", "second"] and number() == "4"
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["first", "second"]
+
+
+@pytest.mark.parametrize("point", ["rename", "save", "mkdir"])
+def test_a_kill_while_results_move_aside_loses_nothing(chain, number, tmp_path, point):
+    """Killed after the move, after the record of it, and before the new folder is made."""
+    chain().run()
+    one = chain(number=4)
+
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        if point == "rename":
+            patch.setattr(Manifest, "save", killed)
+        elif point == "save":
+            patch.setattr(Path, "mkdir", killed)
+        else:
+            patch.setattr(Chain, "_run", killed)
+        with pytest.raises(KeyboardInterrupt):
+            one.run()
+    RUNS.clear()
+    chain().run()
+    assert RUNS == [] and number() == "3"
+    chain(number=4).run()
+    assert RUNS == ["first", "second"] and number() == "4"
+
+
+def test_a_forced_run_that_was_killed_goes_on(chain, tmp_path):
+    chain().run()
+    (tmp_path / "first" / "half.txt").unlink()
+    WriteNumber.breaks = True
+    with pytest.raises(RuntimeError, match="killed"):
+        chain().run(force=["first"])
+    chain().run()
+    assert RUNS == ["first", "second", "first", "first", "second"]
+
+
+def test_stages_that_took_minutes_run_anew_only_by_force(chain, number, monkeypatch):
+    chain().run()
+    monkeypatch.setattr("mmcity.workflow.chain.COSTLY", 0.0)
+    with pytest.raises(UserError, match=r"/first: expected the settings .*--force first"):
+        chain(number=4).run()
+    assert number() == "3" and RUNS == ["first", "second"]
+    chain(number=4).run(force=["first"])  # what takes from it follows
+    assert number() == "4" and RUNS == ["first", "second"] * 2
+    chain(number=4).run()
+    assert RUNS == ["first", "second"] * 2
+
+
+def test_a_finished_stage_that_was_left_out_once_is_still_finished(chain):
+    chain().run()
+    chain().run(skip=["first"])
+    chain().run()
+    assert RUNS == ["first", "second"]
+
+
+def test_two_chains_in_one_folder_are_refused(chain, tmp_path):
+    code = (
+        "import sys, time; from mmcity.utils.work_lock import work_lock\n"
+        "with work_lock(sys.argv[1]): print('held', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, stdin=-1, stdout=-1, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match=f"expected no other run .* process {other.pid} on"):
+            chain().run()
+        assert RUNS == []
+        other.kill()  # its lock goes with it, though the file is still there
+    chain().run()
+    assert RUNS == ["first", "second"]
 
 
 def test_skip_and_until(chain):

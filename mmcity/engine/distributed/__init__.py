@@ -7,6 +7,7 @@ from .process_group import (
     adapt_config_to_cpu,
     init_cpu_process_group,
     launched_processes,
+    launched_rank,
     setup_distributed,
 )
 from .replicated_scene import ReplicatedScene, average_gradients, follow_first_rank
@@ -24,6 +25,7 @@ __all__ = [
     "adapt_config_to_cpu",
     "init_cpu_process_group",
     "launched_processes",
+    "launched_rank",
     "setup_distributed",
     "unwrap",
 ]

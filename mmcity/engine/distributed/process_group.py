@@ -91,6 +91,12 @@ def init_cpu_process_group(launcher: str, timeout_s: float = 1800) -> None:
     dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=timeout_s))
 
 
+def launched_rank(launcher: str) -> int:
+    """Rank of this process as its launcher tells it; 0 without one."""
+    names = {"pytorch": "RANK", "slurm": "SLURM_PROCID", "mpi": "OMPI_COMM_WORLD_RANK"}
+    return int(_read(names[launcher], launcher)) if launcher in names else 0
+
+
 def launched_processes() -> tuple[int, int]:
     """Rank of this process and number of all, as torchrun tells them; 0 and 1 without it."""
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
