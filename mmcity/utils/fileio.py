@@ -9,6 +9,7 @@ import json
 import math
 import os
 import re
+import shutil
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -62,7 +63,7 @@ def atomic_path(path: str | os.PathLike, durable: bool = False) -> Iterator[Path
             temporary.unlink(missing_ok=True)
     except OSError as error:
         named = error.filename
-        if isinstance(named, str | bytes) and not _is_temporary(
+        if isinstance(named, str | bytes) and not is_temporary(
             os.path.basename(os.fsdecode(named))
         ):
             raise
@@ -77,6 +78,26 @@ def atomic_paths(paths: Iterable[str | os.PathLike]) -> Iterator[list[Path]]:
         yield [stack.enter_context(atomic_path(path)) for path in paths]
 
 
+@contextmanager
+def scratch_folder(target: str | os.PathLike) -> Iterator[Path]:
+    """Yield a new folder beside a target, from which what is whole can be moved into place.
+
+    It goes at the end; that of a killed run goes when the next one writes there.
+    """
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(target.parent.resolve())
+    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp"))
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # as in atomic_path
+            fcntl.flock(handle, fcntl.LOCK_SH)
+        yield folder
+    finally:
+        os.close(handle)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _flush(path: Path) -> None:
     """Wait until the disk has a file or the entries of a folder."""
     handle = os.open(path, os.O_RDONLY)
@@ -86,15 +107,15 @@ def _flush(path: Path) -> None:
         os.close(handle)
 
 
-def _is_temporary(name: str) -> bool:
-    """Whether a file's name is one of those that :func:`atomic_path` gives out."""
+def is_temporary(name: str) -> bool:
+    """Whether a name is one of those that :func:`atomic_path` and its like give out."""
     return re.fullmatch(r"\..*\.[a-z0-9_]{8}\.tmp(\..*)?", name, re.DOTALL) is not None
 
 
 @functools.lru_cache(maxsize=256)
 def remove_leftovers(folder: Path) -> None:
     """Remove what killed writers have left in a folder; looks once in a process."""
-    for name in filter(_is_temporary, os.listdir(folder)):
+    for name in filter(is_temporary, os.listdir(folder)):
         path = folder / name
         try:
             handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -102,7 +123,10 @@ def remove_leftovers(folder: Path) -> None:
             continue
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink()
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
         except OSError:  # its writer lives
             continue
         finally:

@@ -32,7 +32,10 @@ from mmcity.engine.checkpointing import (
     load_from_local,
     preserved_random_state,
     set_random_state,
+    write_shard,
 )
+from mmcity.engine.launch import train
+from tests.cli.conftest import TOY_CONFIG
 
 
 def round_trip(value):
@@ -240,3 +243,38 @@ class TestRandomState:
         with preserved_random_state():
             self.draw()
         assert self.draw() == drawn
+
+
+def test_a_kill_before_the_rotation_leaves_no_checkpoint_behind_for_ever(tmp_path, monkeypatch):
+    """Killed after a checkpoint is written, before the one that it replaces is removed."""
+    monkeypatch.syspath_prepend(str(TOY_CONFIG.parent))
+    flush = DeferredRemoval.flush
+
+    def stop(self, keep):
+        if "iter_4.pth" in {os.path.basename(path) for path in keep}:
+            raise KeyboardInterrupt
+        flush(self, keep)
+
+    def run(iterations):
+        checkpoint = {"max_keep_ckpts": 1, "interval": 2}
+        options = {f"default_hooks.checkpoint.{key}": value for key, value in checkpoint.items()}
+        options |= {"train_cfg.max_iters": iterations, "train_cfg.val_interval": iterations}
+        train(TOY_CONFIG, work_dir=tmp_path, cfg_options=options, resume="auto")
+        return sorted(path.name for path in tmp_path.glob("iter_*.pth"))
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(DeferredRemoval, "flush", stop)
+        run(4)
+    assert sorted(p.name for p in tmp_path.glob("iter_*.pth")) == ["iter_2.pth", "iter_4.pth"]
+    assert run(6) == ["iter_6.pth"]
+
+
+def test_rows_of_a_process_are_on_the_disk_before_older_ones_go(tmp_path, monkeypatch):
+    done = []
+
+    def note(handle):
+        done.append(os.readlink(f"/proc/self/fd/{handle}"))
+
+    monkeypatch.setattr(os, "fsync", note)
+    write_shard(tmp_path / "iter_1.pth", {"anchors.positions": torch.zeros(3, 3)}, 0, 2)
+    assert "shard0of2" in done[0] and done[1] == str(tmp_path)

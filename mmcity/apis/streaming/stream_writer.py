@@ -1,5 +1,6 @@
 """Writing a reconstructed stream to a folder while it runs."""
 
+import contextlib
 import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -72,7 +73,9 @@ class StreamWriter:
 
     def __exit__(self, kind, error, trace) -> None:
         if self._frames:
-            self.close()
+            # What went wrong first is told, not what follows from it.
+            with contextlib.suppress(*(() if error is None else (Exception,))):
+                self.close()
 
     def write(self, result: FrameResult) -> None:
         """Take one frame, whose arrays must not change afterwards."""
@@ -127,9 +130,11 @@ class StreamWriter:
         self._thread.shutdown()
         try:
             self._wait(0)
-        finally:
-            written = self._write_whole()
-        return written
+        except BaseException:
+            with contextlib.suppress(Exception):
+                self._write_whole()
+            raise
+        return self._write_whole()
 
     def _write_whole(self) -> list[Path]:
         self._thin_out()

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +15,7 @@ from mmcity.structures.upright import guess_up, turn_upright
 from mmcity.utils.checks import check_choice
 from mmcity.utils.cli import UserError
 from mmcity.utils.dependencies import import_library
-from mmcity.utils.fileio import write_text
+from mmcity.utils.fileio import scratch_folder, write_text
 from mmcity.utils.images import list_images
 from mmcity.utils.picture_files import image_size
 from mmcity.utils.progress import report_progress
@@ -116,9 +115,7 @@ def map_pictures(
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(f"{out}: expected a new or empty folder")
     pycolmap.set_random_seed(seed)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".mapping-") as temporary:
-        work = Path(temporary)
+    with scratch_folder(out) as work:
         if is_film(images):
             images = take_frames(images, work / "frames").folder
         names = _find_pictures(images)

@@ -14,7 +14,7 @@ from mmcity.datasets.io.colmap_model import find_colmap_model, read_colmap_model
 from mmcity.datasets.io.colmap_types import CAMERA_MODELS, ColmapCamera, ColmapModel
 from mmcity.datasets.transforms import read_image, target_size
 from mmcity.utils.checks import check_choice
-from mmcity.utils.fileio import atomic_path, visible
+from mmcity.utils.fileio import atomic_path, scratch_folder, visible
 from mmcity.utils.images import list_images
 from mmcity.utils.picture_names import check_unique, find_picture, match_names
 
@@ -90,6 +90,27 @@ def reduce_scene(
         raise FileNotFoundError(f"{src}: expected {len(missing)} more images, e.g. {missing[:3]}")
     before = len(model.points3D)
     model = _reduce_model(model, long_side, max_points, features)
+    with scratch_folder(dst) as work:
+        scene = work / "scene"
+        pictures = _write_scene(model, src, folder, sources, scene, quality)
+        scene.rename(dst)
+    return ReducedScene(
+        dst,
+        pictures=pictures,
+        points=(len(model.points3D), before),
+        size=sum(file.stat().st_size for file in dst.rglob("*") if file.is_file()),
+    )
+
+
+def _write_scene(
+    model: ColmapModel,
+    src: Path,
+    folder: Path,
+    sources: dict[str, Path],
+    dst: Path,
+    quality: int,
+) -> int:
+    """Write model, pictures and split files; returns the number of pictures."""
     write_colmap_model(model, dst / folder.relative_to(src))
     targets = {}
     for image in track(model.images.values(), "Pictures"):
@@ -104,12 +125,7 @@ def reduce_scene(
         shutil.copyfile(targets[name], copy)
     for table in visible([*src.glob("list_test.txt"), *src.glob("*.tsv")]):
         shutil.copyfile(table, dst / table.name)
-    return ReducedScene(
-        dst,
-        pictures=len(targets),
-        points=(len(model.points3D), before),
-        size=sum(file.stat().st_size for file in dst.rglob("*") if file.is_file()),
-    )
+    return len(targets)
 
 
 def _scaled_camera(camera: ColmapCamera, width: int, height: int) -> ColmapCamera:

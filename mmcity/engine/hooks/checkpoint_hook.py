@@ -24,6 +24,9 @@ from mmcity.engine.distributed import unwrap
 from mmcity.engine.optim import merge_saved_groups
 from mmcity.registry import HOOKS
 
+#: Steps of the checkpoints that the last one replaced, in the message hub.
+_OUTDATED = "outdated_ckpt_ids"
+
 
 @HOOKS.register_module(name=["CityCheckpointHook", "CheckpointHook"])
 class CityCheckpointHook(CheckpointHook):
@@ -60,6 +63,12 @@ class CityCheckpointHook(CheckpointHook):
         """Choose the folder and make removals wait for the files that replace them."""
         super().before_train(runner)
         self.file_backend = DeferredRemoval(self.file_backend)
+        # A run that was killed after it wrote the checkpoint may not have come to removing.
+        for step in runner.message_hub.runtime_info.get(_OUTDATED, []):
+            self._remove_step(step)
+        if is_main_process() and runner.message_hub.runtime_info.get("last_ckpt"):
+            self.last_ckpt = runner.message_hub.get_info("last_ckpt")
+            self._remove_outdated()
 
     def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
         """Write a checkpoint, then the pointer to it, then remove what it replaces."""
@@ -95,10 +104,15 @@ class CityCheckpointHook(CheckpointHook):
     def _rotate(self, runner, step: int) -> None:
         if step not in self.keep_ckpt_ids:
             if len(self.keep_ckpt_ids) == self.max_keep_ckpts:
-                oldest = self.filename_tmpl.format(self.keep_ckpt_ids.popleft())
-                self.file_backend.remove(self.file_backend.join_path(self.out_dir, oldest))
+                oldest = self.keep_ckpt_ids.popleft()
+                self._remove_step(oldest)
+                runner.message_hub.update_info(_OUTDATED, [oldest])
             self.keep_ckpt_ids.append(step)
         runner.message_hub.update_info("keep_ckpt_ids", list(self.keep_ckpt_ids))
+
+    def _remove_step(self, step: int) -> None:
+        name = self.filename_tmpl.format(step)
+        self.file_backend.remove(self.file_backend.join_path(self.out_dir, name))
 
     def _save_best_checkpoint(self, runner, metrics: dict) -> None:
         super()._save_best_checkpoint(runner, metrics)

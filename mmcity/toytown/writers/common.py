@@ -16,7 +16,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from mmcity.toytown.world.config import ToytownConfig
-from mmcity.utils.fileio import atomic_path, read_json, to_json, write_json, write_text
+from mmcity.utils.fileio import (
+    atomic_path,
+    is_temporary,
+    read_json,
+    to_json,
+    write_json,
+    write_text,
+)
 
 _SEEDS = ("seed", "sequence_seed")
 _UNFINISHED = ".toytown-unfinished.json"
@@ -69,7 +76,8 @@ class Output:
         settings = json.loads(to_json(settings))
         out = cls(Path(root), format, settings)
         found = out._recorded()
-        if found is None and out.root.is_dir() and any(out.root.iterdir()):
+        names = os.listdir(out.root) if out.root.is_dir() else []
+        if found is None and not all(map(is_temporary, names)):
             raise FileExistsError(
                 f"{out.root}: expected a new folder or one of toytown, found other files: "
                 "choose another folder"
@@ -80,7 +88,9 @@ class Output:
                 f"({found.get('format')}, {found.get('config')}, {found.get('options')}): remove "
                 "it or choose another folder"
             )
-        if not out.is_finished:
+        if out.is_finished:
+            (out.root / _UNFINISHED).unlink(missing_ok=True)
+        else:
             out.root.mkdir(parents=True, exist_ok=True)
             write_json(out.root / _UNFINISHED, {"format": format, **settings}, indent=None)
         return out
@@ -107,14 +117,14 @@ class Output:
     def finish(self, counts: dict, readme: str) -> Path:
         """Write README and manifest with the checksum of every file; returns the folder."""
         write_text(self.root / "README.md", readme)
-        (self.root / _UNFINISHED).unlink(missing_ok=True)
         files = {}
         for path in sorted(p for p in self.root.rglob("*") if p.is_file()):
-            if path.name != _MANIFEST:
+            if path.name not in (_MANIFEST, _UNFINISHED) and not is_temporary(path.name):
                 digest = hashlib.sha256(path.read_bytes()).hexdigest()
                 files[path.relative_to(self.root).as_posix()] = digest
         manifest = {"format": self.format, **self.settings, "counts": counts, "sha256": files}
         write_json(self.root / _MANIFEST, manifest)
+        (self.root / _UNFINISHED).unlink(missing_ok=True)  # last: it lets a killed run go on
         return self.root
 
 

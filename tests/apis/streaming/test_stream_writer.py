@@ -11,6 +11,7 @@ from mmcity.apis.streaming import FrameResult
 from mmcity.apis.streaming.stream_writer import MAX_PENDING
 from mmcity.datasets.io.point_ply import read_point_ply
 from mmcity.visualization import colorize_depth
+from tests.reliability.disks import files_up_to
 
 
 def frame(index, height=6, width=8):
@@ -73,3 +74,11 @@ def test_errors_reach_the_caller_and_the_rest_is_written(tmp_path):
     with pytest.raises(OSError, match="depth"):
         for index in range(1, 2 * MAX_PENDING):
             writer.write(frame(index))
+
+
+def test_the_first_error_is_told_not_what_follows_from_it(tmp_path):
+    """The end of the stream said that it had no points."""
+    with pytest.raises(OSError, match=r"000\.npy"):
+        with StreamWriter(tmp_path) as writer, files_up_to(100):
+            writer.write(frame(0))
+            writer.close()

@@ -1,12 +1,18 @@
 """The reduced copy of a scene shows the same world."""
 
+import signal
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 
 from mmcity.cli.main import dispatch
 from mmcity.datasets import ColmapDataset
+from mmcity.datasets.converters import reduce_scene
 from mmcity.datasets.io import read_colmap_model
+from mmcity.utils.fileio import is_temporary, remove_leftovers
 from tests.cli.conftest import call_tool
 from tests.conftest import REPO
 from tests.datasets.scenes import write_scene
@@ -60,3 +66,20 @@ def test_the_carried_demo_scene_is_whole():
     seen = test[2]["inputs"]["img"][:, y[inside], x[inside]].float().mean(0)
     colors = torch.from_numpy(test.points3D.rgb)[inside].float().mean(1)
     assert np.corrcoef(seen, colors)[0, 1] > 0.6
+
+
+def test_a_killed_run_leaves_nothing_in_the_way_of_the_next(tmp_path):
+    write_scene(tmp_path / "src", names=["a/0.png", "a/1.png", "b/2.png"], points=30)
+    code = (
+        "import os, signal, sys; from mmcity.datasets.converters import reduce_colmap as r\n"
+        "r._save_picture = lambda *a: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "r.reduce_scene(*sys.argv[1:])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "src", tmp_path / "dst"])
+    assert done.returncode == -signal.SIGKILL
+    (left,) = {path.name for path in tmp_path.iterdir()} - {"src"}
+    assert is_temporary(left)
+
+    remove_leftovers.cache_clear()
+    assert reduce_scene(tmp_path / "src", tmp_path / "dst").pictures == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dst", "src"]
