@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
 
     from mmcity.visualization.viewer import Viewer
 
-    viewer = Viewer(args.host, args.port, args.up, args.budget)
+    viewer = Viewer(args.host, args.port, args.up, args.budget, origins=args.origins)
     for layer in layers:
         viewer.add_layer(layer)
     print(f"open {viewer.url} in a browser; end with Ctrl+C", flush=True)

@@ -24,6 +24,7 @@ from .camera_layer import camera_handles
 from .files import Layer, open_layers
 from .lod_stream import LodStream, splat_arrays
 from .occupancy_clip import OccupancyClip
+from .origins import only_own_origins
 from .shapes import first_look, free_name, localization_cameras, robust_bounds
 
 _UPDATE_SECONDS = 0.15
@@ -49,6 +50,8 @@ class Viewer:
             ``+z``.
         budget: Most Gaussians that a browser may hold. Defaults to 400,000.
         title: Of the page. Defaults to ``mmcity``.
+        origins: Other sites whose pages may connect, such as ``https://twin.example.org`` of a
+            proxy. Defaults to none.
 
     Raises:
         DependencyError: If viser is not installed.
@@ -61,9 +64,11 @@ class Viewer:
         up: str = "+z",
         budget: int = 400_000,
         title: str = "mmcity",
+        origins: Sequence[str] = (),
     ) -> None:
         viser = import_library("viser", "viewer", "pip install -r requirements/viewer.txt")
-        self.server = viser.ViserServer(host=host, port=port, label=title, verbose=False)
+        with only_own_origins(origins):
+            self.server = viser.ViserServer(host=host, port=port, label=title, verbose=False)
         self.server.scene.set_up_direction(up)
         self.server.gui.main_panel.dock_right()
         self._up = np.array([{"+": 1.0, "-": -1.0}[up[0]] * (axis == up[1]) for axis in "xyz"])
