@@ -11,6 +11,7 @@ from rich.progress import track
 from torch import Tensor
 
 from mmcity.structures.multi_view import consistent_depth, find_neighbours
+from mmcity.utils.failures import ItemFailures
 from mmcity.utils.fileio import atomic_path
 from mmcity.utils.made_from import keep_made_alike
 from mmcity.utils.picture_names import output_names
@@ -50,6 +51,15 @@ class _Depths:
 
     def __init__(self, dataset: CityGSXDataset) -> None:
         self.dataset, self.known = dataset, {}
+        self.failures = ItemFailures("views")
+
+    def can_read(self, row: int) -> bool:
+        """Whether a view has what its depth needs; what fails is named once."""
+        name = self.dataset.img_names[row]
+        if row not in self.known and name not in self.failures.reasons:
+            with self.failures.item(name):
+                self[row]
+        return name not in self.failures.reasons
 
     def __getitem__(self, row: int) -> Tensor:  # (H, W)
         if row not in self.known:
@@ -95,7 +105,8 @@ def filter_depth(
         keep_unfiltered: Whether views without neighbours count as valid. Defaults to False.
 
     Raises:
-        UserError: If the folder holds masks that were made otherwise.
+        UserError: If the folder holds masks that were made otherwise; or if views cannot be
+            read, once the masks of the others are written.
     """
     dataset = CityGSXDataset(
         scene,
@@ -129,17 +140,18 @@ def filter_depth(
     )
     for row in track(range(len(dataset)), "Filtering depth priors"):
         path = folder / names[dataset.img_names[row]]
-        if path.is_file():
+        if path.is_file() or not depths.can_read(row):
             continue
-        if neighbours[row]:
-            mask = consistent_depth(
-                depths, dataset.cameras, row, neighbours[row], max_error=max_error
-            )
+        beside = [other for other in neighbours[row] if depths.can_read(other)]
+        if beside:
+            mask = consistent_depth(depths, dataset.cameras, row, beside, max_error=max_error)
         else:
             mask = torch.full(depths[row].shape, keep_unfiltered)
         shares.append(float(mask.float().mean()))
         with atomic_path(path) as temporary:
             Image.fromarray((mask * 255).to(torch.uint8).numpy()).save(temporary)
+    depths.failures.total = len(dataset)
+    depths.failures.check()
     return DepthMasks(
         folder,
         written=len(shares),

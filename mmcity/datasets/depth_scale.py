@@ -8,6 +8,7 @@ import numpy as np
 from scipy.ndimage import map_coordinates
 
 from mmcity.utils.checks import check_choice
+from mmcity.utils.failures import ItemFailures
 from mmcity.utils.fileio import write_json
 from mmcity.utils.picture_files import read_image
 from mmcity.utils.picture_names import check_unique, find_companion, output_names
@@ -95,7 +96,11 @@ def fit_depth_scale(
 
 
 def fit_depth_params(
-    model_dir: Path, depth_dir: Path, method: str = "median", report: Callable | None = None
+    model_dir: Path,
+    depth_dir: Path,
+    method: str = "median",
+    report: Callable | None = None,
+    failures: ItemFailures | None = None,
 ) -> dict[str, dict[str, float]]:
     """Scales and offsets of all images of a COLMAP model that have a map.
 
@@ -107,6 +112,8 @@ def fit_depth_params(
         depth_dir: Folder of inverse depth maps.
         method: Of the fit, see :func:`fit_depth_scale`. Defaults to ``median``.
         report: Called with (done, total) after each image. Defaults to None.
+        failures: Takes the images whose maps cannot be read. Defaults to None: they are an
+            error.
 
     Raises:
         FileNotFoundError: If no image has a map.
@@ -118,25 +125,29 @@ def fit_depth_params(
     out = {}
     maps = {image.name: find_companion(depth_dir, image.name) for image in model.images.values()}
     check_unique(maps, "the inverse depth")
+    bad = ItemFailures("depth maps") if failures is None else failures
     for done, image in enumerate(sorted(model.images.values(), key=lambda one: one.name), 1):
         path = maps[image.name]
         if path is not None:
             found = [(i, rows[int(key)]) for i, key in enumerate(image.point3D_ids) if key in rows]
             keep = np.array(found, dtype=np.int64).reshape(-1, 2)
             camera = model.cameras[image.camera_id]
-            scale, offset = fit_depth_scale(
-                read_image(path, None),
-                np.asarray(image.xys)[keep[:, 0]],
-                np.asarray(model.points3D.xyz)[keep[:, 1]],
-                image.viewmat,
-                (camera.width, camera.height),
-                method,
-            )
-            out[keys[image.name]] = dict(scale=scale, offset=offset)
+            with bad.item(image.name):
+                scale, offset = fit_depth_scale(
+                    read_image(path, None),
+                    np.asarray(image.xys)[keep[:, 0]],
+                    np.asarray(model.points3D.xyz)[keep[:, 1]],
+                    image.viewmat,
+                    (camera.width, camera.height),
+                    method,
+                )
+                out[keys[image.name]] = dict(scale=scale, offset=offset)
         if report is not None:
             report(done, len(model.images))
-    if not out:
+    if not out and not bad.reasons:
         raise FileNotFoundError(f"{depth_dir}: expected maps named like the images, found none")
+    if failures is None:
+        bad.check()
     return out
 
 
@@ -166,10 +177,14 @@ def fit_scene_depths(
 
     Raises:
         FileNotFoundError: If there is no model, or no image has a map.
+        UserError: If maps cannot be read; the fits of the others are written then.
     """
     scene = Path(scene)
     model = scene / sparse_dir if sparse_dir else find_colmap_model(scene)
-    params = fit_depth_params(model, scene / depth_dir, method)
+    failures = ItemFailures("depth maps")
+    params = fit_depth_params(model, scene / depth_dir, method, failures=failures)
     out = Path(out or model / "depth_params.json")
-    write_json(out, params, sort_keys=True)
+    if params:
+        write_json(out, params, sort_keys=True)
+    failures.check()
     return out, params

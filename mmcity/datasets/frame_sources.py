@@ -12,6 +12,7 @@ from mmcity.datasets.transforms.network_images import composite_on_white
 from mmcity.utils.checks import check_choice
 from mmcity.utils.cli import UserError
 from mmcity.utils.dependencies import import_library
+from mmcity.utils.failures import ItemFailures
 from mmcity.utils.images import IMAGE_SUFFIXES, list_images
 from mmcity.utils.picture_files import ImageReadError, read_image
 from mmcity.utils.picture_names import natural_order, output_names, picture_name
@@ -57,19 +58,22 @@ def open_source(
             Defaults to ``'opencv'``.
 
     Raises:
-        SourceError: If the source is empty, missing or broken; names the file.
+        SourceError: If the source is empty, missing or broken; names the file. Pictures of a
+            folder that do not decode are left out, and are an error after the last frame.
     """
     check_choice("decoder", decoder, DECODERS, SourceError)
     if stride < 1:
         raise SourceError(f"stride: expected at least 1, got {stride}")
+    frames: Iterator[Frame | None]
+    failures = ItemFailures("pictures")
     if isinstance(source, str | os.PathLike) and not str(source).startswith("webcam:"):
         path = Path(source)
         if path.is_dir():
-            frames = _folder_frames(path)
+            frames = _folder_frames(path, failures)
         elif not path.is_file():
             raise SourceError(f"{path}: expected a folder, image or video, found none")
         elif path.suffix.lower() in IMAGE_SUFFIXES:
-            frames = _picture_frames([path])
+            frames = _picture_frames([path], failures)
         elif path.suffix.lower() in VIDEO_SUFFIXES:
             frames = DECODERS[decoder](str(path))
         else:
@@ -83,17 +87,20 @@ def open_source(
         frames = DECODERS[decoder](int(number))
     else:
         frames = _array_frames(source)
-    return _select(frames, stride, max_frames)
+    return _select(frames, stride, max_frames, failures)
 
 
-def _select(frames: Iterator[Frame], stride: int, max_frames: int | None) -> Iterator[Frame]:
+def _select(
+    frames: Iterator[Frame | None], stride: int, max_frames: int | None, failures: ItemFailures
+) -> Iterator[Frame]:
     taken = 0
     for index, frame in enumerate(frames):
         if max_frames is not None and taken >= max_frames:
-            return
-        if index % stride == 0:
+            break
+        if index % stride == 0 and frame is not None:
             taken += 1
             yield frame
+    failures.check()
 
 
 def _read_image(path: Path) -> np.ndarray:
@@ -104,19 +111,21 @@ def _read_image(path: Path) -> np.ndarray:
         raise SourceError(str(error)) from error
 
 
-def _folder_frames(folder: Path) -> Iterator[Frame]:
+def _folder_frames(folder: Path, failures: ItemFailures) -> Iterator[Frame | None]:
     files = list_images(folder)
     if not files:
         raise SourceError(f"{folder}: expected images {IMAGE_SUFFIXES}, found none")
-    return _picture_frames(natural_order(files))
+    return _picture_frames(natural_order(files), failures)
 
 
-def _picture_frames(files: Sequence[Path]) -> Iterator[Frame]:
+def _picture_frames(files: Sequence[Path], failures: ItemFailures) -> Iterator[Frame | None]:
+    """Frames of picture files; None for those that do not decode."""
     names = output_names([file.name for file in files], "")
-    return (
-        Frame(_read_image(file), names[picture_name(file.name)], float(index))
-        for index, file in enumerate(files)
-    )
+    for index, file in enumerate(files):
+        frame = None
+        with failures.item(file.name):
+            frame = Frame(_read_image(file), names[picture_name(file.name)], float(index))
+        yield frame
 
 
 def _opencv_frames(target: str | int) -> Iterator[Frame]:

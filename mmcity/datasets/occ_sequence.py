@@ -18,7 +18,7 @@ from mmcity.datasets.io.occupancy_files import (
 from mmcity.registry import DATASETS, TRANSFORMS
 from mmcity.structures.palettes import UNIFIED_PALETTE
 from mmcity.utils.checks import count_pairs
-from mmcity.utils.fileio import read_json
+from mmcity.utils.fileio import read_arrays, read_json
 from mmcity.utils.picture_names import natural_order
 
 from .occupancy_labels import (
@@ -332,11 +332,14 @@ class SemanticKITTIOccSequence(OccSequenceDataset):
             path = folder / "occ4d.npz"
             if not path.is_file():
                 continue
-            with np.load(path) as data:
-                if self.grid_key not in data:
-                    raise ValueError(f"{path}: expected array '{self.grid_key}', got {data.files}")
-                pose = data["lidar2world"]
-                count = count_pairs(path, times=data["times"], frames=data[self.grid_key])
+            data = read_arrays(path)
+            lacking = {self.grid_key, "lidar2world", "times"} - set(data)
+            if lacking:
+                raise ValueError(
+                    f"{path}: expected arrays {sorted(lacking)} too, got {sorted(data)}"
+                )
+            pose = data["lidar2world"]
+            count = count_pairs(path, times=data["times"], frames=data[self.grid_key])
             yaw = np.arctan2(pose[:, 1, 0], pose[:, 0, 0])
             poses = np.stack([pose[:, 0, 3], pose[:, 1, 3], yaw], axis=1)
             frames = [f"{path}#{i}" for i in range(count)]
@@ -347,7 +350,6 @@ class SemanticKITTIOccSequence(OccSequenceDataset):
         """One frame of a clip file; see :meth:`OccSequenceDataset.read_frame`."""
         file, index = path.rsplit("#", 1)
         if file not in self._clips:
-            with np.load(file) as data:
-                self._clips[file] = data[self.grid_key]
+            self._clips[file] = read_arrays(file, (self.grid_key,))[self.grid_key]
         frame = self._clips[file][int(index)]
         return frame, np.zeros(frame.shape, dtype=bool)

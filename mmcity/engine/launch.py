@@ -274,6 +274,13 @@ def apply_prediction_file(cfg: Config, path: str) -> None:
     cfg.test_evaluator = [*evaluators, dict(type="DumpResults", out_file_path=path)]
 
 
+def _check_samples(*loops: object) -> None:
+    """Tell which samples of loops failed, those that were not built or run aside."""
+    for loop in loops:
+        if hasattr(loop, "failures"):
+            loop.failures.check()
+
+
 def train(
     config: str | os.PathLike,
     *,
@@ -345,6 +352,7 @@ def _train(
     for key, (old, new) in changed.items():
         runner.logger.info(f"{key}: {new} in place of {old}")
     runner.train()
+    _check_samples(runner._val_loop)
     folder = Path(cfg.work_dir)
     return find_checkpoint(folder) if (folder / "last_checkpoint").is_file() else folder
 
@@ -377,6 +385,9 @@ def test(
 
     Returns:
         The metrics by name.
+
+    Raises:
+        UserError: If samples fail, once the others are measured and the metrics written.
     """
     cfg = load_config(config, cfg_options)
     set_work_dir(cfg, None if work_dir is None else str(work_dir))
@@ -391,7 +402,9 @@ def test(
     if out is not None and not writes_metrics:
         apply_prediction_file(cfg, str(out))
     setup_distributed(cfg, launcher)
-    metrics = build_runner(cfg).test()
+    runner = build_runner(cfg)
+    metrics = runner.test()
     if writes_metrics and is_main_process():
         write_json(out, metrics, indent=2)
+    _check_samples(runner.test_loop)
     return metrics

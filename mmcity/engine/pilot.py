@@ -38,7 +38,15 @@ class _Stopwatch(Hook):
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Build the Runner that a config describes (``runner_type`` chooses another class)."""
+    """Build the Runner that a config describes (``runner_type`` chooses another class).
+
+    mmengine's own loops of validation and test become those of
+    :mod:`mmcity.engine.loops.forgiving_loops`.
+    """
+    for place, kind in (("val", "ValLoop"), ("test", "TestLoop")):
+        loop = cfg.get(f"{place}_cfg")
+        if loop is not None and loop.get("type", kind) == kind:
+            loop.type = f"mmcity.Forgiving{kind}"
     return RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
 
 

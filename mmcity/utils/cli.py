@@ -60,6 +60,11 @@ def run_command(main: Callable[[], object]) -> None:
         sys.exit(1)
 
 
+def is_defect(error: Exception) -> bool:
+    """Whether an error is most likely one of the program, not of what a user gave it."""
+    return _user_message(error) is None
+
+
 def _user_message(error: Exception) -> str | None:
     """Message for the user, or None where the error is a defect of the program."""
     if isinstance(error, (UserError, OSError)):

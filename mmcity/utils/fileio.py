@@ -11,8 +11,9 @@ import os
 import re
 import shutil
 import tempfile
+import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -272,6 +273,32 @@ def from_json(text: str, where: str | os.PathLike) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{where}: expected JSON, got {error}: write the file again") from error
+
+
+def read_arrays(
+    path: str | os.PathLike, names: Container[str] | None = None
+) -> dict[str, np.ndarray]:
+    """Arrays of a numpy file by name; that of an ``.npy`` file is called ``data``.
+
+    Args:
+        path: ``.npz`` or ``.npy``.
+        names: Those to read. Defaults to None: all.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is no such file, or damaged; the message names it.
+    """
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return {"data": loaded}
+        with loaded:
+            return {key: loaded[key] for key in loaded.files if names is None or key in names}
+    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        got = "pickled objects or another file" if "pickle" in str(error) else error
+        raise ValueError(
+            f"{path}: expected a readable npz or npy file, got {got}: copy or write it again"
+        ) from error
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

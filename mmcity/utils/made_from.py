@@ -73,7 +73,9 @@ def keep_made_alike(
 
 
 def _state(file: str | os.PathLike) -> list[int]:
-    """Size in bytes and time of change in ns."""
+    """Size in bytes and time of change in ns; nothing of a file that is not there."""
+    if not os.path.exists(file):
+        return []
     found = os.stat(file)
     return [found.st_size, found.st_mtime_ns]
 

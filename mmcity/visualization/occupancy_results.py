@@ -10,6 +10,7 @@ from mmcity.datasets.io.info_pickle import InfoFileError, load_plain_pickle
 from mmcity.datasets.io.occupancy_files import occ3d_grid
 from mmcity.datasets.occupancy_labels import OCC3D_NUSCENES_CLASSES
 from mmcity.structures.palettes import OCC3D_NUSCENES_PALETTE
+from mmcity.utils.fileio import read_arrays
 from mmcity.utils.picture_files import read_image
 from mmcity.utils.picture_names import picture_name
 
@@ -35,8 +36,7 @@ _SPLAT_SIZE = (400, 600)
 
 def _load(path: Path) -> dict:
     if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as data:
-            return {key: data[key] for key in data.files}
+        return read_arrays(path)
     try:
         content = load_plain_pickle(path)
     except (InfoFileError, pickle.UnpicklingError) as error:
@@ -78,8 +78,7 @@ def is_occupancy_result(path: str | Path) -> bool:
     path = Path(path)
     if path.suffix == ".pkl":
         return True
-    with np.load(path, allow_pickle=False) as data:
-        return any(key in data.files for key in _NAMES["prediction"])
+    return bool(read_arrays(path, _NAMES["prediction"]))
 
 
 def draw_occupancy_result(

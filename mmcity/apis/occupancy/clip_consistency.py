@@ -3,11 +3,11 @@
 import os
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from mmcity.evaluation.metrics import TemporalConsistency
+from mmcity.utils.failures import ItemFailures
 from mmcity.utils.picture_names import natural_order
+
+from .occupancy_generator import read_array
 
 
 def measure_clip_consistency(
@@ -17,6 +17,7 @@ def measure_clip_consistency(
     overlap: int = 0,
     voxel_size: float = 0.4,
     frame_time: float = 0.1,
+    failures: ItemFailures | None = None,
 ) -> dict[str, float]:
     """Measure consistency, speeds and vehicle counts of the clips of a folder.
 
@@ -28,6 +29,7 @@ def measure_clip_consistency(
         overlap: Frames that windows share. Defaults to 0.
         voxel_size: Metres. Defaults to 0.4.
         frame_time: Seconds between frames. Defaults to 0.1.
+        failures: Takes the clips that cannot be read. Defaults to None: they are an error.
 
     Returns:
         Numbers by name; see :class:`~mmcity.evaluation.metrics.TemporalConsistency`.
@@ -40,7 +42,10 @@ def measure_clip_consistency(
         raise FileNotFoundError(f"{folder}: expected .npz clips, got none")
     seams = None if window is None else (window, window - overlap)
     metric = TemporalConsistency(voxel_size, frame_time, seams=seams)
+    bad = ItemFailures("clips") if failures is None else failures
     for file in files:
-        with np.load(file) as data:
-            metric.process({}, [{"pred_occupancy": torch.from_numpy(data["voxels"])}])
+        with bad.item(str(file)):
+            metric.process({}, [{"pred_occupancy": read_array(file, "voxels")}])
+    if failures is None or not metric.results:
+        bad.check()
     return metric.compute_metrics(metric.results)

@@ -12,6 +12,7 @@ from mmcity.apis.occupancy.occupancy_generator import OccupancyGenerator, read_a
 from mmcity.engine.launch import load_config
 from mmcity.models.dynamiccity.inpainting import RepaintSchedule
 from mmcity.structures import VoxelGrid
+from mmcity.utils.failures import ItemFailures
 from mmcity.utils.fileio import atomic_path, to_json
 from mmcity.utils.made_from import file_digest, keep_made_alike
 from mmcity.utils.torch_files import tensors_digest
@@ -89,7 +90,8 @@ def generate_clips(
         (JSON); pictures lie beside.
 
     Raises:
-        UserError: If the folder holds clips of other weights or options.
+        UserError: If the folder holds clips of other weights or options; or if clips fail (a
+            layout that cannot be read), once the others are written.
         ValueError: If arguments that go together do not come together, or a file lacks an array.
     """
     given = {name: value for name, value in locals().items() if name not in _NO_CONTENT}
@@ -128,6 +130,7 @@ def generate_clips(
     )
     paths = [out_dir / f"{index:05d}.npz" for index in range(num_samples)]
     poses = None if trajectory is None else read_array(trajectory, "trajectory")
+    failures = ItemFailures("batches of clips")
     with Progress() as progress:
         task = progress.add_task("clips", total=num_samples)
         for start in range(0, num_samples, batch_size):
@@ -141,16 +144,18 @@ def generate_clips(
                 "trajectory": poses,
                 "layout": None,
             }
-            if layouts:
-                grids = [read_array(layouts[i % len(layouts)], "layout") for i in indices]
-                options["layout"] = torch.stack(grids)
-            if poses is not None and poses.dim() == 3:
-                options["trajectory"] = poses[[i % len(poses) for i in indices]]
-            clips = generator(len(indices), num_windows, **options).labels.numpy()
-            for index, clip in zip(indices, clips):
-                meta = {"seed": seed + start, "index": index, "command": command}
-                _write_clip(paths[index], clip, meta, raw, show)
-                progress.advance(task)
+            with failures.item(f"clips from {start}"):
+                if layouts:
+                    grids = [read_array(layouts[i % len(layouts)], "layout") for i in indices]
+                    options["layout"] = torch.stack(grids)
+                if poses is not None and poses.dim() == 3:
+                    options["trajectory"] = poses[[i % len(poses) for i in indices]]
+                clips = generator(len(indices), num_windows, **options).labels.numpy()
+                for index, clip in zip(indices, clips):
+                    meta = {"seed": seed + start, "index": index, "command": command}
+                    _write_clip(paths[index], clip, meta, raw, show)
+            progress.advance(task, len(indices))
+    failures.check()
     return paths
 
 

@@ -17,6 +17,7 @@ from mmcity.models.dynamiccity.hexplane import to_rollout
 from mmcity.models.dynamiccity.inpainting import RepaintSchedule, region_to_rollout_mask
 from mmcity.registry import INFERENCERS, MODELS, TASK_UTILS
 from mmcity.utils.checks import check_choice
+from mmcity.utils.fileio import read_arrays
 from mmcity.visualization.occupancy import render_birds_eye
 
 #: Dimensions of a condition that all samples share; one more is one for each sample.
@@ -27,13 +28,11 @@ def read_array(source: str | os.PathLike | np.ndarray | Tensor, name: str) -> Te
     """A tensor of an array, an npy file, or the array called ``name`` of an npz file."""
     if not isinstance(source, (str, os.PathLike)):
         return torch.as_tensor(source)
-    loaded = np.load(source, allow_pickle=False)
-    if isinstance(loaded, np.ndarray):
-        return torch.from_numpy(loaded)
-    with loaded:
-        if name not in loaded:
-            raise ValueError(f"{source}: expected an array '{name}', got {loaded.files}")
-        return torch.from_numpy(loaded[name])
+    arrays = read_arrays(source)
+    key = "data" if str(source).endswith(".npy") else name
+    if key not in arrays:
+        raise ValueError(f"{source}: expected an array '{name}', got {sorted(arrays)}")
+    return torch.from_numpy(arrays[key])
 
 
 @dataclass

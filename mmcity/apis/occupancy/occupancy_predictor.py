@@ -28,7 +28,7 @@ from mmcity.registry import DATASETS, INFERENCERS
 from mmcity.structures import VoxelGrid
 from mmcity.structures.occupancy_data_sample import OccupancyDataSample
 from mmcity.structures.palettes import OCC3D_NUSCENES_PALETTE
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.fileio import atomic_path, read_arrays
 from mmcity.utils.timing import stage
 from mmcity.visualization.occupancy import render_birds_eye
 
@@ -44,11 +44,11 @@ def save_gaussian_set(gaussians: GaussianSet, path: str | Path) -> None:
 
 def load_gaussian_set(path: str | Path) -> GaussianSet:
     """Read what :func:`save_gaussian_set` wrote."""
-    with np.load(path, allow_pickle=False) as data:
-        missing = [name for name in _FIELDS if name not in data]
-        if missing:
-            raise ValueError(f"{path}: expected arrays {missing} too, got {data.files}")
-        return GaussianSet(**{name: torch.from_numpy(data[name]) for name in _FIELDS})
+    data = read_arrays(path)
+    missing = [name for name in _FIELDS if name not in data]
+    if missing:
+        raise ValueError(f"{path}: expected arrays {missing} too, got {sorted(data)}")
+    return GaussianSet(**{name: torch.from_numpy(data[name]) for name in _FIELDS})
 
 
 @dataclass

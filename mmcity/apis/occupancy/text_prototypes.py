@@ -12,6 +12,7 @@ from mmcity.models.gausstr import load_vocabulary, save_prototypes
 from mmcity.utils.checks import check_choice
 from mmcity.utils.dependencies import import_library
 from mmcity.utils.device import device_at_hand
+from mmcity.utils.fileio import read_arrays
 
 #: Maps texts to embeddings ``(P, C)``.
 TextEncoder = Callable[[Sequence[str]], Tensor]
@@ -78,13 +79,14 @@ def stored_encoder(path: str | Path) -> TextEncoder:
         path: ``.npz`` with one array ``(C,)`` per text, or ``.npy`` ``(P, C)`` in the order of
             the prompts.
     """
-    stored = np.load(path, allow_pickle=False)
+    stored = read_arrays(path)
 
     def encode(texts: Sequence[str]) -> Tensor:
-        if isinstance(stored, np.ndarray):
-            if len(stored) != len(texts):
-                raise ValueError(f"{path}: expected {len(texts)} embeddings, got {len(stored)}")
-            return torch.from_numpy(stored).float()
+        if Path(path).suffix == ".npy":
+            rows = stored["data"]
+            if len(rows) != len(texts):
+                raise ValueError(f"{path}: expected {len(texts)} embeddings, got {len(rows)}")
+            return torch.from_numpy(rows).float()
         missing = [text for text in texts if text not in stored]
         if missing:
             raise ValueError(f"{path}: expected an embedding of {missing}, got none")

@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from mmcity.engine.scene_loading import load_scene
+from mmcity.utils.failures import ItemFailures
 from mmcity.visualization.viewer import Layer, open_layers
 
 _CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt")
@@ -15,6 +17,7 @@ def read_layers(
     config: str | os.PathLike | None = None,
     level: int | None = None,
     drop_invalid: bool = False,
+    failures: ItemFailures | None = None,
 ) -> list[Layer]:
     """Layers of the paths, in order, for :meth:`~mmcity.visualization.viewer.Viewer.add_layer`.
 
@@ -24,6 +27,8 @@ def read_layers(
         config: Config of the checkpoints among the paths. Defaults to None.
         level: Of CityGS-X checkpoints: coarsest levels up to this one. Defaults to None: all.
         drop_invalid: Leave out Gaussians of files that are not finite. Defaults to False.
+        failures: Takes the paths, and files of folders, that cannot be read. Defaults to None:
+            they are an error.
 
     Raises:
         UserError: If a checkpoint has no config, or a path holds nothing to show.
@@ -31,9 +36,10 @@ def read_layers(
     layers = []
     options = {} if level is None else {"level": level}
     for path in map(Path, paths):
-        if path.suffix in _CHECKPOINT_SUFFIXES:
-            gaussians = load_scene(path, config).to_gaussians(**options)
-            layers.append(Layer(path.stem, "gaussians", gaussians))
-        else:
-            layers += open_layers(path, drop_invalid)
+        with nullcontext() if failures is None else failures.item(str(path)):
+            if path.suffix in _CHECKPOINT_SUFFIXES:
+                gaussians = load_scene(path, config).to_gaussians(**options)
+                layers.append(Layer(path.stem, "gaussians", gaussians))
+            else:
+                layers += open_layers(path, drop_invalid, failures)
     return layers

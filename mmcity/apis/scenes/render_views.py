@@ -15,7 +15,8 @@ from mmcity.engine.launch import load_config
 from mmcity.engine.scene_loading import build_views
 from mmcity.structures import Cameras, SceneDataSample
 from mmcity.utils.cli import UserError
-from mmcity.utils.picture_names import output_names
+from mmcity.utils.failures import ItemFailures
+from mmcity.utils.picture_names import match_names, output_names
 from mmcity.visualization import write_grey16, write_image
 
 from .scene_renderer import SceneRenderer
@@ -59,7 +60,8 @@ def render_views(
         The renders that this process wrote, by split.
 
     Raises:
-        UserError: If there is no such training image, or the scene knows no appearance.
+        UserError: If there is no such training image, or the scene knows no appearance; or,
+            once the others are written, if views fail.
     """
     cfg = load_config(config, cfg_options)
     model = SceneRenderer(cfg, checkpoint, device).model
@@ -68,25 +70,34 @@ def render_views(
         set_look = _appearance_setter(model, cfg, appearance, blend)
     rank, size = launched_processes()
     written: dict[str, list[Path]] = {}
+    failures = ItemFailures("views")
     for split in splits:
         dataset, folder = build_views(cfg, split, model), Path(out) / split
         written[split], names = [], output_names(dataset.img_names, ".png")
         for row in track(range(0, len(dataset), every)[rank::size], f"Rendering {split} views"):
-            photograph, sample = _load_view(model, dataset[row])
-            if set_look is None:
-                sample = model.predict([photograph], [sample])[0]
-            else:
-                set_look(photograph, sample.camera)
-                model.fill_sample(sample, model.render(sample.camera), photograph)
             name = names[dataset.img_names[row]]
-            written[split].append(folder / "renders" / name)
-            write_image(folder / "renders" / name, sample.pred_image)
-            write_image(folder / "gt" / name, sample.gt_image)
-            write_image(folder / "normals" / name, sample.pred_normal * 0.5 + 0.5)
-            depth = sample.pred_depth.cpu()
-            limit = depth_limit or max(float(depth.max()), 1e-6)
-            write_grey16(folder / "depths" / name, (depth / limit).numpy())
+            with failures.item(f"{split} view {dataset.img_names[row]}"):
+                photograph, sample = _load_view(model, dataset[row])
+                if set_look is None:
+                    sample = model.predict([photograph], [sample])[0]
+                else:
+                    set_look(photograph, sample.camera)
+                    model.fill_sample(sample, model.render(sample.camera), photograph)
+                _write_view(folder, name, sample, depth_limit)
+                written[split].append(folder / "renders" / name)
+    failures.check()
     return written
+
+
+def _write_view(
+    folder: Path, name: str, sample: SceneDataSample, depth_limit: float | None
+) -> None:
+    write_image(folder / "renders" / name, sample.pred_image)
+    write_image(folder / "gt" / name, sample.gt_image)
+    write_image(folder / "normals" / name, sample.pred_normal * 0.5 + 0.5)
+    depth = sample.pred_depth.cpu()
+    limit = depth_limit or max(float(depth.max()), 1e-6)
+    write_grey16(folder / "depths" / name, (depth / limit).numpy())
 
 
 def _load_view(model: nn.Module, item: dict[str, Any]) -> tuple[Tensor, SceneDataSample]:
@@ -107,8 +118,9 @@ def _appearance_setter(model: nn.Module, cfg: Config, name: str | None, blend: f
     if name == "intrinsic":
         return lambda photograph, camera: model.clear_appearance()
     dataset = build_views(cfg, "train", model)
-    if name not in dataset.img_names:
+    meant = match_names([name], dataset.img_names, "--appearance")
+    if name not in meant:
         raise UserError(f"--appearance: expected a training image, got {name!r}")
-    photograph, sample = _load_view(model, dataset[dataset.img_names.index(name)])
+    photograph, sample = _load_view(model, dataset[dataset.img_names.index(meant[name])])
     model.set_appearance(photograph, sample.camera, blend)
     return lambda photograph, camera: None

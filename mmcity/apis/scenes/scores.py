@@ -10,9 +10,11 @@ import trimesh
 from PIL import Image
 from torch import Tensor
 
+from mmcity.evaluation.functional.means import item_means
 from mmcity.evaluation.functional.point_clouds import f1_score, f1_tnt
 from mmcity.evaluation.metrics.image_quality import ImageQualityMetric
 from mmcity.utils.cli import UserError
+from mmcity.utils.failures import ItemFailures
 from mmcity.utils.fileio import read_json, read_numbers, write_json
 from mmcity.utils.images import list_images
 from mmcity.utils.picture_files import read_image
@@ -56,6 +58,7 @@ def score_renders(
     downscale: float = 1.0,
     lpips_weights: str | os.PathLike | None = None,
     lpips_network: str = "vgg",
+    failures: ItemFailures | None = None,
 ) -> dict[str, Any]:
     """PSNR, SSIM and LPIPS of saved renders.
 
@@ -67,6 +70,8 @@ def score_renders(
         downscale: Of both pictures before they are compared. Defaults to 1.
         lpips_weights: File of LPIPS weights. Defaults to None: no LPIPS.
         lpips_network: ``alex`` or ``vgg``. Defaults to ``vgg``.
+        failures: Takes the pictures that cannot be scored. Defaults to None: they are an error,
+            once the others are scored.
 
     Returns:
         Means ``psnr``, ``ssim``, of renders as they are, ``psnr_cc``, ``ssim_cc`` after one
@@ -74,7 +79,7 @@ def score_renders(
         were measured under ``protocol``.
 
     Raises:
-        UserError: If a render has no photograph, or the folder has no render.
+        UserError: If renders lack their photographs or cannot be read, or the folder has none.
     """
     folder = Path(folder)
     metric = ImageQualityMetric(lpips_weights=lpips_weights, lpips_network=lpips_network)
@@ -84,16 +89,18 @@ def score_renders(
     if not names:
         raise UserError(f"{folder}: expected pictures in {folder / 'renders'}, found none")
     rows = {}
+    bad = ItemFailures("pictures") if failures is None else failures
     for name in names:
         truth = folder / "gt" / name
-        if not truth.is_file():
-            raise UserError(f"{folder}: expected a photograph {truth} of {name}, found none")
-        render = _read(folder / "renders" / name, downscale)
-        rows[name] = metric.score(render, _read(truth, downscale))
+        with bad.item(f"{folder}: {name}"):
+            if not truth.is_file():
+                raise UserError(f"{folder}: expected a photograph {truth} of {name}, found none")
+            render = _read(folder / "renders" / name, downscale)
+            rows[name] = metric.score(render, _read(truth, downscale))
+    if not rows:
+        bad.check()
     keys = ["psnr", "ssim", "psnr_cc", "ssim_cc", *(["lpips"] if lpips_weights else [])]
-    results: dict[str, Any] = {
-        key: sum(row[key] for row in rows.values()) / len(rows) for key in keys
-    }
+    results: dict[str, Any] = item_means(list(rows.values()), keys)
     results["protocol"] = dict(
         colour={"psnr": "plain", "psnr_cc": "affine per picture"},
         downscale=downscale,
@@ -104,6 +111,8 @@ def score_renders(
     )
     for file, value in (("results.json", results), ("per_view.json", rows)):
         write_json(folder / file, value)
+    if failures is None:
+        bad.check()
     return results
 
 

@@ -14,6 +14,7 @@ from mmcity.toytown.writers.citygsx import make_depth_prior
 from mmcity.utils.cli import UserError
 from mmcity.utils.dependencies import import_library
 from mmcity.utils.device import device_at_hand
+from mmcity.utils.failures import ItemFailures
 from mmcity.utils.images import IMAGE_SUFFIXES, list_images
 from mmcity.utils.made_from import file_digest, keep_made_alike
 from mmcity.utils.picture_files import read_image
@@ -59,14 +60,14 @@ class DepthEstimator(metaclass=ABCMeta):
 
         Raises:
             UserError: If there are no pictures, or the folder holds depths that were made
-                otherwise.
+                otherwise; or, once the others are done, if some failed.
         """
         root = Path(images)
         paths, written = list_images(root, recursive=True), []
         if not paths:
             raise UserError(f"{images}: expected pictures ({', '.join(IMAGE_SUFFIXES)}), got none")
         names = [picture_name(path.relative_to(root)) for path in paths]
-        targets = output_names(names, ".png")
+        targets, failures = output_names(names, ".png"), ItemFailures("pictures")
         keep_made_alike(
             depth_dir,
             {"estimator": type(self).__name__, **self.options},
@@ -74,21 +75,26 @@ class DepthEstimator(metaclass=ABCMeta):
         )
         for number, (name, path) in enumerate(zip(names, paths), 1):
             target = Path(depth_dir) / targets[name]
-            if not target.is_file():
-                image = read_image(path)
-                inverse = np.asarray(self.estimate(image, path), dtype=np.float64)
-                if inverse.shape != image.shape[:2]:
-                    raise ValueError(
-                        f"{path}: expected inverse depth of {image.shape[:2]}, the estimator gave "
-                        f"{inverse.shape}"
-                    )
-                # Scale and shift are unknown anyway; spread what there is over the levels.
-                low, high = float(inverse.min()), float(inverse.max())
-                write_grey16(target, (inverse - low) / max(high - low, 1e-12))
-                written.append(target)
+            with failures.item(name):
+                if not target.is_file():
+                    self._write_one(path, target)
+                    written.append(target)
             if report is not None:
                 report(number, len(paths))
+        failures.check()
         return written
+
+    def _write_one(self, path: Path, target: Path) -> None:
+        image = read_image(path)
+        inverse = np.asarray(self.estimate(image, path), dtype=np.float64)
+        if inverse.shape != image.shape[:2] or not np.isfinite(inverse).all():
+            raise ValueError(
+                f"{path}: expected finite inverse depth of {image.shape[:2]}, the estimator gave "
+                f"{inverse.shape}, {np.isfinite(inverse).mean():.0%} of it finite"
+            )
+        # Scale and shift are unknown anyway; spread what there is over the levels.
+        low, high = float(inverse.min()), float(inverse.max())
+        write_grey16(target, (inverse - low) / max(high - low, 1e-12))
 
 
 class DepthAnythingEstimator(DepthEstimator):

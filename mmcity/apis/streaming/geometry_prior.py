@@ -92,26 +92,30 @@ class GeometryPrior:
         files = PriorFiles(inverse_depth_unit=1 / (self.min_depth * LEVELS))
         cameras, views = {}, {}
         kept = np.empty((0, 10))
-        for number, result in enumerate(self.reconstructor(watched()), start=1):
-            height, width = sizes[-1]
-            if depth_dir is not None:
-                target = Path(depth_dir) / f"{result.name}.png"
-                self._write_inverse_depth(target, result.depth, (width, height))
-                files.depths.append(target)
-            scale = np.array([width / result.depth.shape[1], height / result.depth.shape[0]])
-            focal, centre = result.K[[0, 1], [0, 1]] * scale, result.K[:2, 2] * scale
-            cameras[number] = ColmapCamera(number, "PINHOLE", width, height, [*focal, *centre])
-            viewmat = np.asarray(se3_inverse(result.cam_to_world))
-            quat = np.asarray(rotmat_to_quat(viewmat[:3, :3]))
-            name = names.get(result.name, result.name)
-            views[number] = ColmapImage(number, quat, viewmat[:3, 3], number, name)
-            kept = np.concatenate([kept, self._candidates(result, number, scale, percentile, rng)])
-            if len(kept) > max_points:  # the smallest keys: a uniform sample of the stream
-                kept = kept[np.argpartition(kept[:, 0], max_points)[:max_points]]
-        if sparse_dir is not None:
-            model = ColmapModel(cameras, views, self._as_points(kept, views))
-            write_colmap_model(model, sparse_dir)
-            files.sparse = Path(sparse_dir)
+        try:
+            for number, result in enumerate(self.reconstructor(watched()), start=1):
+                height, width = sizes[-1]
+                if depth_dir is not None:
+                    target = Path(depth_dir) / f"{result.name}.png"
+                    self._write_inverse_depth(target, result.depth, (width, height))
+                    files.depths.append(target)
+                scale = np.array([width / result.depth.shape[1], height / result.depth.shape[0]])
+                focal, centre = result.K[[0, 1], [0, 1]] * scale, result.K[:2, 2] * scale
+                cameras[number] = ColmapCamera(number, "PINHOLE", width, height, [*focal, *centre])
+                viewmat = np.asarray(se3_inverse(result.cam_to_world))
+                quat = np.asarray(rotmat_to_quat(viewmat[:3, :3]))
+                name = names.get(result.name, result.name)
+                views[number] = ColmapImage(number, quat, viewmat[:3, 3], number, name)
+                kept = np.concatenate(
+                    [kept, self._candidates(result, number, scale, percentile, rng)]
+                )
+                if len(kept) > max_points:  # the smallest keys: a uniform sample of the stream
+                    kept = kept[np.argpartition(kept[:, 0], max_points)[:max_points]]
+        finally:  # also what a run with broken pictures, or an interrupted one, has found
+            if sparse_dir is not None and views:
+                model = ColmapModel(cameras, views, self._as_points(kept, views))
+                write_colmap_model(model, sparse_dir)
+                files.sparse = Path(sparse_dir)
         return files
 
     @staticmethod

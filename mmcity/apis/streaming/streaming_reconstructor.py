@@ -18,6 +18,7 @@ from mmcity.registry import INFERENCERS, MODELS
 from mmcity.structures import SequenceDataSample, to_device, to_host
 from mmcity.utils.checks import check_choice
 from mmcity.utils.cli import UserError
+from mmcity.utils.failures import ItemFailures
 from mmcity.visualization import colorize_depth
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -207,29 +208,31 @@ class StreamingReconstructor(Inferencer):
         return self._run(self.track(steps, "streaming", total))
 
     def _run(self, steps: Iterable[list[Frame]]) -> Iterator[FrameResult]:
-        first = None
-        for index, frames in enumerate(steps):
+        first, index, failures = None, 0, ItemFailures("frames")
+        for frames in steps:
             images = []
-            for frame in frames:
-                try:
+            with failures.item(frames[0].name):
+                for frame in frames:
                     images.append(self.preprocess(frame.image))
-                except ValueError as error:
-                    raise SourceError(f"frame {frame.name}: {error}") from error
-                size, stored = tuple(images[-1].shape[-2:]), frame.image.shape
-                first = first or (size, stored, frame.name)
-                if size != first[0]:
-                    raise SourceError(
-                        f"frame {frame.name} at step {index}: expected one size for the network, "
-                        f"with the proportions of the first, {first[2]} ({first[1][1]}x"
-                        f"{first[1][0]}), got {stored[1]}x{stored[0]}: pad all with resize='pad' "
-                        "(--resize pad)"
-                    )
+                    size, stored = tuple(images[-1].shape[-2:]), frame.image.shape
+                    first = first or (size, stored, frame.name)
+                    if size != first[0]:
+                        images.clear()
+                        raise SourceError(
+                            f"frame {frame.name}: expected one size for the network, with the "
+                            f"proportions of the first, {first[2]} ({first[1][1]}x{first[1][0]}), "
+                            f"got {stored[1]}x{stored[0]}: pad all with resize='pad' (--resize pad)"
+                        )
+            if len(images) < len(frames):
+                continue
             outputs = self.forward(torch.stack(images))
             for camera, (image, frame) in enumerate(zip(images, frames)):
                 result = self.postprocess(outputs, image, frame, index, camera)
                 for callback in self.callbacks:
                     callback(result)
                 yield result
+            index += 1
+        failures.check()
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """One step of the current session on preprocessed images ``(V, 3, H, W)``.

@@ -27,11 +27,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Print the table."""
     from mmcity.apis import localization_table, read_report
+    from mmcity.utils.failures import ItemFailures
 
     recalls = [tuple(pair) for pair in args.recall or ((0.05, 5.0), (0.25, 2.0))]
-    table = localization_table(
-        [read_report(path) for path in args.results], recalls, args.min_seeds
-    )
-    print(table)
-    if args.out is not None:
-        write_text(args.out, table + "\n")
+    reports, failures = [], ItemFailures("results")
+    for path in args.results:
+        with failures.item(path):
+            reports.append(read_report(path))
+    if reports:
+        table = localization_table(reports, recalls, args.min_seeds)
+        print(table)
+        if args.out is not None:
+            write_text(args.out, table + "\n")
+    failures.check()

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of scoring."""
     parser.add_argument("folders", nargs="+", type=Path)
     scores, networks = "mmcity.apis.scenes.scores:score_renders", ("alex", "vgg")
-    add_function(parser, scores, folder=None, lpips_network=networks)
+    add_function(parser, scores, folder=None, lpips_network=networks, failures=None)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -26,6 +26,7 @@ def run(args: argparse.Namespace) -> None:
     from rich.table import Table
 
     from mmcity.apis.scenes import score_renders
+    from mmcity.utils.failures import ItemFailures
 
     titles = {"psnr": "PSNR (N)", "ssim": "SSIM (N)", "psnr_cc": "PSNR (C)", "ssim_cc": "SSIM (C)"}
     if args.lpips_weights:
@@ -33,9 +34,14 @@ def run(args: argparse.Namespace) -> None:
     scale = f", D{args.downscale:g}" if args.downscale != 1 else ""
     table = Table("folder", "views", "size", *(title + scale for title in titles.values()))
     options = vars(args)
+    broken = ItemFailures("folders")
     for folder in options.pop("folders"):
-        scores = score_renders(folder, **options)
-        about = scores["protocol"]
-        numbers = (f"{scores[key]:.{2 if 'psnr' in key else 3}f}" for key in titles)
-        table.add_row(str(folder), str(about["n_images"]), ", ".join(about["size"]), *numbers)
+        pictures = ItemFailures("pictures")
+        with broken.item(str(folder)):
+            scores = score_renders(folder, **options, failures=pictures)
+            about = scores["protocol"]
+            numbers = (f"{scores[key]:.{2 if 'psnr' in key else 3}f}" for key in titles)
+            table.add_row(str(folder), str(about["n_images"]), ", ".join(about["size"]), *numbers)
+            pictures.check()
     Console(width=160).print(table)
+    broken.check()

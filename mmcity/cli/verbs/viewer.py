@@ -13,7 +13,9 @@ EXAMPLE = "mmcity viewer work_dirs/run"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the viewer."""
-    add_function(parser, "mmcity.apis.scenes.layers:read_layers", "paths", level=None)
+    add_function(
+        parser, "mmcity.apis.scenes.layers:read_layers", "paths", level=None, failures=None
+    )
     axes = ("+x", "-x", "+y", "-y", "+z", "-z")
     add_function(parser, "mmcity.visualization.viewer.server:Viewer", up=axes, title=None)
     text = "read the paths, list the layers, do not serve"
@@ -23,11 +25,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Read, serve."""
     from mmcity.apis.scenes import read_layers
+    from mmcity.utils.failures import ItemFailures
 
-    layers = read_layers(args.paths, args.config)
+    failures = ItemFailures("paths")
+    layers = read_layers(args.paths, args.config, drop_invalid=args.drop_invalid, failures=failures)
+    if not layers:
+        failures.check()
     for layer in layers:
         print(f"{layer.kind:12s} {layer.name}", flush=True)
     if args.check:
+        failures.check()
         return
 
     from mmcity.visualization.viewer import Viewer

@@ -14,6 +14,7 @@ from mmcity.datasets.io.colmap_types import ColmapCamera, ColmapImage, ColmapMod
 from mmcity.datasets.io.nvm import read_nvm
 from mmcity.structures.geometry import quat_to_rotmat, rotmat_to_quat
 from mmcity.utils.checks import check_choice
+from mmcity.utils.failures import ItemFailures
 from mmcity.utils.fileio import atomic_path, read_text, write_text
 from mmcity.utils.picture_files import image_size, read_image
 
@@ -61,6 +62,7 @@ def convert_cambridge_landmarks(
     Raises:
         FileNotFoundError: If a file of the archive is missing.
         ValueError: If a list is malformed, or pictures of the layout ``colmap`` differ in size.
+        UserError: If photos cannot be read, once the others are converted.
     """
     check_choice("layout", layout, LAYOUTS)
     root, out = Path(source), Path(out)
@@ -71,17 +73,21 @@ def convert_cambridge_landmarks(
         part, left_out = _read_list(root, split, known)
         photos += part
         counts[split] = (len(part), left_out)
-    sizes = []
+    sizes, failures = {}, ItemFailures("photos")
     for photo in track(photos, "Pictures"):
         folder = out / "images"
         if layout == "poses":
             folder = out / ("test" if photo.is_test else "train") / "rgb"
-            path = folder.parent / "poses" / Path(photo.name).with_suffix(".txt")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            np.savetxt(path, np.linalg.inv(photo.viewmat), fmt="%.12g")
-        sizes.append(_save_picture(photo, folder / photo.name, short_side, quality))
-    if layout == "colmap":
-        _write_colmap(out, photos, model, sizes)
+        with failures.item(photo.name):
+            sizes[photo.name] = _save_picture(photo, folder / photo.name, short_side, quality)
+            if layout == "poses":
+                path = folder.parent / "poses" / Path(photo.name).with_suffix(".txt")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                np.savetxt(path, np.linalg.inv(photo.viewmat), fmt="%.12g")
+    if layout == "colmap" and sizes:
+        placed = [photo for photo in photos if photo.name in sizes]
+        _write_colmap(out, placed, model, list(sizes.values()))
+    failures.check()
     return counts
 
 

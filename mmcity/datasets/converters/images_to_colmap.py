@@ -15,6 +15,7 @@ from mmcity.structures.upright import guess_up, turn_upright
 from mmcity.utils.checks import check_choice
 from mmcity.utils.cli import UserError
 from mmcity.utils.dependencies import import_library
+from mmcity.utils.failures import ItemFailures
 from mmcity.utils.fileio import scratch_folder, write_text
 from mmcity.utils.images import list_images
 from mmcity.utils.picture_files import image_size
@@ -26,6 +27,7 @@ from .film_frames import is_film, take_frames
 MATCHING = ("auto", "exhaustive", "sequential")
 #: Exhaustive matching is quadratic; above this many pictures neighbours are matched.
 MOST_EXHAUSTIVE = 250
+_FEWEST = 3
 _FEW_REGISTERED = 0.8
 _LARGE_ERROR = 1.5
 
@@ -105,7 +107,8 @@ def map_pictures(
         FileExistsError: If ``out`` holds something.
         FileNotFoundError: If there are fewer than three pictures.
         ValueError: If the pictures differ in size, or an argument is unknown.
-        UserError: If no model could be made.
+        UserError: If no model could be made; or, once the others are placed, if pictures
+            cannot be read.
     """
     pycolmap = _pycolmap()
     # Its log tells of every picture and step; what it warns of remains.
@@ -118,8 +121,8 @@ def map_pictures(
     with scratch_folder(out) as work:
         if is_film(images):
             images = take_frames(images, work / "frames").folder
-        names = _find_pictures(images)
-        _check_sizes(images, names)
+        failures = ItemFailures("pictures")
+        names = _sound_pictures(images, _find_pictures(images), failures)
         if matching == "auto":
             matching = "exhaustive" if len(names) <= MOST_EXHAUSTIVE else "sequential"
         extraction = pycolmap.FeatureExtractionOptions()
@@ -159,6 +162,7 @@ def map_pictures(
         if out.exists():
             out.rmdir()
         scene.rename(out)
+    failures.check()
     return MappedScene(
         out,
         placed=len(placed),
@@ -174,22 +178,27 @@ def _pycolmap() -> ModuleType:
 
 def _find_pictures(folder: Path) -> list[str]:
     names = [file.relative_to(folder).as_posix() for file in list_images(folder, recursive=True)]
-    if len(names) < 3:
+    if len(names) < _FEWEST:
         raise FileNotFoundError(f"{folder}: expected at least 3 pictures, found {len(names)}")
     return names
 
 
-def _check_sizes(folder: Path, names: list[str]) -> None:
-    """All pictures must be readable and of one size, since they share one camera."""
+def _sound_pictures(folder: Path, names: list[str], failures: ItemFailures) -> list[str]:
+    """Pictures that can be read; they must be of one size, since they share one camera."""
     sizes: dict[tuple[int, int], list[str]] = {}
     for name in names:
-        sizes.setdefault(image_size(folder / name), []).append(name)
+        with failures.item(name):
+            sizes.setdefault(image_size(folder / name), []).append(name)
     if len(sizes) > 1:
         text = "; ".join(f"{w}x{h}: {len(n)}, e.g. {n[0]}" for (w, h), n in sizes.items())
         raise ValueError(
             f"{folder}: expected pictures of one size from one camera, got {text}: "
             "map each camera's pictures alone, or leave the odd ones out"
         )
+    sound = [name for name in names if name not in failures.reasons]
+    if len(sound) < _FEWEST:
+        failures.check()
+    return sound
 
 
 def _say(step: str) -> None:

@@ -14,6 +14,7 @@ from mmcity.datasets.io.colmap_model import find_colmap_model, read_colmap_model
 from mmcity.datasets.io.colmap_types import CAMERA_MODELS, ColmapCamera, ColmapModel
 from mmcity.datasets.transforms import read_image, target_size
 from mmcity.utils.checks import check_choice
+from mmcity.utils.failures import ItemFailures
 from mmcity.utils.fileio import atomic_path, scratch_folder, visible
 from mmcity.utils.images import list_images
 from mmcity.utils.picture_names import check_unique, find_picture, match_names
@@ -71,6 +72,7 @@ def reduce_scene(
         FileExistsError: If ``dst`` holds something.
         FileNotFoundError: If images are missing.
         ValueError: If a number is out of its range.
+        UserError: If pictures are broken, once the others are written; the copy lacks them.
     """
     src, dst = Path(src), Path(dst)
     if long_side < 1 or not 1 <= quality <= 95:
@@ -90,10 +92,12 @@ def reduce_scene(
         raise FileNotFoundError(f"{src}: expected {len(missing)} more images, e.g. {missing[:3]}")
     before = len(model.points3D)
     model = _reduce_model(model, long_side, max_points, features)
+    failures = ItemFailures("pictures")
     with scratch_folder(dst) as work:
         scene = work / "scene"
-        pictures = _write_scene(model, src, folder, sources, scene, quality)
+        pictures = _write_scene(model, src, folder, sources, scene, quality, failures)
         scene.rename(dst)
+    failures.check()
     return ReducedScene(
         dst,
         pictures=pictures,
@@ -109,6 +113,7 @@ def _write_scene(
     sources: dict[str, Path],
     dst: Path,
     quality: int,
+    failures: ItemFailures,
 ) -> int:
     """Write model, pictures and split files; returns the number of pictures."""
     write_colmap_model(model, dst / folder.relative_to(src))
@@ -116,8 +121,9 @@ def _write_scene(
     for image in track(model.images.values(), "Pictures"):
         camera, source = model.cameras[image.camera_id], sources[image.name]
         target = dst / source.relative_to(src)
-        _save_picture(source, target, (camera.width, camera.height), quality)
-        targets[image.name] = target
+        with failures.item(image.name):
+            _save_picture(source, target, (camera.width, camera.height), quality)
+            targets[image.name] = target
     held = {str(p.relative_to(src / "val/rgbs")) for p in list_images(src / "val/rgbs", True)}
     for entry, name in match_names(held, targets, str(src / "val/rgbs")).items():
         copy = (dst / "val/rgbs" / entry).with_suffix(targets[name].suffix)

@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.progress import track
 
 from mmcity.datasets.io.info_pickle import load_info_pickle, save_info_pickle
+from mmcity.utils.failures import ItemFailures
 from mmcity.utils.fileio import read_json
 
 
@@ -33,7 +34,8 @@ def add_scene_names(
 
     Raises:
         FileNotFoundError: If there are no tables or no info files.
-        ValueError: If an info file names a sample that the tables lack.
+        ValueError: If an info file names a sample that the tables lack, or cannot be read; a
+            UserError where there are others, which are done by then.
     """
     root, out = Path(root), Path(out_dir or root)
     scenes = _scene_of_samples(_table_folders(root, version))
@@ -43,21 +45,28 @@ def add_scene_names(
         raise FileNotFoundError(
             f"{out}: expected {extra_tag}_infos_{{train,val,test}}.pkl, found none"
         )
-    counts = {}
+    counts, failures = {}, ItemFailures("info files")
     for path in files:
-        content = load_info_pickle(path)
-        changed = 0
-        for info in track(content["data_list"], description=path.name):
-            if info["token"] not in scenes:
-                raise ValueError(f"{path}: expected samples of {root}, got {info['token']}")
-            token, name = scenes[info["token"]]
-            if (info.get("scene_token"), info.get("scene_idx")) != (token, name):
-                info["scene_token"], info["scene_idx"] = token, name
-                changed += 1
-        if changed:
-            save_info_pickle(content, path)
-        counts[path] = (len(content["data_list"]), changed)
+        with failures.item(str(path)):
+            counts[path] = _name_scenes(path, root, scenes)
+    failures.check()
     return counts
+
+
+def _name_scenes(path: Path, root: Path, scenes: dict[str, tuple[str, str]]) -> tuple[int, int]:
+    """Numbers of key frames and of those that were changed."""
+    content = load_info_pickle(path)
+    changed = 0
+    for info in track(content["data_list"], description=path.name):
+        if info.get("token") not in scenes:
+            raise ValueError(f"{path}: expected samples of {root}, got {info.get('token')}")
+        token, name = scenes[info["token"]]
+        if (info.get("scene_token"), info.get("scene_idx")) != (token, name):
+            info["scene_token"], info["scene_idx"] = token, name
+            changed += 1
+    if changed:
+        save_info_pickle(content, path)
+    return len(content["data_list"]), changed
 
 
 def _table_folders(root: Path, version: str) -> list[Path]:

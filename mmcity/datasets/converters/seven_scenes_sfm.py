@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mmcity.datasets.io import write_colmap_model
 from mmcity.datasets.io.colmap_types import ColmapCamera, ColmapImage, ColmapModel
+from mmcity.utils.failures import ItemFailures
 from mmcity.utils.fileio import read_rows, split_name, write_text
 from mmcity.utils.picture_files import image_size
 
@@ -36,19 +37,22 @@ def convert_seven_scenes(
         Numbers of images by split.
 
     Raises:
-        FileNotFoundError: If an image that a pose file names is missing.
         ValueError: If a pose file is malformed.
+        UserError: If images that a pose file names are missing or broken, once the others are
+            converted.
     """
     root, out = Path(source), Path(out)
     cameras: dict[tuple, ColmapCamera] = {}
     images: dict[int, ColmapImage] = {}
     names: dict[str, list[str]] = {"train": [], "test": []}
+    failures = ItemFailures("images")
     for split, files in (("train", poses), ("test", test_poses)):
         for name, numbers in (row for file in files for row in _read_poses(Path(file))):
             picture = root / name
-            if not picture.is_file():
-                raise FileNotFoundError(f"{picture}: expected, as a pose file names it, got none")
-            width, height = image_size(picture)
+            with failures.item(name):
+                width, height = image_size(picture)
+            if name in failures.reasons:
+                continue
             key = (width, height, numbers[7])
             if key not in cameras:
                 K = [[numbers[7], 0, width / 2], [0, numbers[7], height / 2], [0, 0, 1]]
@@ -68,6 +72,7 @@ def convert_seven_scenes(
     model = ColmapModel({camera.camera_id: camera for camera in cameras.values()}, images)
     write_colmap_model(model, out / "sparse" / "0")
     write_text(out / "list_test.txt", "".join(f"{name}\n" for name in names["test"]))
+    failures.check()
     return {split: len(part) for split, part in names.items()}
 
 

@@ -1,13 +1,12 @@
 """Readers of occupancy files: one function per on-disk format, one frame each."""
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from mmcity.structures import VoxelGrid
-from mmcity.utils.fileio import read_json, read_numbers
+from mmcity.utils.fileio import read_arrays, read_json, read_numbers
 
 
 class OccupancyFormatError(ValueError):
@@ -67,17 +66,13 @@ def read_carlasc_frame(
 
 def _read_npz(path: Path, keys: tuple[str, ...]) -> list[np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as data:
-            missing = [key for key in keys if key not in data]
-            if missing:
-                raise OccupancyFormatError(
-                    f"{path}: expected arrays {missing} too, got {sorted(data.files)}"
-                )
-            arrays = [data[key] for key in keys]
-    except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
-        if isinstance(error, (OccupancyFormatError, FileNotFoundError)):
-            raise
-        raise OccupancyFormatError(f"{path}: expected a readable npz file, got {error}") from error
+        found = read_arrays(path)
+    except ValueError as error:
+        raise OccupancyFormatError(str(error)) from error
+    missing = [key for key in keys if key not in found]
+    if missing:
+        raise OccupancyFormatError(f"{path}: expected arrays {missing} too, got {sorted(found)}")
+    arrays = [found[key] for key in keys]
     shape = arrays[0].shape
     for key, array in zip(keys, arrays):
         if array.shape != shape or array.ndim != 3:

@@ -1,11 +1,10 @@
 """Files of exported HexPlane rollouts and the index that goes with them."""
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from mmcity.utils.fileio import atomic_path, read_json, write_json
+from mmcity.utils.fileio import atomic_path, read_arrays, read_json, write_json
 
 INDEX_NAME = "index.json"
 
@@ -49,11 +48,7 @@ def read_rollout(path: str | Path) -> dict[str, np.ndarray]:
     Raises:
         ValueError: If the file is not a rollout.
     """
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            arrays = {key: data[key] for key in data.files}
-    except (zipfile.BadZipFile, EOFError, ValueError) as error:
-        raise ValueError(f"{path}: expected a readable npz file, got {error}") from error
+    arrays = read_arrays(path)
     if "rollout" not in arrays or arrays["rollout"].ndim != 4:
         raise ValueError(f"{path}: expected an array 'rollout' (1, C, S, S), got {sorted(arrays)}")
     return arrays

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mmcity.utils.dependencies import import_library
+from mmcity.utils.fileio import read_arrays
 from mmcity.utils.picture_files import read_image
 
 from .overlap import ImageGroups, OverlapGraph
@@ -113,7 +114,7 @@ def read_depth(frame: SequenceFrame, form: DepthFormat) -> np.ndarray:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected a depth file, found none")
     if path.suffix == ".npy":
-        stored = np.load(path)
+        stored = read_arrays(path)["data"]
     elif path.suffix == ".dpt":
         stored = read_sintel_depth(path)
     elif path.suffix == ".exr":
@@ -144,13 +145,13 @@ def _read_exr(path: Path) -> np.ndarray:
 
 def read_camera_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Intrinsics ``(3, 3)`` and camera-to-world pose ``(4, 4)`` from an ``.npz`` file."""
-    with np.load(path) as content:
-        K = next((content[name] for name in K_NAMES if name in content), None)
-        pose = next((content[name] for name in POSE_NAMES if name in content), None)
-        if pose is None and "R_cam2world" in content:
-            pose = np.eye(4)
-            pose[:3, :3], pose[:3, 3] = content["R_cam2world"], content["t_cam2world"].ravel()
-        names = list(content)
+    content = read_arrays(path)
+    K = next((content[name] for name in K_NAMES if name in content), None)
+    pose = next((content[name] for name in POSE_NAMES if name in content), None)
+    if pose is None and {"R_cam2world", "t_cam2world"} <= set(content):
+        pose = np.eye(4)
+        pose[:3, :3], pose[:3, 3] = content["R_cam2world"], content["t_cam2world"].ravel()
+    names = list(content)
     if K is None or pose is None:
         raise SequenceFileError(
             f"{path}: expected intrinsics ({', '.join(K_NAMES)}) and a camera-to-world pose "

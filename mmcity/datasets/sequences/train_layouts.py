@@ -14,7 +14,7 @@ import numpy as np
 from mmcity.datasets.io.info_pickle import load_plain_npz
 from mmcity.utils.checks import count_pairs
 from mmcity.utils.dependencies import import_library
-from mmcity.utils.fileio import read_json
+from mmcity.utils.fileio import read_arrays, read_json
 from mmcity.utils.picture_names import natural_order
 
 from .frames import DepthFormat, SequenceFileError, SequenceFrame, VideoSequence, read_camera_npz
@@ -169,8 +169,13 @@ class TrainLayout:
         path = next((scene / n for n in self.scene_cameras if (scene / n).is_file()), None)
         if path is None:
             raise FileNotFoundError(f"{scene}: expected one of {list(self.scene_cameras)}")
-        with np.load(path) as content:
-            names, rows, poses = content["images"], content["intrinsics"], content["trajectories"]
+        content = read_arrays(path)
+        keys = ("images", "intrinsics", "trajectories")
+        if lacking := set(keys) - set(content):
+            raise SequenceFileError(
+                f"{path}: expected arrays {sorted(lacking)} too, got {sorted(content)}"
+            )
+        names, rows, poses = (content[key] for key in keys)
         count_pairs(path, images=names, intrinsics=rows, trajectories=poses)
         if rows.ndim == 2:  # width, height, fx, fy, cx, cy
             Ks = np.tile(np.eye(3), (len(rows), 1, 1))
@@ -239,11 +244,11 @@ def _overlap_scores(file: str) -> Callable[[Path, list[str]], OverlapGraph]:
 
 def _extra_scale(path: Path) -> float:
     """Divisor of the depth that some camera files carry."""
-    with np.load(path) as content:
-        if "scale" in content:
-            return float(content["scale"])
-        if "maximum_depth" in content:  # stored values span 0 .. maximum_depth
-            return 65535.0 / float(content["maximum_depth"])
+    content = read_arrays(path)
+    if "scale" in content:
+        return float(content["scale"])
+    if "maximum_depth" in content:  # stored values span 0 .. maximum_depth
+        return 65535.0 / float(content["maximum_depth"])
     return 1.0
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mmcity.datasets.io.map_store import map_name
 from mmcity.registry import TRANSFORMS
-from mmcity.utils.fileio import read_json
+from mmcity.utils.fileio import read_arrays, read_json
 from mmcity.utils.picture_names import check_unique
 
 from .base import BaseTransform
@@ -35,16 +35,12 @@ def read_feature_map(folder: Path, image_path: str) -> np.ndarray:
             f"{plain}: expected this or .npz: generate it with tools/generate_targets.py"
         )
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if path.suffix == ".npz":
-            with loaded:
-                key = "data" if "data" in loaded.files else loaded.files[0]
-                loaded = loaded[key]
-    except (ValueError, EOFError, OSError, IndexError) as error:
-        raise ValueError(
-            f"{path}: expected a readable map, got {error}: generate it again"
-        ) from error
-    return loaded
+        arrays = read_arrays(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: expected a readable map: generate it again ({error})") from error
+    if not arrays:
+        raise ValueError(f"{path}: expected a readable map, got no array: generate it again")
+    return arrays.get("data", next(iter(arrays.values())))
 
 
 def _map_scale(folder: Path) -> float:

@@ -14,7 +14,7 @@ from mmcity.models.citygsx.checkpoint_keys import (
     state_to_mlps,
 )
 from mmcity.structures import read_ply_vertices, write_ply_vertices
-from mmcity.utils.fileio import atomic_paths
+from mmcity.utils.fileio import atomic_paths, read_arrays
 from mmcity.utils.torch_files import write_torch
 
 _REQUIRED = ("x", "y", "z", "level", "extra_level", "info", "f_offset_0", "f_anchor_feat_0")
@@ -39,8 +39,10 @@ def read_folder(folder: Path) -> dict[str, Tensor]:
     extra = folder / "additional_attributes.npz"
     if not extra.is_file():
         raise FileNotFoundError(f"{extra}: expected the file with init_pos")
-    with np.load(extra, allow_pickle=False) as data:
-        origin = data["init_pos"]
+    arrays = read_arrays(extra)
+    if "init_pos" not in arrays:
+        raise ValueError(f"{extra}: expected an array 'init_pos', got {sorted(arrays)}")
+    origin = arrays["init_pos"]
     networks = folder / "checkpoints.pth"
     if not networks.is_file():
         raise FileNotFoundError(

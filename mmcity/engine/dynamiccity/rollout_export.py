@@ -25,6 +25,7 @@ from mmcity.models.dynamiccity.hexplane import rollout_slices, to_rollout
 from mmcity.models.dynamiccity.vae import HexPlaneVAE
 from mmcity.registry import DATASETS, MODELS
 from mmcity.utils.device import device_at_hand
+from mmcity.utils.failures import ItemFailures
 from mmcity.utils.made_from import keep_made_alike
 from mmcity.utils.torch_files import tensors_digest
 
@@ -171,7 +172,8 @@ def export_rollouts(
         The index that was written.
 
     Raises:
-        UserError: If the folder holds rollouts of other weights or options.
+        UserError: If the folder holds rollouts of other weights or options; or if clips cannot
+            be read, once the others are written; the index, which is that of all, is not.
         ValueError: If flips are unknown or repeated, or windows of the data set coincide.
     """
     if not set(flips) <= set(range(8)) or len(set(flips)) < len(flips):
@@ -196,6 +198,7 @@ def export_rollouts(
             windows.append({"path": name, "scene": scene, "window": window})
     if len({w["path"] for w in windows}) != len(windows):
         raise ValueError("windows: expected own first frames and scenes, got two with the same")
+    failures = ItemFailures("clips")
     if rank == 0:
         frames = [[name.split("#")[0] for name in info["frames"]] for info in infos]
         keep_made_alike(
@@ -214,13 +217,15 @@ def export_rollouts(
         path = out_dir / windows[i]["path"]
         if path.is_file():
             continue
-        flip, info = flips[i // len(infos)], dataset.get_data_info(i % len(infos))
-        clip, poses = flip_clip(info["voxels"], flip), info.get("planar_poses")
-        if poses is not None:
-            poses = flip_planar_poses(poses, flip)
-        voxels = torch.from_numpy(clip)[None].to(device)
-        rollout = to_rollout(model.encode(voxels)[0]).cpu().numpy().astype(dtype)
-        write_rollout(path, rollout, vehicle_layout(clip, layout_down), poses)
+        with failures.item(windows[i]["path"]):
+            flip, info = flips[i // len(infos)], dataset.get_data_info(i % len(infos))
+            clip, poses = flip_clip(info["voxels"], flip), info.get("planar_poses")
+            if poses is not None:
+                poses = flip_planar_poses(poses, flip)
+            voxels = torch.from_numpy(clip)[None].to(device)
+            rollout = to_rollout(model.encode(voxels)[0]).cpu().numpy().astype(dtype)
+            write_rollout(path, rollout, vehicle_layout(clip, layout_down), poses)
+    failures.check()
     barrier()
     index = {
         "txyz": list(model.txyz),

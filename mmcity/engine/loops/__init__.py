@@ -1,6 +1,7 @@
 """Training loop with exact resume, and tests that compare models."""
 
 from .comparison_loop import ComparisonTestLoop, ComparisonValLoop, comparison_table
+from .forgiving_loops import ForgivingTestLoop, ForgivingValLoop, SoundBatches
 from .iter_based_train_loop import ResumableIterBasedTrainLoop
 from .resumable_stream import BatchStream
 
@@ -8,6 +9,9 @@ __all__ = [
     "BatchStream",
     "ComparisonTestLoop",
     "ComparisonValLoop",
+    "ForgivingTestLoop",
+    "ForgivingValLoop",
     "ResumableIterBasedTrainLoop",
+    "SoundBatches",
     "comparison_table",
 ]

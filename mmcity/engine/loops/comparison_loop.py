@@ -10,6 +10,8 @@ from mmengine.runner import BaseLoop, TestLoop, ValLoop
 from mmcity.engine.distributed import unwrap
 from mmcity.registry import LOOPS
 
+from .forgiving_loops import SoundBatches
+
 
 def comparison_table(rows: Mapping[str, Mapping[str, float]]) -> str:
     """A table of metrics, one line per metric and one column per contender."""
@@ -30,14 +32,16 @@ def _measure_all(loop: BaseLoop) -> dict[str, float]:
     model.eval()
     inner = unwrap(model)
     contenders: Mapping[str, Callable] = inner.contenders()
-    rows = {}
+    rows, batches = {}, SoundBatches(loop.dataloader)
+    loop.failures = batches.failures
     for name, predict in contenders.items():
-        for batch in loop.dataloader:
-            # Predictions are written into the samples, so every contender gets fresh ones.
-            data = inner.data_preprocessor(batch, False)
-            loop.evaluator.process(
-                data_samples=predict(data["inputs"], data["data_samples"]), data_batch=batch
-            )
+        for batch in batches:
+            with batches.failures.item(batches.name):
+                # Predictions are written into the samples, so every contender gets fresh ones.
+                data = inner.data_preprocessor(batch, False)
+                loop.evaluator.process(
+                    data_samples=predict(data["inputs"], data["data_samples"]), data_batch=batch
+                )
         rows[name] = loop.evaluator.evaluate(len(loop.dataloader.dataset))
     if is_main_process():
         print_log("\n" + comparison_table(rows), logger="current")

@@ -13,12 +13,11 @@ A vocabulary is a YAML file that a user edits::
 from dataclasses import fields
 from pathlib import Path
 
-import numpy as np
 import torch
 import yaml
 from torch import Tensor
 
-from mmcity.utils.fileio import read_text, write_text
+from mmcity.utils.fileio import read_arrays, read_text, write_text
 from mmcity.utils.torch_files import write_torch
 
 from .labelling import Vocabulary
@@ -91,10 +90,8 @@ def load_prototypes(path: str | Path) -> tuple[Tensor, Vocabulary | None]:
     """
     path = Path(path)
     if path.suffix in (".npy", ".npz"):
-        content = np.load(path, allow_pickle=False)
-        if path.suffix == ".npz":
-            with content:
-                content = {key: content[key] for key in content.files}
+        content = read_arrays(path)
+        content = content["data"] if path.suffix == ".npy" else content
     else:
         content = torch.load(path, map_location="cpu", weights_only=True)
     vocabulary = None

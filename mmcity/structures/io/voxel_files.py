@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.fileio import atomic_path, read_arrays
 
 from ..voxel_grid import VoxelGrid
 
@@ -36,12 +36,12 @@ def write_voxel_grid(
 
 def read_voxel_grid(path: str | os.PathLike) -> VoxelGrid:
     """Read what :func:`write_voxel_grid` wrote: labels int64 ``(T, X, Y, Z)``."""
-    with np.load(path, allow_pickle=False) as data:
-        lacking = [name for name in ("voxels", "origin", "voxel_size") if name not in data]
-        if lacking:
-            raise ValueError(f"{path}: expected arrays {lacking} too, got {data.files}")
-        return VoxelGrid(
-            torch.from_numpy(data["voxels"].astype(np.int64)),
-            origin=torch.from_numpy(data["origin"]),
-            voxel_size=torch.from_numpy(data["voxel_size"]),
-        )
+    data = read_arrays(path)
+    lacking = [name for name in ("voxels", "origin", "voxel_size") if name not in data]
+    if lacking:
+        raise ValueError(f"{path}: expected arrays {lacking} too, got {sorted(data)}")
+    return VoxelGrid(
+        torch.from_numpy(data["voxels"].astype(np.int64)),
+        origin=torch.from_numpy(data["origin"]),
+        voxel_size=torch.from_numpy(data["voxel_size"]),
+    )

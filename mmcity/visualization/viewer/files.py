@@ -15,12 +15,16 @@ from mmcity.structures import Trajectory, TrajectoryFormatError, read_gaussians
 from mmcity.structures.io.gaussians_gltf import NoGaussiansError, check_extensions
 from mmcity.structures.io.ply import read_ply_vertices
 from mmcity.utils.cli import UserError
+from mmcity.utils.failures import ItemFailures
 from mmcity.utils.fileio import read_json, visible
 
 from ..tiles3d import read_tileset
 from .occupancy_files import is_occupancy_folder, open_occupancy_file, open_occupancy_folder
 
 _MESH_SUFFIXES = (".glb", ".gltf", ".obj", ".stl", ".off")
+#: What a folder is searched for.
+_SCENE_SUFFIXES = (".ply", ".splat", ".spz", ".npz", *_MESH_SUFFIXES)
+_SCENE_FILES = ("trajectory.txt", "results.json")
 _GAUSSIAN_PROPERTIES = ("opacity", "scale_0", "rot_0")
 
 
@@ -46,7 +50,9 @@ class Layer:
     data: Any
 
 
-def open_layers(path: str | os.PathLike, drop_invalid: bool = False) -> list[Layer]:
+def open_layers(
+    path: str | os.PathLike, drop_invalid: bool = False, failures: ItemFailures | None = None
+) -> list[Layer]:
     """Read whatever lies at a path.
 
     Args:
@@ -56,6 +62,8 @@ def open_layers(path: str | os.PathLike, drop_invalid: bool = False) -> list[Lay
             of a localisation. A folder: COLMAP or Nerfstudio scene, reconstructed stream,
             localisation, tileset, occupancy frames, or any folder with files of these kinds.
         drop_invalid: Leave out Gaussians of a file that are not finite. Defaults to False.
+        failures: Takes the files of a folder that cannot be read. Defaults to None: they are an
+            error, once the others are read.
 
     Raises:
         FileNotFoundError: If there is no such path.
@@ -63,7 +71,10 @@ def open_layers(path: str | os.PathLike, drop_invalid: bool = False) -> list[Lay
     """
     path = Path(path)
     if path.is_dir():
-        layers = list(_open_folder(path))
+        bad = ItemFailures("files") if failures is None else failures
+        layers = list(_open_folder(path, drop_invalid, bad))
+        if failures is None or not layers:
+            bad.check()
     elif path.is_file():
         layers = list(_open_file(path, drop_invalid))
     else:
@@ -154,25 +165,27 @@ def _open_trajectory(path: Path) -> Trajectory:
             ) from second
 
 
-def _open_folder(path: Path) -> Iterator[Layer]:
+def _open_folder(path: Path, drop_invalid: bool, failures: ItemFailures) -> Iterator[Layer]:
     for is_kind, reader in _FOLDERS:
         if is_kind(path):
             yield from reader(path)
             return
-    yield from _open_contents(path)
+    yield from _open_contents(path, drop_invalid, failures)
 
 
-def _open_contents(path: Path) -> Iterator[Layer]:
+def _open_contents(path: Path, drop_invalid: bool, failures: ItemFailures) -> Iterator[Layer]:
     """Files of a folder that tells its kind by them alone; others are passed over."""
     for file in visible(sorted(path.iterdir())):
         if file.name in ("manifest.json", "intrinsics.txt", "poses.txt", "list_test.txt"):
             continue
-        if file.suffix.lower() in (".ply", ".splat", ".spz", ".npz", *_MESH_SUFFIXES):
-            yield from _open_file(file)
-        elif file.name in ("trajectory.txt", "results.json"):
-            yield from _open_file(file)
-        elif file.is_dir() and (file / "tileset.json").is_file():
-            yield from _open_file(file / "tileset.json")
+        if file.is_dir() and (file / "tileset.json").is_file():
+            file = file / "tileset.json"
+        elif file.suffix.lower() not in _SCENE_SUFFIXES and file.name not in _SCENE_FILES:
+            continue
+        layers: list[Layer] = []
+        with failures.item(str(file)):
+            layers += _open_file(file, drop_invalid)
+        yield from layers
 
 
 def _open_scene(dataset_type: Callable[..., Any]) -> Callable[[Path], Iterator[Layer]]:

@@ -1,6 +1,5 @@
 """Occupancy of any stage as grids with a palette."""
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from mmcity.datasets.occupancy_labels import (
 )
 from mmcity.structures import VoxelGrid
 from mmcity.structures.palettes import OCC3D_NUSCENES_PALETTE, UNIFIED_PALETTE
+from mmcity.utils.fileio import read_arrays
 from mmcity.utils.picture_names import natural_order
 
 Palette = list[tuple[int, int, int]]
@@ -40,11 +40,7 @@ def open_occupancy_file(path: Path) -> tuple[VoxelGrid, Palette, np.ndarray | No
     and its voxels have the edge 1. ``poses`` ``(T, 4, 4)``, grid to world, are those of a
     moving grid; None where the file has none.
     """
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            arrays = {key: data[key] for key in data.files if data[key].dtype.kind in "uibf"}
-    except (zipfile.BadZipFile, ValueError, EOFError) as error:
-        raise ValueError(f"{path}: expected a readable npz file, got {error}") from error
+    arrays = {k: array for k, array in read_arrays(path).items() if array.dtype.kind in "uibf"}
     if "semantics" in arrays and "mask_camera" in arrays:
         return *_nuscenes(read_occ3d_nuscenes_frame(path)[0]), None
     if "voxel_label" in arrays:

@@ -8,6 +8,7 @@ from PIL import Image
 from rich.progress import track
 
 from mmcity.datasets.io.map_store import MapStore
+from mmcity.utils.failures import ItemFailures
 from mmcity.utils.made_from import file_digest, keep_made_alike
 from mmcity.utils.picture_files import read_image
 from mmcity.utils.picture_names import check_unique
@@ -41,6 +42,9 @@ def generate_targets(
 
     Returns:
         Number of maps written.
+
+    Raises:
+        UserError: If images fail, once the maps of the others are written.
     """
     index, count = shard
     if not 0 <= index < count:
@@ -49,12 +53,14 @@ def generate_targets(
     todo = [task for task in tasks[index::count] if task.name not in store]
     if not todo:
         return 0
-    make = provider()
+    make, failures = provider(), ItemFailures("images")
     for task in track(todo, description=f"{store.folder.name} {index + 1}/{count}"):
-        array = make(read_image(task.path), task)
-        if size is not None and array.ndim == 2:
-            array = _resize(array, size, store.dtype.kind == "u")
-        store.write(task.name, array)
+        with failures.item(task.path):
+            array = make(read_image(task.path), task)
+            if size is not None and array.ndim == 2:
+                array = _resize(array, size, store.dtype.kind == "u")
+            store.write(task.name, array)
+    failures.check()
     return len(todo)
 
 
