@@ -42,6 +42,7 @@ DRY_RUN = ["tests/rig/systems/test_dry_run.py"]
 DRY_RUN += ["-k", "rap_toytown_cpu or vae_toytown_cpu or feature_net_toytown_cpu"]
 SOURCES = ("ops", "mmcity", "configs", "tests/ops", "tests/parity", "tests/rig", "tools")
 LIMIT_SECONDS = 3600
+JOBS = ("pytest", "quick", "full", "table")
 
 
 @dataclass
@@ -144,15 +145,25 @@ def run_parts(parts: list[Part], processes: int, resume: bool) -> int:
     return len(failed)
 
 
-def main() -> int:
+def parse(words: list[str]) -> argparse.Namespace:
+    """Options up to the job, and what follows it as it stands."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--devices", type=int, default=1)
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="see README.md")
-    parser.add_argument("what", choices=["pytest", "quick", "full", "table"])
-    parser.add_argument("args", nargs=argparse.REMAINDER)
-    args = parser.parse_args()
+    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="see README.md")
+    parser.add_argument("what", choices=JOBS)
+    job = next((at for at, word in enumerate(words) if word in JOBS), len(words))
+    args = parser.parse_args([*words[job : job + 1], *words[:job]])  # --set takes all that follows
+    args.args = words[job + 1 :]
+    for pair in args.set:
+        if "=" not in pair:
+            parser.error(f"--set: expected NAME=VALUE, got {pair!r}: README.md lists the names")
+    return args
+
+
+def main() -> int:
+    args = parse(sys.argv[1:])
     settings = dict(pair.lower().split("=", 1) for pair in args.set)
     if reason := unsuitable():
         print(f"skipped: {reason}")
