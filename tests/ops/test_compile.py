@@ -6,6 +6,7 @@ from torch.testing._internal.optests import aot_autograd_check
 
 import mmcity_ops as ops
 from mmcity_ops import _backend
+from tests.devices import DEVICE
 from tests.ops.scene import HEIGHT, WIDTH, random_scene
 
 CAMERAS = ("viewmats", "Ks")
@@ -178,7 +179,7 @@ class TestAutocast:
         plain = function(
             *[t.bfloat16().float() if i in rounded else t for i, t in enumerate(tensors)]
         )
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast(DEVICE, dtype=torch.bfloat16):
             cast = function(*[t.bfloat16() if i in rounded else t for i, t in enumerate(tensors)])
         plain = plain if isinstance(plain, tuple) else (plain,)
         cast = cast if isinstance(cast, tuple) else (cast,)
@@ -223,7 +224,7 @@ class TestAutocast:
         results = []
         for enabled in (False, True):
             leaves = [t.requires_grad_() for t in scene_tensors(12)[:-1]]
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            with torch.autocast(DEVICE, dtype=torch.bfloat16, enabled=enabled):
                 value = render_loss(True)(*leaves, self.scene["Ks"])
             value.backward()
             results.append([leaf.grad for leaf in leaves])

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import mmcity_ops as ops
+from tests.devices import DEVICE
 from tests.ops.scene import HEIGHT, WIDTH, leaves, random_scene
 
 SIZE = dict(width=WIDTH, height=HEIGHT)
@@ -118,7 +119,7 @@ def test_inria_semantics_differ_as_documented():
 def test_autocast_keeps_float32():
     scene = random_scene(20, dtype=torch.float32)
     plain = ops.rasterization(**scene, **SIZE, sh_degree=1)[0]
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(DEVICE, dtype=torch.bfloat16):
         cast = ops.rasterization(**scene, **SIZE, sh_degree=1)[0]
     assert cast.dtype == torch.float32
     assert torch.equal(cast, plain)

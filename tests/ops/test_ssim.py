@@ -5,6 +5,7 @@ import torch
 
 from mmcity_ops import fused_ssim
 from mmcity_ops.reference.ssim import ssim_map
+from tests.devices import DEVICE
 
 
 def images(*shape, dtype=torch.float64, seed=0):
@@ -146,7 +147,7 @@ def test_backward_without_train_and_double_backward_raise():
 
 def test_autocast_runs_in_float32():
     img1, img2 = images(1, 1, 16, 16, dtype=torch.float32)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(DEVICE, dtype=torch.bfloat16):
         value = fused_ssim(img1.bfloat16(), img2.bfloat16())
     assert value.dtype == torch.float32
 

@@ -3,6 +3,7 @@
 import torch
 
 from mmcity.models.citygsx import AnchorDecoder
+from tests.devices import DEVICE
 
 
 def test_under_autocast_networks_alone_lose_precision():
@@ -17,7 +18,7 @@ def test_under_autocast_networks_alone_lose_precision():
         viewpoints=torch.zeros(3),
     )
     exact = decoder(**anchors)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(DEVICE, dtype=torch.bfloat16):
         out = decoder(**anchors)
     for name in ("means", "colors", "opacities", "scales", "quats", "raw_opacities"):
         assert getattr(out, name).dtype == torch.float32

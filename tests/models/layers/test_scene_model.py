@@ -8,6 +8,7 @@ from mmengine.optim import OptimWrapper
 
 from mmcity.engine.optim import MixedPrecisionOptimWrapper
 from mmcity.structures import Cameras
+from tests.devices import DEVICE
 from tests.models.gaussian_splatting.helpers import make_model, ring_of_cameras, samples_of
 
 
@@ -117,7 +118,7 @@ def test_mixed_precision_leaves_geometry_as_it_is():
     model, _ = make_scene()
     cameras = ring_of_cameras()
     expected = cameras.centers, model.render(cameras)["depth"]
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(DEVICE, dtype=torch.bfloat16):
         found = cameras.centers, model.render(cameras)["depth"]
         assert (cameras.Ks @ cameras.Ks).dtype == torch.bfloat16
     for a, b in zip(found, expected):
