@@ -12,6 +12,8 @@ _Container = TypeVar("_Container", bound="TensorContainer")
 
 def as_tensor(value: Any, dtype: torch.dtype | None = None) -> Tensor:
     """A tensor of an array, list or tensor; whole numbers become float32 unless asked."""
+    if isinstance(value, list | tuple) and value and all(isinstance(v, Tensor) for v in value):
+        value = torch.stack(list(value))
     if not isinstance(value, Tensor):
         value = torch.as_tensor(np.asarray(value))
     if dtype is not None:

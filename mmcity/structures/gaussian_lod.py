@@ -88,7 +88,8 @@ def build_lod_tree(
             return number
         cells.append(LodCell(part, _box(part), 0.0, depth))
         half = edge / 2
-        octant = (part.means >= corner + half).long() @ torch.tensor([1, 2, 4], device=rows.device)
+        x, y, z = (part.means >= corner + half).unbind(-1)
+        octant = x + 2 * y + 4 * z
         children, drawn = [], []
         for which in octant.unique().tolist():
             offset = torch.tensor([which & 1, which >> 1 & 1, which >> 2 & 1]).to(corner)

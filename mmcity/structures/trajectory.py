@@ -44,7 +44,7 @@ class Trajectory(TensorContainer):
         self.poses = se3_from_rt(poses[:, :3, :3], poses[:, :3, 3])  # (N, 4, 4)
         if timestamps is None:
             timestamps = torch.arange(len(poses), dtype=torch.float64, device=poses.device)
-        self.timestamps = as_tensor(timestamps, torch.float64).reshape(-1)
+        self.timestamps = as_tensor(timestamps, torch.float64).reshape(-1).to(poses.device)
         if len(self.timestamps) != len(poses):
             raise ValueError(f"expected {len(poses)} timestamps, got {len(self.timestamps)}")
         if not validate:
