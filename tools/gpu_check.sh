@@ -13,7 +13,8 @@
 # exit status is the number of steps that failed. Logs, figures and summary.json go to $OUT
 # (default work_dirs/gpu_check).
 #
-# Environment: OUT, PYTHON, TRAIN_ITERS (20), BUDGET (570: seconds for all steps together).
+# Environment: OUT, PYTHON, TRAIN_ITERS (20, or 8 on the virtual device), BUDGET (570: seconds for
+# all steps together).
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -25,7 +26,7 @@ for argument in "$@"; do
   --systems) systems=1 ;;
   --virtual) virtual=1 ;;
   -h | --help)
-    sed -n '2,17s/^# \{0,1\}//p' "$0"
+    sed -n '2,18s/^# \{0,1\}//p' "$0"
     exit 0
     ;;
   *)
@@ -39,7 +40,7 @@ done
 REPO=$PWD
 OUT=$(realpath -m "${OUT:-work_dirs/gpu_check}")
 PYTHON=${PYTHON:-python}
-TRAIN_ITERS=${TRAIN_ITERS:-20}
+TRAIN_ITERS=${TRAIN_ITERS:-$((virtual ? 8 : 20))}
 BUDGET=${BUDGET:-570}
 names=() states=() seconds=()
 failed=0 capped=0 slower=1
@@ -147,8 +148,11 @@ trainings() {
   for number in $(seq 2 20); do
     ln -sfn town1 "$OUT/run/data/toytown_drives/town$number"
   done
-  # its learning rate falls from iteration 100 on
-  train configs/streamvggt/streamvggt_toytown_cpu.py 20 "train_cfg.max_iters=$((100 + TRAIN_ITERS))"
+  # the teacher learns in the first half of the iterations, the student in the second
+  local half=$((TRAIN_ITERS / 2)) scheduler=param_scheduler.1
+  train configs/streamvggt/streamvggt_toytown_cpu.py 20 "train_cfg.max_iters=$TRAIN_ITERS" \
+    "model.teacher_iters=$half" param_scheduler.0.end=1 "$scheduler.begin=1" \
+    "$scheduler.periods=[$half,$TRAIN_ITERS]"
 }
 
 mkdir -p "$OUT/run/data"
