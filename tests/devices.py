@@ -14,9 +14,19 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from unittest import mock
 
+import pytest
+
 DEVICE = os.environ.get("MMCITY_TEST_DEVICE", "cpu")
 TESTS = str(Path(__file__).resolve().parent) + os.sep
-LIBRARIES = (*(f"{os.sep}{name}{os.sep}" for name in ("torch", "mmengine", "numpy")), __file__)
+LIBRARIES = (
+    *(f"{os.sep}{name}{os.sep}" for name in ("torch", "mmengine", "numpy", "_pytest")),
+    __file__,
+)
+
+
+def on_the_cpu(reason: str) -> pytest.MarkDecorator:
+    """Mark of tests that other devices cannot run, with the reason."""
+    return pytest.mark.skipif(DEVICE != "cpu", reason=f"on the CPU alone: {reason}")
 
 
 def from_a_test(depth: int = 2) -> bool:
@@ -27,11 +37,22 @@ def from_a_test(depth: int = 2) -> bool:
     return frame is not None and frame.f_code.co_filename.startswith(TESTS)
 
 
+def changes(function) -> bool:
+    """Whether a function of tensors works in place."""
+    name = function.__name__
+    return name.startswith(("__set", "__i")) or name.endswith("_") and not name.endswith("__")
+
+
+def own_modules(base: type) -> set[type]:
+    """Classes of the toolbox below a class that have a constructor of their own."""
+    below = {cls for direct in base.__subclasses__() for cls in {direct, *own_modules(direct)}}
+    return {c for c in below if c.__module__.startswith("mmcity") and "__init__" in vars(c)}
+
+
 @contextmanager
 def on_the_suites_device() -> Iterator[None]:
     """Redirect what tests make within."""
     import torch
-    from mmengine.registry import Registry
     from torch.nn.modules.module import register_module_forward_pre_hook
     from torch.overrides import TorchFunctionMode
     from torch.utils._device import _device_constructors
@@ -40,10 +61,6 @@ def on_the_suites_device() -> Iterator[None]:
     constructors = _device_constructors()
 
     def moved(value):
-        if isinstance(value, torch.nn.Module):
-            return value.to(DEVICE)
-        if not isinstance(value, torch.Tensor):
-            return value
         return value.detach().to(DEVICE).requires_grad_(value.requires_grad)
 
     to_arrays = (torch.Tensor.numpy, torch.Tensor.__array__)
@@ -58,10 +75,14 @@ def on_the_suites_device() -> Iterator[None]:
                 return moved(made) if made.device.type == "cpu" else made
             tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
             places = {x.device.type for x in tensors if x.device.type != "meta"}
-            target = "cpu" if func in to_arrays else DEVICE if len(places) > 1 else None
+            target = DEVICE if len(places) > 1 else None
+            if target and changes(func):  # what is changed stays the same object
+                target = args[0].device
+            if func in to_arrays:
+                target = "cpu"
             if target and func not in copies:
                 args, kwargs = tree_map_only(
-                    torch.Tensor, lambda x: x.detach().cpu() if target == "cpu" else x.to(target),
+                    torch.Tensor, lambda x: x.detach().cpu() if func in to_arrays else x.to(target),
                     (args, kwargs),
                 )  # fmt: skip
             return func(*args, **kwargs)
@@ -82,6 +103,15 @@ def on_the_suites_device() -> Iterator[None]:
 
         return call
 
+    def built(init):
+        @functools.wraps(init)
+        def call(module, *args, **kwargs):
+            init(module, *args, **kwargs)
+            if from_a_test():
+                module.to(DEVICE)
+
+        return call
+
     def place(module, inputs):
         if from_a_test():
             module.to(DEVICE)
@@ -90,7 +120,7 @@ def on_the_suites_device() -> Iterator[None]:
         stack.callback(register_module_forward_pre_hook(place).remove)
         stack.enter_context(OfTests())
         stack.enter_context(mock.patch.object(torch.testing, "assert_close", compare))
-        for owner, name in ((torch, "from_numpy"), (Registry, "build")):
-            patch = mock.patch.object(owner, name, redirect(getattr(owner, name)))
-            stack.enter_context(patch)
+        stack.enter_context(mock.patch.object(torch, "from_numpy", redirect(torch.from_numpy)))
+        for module in own_modules(torch.nn.Module):
+            stack.enter_context(mock.patch.object(module, "__init__", built(module.__init__)))
         yield

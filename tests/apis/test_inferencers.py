@@ -40,6 +40,7 @@ from mmcity.toytown import ToytownConfig
 from mmcity.toytown.writers import write_nuscenes
 from mmcity.utils import register_all_modules
 from mmcity.utils.config_index import find_config
+from tests.devices import DEVICE
 from tests.models.gaussian_splatting.helpers import points_and_colors, ring_of_cameras
 
 
@@ -179,7 +180,7 @@ def case(request, folder):
 def test_by_name_by_path_and_from_the_registry_with_a_local_checkpoint(case):
     case, checkpoint = case
     path = find_config(case.name)
-    local = dict(checkpoint=checkpoint, device="cpu")
+    local = dict(checkpoint=checkpoint, device=DEVICE)
     made = [case.kind(config=config, **local) for config in (case.name, path, load_config(path))]
     made.append(INFERENCERS.build(dict(type=case.kind.__name__, config=case.name, **local)))
     first = None
@@ -198,19 +199,19 @@ def test_weights_that_do_not_fit_are_refused(case, tmp_path):
     short = {key: value for key, value in whole.items() if key != first}
     torch.save({"state_dict": short}, tmp_path / "short.pth")
     with pytest.raises(CheckpointError, match=rf"short.pth.*missing.*{first}"):
-        case.kind(config=case.name, checkpoint=tmp_path / "short.pth", device="cpu")
+        case.kind(config=case.name, checkpoint=tmp_path / "short.pth", device=DEVICE)
     torch.save({"state_dict": {**whole, "surplus": torch.zeros(1)}}, tmp_path / "long.pth")
     with pytest.raises(CheckpointError, match="long.pth.*unknown.*surplus"):
-        case.kind(config=case.name, checkpoint=tmp_path / "long.pth", device="cpu")
+        case.kind(config=case.name, checkpoint=tmp_path / "long.pth", device=DEVICE)
     with pytest.raises(FileNotFoundError, match=r"gone.pth"):
-        case.kind(config=case.name, checkpoint=tmp_path / "gone.pth", device="cpu")
+        case.kind(config=case.name, checkpoint=tmp_path / "gone.pth", device=DEVICE)
 
 
 def test_misspelt_arguments_are_refused_with_the_known_ones(case):
     case, checkpoint = case
     with pytest.raises(TypeError, match=rf"{case.kind.__name__}: .*config, .*device.*got gadget"):
         case.kind(config=case.name, checkpoint=checkpoint, gadget="cpu")
-    inferencer = case.kind(config=case.name, checkpoint=checkpoint, device="cpu")
+    inferencer = case.kind(config=case.name, checkpoint=checkpoint, device=DEVICE)
     with pytest.raises(TypeError, match=rf"{case.kind.__name__}.__call__: expected .*got camras"):
         inferencer(camras=1)
 

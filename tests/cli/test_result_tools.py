@@ -8,6 +8,7 @@ import torch
 import trimesh
 
 from tests.apis.localization.test_report import run as run_of
+from tests.devices import DEVICE
 from tests.models.dynamiccity.test_sampling import build_model
 
 from .conftest import REPO, call_tool
@@ -43,7 +44,7 @@ def test_clips_are_generated_and_judged(tmp_path, capsys):
     config.write_text(f"default_scope = 'mmcity'\nmodel = {cfg!r}\n")
     torch.save({"state_dict": MODELS.build(cfg).state_dict(), "meta": {}}, checkpoint)
     clips = tmp_path / "clips"
-    words = ("--out", clips, "-n", "2", "--command", "1", "--seed", "3", "--device", "cpu")
+    words = ("--out", clips, "-n", "2", "--command", "1", "--seed", "3", "--device", DEVICE)
     call_tool("tools/generate.py", config, checkpoint, *words)
     files = sorted(clips.glob("*.npz"))
     assert len(files) == 2

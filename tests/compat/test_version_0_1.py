@@ -20,6 +20,7 @@ from mmcity.engine.launch import load_config, train
 from mmcity.registry import MODELS
 from mmcity.toytown import ToytownConfig
 from mmcity.toytown.writers import write_citygsx
+from tests.devices import DEVICE
 
 REPO = Path(__file__).resolve().parents[2]
 STORED = REPO / "tests" / "data" / "version_0_1"
@@ -94,7 +95,7 @@ def test_localizer_file_is_read(town, tmp_path):
     config = (STORED / "user_3dgs.py").read_text().replace("../../..", str(REPO))
     (tmp_path / "user_3dgs.py").write_text(config)
 
-    localizer = load_localizer(tmp_path / "localizer.json", device="cpu")
+    localizer = load_localizer(tmp_path / "localizer.json", device=DEVICE)
     picture = read_image(next((town / "val" / "rgbs").iterdir()))
     result = localizer.localize(picture, name="query")
 

@@ -32,14 +32,15 @@ def shuffle_columns(clip: Tensor, generator: torch.Generator) -> Tensor:
     frames, x, y, z = clip.shape
     flat = clip.reshape(frames, x * y, z)
     order = torch.stack([torch.randperm(x * y, generator=generator) for _ in range(frames)])
-    return flat.gather(1, order[..., None].expand(-1, -1, z)).view(clip.shape)
+    order = order[..., None].expand(-1, -1, z).to(clip.device)
+    return flat.gather(1, order).view(clip.shape)
 
 
 def noise_clip(clip: Tensor, generator: torch.Generator) -> Tensor:
     """Clip of the same class shares without any order: all voxels of a frame shuffled."""
     flat = clip.flatten(1)
     order = torch.stack([torch.randperm(flat.shape[1], generator=generator) for _ in flat])
-    return flat.gather(1, order).view(clip.shape)
+    return flat.gather(1, order.to(clip.device)).view(clip.shape)
 
 
 class _GenerationMetric(BaseMetric):

@@ -23,8 +23,8 @@ def random_points(
     Returns:
         ``points`` (count, 3) and ``colors`` (count, 3) in [0, 1].
     """
-    points = centre + extent * (2 * torch.rand(count, 3, generator=generator) - 1)
-    return points, torch.rand(count, 3, generator=generator)
+    points, colors = torch.rand(2, count, 3, generator=generator).to(centre.device)
+    return centre + extent * (2 * points - 1), colors
 
 
 def splats_from_points(

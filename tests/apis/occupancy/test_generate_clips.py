@@ -9,6 +9,7 @@ import torch
 from mmcity.apis.occupancy.generate_clips import generate_clips
 from mmcity.registry import MODELS
 from mmcity.utils.cli import UserError
+from tests.devices import DEVICE
 from tests.models.dynamiccity.test_sampling import build_model
 
 
@@ -77,7 +78,7 @@ def test_inpainting_changes_the_box_alone(model, tmp_path):
     np.savez(tmp_path / "known.npz", voxels=clip)
     (path,) = generate_clips(
         *model, tmp_path, num_samples=1, inpaint=tmp_path / "known.npz", region=(2, 4, 10, 8),
-        frames=(1, 4), repaint=(1, 2), device="cpu",
+        frames=(1, 4), repaint=(1, 2), device=DEVICE,
     )  # fmt: skip
     changed = np.argwhere(voxels_of(path)[0] != clip)
     assert changed[:, :3].min(0).tolist() == [1, 2, 4]
@@ -103,4 +104,4 @@ def test_arguments_that_go_together_are_asked_for(model, tmp_path):
         ),
     ):
         with pytest.raises(ValueError, match=message):
-            generate_clips(*model, tmp_path, device="cpu", **options)
+            generate_clips(*model, tmp_path, device=DEVICE, **options)

@@ -16,6 +16,7 @@ from mmcity.apis.streaming.depth_estimators import (
     ToytownDepthEstimator,
 )
 from mmcity.utils.cli import UserError
+from tests.devices import DEVICE
 from tests.models.streamvggt.tiny import SIZES, tiny_model
 
 
@@ -140,7 +141,7 @@ def test_the_streaming_model_is_a_source_as_well(photographs, tmp_path):
     written = estimator.write(photographs, tmp_path / "depths", lambda *at: told.append(at))
     assert [path.name for path in written] == ["000000.png", "000001.png", "000002.png"]
     assert told[-1] == (3, 3)
-    run = StreamingReconstructor(model, device="cpu", image_size=42, resize="eval")
+    run = StreamingReconstructor(model, device=DEVICE, image_size=42, resize="eval")
     for path, result in zip(written, run(photographs)):
         levels = levels_of(path)
         assert levels.shape == (40, 60)

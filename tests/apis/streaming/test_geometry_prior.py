@@ -7,6 +7,7 @@ from PIL import Image
 from mmcity.apis import GeometryPrior, StreamingReconstructor
 from mmcity.datasets.depth_scale import fit_depth_params
 from mmcity.datasets.io.colmap_model import read_colmap_model
+from tests.devices import DEVICE
 from tests.models.streamvggt.tiny import tiny_model
 
 
@@ -16,7 +17,7 @@ def test_priors_match_the_reconstruction(tmp_path):
     for index in range(3):
         image = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
         Image.fromarray(image).save(tmp_path / "images" / f"{index:04d}.jpg")
-    run = StreamingReconstructor(tiny_model(), device="cpu", image_size=42, resize="eval")
+    run = StreamingReconstructor(tiny_model(), device=DEVICE, image_size=42, resize="eval")
     prior = GeometryPrior(run)
     files = prior.write(
         tmp_path / "images", tmp_path / "depths", tmp_path / "sparse" / "0", max_points=500
@@ -48,7 +49,7 @@ def test_depth_scales_fit_the_first_points(tmp_path):
     for index in range(2):
         image = np.kron(rng.integers(40, 200, (5, 6, 3)), np.ones((28, 28, 1))).astype(np.uint8)
         Image.fromarray(image).save(tmp_path / "images" / f"{index:04d}.png")
-    run = StreamingReconstructor(tiny_model(), device="cpu", image_size=168, resize="eval")
+    run = StreamingReconstructor(tiny_model(), device=DEVICE, image_size=168, resize="eval")
     prior = GeometryPrior(run, min_depth=0.02)
     prior.write(tmp_path / "images", tmp_path / "depths", tmp_path / "sparse", max_points=4000)
     model = read_colmap_model(tmp_path / "sparse")
@@ -61,6 +62,6 @@ def test_depth_scales_fit_the_first_points(tmp_path):
 
 
 def test_cropped_images_are_refused():
-    run = StreamingReconstructor(tiny_model(), device="cpu", image_size=42)
+    run = StreamingReconstructor(tiny_model(), device=DEVICE, image_size=42)
     with pytest.raises(ValueError, match="resize='eval'"):
         GeometryPrior(run)

@@ -13,6 +13,7 @@ from PIL import Image
 from mmcity.apis import SourceError, StreamingReconstructor, StreamWriter, open_source
 from mmcity.structures import Trajectory
 from mmcity.utils import UserError
+from tests.devices import DEVICE
 from tests.models.streamvggt.tiny import SIZES, tiny_model
 
 
@@ -101,7 +102,7 @@ class TestSources:
 
 
 def reconstructor(**kwargs):
-    return StreamingReconstructor(tiny_model(), device="cpu", image_size=42, **kwargs)
+    return StreamingReconstructor(tiny_model(), device=DEVICE, image_size=42, **kwargs)
 
 
 def test_results_are_those_of_the_model():
@@ -194,17 +195,17 @@ def test_config_and_checkpoint(tmp_path):
     config = {"model": {"type": "StreamVGGT", **SIZES}, "stream": {"policy": "window(2)"}}
     expected = list(reconstructor(policy="window(2)")(pictures()))[-1]
     for name in ("ours.pth", "published.pth", "both.pth"):
-        run = StreamingReconstructor(config, tmp_path / name, device="cpu", image_size=42)
+        run = StreamingReconstructor(config, tmp_path / name, device=DEVICE, image_size=42)
         np.testing.assert_array_equal(list(run(pictures()))[-1].depth, expected.depth)
     state = dict(model.state_dict())
     state.pop("camera_head.embed_pose.weight")
     torch.save(state, tmp_path / "short.pth")
     with pytest.raises(UserError, match=r"short.pth.*embed_pose"):
-        StreamingReconstructor(config, tmp_path / "short.pth", device="cpu")
+        StreamingReconstructor(config, tmp_path / "short.pth", device=DEVICE)
 
 
 def test_tracks_and_low_precision():
-    run = StreamingReconstructor(tiny_model(track=True), device="cpu", image_size=42, dtype="bf16")
+    run = StreamingReconstructor(tiny_model(track=True), device=DEVICE, image_size=42, dtype="bf16")
     query = np.array([[3.0, 4.0], [20.0, 10.0]])
     results = list(run(pictures(), query_points=query))
     np.testing.assert_allclose(results[0].track, query, atol=1e-4)
@@ -230,7 +231,7 @@ class TestRigs:
     def test_cameras_of_a_moment_share_a_step(self):
         """The results are those of the model on steps of two frames."""
         model = tiny_model()
-        run = StreamingReconstructor(model, image_size=42, policy="window(2)", device="cpu")
+        run = StreamingReconstructor(model, image_size=42, policy="window(2)", device=DEVICE)
         left, right = pictures(3), pictures(3)[:, ::-1].copy()
         results = list(run.run_rig([left, right]))
         assert [(r.index, r.camera) for r in results] == [(i, c) for i in range(3) for c in (0, 1)]

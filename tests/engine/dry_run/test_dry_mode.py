@@ -9,7 +9,9 @@ from torch import nn
 from mmcity.engine.dry_run import DryMode, MemoryMeter
 from mmcity.engine.dry_run.cuda_autocast import cuda_autocast
 from mmcity.engine.dry_run.dry_mode import rounded
+from tests.devices import on_the_cpu
 
+pytestmark = on_the_cpu("dry runs take the CPU for the device that they count")
 BLOCK = 512
 
 

@@ -15,6 +15,7 @@ from mmcity.engine.dynamiccity import LatentStatisticsHook, SaveRolloutHook
 from mmcity.models.dynamiccity import HexPlaneDiffusion, HexPlaneVAE
 from mmcity.models.dynamiccity.hexplane import to_rollout
 from tests.cli.conftest import call_tool
+from tests.devices import DEVICE
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def test_export_of_a_checkpoint_is_that_of_the_hook(run, tmp_path, capsys):
     config, weights = tmp_path / "config.py", tmp_path / "weights.pth"
     config.write_text(Config(dict(run.cfg, default_scope="mmcity", model=network)).pretty_text)
     torch.save({"state_dict": run.model.state_dict(), "meta": {}}, weights)
-    words = (config, weights, "--out", tmp_path / "out", "--splits", "train", "--device", "cpu")
+    words = (config, weights, "--out", tmp_path / "out", "--splits", "train", "--device", DEVICE)
     call_tool("tools/export_rollouts.py", *words, "--flips", 0, 2)
     assert f"{tmp_path / 'out' / 'train'}: 6 rollouts" in capsys.readouterr().out
     files = sorted((tmp_path / "work" / "rollout").rglob("*.npz"))
@@ -113,7 +114,7 @@ def test_statistics_standardise_the_training_set(run, tmp_path):
     run.model, run.train_dataloader = model, SimpleNamespace(dataset=data)
     LatentStatisticsHook().before_train(run)
     joint = torch.stack([data[i]["inputs"]["rollout"] for i in range(len(data))])
-    standard = model.standardize(joint)
+    standard = model.standardize(joint.to(model.latent_mean))
     plane = standard[:, :, :4, :4]  # xy
     torch.testing.assert_close(plane.mean((0, 2, 3)), torch.zeros(4), atol=1e-4, rtol=0)
     spread = plane.std((0, 2, 3), unbiased=False)

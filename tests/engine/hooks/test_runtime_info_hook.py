@@ -8,8 +8,10 @@ from mmengine.registry import HOOKS, DefaultScope
 
 import mmcity.engine.hooks  # noqa: F401
 from mmcity.engine.hooks import RuntimeInfoHook
+from tests.devices import on_the_cpu
 
 
+@on_the_cpu("how the suite places tensors calls methods twice; the rig counts waits")
 def test_all_losses_are_read_at_once(monkeypatch):
     hub = MessageHub.get_instance("runtime_info_hook")
     waits = []

@@ -20,6 +20,7 @@ from mmcity.models.citygsx import CityGSX
 from mmcity.structures import Cameras, read_gaussians_ply
 from mmcity.utils.cli import UserError
 from tests.cli.conftest import call_tool
+from tests.devices import DEVICE
 
 from .test_configs import make_config, train
 
@@ -115,7 +116,7 @@ def trained(tiny_town, tmp_path_factory):
 def test_mesh_is_fused_and_scored(trained, tiny_town, tmp_path, capsys):
     call_tool(
         *("tools/extract_mesh.py", *trained, "--voxel-size", 4, "--min-alpha", 0.0),
-        *("--out", tmp_path / "mesh.ply", "--device", "cpu"),
+        *("--out", tmp_path / "mesh.ply", "--device", DEVICE),
         *("--truth", tiny_town / "gt" / "visible_points.ply"),
     )
     assert "f1" in capsys.readouterr().out

@@ -15,6 +15,7 @@ from mmcity.models.dynamiccity import (
 from mmcity.models.dynamiccity.diffusion import GaussianDiffusion, respace_steps
 from mmcity.models.dynamiccity.hexplane import rollout_mask, to_rollout
 from mmcity.models.dynamiccity.inpainting import RepaintSchedule, region_to_rollout_mask
+from tests.devices import DEVICE
 
 MEAN, STD = 1.5, 0.3
 
@@ -152,7 +153,7 @@ def generator(tmp_path_factory):
             torch.nn.init.normal_(parameter, std=0.05)
     path = tmp_path_factory.mktemp("generator") / "model.pth"
     torch.save({"state_dict": model.state_dict(), "meta": {}}, path)
-    return OccupancyGenerator(Config({"model": cfg}), path, device="cpu")
+    return OccupancyGenerator(Config({"model": cfg}), path, device=DEVICE)
 
 
 def test_training_loss_reaches_every_parameter():
@@ -259,11 +260,11 @@ def test_weights_without_the_vae_are_refused(generator, tmp_path):
     own = {k: v for k, v in weights.items() if not k.startswith("vae.")}
     torch.save({"state_dict": own}, tmp_path / "dit.pth")
     with pytest.raises(CheckpointError, match="give vae_checkpoint"):
-        OccupancyGenerator(build_model(), tmp_path / "dit.pth", device="cpu")
+        OccupancyGenerator(build_model(), tmp_path / "dit.pth", device=DEVICE)
     vae = {k.removeprefix("vae."): v for k, v in weights.items() if k.startswith("vae.")}
     torch.save({"state_dict": vae}, tmp_path / "vae.pth")
     both = OccupancyGenerator(
-        build_model(), tmp_path / "dit.pth", tmp_path / "vae.pth", device="cpu"
+        build_model(), tmp_path / "dit.pth", tmp_path / "vae.pth", device=DEVICE
     )
     assert torch.equal(both.generate(seed=1), generator.generate(seed=1))
 

@@ -89,7 +89,8 @@ def test_split_draws_smaller_children_from_the_parent():
     surgery.duplicate(splats, optimizer, torch.zeros(3999, dtype=torch.long))
     parent = splats.means[0].detach().clone()
     rotation = quat_to_rotmat(splats.quats[0].detach())
-    surgery.split(splats, optimizer, torch.arange(4000), torch.Generator().manual_seed(1))
+    generator = torch.Generator(parent.device).manual_seed(1)
+    surgery.split(splats, optimizer, torch.arange(4000), generator)
     assert len(splats) == 8000
     assert torch.allclose(splats.scales[0], torch.tensor([1.0, 0.0498, 0.0498]) / 1.6, atol=1e-3)
     local = (splats.means.detach() - parent) @ rotation
@@ -146,7 +147,7 @@ def test_relocate_moves_the_dead_onto_their_sources():
 
 def test_sample_rows_follows_the_weights():
     weights = torch.tensor([0.0, 1.0, 0.0, 3.0])
-    rows = surgery.sample_rows(weights, 20000, torch.Generator().manual_seed(0))
+    rows = surgery.sample_rows(weights, 20000, torch.Generator(weights.device).manual_seed(0))
     share = torch.bincount(rows, minlength=4) / 20000
     assert share[0] == 0 and share[2] == 0
     assert share[3].item() == pytest.approx(0.75, abs=0.02)

@@ -14,6 +14,7 @@ from mmcity.engine import launch
 from mmcity.evaluation.functional import psnr
 from mmcity.registry import HOOKS
 from mmcity.structures import read_gaussians_ply
+from tests.devices import DEVICE
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "gaussian_splatting"
 
@@ -97,9 +98,9 @@ def test_dumped_results_hold_what_the_metric_scored(trained):
 def test_dumped_ply_and_checkpoint_render_the_same(trained, tmp_path):
     cfg, _, _ = trained
     work_dir = Path(cfg.work_dir)
-    from_checkpoint = SceneRenderer(cfg, work_dir / "iter_100.pth", device="cpu")
+    from_checkpoint = SceneRenderer(cfg, work_dir / "iter_100.pth", device=DEVICE)
     cameras = from_checkpoint.training_cameras[:1]
-    from_ply = SceneRenderer(cfg, work_dir / "scene.ply", device="cpu")
+    from_ply = SceneRenderer(cfg, work_dir / "scene.ply", device=DEVICE)
     # A PLY holds the Gaussians, not the sky. It holds all degrees of the harmonics; after 100
     # iterations degree 0 is in use, and the higher ones are still zero.
     from_ply.model.renderer.load_state_dict(from_checkpoint.model.renderer.state_dict())

@@ -22,6 +22,7 @@ from mmcity.models.gausstr.pca import FeatureBasis
 from mmcity.registry import MODELS
 from mmcity.structures import OccupancyDataSample
 from tests.conftest import REPO, real_data_dir
+from tests.devices import DEVICE
 
 SHAPE = (32, 64)
 
@@ -166,7 +167,7 @@ def test_matrices_may_come_as_metainfo():
 def test_new_vocabulary_and_grid_without_the_network(tmp_path):
     torch.manual_seed(0)
     cfg = Config({"model": model_config()})
-    predictor = OccupancyPredictor(cfg, device="cpu")
+    predictor = OccupancyPredictor(cfg, device=DEVICE)
     batch = {
         "inputs": {key: list(value) for key, value in inputs().items()},
         "data_samples": samples(),
@@ -192,7 +193,7 @@ def test_new_vocabulary_and_grid_without_the_network(tmp_path):
 def test_labels_follow_the_occupancy_that_the_config_names():
     """n opaque Gaussians in the middle of a voxel: density n, probability 1 - exp(-n)."""
     cfg = model_config(head={"occupancy": "probability", "vocabulary": {"density_threshold": 0.9}})
-    predictor = OccupancyPredictor(Config({"model": cfg}), device="cpu")
+    predictor = OccupancyPredictor(Config({"model": cfg}), device=DEVICE)
     head = predictor.model.gauss_heads[-1]
     centres = torch.tensor([[-7.6, -7.6, -0.6], [7.6, 7.6, 2.6]])
     means = centres.repeat_interleave(torch.tensor([1, 3]), dim=0)[None]  # 0.63 and 0.95
@@ -413,8 +414,8 @@ def test_depth_is_made_on_the_way_where_a_frame_lacks_it(tmp_path):
     dataset |= {"data_root": str(root), "pipeline": pipeline}
     cfg = Config({"model": model_config(), "test_dataloader": {"dataset": dataset}})
     with pytest.raises(FileNotFoundError):
-        OccupancyPredictor(cfg, device="cpu").load(0)
-    predictor = OccupancyPredictor(cfg, device="cpu", depth_model="lidar")
+        OccupancyPredictor(cfg, device=DEVICE).load(0)
+    predictor = OccupancyPredictor(cfg, device=DEVICE, depth_model="lidar")
     depth = torch.as_tensor(predictor.load(0)["inputs"]["depth"][0])
     assert depth.shape == (6, 252, 448)
     # The pictures of the lidar's returns that come with the key frame.

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mmcity.models.losses import check_finite
+from tests.devices import on_the_cpu
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -13,6 +14,7 @@ def test_the_message_names_picture_and_term(value):
         check_finite(losses)
 
 
+@on_the_cpu("how the suite places tensors calls methods twice; the rig counts waits")
 def test_the_host_waits_once_for_all_losses(monkeypatch):
     waits = []
     for name in ("tolist", "item", "__bool__", "__float__"):

@@ -16,6 +16,7 @@ from mmcity.registry import MODELS
 from mmcity.structures import Cameras, SceneDataSample
 from mmcity.utils.cli import UserError
 from mmcity.utils.setup_env import register_all_modules
+from tests.devices import DEVICE
 
 SIZE = (96, 72)
 
@@ -138,7 +139,7 @@ def photograph(dataset, row):
 
 def test_codes_are_kept_for_further_views(trained):
     model, dataset, *_ = trained
-    cameras = dataset.cameras
+    cameras = dataset.cameras.to(DEVICE)
     model.set_appearance(photograph(dataset, 0), cameras[0])
     calls = []
     generator = model.appearance.map_generator
@@ -162,10 +163,10 @@ def test_kept_views_tell_exposures_apart(trained):
     """Renders of one blurred photograph share a number, photographs of a batch do not."""
     model, dataset, _, cfg = trained
     moving = MODELS.build(model_config(motion=dict(num_samples=3)))
-    moving.initialize(dataset.cameras, model.splats.means, model.splats.means)
+    moving.initialize(dataset.cameras.to(DEVICE), model.splats.means, model.splats.means)
     samples = [SceneDataSample(metainfo=dict(camera_index=row)) for row in range(2)]
     for row, sample in enumerate(samples):
-        sample.camera = dataset.cameras[row]
+        sample.camera = dataset.cameras.to(DEVICE)[row]
     pictures = [photograph(dataset, row) for row in range(2)]
     for scene, numbers in ((copy.deepcopy(model), [0, 1]), (moving, [0, 0, 0, 1, 1, 1])):
         scene.train()
@@ -186,7 +187,7 @@ def test_views_are_written_in_the_look_asked_for(trained, tmp_path):
         assert files == sorted((out / "test" / "renders").glob("*.png"))
         return np.stack([read_image(file) for file in files]).astype(int)
 
-    camera = dataset.cameras[0]
+    camera = dataset.cameras.to(DEVICE)[0]
     scene.clear_appearance()
     intrinsic = written(appearance="intrinsic")
     expected = scene.render(camera)["rgb"][0].clamp(0, 1) * 255
@@ -226,7 +227,8 @@ def test_inverse_depth_is_that_of_the_gaussians(trained):
     model.splats.opacity_logits.data.fill_(6.0)
     model.splats.log_scales.data.add_(0.7)
     out = model._render_one(
-        dataset.cameras[0], None if model.appearance is None else model._intrinsic_codes(),
+        dataset.cameras[0].to(DEVICE),
+        None if model.appearance is None else model._intrinsic_codes(),
         model.splats.means, with_geometry=True, with_inverse_depth=True,
     )  # fmt: skip
     opaque = out["alpha"] > 0.99

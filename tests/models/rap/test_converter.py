@@ -9,6 +9,7 @@ from mmcity.apis import Localizer, convert_checkpoint
 from mmcity.utils import UserError
 from tests.cli.conftest import call_tool
 from tests.conftest import REPO, golden_dir
+from tests.devices import DEVICE
 from tests.parity.rap_weights import base_seed, generated_weights
 
 CONFIG = str(REPO / "configs" / "rap" / "rap_colmap.py")
@@ -30,7 +31,7 @@ def test_there_and_back(published, tmp_path):
     kept = torch.load(paths[1], weights_only=True)["unused"]
     assert set(report.unexpected) == set(kept) and "_orig_mod.backbone.0.body._fc.weight" in kept
     assert len(report.converted) + len(kept) == len(published)
-    localizer = Localizer(config=CONFIG, checkpoint=paths[1], device="cpu")
+    localizer = Localizer(config=CONFIG, checkpoint=paths[1], device=DEVICE)
     assert float(localizer.network.focal_ratio) == 0  # not known: any query is regressed
     call_tool(TOOL, paths[1], paths[2], "--config", CONFIG, "--reverse")
     back = torch.load(paths[2], weights_only=True)

@@ -16,6 +16,7 @@ from mmcity.models.rap.refinement.learned_matchers import (
     reciprocal_matches,
 )
 from mmcity.registry import TASK_UTILS
+from tests.devices import DEVICE
 
 from .textured_room import render_room, room_camera
 
@@ -116,7 +117,7 @@ def test_roma_coordinates_end_at_the_edges(monkeypatch, tmp_path):
     for name in ("a.pth", "b.pth"):
         torch.save({name: torch.ones(1)}, tmp_path / name)
     files = dict(weights=tmp_path / "a.pth", dinov2_weights=tmp_path / "b.pth")
-    matcher = RoMaMatcher(**files, max_matches=3, device="cpu")
+    matcher = RoMaMatcher(**files, max_matches=3, device=DEVICE)
     matches = matcher(torch.zeros(3, 120, 160), torch.zeros(3, 60, 80))
     np.testing.assert_allclose(matches.query, [[0, 0], [160, 120], [80, 60]])
     np.testing.assert_allclose(matches.reference, [[0, 0], [80, 60], [60, 30]])
@@ -167,7 +168,7 @@ def test_mast3r_drives_the_refiner(monkeypatch, tmp_path):
 
     stand_in(monkeypatch, "mast3r")
     stand_in(monkeypatch, "mast3r.model", AsymmetricMASt3R=Model)
-    matcher = MASt3RMatcher(weights=tmp_path, long_side=160, device="cpu", grid=6)
+    matcher = MASt3RMatcher(weights=tmp_path, long_side=160, device=DEVICE, grid=6)
     truth = room_camera((0.2, 0.1, -0.2), (1.6, 0.1, 2.0))
     start = room_camera((0.23, 0.1, -0.22), (1.62, 0.12, 2.0))
     result = RenderMatchRefiner(render_room, matcher, max_iterations=1)(

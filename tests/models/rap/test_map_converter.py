@@ -12,6 +12,7 @@ from mmcity.models.rap import AppearanceModel
 from mmcity.structures.io.ply import write_ply_vertices
 from tests.cli.conftest import call_tool
 from tests.conftest import golden_dir
+from tests.devices import DEVICE
 from tests.parity.rap_weights import base_seed, generated_weights
 
 COUNT = 40
@@ -63,11 +64,11 @@ def published(tmp_path_factory):
 def test_converted_map_renders_as_its_parts_say(published, tmp_path):
     root, weights, f_intr, box = published
     convert_checkpoint("rap-map", root, tmp_path / "map.pth")
-    renderer = SceneRenderer(tmp_path / "map.py", tmp_path / "map.pth", device="cpu")
+    renderer = SceneRenderer(tmp_path / "map.py", tmp_path / "map.pth", device=DEVICE)
     scene = renderer.model
     np.testing.assert_allclose(scene.splats.f_intr.detach(), f_intr)
     assert int(scene.iteration) == 30000
-    camera = renderer.training_cameras[1]
+    camera = renderer.training_cameras[1].to(renderer.device)
     assert camera.one_size() == (64, 48) and float(camera.Ks[0, 1, 1]) == 61
     np.testing.assert_allclose(camera.centers[0], [0.2, 0, -5], atol=1e-6)
     image = torch.rand(3, 48, 64, generator=torch.Generator().manual_seed(0))

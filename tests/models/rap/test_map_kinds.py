@@ -6,6 +6,7 @@ from mmcity.apis import SceneRenderer
 from mmcity.engine.rap.view_synthesis import SynthesisSpec, ViewSynthesizer, build_synthesizer
 from mmcity.models.rap import PosePerturber
 from mmcity.structures import write_gaussians_ply
+from tests.devices import DEVICE
 from tests.models.citygsx.test_tools import tiny_model
 
 
@@ -30,7 +31,7 @@ def test_anchors_and_their_baked_gaussians_give_views(tmp_path):
     assert direct.pictures.shape == baked.pictures.shape == (2 * len(cameras), 3, *size(cameras))
     assert torch.isfinite(direct.pictures).all() and torch.isfinite(baked.pictures).all()
     # Where something stands is the same; colours of anchors depend on the view more finely.
-    renderer = SceneRenderer(weights=tmp_path / "baked.ply", device="cpu")
+    renderer = SceneRenderer(weights=tmp_path / "baked.ply", device=DEVICE)
     with torch.no_grad():
         alpha = model.render(cameras[:1])["alpha"][0, ..., 0]
     shown = next(renderer.iterate(cameras[:1]))["alpha"]

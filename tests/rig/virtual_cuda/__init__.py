@@ -228,6 +228,8 @@ def _install() -> None:
     )
     for name, function in low_level.items():
         setattr(torch._C, name, _fresh(function))
+    # What torch.compile imports with its trees of CUDA graphs, also where it makes none.
+    torch._C._cuda_CUDAAllocator_AllocatorState = type("AllocatorState", (), {})
     cuda = torch.cuda
     high_level = dict(
         is_available=lambda: count() > 0,

@@ -11,7 +11,7 @@ from torch import Tensor
 from mmcity.engine.scene_loading import load_scene
 from mmcity.models.rap.perturbation import far_from_validation
 from mmcity.registry import TASK_UTILS
-from mmcity.structures import Cameras
+from mmcity.structures import Cameras, to_device
 from mmcity.structures.geometry import se3_from_rt, se3_inverse
 from mmcity.utils.setup_env import register_all_modules
 
@@ -73,6 +73,10 @@ class SynthesisSpec:
     reference_Ks: Tensor | None = None
     options: dict = field(default_factory=dict)
     device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for name in ("Ks", "viewmats", "widths", "heights", "references", "reference_Ks"):
+            setattr(self, name, to_device(getattr(self, name), "cpu"))
 
 
 def build_synthesizer(spec: SynthesisSpec) -> "ViewSynthesizer":
@@ -143,8 +147,9 @@ class ViewSynthesizer:
     ) -> None:
         if min(views_per_image, batch_views, max_attempts) < 1:
             raise ValueError("views_per_image, batch_views, max_attempts: expected at least 1")
+        cameras = cameras.to("cpu")  # poses are drawn there
         self.scene, self.cameras, self.perturber = scene, cameras, perturber
-        self.references, self.reference_Ks = list(references), reference_Ks
+        self.references, self.reference_Ks = list(references), to_device(reference_Ks, "cpu")
         self.quality = TASK_UTILS.build(quality) if isinstance(quality, dict) else quality
         self.quality_threshold, self.max_attempts = quality_threshold, max_attempts
         self.min_coverage, self.gain, self.blend = min_coverage, gain, blend
