@@ -8,6 +8,7 @@ import pytest
 from tests.devices import DEVICE, on_the_suites_device
 
 REPO = Path(__file__).resolve().parent.parent
+RIG = REPO / "tests" / "rig"
 
 
 def golden_dir(name: str) -> Path:
@@ -32,14 +33,28 @@ def real_data_dir(name: str) -> Path:
     return root / name
 
 
+def chooses_devices(node) -> bool:
+    """Whether tests place their tensors themselves."""
+    return bool(node.get_closest_marker("gpu")) or RIG in node.path.parents
+
+
 @pytest.fixture(autouse=DEVICE != "cpu")
 def suites_device(request):
     """Inputs and models of a test on the device, but of tests that choose devices themselves."""
-    if request.node.get_closest_marker("gpu") or "rig" in request.node.path.parts:
+    if chooses_devices(request.node):
         yield
         return
     with on_the_suites_device():
         yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef, request):
+    """The same for what several tests share, which is made before."""
+    if DEVICE == "cpu" or fixturedef.scope == "function" or chooses_devices(request.node):
+        return (yield)
+    with on_the_suites_device():
+        return (yield)
 
 
 @pytest.fixture(scope="session")

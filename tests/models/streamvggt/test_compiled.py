@@ -4,7 +4,10 @@ import pytest
 import torch
 
 from mmcity.models.layers import flex_frame_causal_attention, frame_causal_attention
+from tests.devices import on_the_cpu
 from tests.models.streamvggt.tiny import SIZES, random_frames, tiny_model
+
+pytestmark = on_the_cpu("the compiler cannot trace how the suite places tensors")
 
 
 @pytest.mark.parametrize("window", [None, 2])
