@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mmcity.workflow.benchmarks.streaming import NaiveStream, build_model, measure_policy
+from tests.devices import DEVICE
 
 POLICIES = [
     "window(8)",
@@ -45,7 +46,7 @@ def test_full_policy_grows_by_the_formula():
 def test_naive_form_gives_the_same_numbers():
     """What the benchmark compares with is the same network."""
     model, image = build_model("tiny")
-    naive, session = NaiveStream(model), model.stream()
+    naive, session = NaiveStream(model.to(DEVICE)), model.stream()
     frames = torch.rand(4, 1, 3, *image, generator=torch.Generator().manual_seed(0))
     for frame in frames:
         with torch.no_grad():
