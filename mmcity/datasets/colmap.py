@@ -13,7 +13,7 @@ from mmcity.utils.fileio import read_json
 from mmcity.utils.images import list_images
 from mmcity.utils.picture_names import check_unique, find_companion, find_picture, match_names
 
-from .io.colmap_model import find_colmap_model, read_colmap_model
+from .io.colmap_model import find_colmap_model, frame_of_model, read_colmap_model
 from .io.colmap_types import ColmapPoints
 from .posed_images import PosedImage, PosedImagesDataset
 from .splits import held_out
@@ -143,6 +143,8 @@ class ColmapDataset(PosedImagesDataset):
         """See :meth:`PosedImagesDataset.load_images`."""
         root = self.data_root
         folder = find_colmap_model(root) if self.sparse_dir == "auto" else root / self.sparse_dir
+        if self.file_frame.is_identity:
+            self.file_frame = frame_of_model(folder)
         model = read_colmap_model(folder, with_features=False, require_points=self.require_points)
         names = sorted(image.name for image in model.images.values())
         if not names:

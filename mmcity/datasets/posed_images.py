@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 
 from mmcity.registry import TRANSFORMS
 from mmcity.structures import Cameras, SceneFrame, read_frame
+from mmcity.structures.world_offset import world_offset
 from mmcity.utils.checks import check_choice
 from mmcity.utils.picture_files import image_size
 from mmcity.utils.picture_names import picture_name
@@ -27,7 +28,6 @@ from mmcity.utils.picture_names import picture_name
 from .image_cache import ByteLRUCache
 from .io.colmap_types import CAMERA_MODELS, ColmapCamera, ColmapPoints
 from .splits import SPLITS
-from .world_offset import world_offset
 
 STORAGES = ("replicated", "first_rank", "sharded")
 
@@ -62,7 +62,7 @@ class PosedImagesDataset(Dataset, metaclass=ABCMeta):
 
     A subclass lists its images in :meth:`load_images`; everything else is here: splits,
     missing files, sizes, distortion, resizing, caching, and where the scene lies: far from the
-    origin (:func:`~mmcity.datasets.world_offset.world_offset`), ``offset`` is subtracted in double
+    origin (:func:`~mmcity.structures.world_offset.world_offset`), ``offset`` is subtracted in double
     precision from what the files say, for all splits alike. An item is ``dict(inputs=dict(img=..,
     mask=.., ..), data_samples=SceneDataSample)`` (see
     :class:`~mmcity.datasets.transforms.PackSceneInputs`).

@@ -154,6 +154,7 @@ def merge_gaussians(gaussians: Gaussians, cube: float) -> Gaussians:
         return None if values is None else mean(values)
 
     return Gaussians(
+        frame=g.frame,
         means=means,
         quats=rotmat_to_quat(axes).to(g.quats),
         scales=scales,

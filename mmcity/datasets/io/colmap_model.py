@@ -154,8 +154,10 @@ def frame_of_model(path: str | os.PathLike) -> SceneFrame:
     Args:
         path: Folder of the scene, or of the model in it (such as ``SCENE/sparse/0``).
     """
-    folder = Path(path).resolve()
-    found = (read_frame(place) for place in (folder, *folder.parents[:2]))
+    folders = [Path(path).resolve()]
+    while folders[-1].name.isdecimal() or folders[-1].name in ("sparse", "colmap"):
+        folders.append(folders[-1].parent)
+    found = (read_frame(folder) for folder in folders)
     return next((frame for frame in found if frame is not None), SceneFrame())
 
 

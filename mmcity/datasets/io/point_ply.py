@@ -5,9 +5,9 @@ import os
 import numpy as np
 
 from mmcity.structures.io.ply import PlyFormatError, read_ply_vertices, write_ply_vertices
+from mmcity.structures.world_offset import world_offset
 from mmcity.utils.picture_files import as_eight_bits
 
-from ..world_offset import world_offset
 from .colmap_types import ColmapPoints
 
 _COLORS = ("red", "green", "blue")
@@ -48,7 +48,7 @@ def write_point_ply(path: str | os.PathLike, xyz, rgb=None, normals=None) -> Non
     Args:
         path: Moved into place when whole.
         xyz (np.ndarray): ``(N, 3)``; written in double precision where they lie far from the
-            origin (see :func:`~mmcity.datasets.world_offset.world_offset`).
+            origin (see :func:`~mmcity.structures.world_offset.world_offset`).
         rgb (np.ndarray, optional): ``(N, 3)`` uint8.
         normals (np.ndarray, optional): ``(N, 3)``.
     """

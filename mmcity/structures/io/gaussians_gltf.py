@@ -21,7 +21,7 @@ from mmcity.structures.spherical_harmonics import SH_C0, sh_degree_of
 from mmcity.utils.checks import check_choice
 
 from .gaussians_ply import GaussianFileError, color_coefficients, keep_valid
-from .glb import GlbBuilder, GlbFormatError, read_accessor, read_glb_container
+from .glb import GlbBuilder, GlbFormatError, get_frame, read_accessor, read_glb_container
 
 EXTENSION = "KHR_gaussian_splatting"
 #: Extensions that a file may require.
@@ -116,7 +116,7 @@ def write_gaussians_glb(
         "nodes": [node],
         "meshes": [{"primitives": [primitive]}],
     }
-    builder.write(path, content)
+    builder.write(path, content, g.frame)
 
 
 def read_gaussians_glb(
@@ -149,7 +149,12 @@ def read_gaussians_glb(
                 f"{path}: expected a primitive with {EXTENSION}, got extensions "
                 f"{document.get('extensionsUsed', [])}"
             )
-        axis = up or document.get("extras", {}).get("mmcity_up", "y")
+        noted = document.get("extras", {}).get("mmcity_up", "y")
+        axis = up or noted
+        frame = get_frame(document, path)
+        if frame is not None and axis != noted:  # it speaks of the axes as they were written
+            turn = np.linalg.inv(y_up(axis)) @ y_up(noted)
+            frame = frame.moved(Sim3.from_matrix(torch.from_numpy(turn)))
         to_world = np.linalg.inv(y_up(axis))
         if tile is not None:
             to_world = to_world @ Y_TO_Z_UP.T @ tile @ Y_TO_Z_UP
@@ -159,7 +164,9 @@ def read_gaussians_glb(
         ]
     except GlbFormatError as error:
         raise GaussianFileError(f"{path}: {error}") from error
-    return keep_valid(parts[0] if len(parts) == 1 else _joined(parts), path, drop_invalid)
+    whole = parts[0] if len(parts) == 1 else _joined(parts)
+    whole.frame = frame
+    return keep_valid(whole, path, drop_invalid)
 
 
 def _read_primitive(

@@ -9,10 +9,12 @@ import torch
 from mmengine.logging import print_log
 
 from mmcity.structures.gaussians import Gaussians
+from mmcity.structures.scene_frame import SceneFrame, read_frame, sidecar, write_frame
 from mmcity.structures.spherical_harmonics import SH_C0, sh_degree_of
+from mmcity.structures.world_offset import world_offset
 from mmcity.utils.fileio import atomic_path
 
-from .ply import PlyFormatError, read_ply_vertices, write_ply_vertices
+from .ply import PlyFormatError, read_ply_frame, read_ply_vertices, write_ply_vertices
 
 _SPLAT_ROW = np.dtype(
     [("mean", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("rot", "u1", 4)]
@@ -81,7 +83,8 @@ def read_gaussians_ply(path: str | os.PathLike, drop_invalid: bool = False) -> G
             Defaults to False.
 
     Returns:
-        Gaussians: float32, activations applied.
+        Gaussians: float32, activations applied, with the frame that the header tells; positions in
+        double precision that lie far from the origin are given about their own.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -101,6 +104,12 @@ def read_gaussians_ply(path: str | os.PathLike, drop_invalid: bool = False) -> G
         return torch.from_numpy(np.stack([columns[name].astype(np.float32) for name in names], -1))
 
     count = len(columns["x"])
+    frame = read_ply_frame(path)
+    xyz = np.stack([columns[axis] for axis in "xyz"], -1)
+    if xyz.dtype == np.float64:  # written so since single precision would not do
+        offset, _ = world_offset(xyz[np.isfinite(xyz).all(1)], xyz[:0])
+        xyz = xyz - offset
+        frame = (frame or SceneFrame()).shifted(offset) if offset.any() else frame
     shN = None
     if has_sh:
         rest = _numbered(list(columns), "f_rest_")
@@ -115,13 +124,14 @@ def read_gaussians_ply(path: str | os.PathLike, drop_invalid: bool = False) -> G
             # (N, 3 * (K - 1)) channel by channel -> (N, K - 1, 3)
             shN = table(rest).unflatten(1, (3, -1)).transpose(1, 2).contiguous()
     out = Gaussians(
-        means=table(["x", "y", "z"]),
+        means=torch.from_numpy(xyz.astype(np.float32)),
         quats=table([f"rot_{i}" for i in range(4)]),
         scales=table([f"scale_{i}" for i in range(3)]).exp(),
         opacities=table(["opacity"])[:, 0].sigmoid(),
         sh0=table([f"f_dc_{i}" for i in range(3)])[:, None] if has_sh else None,
         shN=shN,
         features=table(features) if features else None,
+        frame=frame,
     )
     return keep_valid(out, path, drop_invalid)
 
@@ -152,7 +162,7 @@ def write_gaussians_ply(gaussians: Gaussians, path: str | os.PathLike) -> None:
     columns.update((f"rot_{i}", value) for i, value in enumerate(g.quats.unbind(1)))
     if g.features is not None:
         columns.update((f"feature_{i}", value) for i, value in enumerate(g.features.unbind(1)))
-    write_ply_vertices(path, {name: value.numpy() for name, value in columns.items()})
+    write_ply_vertices(path, {name: value.numpy() for name, value in columns.items()}, g.frame)
 
 
 def color_coefficients(gaussians: Gaussians, caller: str) -> torch.Tensor:
@@ -173,7 +183,8 @@ def write_splat(gaussians: Gaussians, path: str | os.PathLike) -> None:
     """Write a ``.splat`` file: 32 bytes per Gaussian, the most visible ones first.
 
     Position and scale as float32, mean colour and opacity as RGBA bytes, rotation as four
-    bytes (wxyz, 128 + 128 q). View-dependent colour is lost.
+    bytes (wxyz, 128 + 128 q). View-dependent colour is lost. A frame goes into a file
+    ``.frame.json`` beside it.
 
     Raises:
         ValueError: If the Gaussians have neither SH nor three features as colour.
@@ -189,6 +200,7 @@ def write_splat(gaussians: Gaussians, path: str | os.PathLike) -> None:
     rows["rot"] = (quats * 128 + 128).round().clamp(0, 255).to(torch.uint8).numpy()
     with atomic_path(path) as temporary:
         rows.tofile(temporary)
+        write_frame(sidecar(path), g.frame)
 
 
 def read_splat(path: str | os.PathLike, drop_invalid: bool = False) -> Gaussians:
@@ -211,6 +223,7 @@ def read_splat(path: str | os.PathLike, drop_invalid: bool = False) -> Gaussians
         scales=torch.from_numpy(rows["scale"].copy()),
         opacities=rgba[:, 3],
         sh0=((rgba[:, :3] - 0.5) / SH_C0)[:, None],
+        frame=read_frame(sidecar(path)),
     )
     return keep_valid(out, path, drop_invalid)
 

@@ -27,6 +27,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from mmcity.structures.gaussians import Gaussians
+from mmcity.structures.scene_frame import read_frame, sidecar, write_frame
 from mmcity.structures.sim3 import Sim3
 from mmcity.structures.spherical_harmonics import sh_degree_of
 from mmcity.utils.checks import check_choice
@@ -55,7 +56,8 @@ def write_spz(
 ) -> None:
     """Write an ``.spz`` file.
 
-    Positions keep 1/4096 of a unit up to 2048 units from the origin and less beyond.
+    Positions keep 1/4096 of a unit up to 2048 units from the origin and less beyond. A frame goes
+    into a file ``.frame.json`` beside it.
 
     Args:
         gaussians (Gaussians): With SH up to degree 3, or three features as colour.
@@ -102,6 +104,7 @@ def write_spz(
     with atomic_path(path) as temporary:
         body = head + b"".join(table.tobytes() for table in tables)
         temporary.write_bytes(gzip.compress(body, compresslevel=6, mtime=0))
+        write_frame(sidecar(path), gaussians.frame)
 
 
 def read_spz(path: str | os.PathLike, drop_invalid: bool = False) -> Gaussians:
@@ -170,7 +173,9 @@ def read_spz(path: str | os.PathLike, drop_invalid: bool = False) -> Gaussians:
         shN=((floats(rest) - 128) / 128).reshape(count, -1, 3),
     )
     gaussians = keep_valid(gaussians, path, drop_invalid)
-    return gaussians.transform(Sim3(rotation=torch.tensor(_HALF_TURN)))
+    gaussians = gaussians.transform(Sim3(rotation=torch.tensor(_HALF_TURN)))
+    gaussians.frame = read_frame(sidecar(path))
+    return gaussians
 
 
 def _extensions(records: bytes) -> list[int]:

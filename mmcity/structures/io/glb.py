@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mmcity.structures.scene_frame import FRAME_KEY, SceneFrame
 from mmcity.utils.fileio import atomic_path, to_json
 
 _HEADER = struct.Struct("<4sII")
@@ -70,12 +71,18 @@ class GlbBuilder:
         self.accessors.append(accessor)
         return len(self.accessors) - 1
 
-    def write(self, path: str | os.PathLike, content: Mapping[str, Any]) -> None:
+    def write(
+        self,
+        path: str | os.PathLike,
+        content: Mapping[str, Any],
+        frame: SceneFrame | None = None,
+    ) -> None:
         """Write the file, whole or not at all.
 
         Args:
             path: Target.
             content: Everything but ``asset``, accessors, views and buffers.
+            frame: Where the scene lies. Defaults to None: not known.
         """
         document = {
             "asset": {"version": "2.0", "generator": "mmcity"},
@@ -84,14 +91,39 @@ class GlbBuilder:
             "bufferViews": self._views,
             "buffers": [{"byteLength": len(self._binary)}],
         }
-        text = to_json(document, separators=(",", ":")).encode()
-        text += b" " * (-len(text) % 4)
-        binary = bytes(self._binary) + b"\0" * (-len(self._binary) % 4)
-        size = _HEADER.size + 2 * _CHUNK.size + len(text) + len(binary)
-        with atomic_path(path) as temporary, open(temporary, "wb") as file:
-            file.write(_HEADER.pack(b"glTF", 2, size))
-            file.write(_CHUNK.pack(len(text), b"JSON") + text)
-            file.write(_CHUNK.pack(len(binary), b"BIN\0") + binary)
+        set_frame(document, frame)
+        write_glb_container(path, document, bytes(self._binary))
+
+
+def set_frame(document: dict[str, Any], frame: SceneFrame | None) -> None:
+    """Note in the asset of a glTF document or a tileset where its scene lies, if that is known."""
+    if frame is not None and not frame.is_identity:
+        document["asset"].setdefault("extras", {})[FRAME_KEY] = frame.to_dict()
+
+
+def get_frame(document: Mapping[str, Any], path: str | os.PathLike) -> SceneFrame | None:
+    """Frame that :func:`set_frame` noted, or None.
+
+    Raises:
+        ValueError: If it is broken.
+    """
+    extras = document.get("asset", {}).get("extras", {})
+    found = extras.get(FRAME_KEY) if isinstance(extras, dict) else None
+    return None if found is None else SceneFrame.from_dict(found, path)
+
+
+def write_glb_container(
+    path: str | os.PathLike, document: Mapping[str, Any], binary: bytes
+) -> None:
+    """Write a ``.glb`` file of its JSON and binary part, whole or not at all."""
+    text = to_json(document, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 4)
+    binary += b"\0" * (-len(binary) % 4)
+    size = _HEADER.size + 2 * _CHUNK.size + len(text) + len(binary)
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        file.write(_HEADER.pack(b"glTF", 2, size))
+        file.write(_CHUNK.pack(len(text), b"JSON") + text)
+        file.write(_CHUNK.pack(len(binary), b"BIN\0") + binary)
 
 
 def read_glb_container(path: str | os.PathLike) -> tuple[dict[str, Any], bytes]:

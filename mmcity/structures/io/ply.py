@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mmcity.structures.scene_frame import FRAME_KEY, SceneFrame
 from mmcity.utils.fileio import atomic_path
 
 #: What plyfile and numpy raise on broken files, besides ``PlyParseError``.
@@ -14,6 +15,9 @@ _ERRORS = (
     *(ValueError, KeyError, TypeError, IndexError, OverflowError),
     *(MemoryError, EOFError, StopIteration, UnicodeError),
 )
+
+#: Lines of a header; more are no header.
+_LONGEST_HEADER = 100_000
 
 
 class PlyFormatError(ValueError):
@@ -65,18 +69,64 @@ def read_ply_vertices(path: str | os.PathLike, required: Iterable[str]) -> dict[
     return columns
 
 
-def write_ply_vertices(path: str | os.PathLike, columns: dict[str, np.ndarray]) -> None:
+def read_ply_frame(path: str | os.PathLike) -> SceneFrame | None:
+    """Frame in the header of a PLY file (``comment mmcity_frame {json}``), or None.
+
+    Raises:
+        PlyFormatError: If it is broken.
+    """
+    begin = f"comment {FRAME_KEY} "
+    for line in _header(path)[0].decode(errors="replace").splitlines():
+        if line.startswith(begin):
+            try:
+                return SceneFrame.from_line(line.removeprefix(begin), path)
+            except ValueError as error:
+                raise PlyFormatError(str(error)) from error
+    return None
+
+
+def stamp_ply(path: str | os.PathLike, frame: SceneFrame) -> None:
+    """Put a frame into the header of a PLY file that another library wrote."""
+    head, size = _header(path)
+    first, second, rest = head.split(b"\n", 2)
+    line = f"comment {FRAME_KEY} {frame.to_line()}\n".encode()
+    with open(path, "rb") as file:
+        file.seek(size)
+        body = file.read()
+    Path(path).write_bytes(b"\n".join([first, second, line + rest]) + body)
+
+
+def _header(path: str | os.PathLike) -> tuple[bytes, int]:
+    """Lines of a PLY file up to ``end_header``, and their bytes."""
+    lines = []
+    with open(path, "rb") as file:
+        for line in file:
+            lines.append(line)
+            if line.strip() == b"end_header" or len(lines) > _LONGEST_HEADER:
+                break
+    head = b"".join(lines)
+    return head, len(head)
+
+
+def write_ply_vertices(
+    path: str | os.PathLike, columns: dict[str, np.ndarray], frame: SceneFrame | None = None
+) -> None:
     """Write columns as the element ``vertex`` (binary, little-endian; dtypes are kept).
 
     Args:
         path: Moved into place when whole.
         columns (dict[str, np.ndarray]): ``(N,)`` each.
+        frame (SceneFrame, optional): Where the scene lies, for a comment. Defaults to None: not
+            known.
     """
     from plyfile import PlyData, PlyElement
 
+    known = frame is not None and not frame.is_identity
+    comments = [f"{FRAME_KEY} {frame.to_line()}"] if known else []
     count = len(next(iter(columns.values())))
     rows = np.empty(count, dtype=[(name, values.dtype) for name, values in columns.items()])
     for name, values in columns.items():
         rows[name] = values
     with atomic_path(path) as temporary:
-        PlyData([PlyElement.describe(rows, "vertex")], byte_order="<").write(str(temporary))
+        element = PlyElement.describe(rows, "vertex")
+        PlyData([element], byte_order="<", comments=comments).write(str(temporary))

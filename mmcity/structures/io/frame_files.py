@@ -1,0 +1,52 @@
+"""Frames of scenes in files of any format."""
+
+import os
+from pathlib import Path
+
+from mmcity.structures.scene_frame import SceneFrame, read_frame, sidecar, write_frame
+from mmcity.utils.fileio import read_json
+
+from .glb import get_frame, read_glb_container, set_frame, write_glb_container
+from .ply import read_ply_frame, stamp_ply
+
+
+def read_frame_of(path: str | os.PathLike) -> SceneFrame | None:
+    """Where the content of a file lies; None where neither it nor its ``.frame.json`` says.
+
+    Args:
+        path: ``.ply``, ``.glb``, ``tileset.json``, or any other file.
+
+    Raises:
+        ValueError: If the frame, or the file around it, is broken.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix == ".ply":
+        return read_ply_frame(path)
+    if suffix == ".glb":
+        return get_frame(read_glb_container(path)[0], path)
+    if path.name == "tileset.json":
+        return get_frame(read_json(path), path)
+    return read_frame(sidecar(path))
+
+
+def stamp_frame(
+    written: str | os.PathLike, target: str | os.PathLike, frame: SceneFrame | None
+) -> None:
+    """Note in a file that another library wrote, or beside it, where its content lies.
+
+    Args:
+        written: The file before it is moved into place, of the format of ``target``.
+        target: Its place; the name of the file beside it follows.
+        frame: None for one that is not known.
+    """
+    suffix = Path(target).suffix.lower()
+    known = frame is not None and not frame.is_identity
+    if suffix == ".ply" and known:
+        stamp_ply(written, frame)
+    elif suffix == ".glb" and known:
+        document, binary = read_glb_container(written)
+        set_frame(document, frame)
+        write_glb_container(written, document, binary)
+    elif suffix not in (".ply", ".glb"):
+        write_frame(sidecar(target), frame)
