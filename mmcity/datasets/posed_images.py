@@ -62,9 +62,9 @@ class PosedImagesDataset(Dataset, metaclass=ABCMeta):
 
     A subclass lists its images in :meth:`load_images`; everything else is here: splits,
     missing files, sizes, distortion, resizing, caching, and where the scene lies: far from the
-    origin (:func:`~mmcity.structures.world_offset.world_offset`), ``offset`` is subtracted in double
-    precision from what the files say, for all splits alike. An item is ``dict(inputs=dict(img=..,
-    mask=.., ..), data_samples=SceneDataSample)`` (see
+    origin (:func:`~mmcity.structures.world_offset.world_offset`), ``offset`` is subtracted in
+    double precision from what the files say, for all splits alike. An item is
+    ``dict(inputs=dict(img=.., mask=.., ..), data_samples=SceneDataSample)`` (see
     :class:`~mmcity.datasets.transforms.PackSceneInputs`).
 
     Args:

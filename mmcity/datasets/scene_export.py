@@ -1,6 +1,7 @@
 """Posed images in the files of other tools: Nerfstudio's ``transforms.json``, COLMAP models."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +83,17 @@ def _intrinsics(camera: ColmapCamera) -> dict[str, Any]:
 def to_colmap_model(dataset: PosedImagesDataset) -> ColmapModel:
     """Cameras, poses and points of any posed images as a COLMAP model, without features.
 
+    All are in the coordinates of the dataset's files.
+
     Distortion is kept; images that share a camera each get one of their own.
     """
-    cameras, images = {}, {}
+    cameras, images, points = {}, {}, dataset.points3D
+    if dataset.offset.any():
+        points = replace(points, xyz=points.xyz + dataset.offset)
     for number, image in enumerate(dataset.images, start=1):
         c = image.camera
         cameras[number] = ColmapCamera(number, c.model, c.width, c.height, c.params)
         quat = rotmat_to_quat(torch.from_numpy(image.viewmat[:3, :3])).numpy()
-        images[number] = ColmapImage(number, quat, image.viewmat[:3, 3], number, image.name)
-    return ColmapModel(cameras, images, dataset.points3D)
+        tvec = image.viewmat[:3, 3] - image.viewmat[:3, :3] @ dataset.offset
+        images[number] = ColmapImage(number, quat, tvec, number, image.name)
+    return ColmapModel(cameras, images, points)

@@ -138,14 +138,14 @@ class Gaussians(TensorContainer):
 
         A known frame follows, so that the place in the world stays.
         """
-        sim = sim3.to(self.means)
+        sim, exact = sim3.to(self.means), sim3.to(self.device, torch.float64)
         turn = rotmat_to_quat(sim.rotation).expand_as(self.quats)
         sh, shN = self.sh, self.shN
         if sh is not None and shN is not None and shN.shape[1]:
             shN = rotate_sh(sh, sim3.rotation)[:, 1:]
         return self._rebuilt(
             {
-                "means": sim(self.means),
+                "means": exact(self.means.double()).to(self.means),
                 "quats": quat_multiply(turn, self.quats),
                 "scales": self.scales * sim.scale,
                 "shN": shN,

@@ -20,15 +20,20 @@ from mmcity.structures import (
     GaussianLodTree,
     Gaussians,
     LodCell,
+    SceneFrame,
     read_gaussians_glb,
     write_gaussians_glb,
 )
 from mmcity.structures.io.gaussians_gltf import Y_TO_Z_UP, y_up
+from mmcity.structures.io.glb import get_frame, set_frame
+from mmcity.utils.dependencies import import_library
 from mmcity.utils.fileio import read_json, write_json
 
 _WGS84_AXIS = 6378137.0
 _WGS84_FLATTENING = 1 / 298.257223563
 
+#: Coordinates from the middle of the earth, in which tilesets are placed.
+_GEOCENTRIC = "EPSG:4978"
 #: Extensions that a tileset may require.
 _READ_EXTENSIONS = frozenset({"3DTILES_content_gltf"})
 #: Folders of cells, those of version 0.1 included.
@@ -81,7 +86,8 @@ def write_tileset(
         up: Axis of the world that points up, as in
             :func:`~mmcity.structures.write_gaussians_glb`. Defaults to ``z``.
         georeference: Longitude, latitude (degrees) and height (metres) of the world's origin,
-            whose x then points east and y north. Defaults to None: no place on earth.
+            whose x then points east and y north. Defaults to None: the place that the frame of
+            the Gaussians tells, see :func:`root_transform`; without one no place on earth.
 
     Returns:
         ``tileset.json``.
@@ -90,6 +96,8 @@ def write_tileset(
     index = folder / "tileset.json"
     cells = _cells_folder(tree, up)
     to_tiles = Y_TO_Z_UP @ y_up(up)
+    frame = tree.cells[0].gaussians.frame
+    transform = root_transform(frame, up, georeference)
     for number, cell in enumerate(tree.cells):
         write_gaussians_glb(cell.gaussians, folder / cells / _cell_name(number), up=up)
 
@@ -106,8 +114,8 @@ def write_tileset(
         return entry
 
     root = tile(0)
-    if georeference is not None:
-        root["transform"] = east_north_up_frame(*georeference).T.ravel().tolist()
+    if transform is not None:
+        root["transform"] = transform.T.ravel().tolist()
     low, high = tree.cells[0].box
     document = {
         "asset": {"version": "1.1", "generator": "mmcity"},
@@ -116,6 +124,7 @@ def write_tileset(
         "geometricError": float((high - low).norm()),
         "root": root,
     }
+    set_frame(document, frame)
     write_json(index, document)
     for earlier in folder.glob("cells*"):
         if re.fullmatch(_CELLS, earlier.name) and earlier.name != cells:
@@ -123,13 +132,69 @@ def write_tileset(
     return index
 
 
+def root_transform(
+    frame: SceneFrame | None, up: str, georeference: tuple[float, float, float] | None = None
+) -> np.ndarray | None:
+    """``(4, 4)`` matrix from tiles (z up) to the earth, or to a world without a place on it.
+
+    Args:
+        frame: Of the scene; None for one that is the world itself.
+        up: Axis of the scene that points up.
+        georeference: Longitude, latitude and height of the world's origin, whose axes are the
+            scene's, turned so that z points up.
+
+    Returns:
+        None for a scene that is the world itself.
+
+    Raises:
+        DependencyError: If a projected reference system needs pyproj.
+    """
+    to_tiles = Y_TO_Z_UP @ y_up(up)
+    to_scene = np.linalg.inv(to_tiles)
+    placed = np.eye(4) if frame is None else frame.matrix
+    if georeference is not None:
+        return east_north_up_frame(*georeference) @ to_tiles @ placed @ to_scene
+    if frame is None or frame.is_identity:
+        return None
+    if frame.crs == "ENU" and frame.lla is not None:
+        latitude, longitude, height = frame.lla
+        return east_north_up_frame(longitude, latitude, height) @ placed @ to_scene
+    if frame.crs in ("", "ENU", _GEOCENTRIC):
+        return placed @ to_scene
+    return _projected(frame) @ to_scene
+
+
+def _projected(frame: SceneFrame) -> np.ndarray:
+    """From a scene in a projected reference system to the earth, by the place of its origin."""
+    pyproj = import_library(
+        "pyproj",
+        f"places in {frame.crs[:40]}",
+        "pip install pyproj, or give the place of the world's origin by --georeference",
+    )
+    to_geodetic = pyproj.Transformer.from_crs(frame.crs, "EPSG:4979", always_xy=True)
+    here = np.array(frame.scene_to_world(np.zeros(3)))
+    place = to_geodetic.transform(*here)
+    north = to_geodetic.transform(*(here + [0, 1, 0]))
+    local = east_north_up_frame(*place)
+    there = np.linalg.inv(local) @ east_north_up_frame(*north)[:, 3]
+    # Grids are turned against true north.
+    turn = math.atan2(-there[0], there[1])
+    grid = np.eye(4)
+    grid[:2, :2] = [[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]]
+    about = frame.matrix
+    about[:3, 3] = 0
+    return local @ grid @ about
+
+
 def _cells_folder(tree: GaussianLodTree, up: str) -> str:
     """Name of the folder for the cells, which other cells do not have."""
     digest = hashlib.sha256(up.encode())
     for cell in tree.cells:
-        for table in vars(cell.gaussians).values():
-            if table is not None:
-                digest.update(table.detach().cpu().contiguous().numpy())
+        for value in vars(cell.gaussians).values():
+            if isinstance(value, torch.Tensor):
+                digest.update(value.detach().cpu().contiguous().numpy())
+            elif value is not None:
+                digest.update(value.to_line().encode())
     return f"cells-{digest.hexdigest()[:8]}"
 
 
@@ -137,8 +202,9 @@ def read_tileset(path: str | os.PathLike) -> GaussianLodTree:
     """Read a tileset of Gaussians into the frame it was made in.
 
     Tiles are placed by the transforms of all tiles above them but that of the root, which gives
-    the place on earth. A tile without content, such as a root that only holds others, shows
-    nothing itself; the content of a tile that its children add to is one of them.
+    the place on earth; where a scene of this toolbox lies, its frame tells. A tile without
+    content, such as a root that only holds others, shows nothing itself; the content of a tile
+    that its children add to is one of them.
 
     Args:
         path: ``tileset.json`` or its folder.
@@ -154,6 +220,7 @@ def read_tileset(path: str | os.PathLike) -> GaussianLodTree:
     cells: list[LodCell] = []
     try:
         _read_tiles(index, cells, np.eye(4), 0)
+        frame = get_frame(read_json(index), index)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, GaussianFileError):
             raise
@@ -166,6 +233,8 @@ def read_tileset(path: str | os.PathLike) -> GaussianLodTree:
             cell.gaussians = shown[0].gaussians[:0]
             boxes = torch.stack([cells[child].box for child in cell.children] or [shown[0].box])
             cell.box = torch.stack([boxes[:, 0].amin(0), boxes[:, 1].amax(0)])
+    for cell in cells:
+        cell.gaussians.frame = frame
     return GaussianLodTree(cells)
 
 
@@ -198,6 +267,7 @@ def _read_tile(
             cell.children.append(_read_tiles(index.parent / uri, cells, matrix, depth + 1))
         else:
             parts.append(read_gaussians_glb(index.parent / uri, tile=matrix))
+            parts[-1].frame = None  # tiles share that of the whole
     if parts:
         cell.gaussians = Gaussians.cat(parts)
         cell.box = torch.stack([cell.gaussians.means.amin(0), cell.gaussians.means.amax(0)])

@@ -10,9 +10,9 @@ from PIL import Image
 from mmcity.datasets import CambridgeLandmarks, ColmapDataset, NerfstudioDataset, posed_images
 from mmcity.datasets.io.colmap_model import read_colmap_model, write_colmap_model
 from mmcity.datasets.io.point_ply import write_point_ply
-from mmcity.structures.world_offset import FAR, world_offset
 from mmcity.structures import SceneFrame, write_frame
 from mmcity.structures.geometry import OPENGL_TO_OPENCV
+from mmcity.structures.world_offset import FAR, world_offset
 
 from .scenes import make_model, picture, write_scene, write_transforms
 

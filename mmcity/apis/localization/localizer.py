@@ -18,7 +18,7 @@ from mmcity.models.rap.canonical_view import canonical_view
 from mmcity.models.rap.refinement import Refinement, RenderMatchRefiner
 from mmcity.models.rap.trainer import poses_to_viewmats
 from mmcity.registry import INFERENCERS, MODELS, TASK_UTILS
-from mmcity.structures import Cameras, Sim3
+from mmcity.structures import Cameras, SceneFrame, Sim3
 from mmcity.utils.images import list_images
 from mmcity.utils.picture_files import read_image
 from mmcity.utils.picture_names import picture_name
@@ -65,8 +65,9 @@ class Localizer(Inferencer):
             a start is its pose and its intrinsics are the query's. Defaults to True.
         retrieval (dict, optional): Config of what finds mapped images that look like a query.
             Defaults to ``VLADRetrieval``.
-        alignment (Sim3 | str, optional): Similarity from the scene to metres or to a geographic
-            frame (or its JSON file, see :func:`~mmcity.datasets.alignment.read_alignment`), for
+        alignment (Sim3 | str, optional): Similarity from the mapped files to metres or to a
+            geographic frame (or its JSON file, see
+            :func:`~mmcity.datasets.alignment.read_alignment`), for
             ``LocalizationResult.aligned_cam_to_world``.
         device (str, optional): Of the pose network. Defaults to CUDA where it is.
         show_progress (bool): See :class:`~mmcity.apis.Inferencer`. Defaults to True.
@@ -112,6 +113,17 @@ class Localizer(Inferencer):
         self.num_near, self.start_from_regression = num_near, start_from_regression
         self.match_photographs = match_photographs
         self.mapped = mapped
+        if isinstance(scene, SceneRenderer) and hasattr(mapped, "express_in"):
+            mapped.express_in(scene.frame)
+        network = SceneFrame() if self.network is None else self.network.placement.frame
+        files = getattr(mapped, "file_frame", SceneFrame())
+        #: ``(3,)`` float64, coordinates of the mapped files less those of the cameras inside, and
+        #: of the poses of the network.
+        self.offset = getattr(mapped, "offset", None)
+        self._regressed_offset = files.shift_to(network)
+        if self.offset is None:
+            place = scene.frame if isinstance(scene, SceneRenderer) else network
+            self.offset = files.shift_to(place)
         if isinstance(alignment, (str, os.PathLike)):
             alignment = read_alignment(alignment)
         self.alignment = alignment
@@ -173,8 +185,8 @@ class Localizer(Inferencer):
             distortion (np.ndarray, optional): OpenCV's k1, k2, p1, p2, ...
             name (str): For the result.
             exclude (str, optional): Name of a mapped image not to start from.
-            start (np.ndarray, optional): First pose ``(4, 4)`` world to camera from elsewhere,
-                which takes the place of all others.
+            start (np.ndarray, optional): First pose ``(4, 4)`` world to camera from elsewhere, in
+                the coordinates of the mapped files, which takes the place of all others.
 
         Raises:
             ValueError: If a first pose is given but there is no map to refine it in.
@@ -182,9 +194,11 @@ class Localizer(Inferencer):
         if start is not None and self.refiner is None:
             raise ValueError(f"{name}: expected a scene to refine its first pose in, got none")
         image, blank = self.preprocess(image, K, name)
-        result = LocalizationResult(name, alignment=self.alignment)
+        result = LocalizationResult(name, alignment=self.alignment, offset=self.offset)
         if start is not None:
             begin = time.perf_counter()
+            start = np.array(start, np.float64)
+            start[:3, 3] += start[:3, :3] @ self.offset
             refined = self.forward(image, [_posed(blank, start)], distortion)
             return self.postprocess(refined, result, ["given"], begin)
         rows: list[int | None] = []  # mapped image of each start; None: the regressed pose
@@ -322,7 +336,10 @@ class Localizer(Inferencer):
         except ValueError as error:
             return None, f"not regressed: {error}"
         inputs = preprocessor.normalize(view.to(self.device))[None]
-        return poses_to_viewmats(self.network(inputs).double())[0].cpu(), ""
+        viewmat = poses_to_viewmats(self.network(inputs).double())[0].cpu()
+        apart = torch.from_numpy(self._regressed_offset - self.offset)
+        viewmat[:3, 3] -= viewmat[:3, :3] @ apart
+        return viewmat, ""
 
     def _near(self, camera: Cameras, exclude: str | None) -> list[int]:
         """Rows of mapped images whose poses are nearest to a camera's."""

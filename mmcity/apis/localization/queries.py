@@ -136,13 +136,16 @@ def localize_queries(
         scene_extent=float(localizer.mapped.scene_extent),
         unit_scale=unit_scale or 1.0,
         metric=not not_metric,
-        mapped_centers=localizer.mapped.cameras.centers.numpy(),
+        mapped_centers=localizer.mapped.cameras.centers.double().numpy() + localizer.mapped.offset,
+        frame=localizer.mapped.file_frame,
         unmapped=[line for _, line in read_rows(unmapped)] if unmapped.is_file() else (),
         seed=seed,
     )
     cameras = {} if intrinsics is None else read_intrinsics(intrinsics)
     first = None if poses is None else read_pose_file(poses)
     todo = _Queries(scene, queries, parts["long_side"], limit)
+    if todo.test is not None:
+        todo.test.express_in(localizer.mapped.frame)
     files = output_names(todo.names, ".png")
     written = time.monotonic()
     try:

@@ -16,7 +16,7 @@ from mmcity.evaluation.functional.localization import (
     localization_errors,
     summarize_localization,
 )
-from mmcity.structures import Cameras
+from mmcity.structures import Cameras, SceneFrame
 from mmcity.structures.geometry import quat_to_rotmat, rotmat_to_quat, se3_from_rt
 from mmcity.utils.failures import ItemFailures
 from mmcity.utils.fileio import read_json, read_rows, split_name, write_json, write_text
@@ -47,7 +47,9 @@ class LocalizationReport:
         scene_extent (float): 1.1 times the radius of the mapped cameras, scene units.
         unit_scale (float): Metres per scene unit; errors are written in metres then.
         metric (bool): Whether ``unit_scale`` makes metres; else errors are in scene units.
-        mapped_centers (np.ndarray): ``(M, 3)``.
+        mapped_centers (np.ndarray): ``(M, 3)``, in the coordinates of the mapped files, as all
+            poses that are written.
+        frame (SceneFrame | None): From these to the world, where that is known.
         unmapped (Sequence[str]): Names of queries that show places which the map leaves out.
         seed (int | None): Of the training.
         failures (ItemFailures): Queries that could not be tried; their rows are ``failed``.
@@ -61,6 +63,7 @@ class LocalizationReport:
     mapped_centers: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
     unmapped: Sequence[str] = ()
     seed: int | None = None
+    frame: SceneFrame | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)
     failures: ItemFailures = field(default_factory=lambda: ItemFailures("queries"))
     pose_lines: list[str] = field(default_factory=list)
@@ -83,14 +86,14 @@ class LocalizationReport:
             **result.details,
         }
         if result.camera is not None:
-            self.pose_lines.append(_pose_line(result.name, result.camera))
+            self.pose_lines.append(_pose_line(result))
             row["cam_to_world"] = result.cam_to_world.tolist()
         if result.regressed is not None:
-            row["regressed_cam_to_world"] = result.regressed.cam_to_world[0].tolist()
+            row["regressed_cam_to_world"] = result.pose_of(result.regressed).tolist()
         if result.covariance is not None:
             row["covariance"] = np.asarray(result.covariance).tolist()
         if truth is not None:
-            row["true_cam_to_world"] = truth.cam_to_world[0].double().tolist()
+            row["true_cam_to_world"] = result.pose_of(truth).tolist()
             # A failed query counts as not localised, whatever first guess it kept.
             found = _INFINITE if result.status == "failed" else _errors(result.camera, truth)
             row["error_translation"], row["error_rotation"] = self._metres(found)
@@ -181,6 +184,8 @@ class LocalizationReport:
             "summary": summary,
             "queries": self.rows,
         }
+        if self.frame is not None and not self.frame.is_identity:
+            content["frame"] = self.frame.to_dict()
         header = "# name qw qx qy qz tx ty tz (world to camera)"
         write_text(folder / "poses.txt", "\n".join([header, *self.pose_lines]) + "\n")
         write_json(folder / "results.json", content)
@@ -221,11 +226,15 @@ def _columns(rows: list[dict], prefix: str) -> tuple[np.ndarray, ...]:
     )
 
 
-def _pose_line(name: str, camera: Cameras) -> str:
-    viewmat = camera.viewmats[0].double()
-    numbers = [*rotmat_to_quat(viewmat[:3, :3]).tolist(), *viewmat[:3, 3].tolist()]
+def _pose_line(result: LocalizationResult) -> str:
+    """World to camera, in the coordinates of the mapped files."""
+    name, viewmat, digits = result.name, result.camera.viewmats[0].double(), 9
+    quat, tvec = rotmat_to_quat(viewmat[:3, :3]), viewmat[:3, 3]
+    if result.offset.any():  # far from the origin every digit of the rotation counts
+        digits, center = 17, torch.from_numpy(result.cam_to_world[:3, 3])
+        tvec = -quat_to_rotmat(quat) @ center
     quoted = f'"{name}"' if name.startswith(("#", '"')) else name
-    return " ".join([quoted, *(f"{n:.9g}" for n in numbers)])
+    return " ".join([quoted, *(f"{n:.{digits}g}" for n in (*quat.tolist(), *tvec.tolist()))])
 
 
 def read_pose_file(path: str | os.PathLike) -> dict[str, np.ndarray]:

@@ -28,7 +28,9 @@ class LocalizationResult:
             :class:`~mmcity.models.rap.refinement.PnPSolution`.
         details (dict): Inliers, residuals and deviations of the refinement.
         seconds (dict): Wall time of ``regression`` and ``refinement``.
-        alignment (Sim3 | None): From the scene to the frame of ``aligned_cam_to_world``.
+        alignment (Sim3 | None): From the mapped files to the frame of ``aligned_cam_to_world``.
+        offset (np.ndarray): ``(3,)`` float64, coordinates of the mapped files less those of
+            ``camera`` and ``regressed``, which are single precision.
     """
 
     name: str
@@ -42,13 +44,14 @@ class LocalizationResult:
     details: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     alignment: Sim3 | None = None
+    offset: np.ndarray = field(default_factory=lambda: np.zeros(3))
 
     @property
     def aligned_cam_to_world(self) -> np.ndarray | None:
         """``(4, 4)`` float64 pose in the frame of the alignment; None without one."""
         if self.camera is None or self.alignment is None:
             return None
-        pose = self.camera.cam_to_world[0].double()
+        pose = torch.from_numpy(self.pose_of(self.camera))
         similarity = self.alignment.to(torch.float64)
         turned = similarity.rotation @ pose[:3, :3]
         center = similarity.scale * similarity.rotation @ pose[:3, 3] + similarity.translation
@@ -56,5 +59,11 @@ class LocalizationResult:
 
     @property
     def cam_to_world(self) -> np.ndarray | None:
-        """``(4, 4)`` float64 pose of the camera."""
-        return None if self.camera is None else self.camera.cam_to_world[0].double().numpy()
+        """``(4, 4)`` float64 pose of the camera in the coordinates of the mapped files."""
+        return None if self.camera is None else self.pose_of(self.camera)
+
+    def pose_of(self, camera: Cameras) -> np.ndarray:
+        """``(4, 4)`` float64 pose of one camera in the coordinates of the mapped files."""
+        pose = camera.cam_to_world[0].double().numpy()
+        pose[:3, 3] += self.offset
+        return pose

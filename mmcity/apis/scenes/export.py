@@ -5,19 +5,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import trimesh
 
 from mmcity.datasets import NerfstudioDataset
-from mmcity.datasets.io.colmap_model import find_colmap_model, read_colmap_model, write_colmap_model
+from mmcity.datasets.io.colmap_model import (
+    find_colmap_model,
+    frame_of_model,
+    read_colmap_model,
+    write_colmap_model,
+)
 from mmcity.datasets.scene_export import to_colmap_model, write_transforms_json
 from mmcity.structures import (
     GaussianLodTree,
     Gaussians,
+    SceneFrame,
     build_lod_tree,
+    stamp_frame,
+    write_frame,
     write_gaussians,
     write_gaussians_glb,
 )
 from mmcity.structures.io.gaussians_gltf import y_up
+from mmcity.structures.scene_frame import FRAME_FILE
+from mmcity.structures.world_offset import world_offset
 from mmcity.utils.cli import UserError
 from mmcity.utils.fileio import atomic_path
 from mmcity.visualization.occupancy_mesh import occupancy_mesh
@@ -101,7 +112,7 @@ def export_scene(
         data = trimesh.PointCloud(*data)
     elif kind != "mesh":
         raise UserError(f"{source}: expected what {target.name} can hold, got {kind}")
-    return _export_mesh(data, target, up)
+    return _export_mesh(data, target, up, layers[0].frame)
 
 
 def _export_tiles(
@@ -126,13 +137,21 @@ def _export_gaussians(scene: Gaussians | GaussianLodTree, target: Path, up: str)
     return ExportedScene(target, {"Gaussians": len(scene)})
 
 
-def _export_mesh(mesh: Any, target: Path, up: str) -> ExportedScene:
-    """A mesh or points; glTF wants y up, the other formats keep the world's axes."""
+def _export_mesh(mesh: Any, target: Path, up: str, frame: SceneFrame | None) -> ExportedScene:
+    """A mesh or points; glTF wants y up, the other formats keep the scene's axes.
+
+    Vertices in double precision that lie far from the origin are written about their own.
+    """
     mesh = mesh.copy()
+    offset, _ = world_offset(np.asarray(mesh.vertices, np.float64), np.zeros((0, 3)))
+    if offset.any():
+        mesh.apply_translation(-offset)
+        frame = (frame or SceneFrame()).shifted(offset)
     if target.suffix.lower() in (".glb", ".gltf"):
         mesh.apply_transform(y_up(up))
     with atomic_path(target) as temporary:
         mesh.export(temporary)
+        stamp_frame(temporary, target, frame, up)
     faces = len(getattr(mesh, "faces", []))
     return ExportedScene(target, {"vertices": len(mesh.vertices), "faces": faces})
 
@@ -140,9 +159,15 @@ def _export_mesh(mesh: Any, target: Path, up: str) -> ExportedScene:
 def _export_cameras(source: Path, target: Path) -> ExportedScene:
     """COLMAP to Nerfstudio, or a Nerfstudio folder to a COLMAP model."""
     if target.name == "transforms.json":
-        model = read_colmap_model(find_colmap_model(source), with_tracks=False)
+        folder = find_colmap_model(source)
+        frame = frame_of_model(folder)
+        model = read_colmap_model(folder, with_tracks=False)
         write_transforms_json(model, target, source)
     else:
-        model = to_colmap_model(NerfstudioDataset(source, split="all", undistort=True))
+        dataset = NerfstudioDataset(source, split="all", undistort=True)
+        frame = dataset.file_frame
+        model = to_colmap_model(dataset)
         write_colmap_model(model, target)
+    if not frame.is_identity:
+        write_frame((target.parent if target.suffix else target) / FRAME_FILE, frame)
     return ExportedScene(target, {"images": len(model.images), "points": len(model.points3D)})

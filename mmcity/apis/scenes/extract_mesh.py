@@ -20,12 +20,14 @@ from mmcity.engine.launch import load_config
 from mmcity.engine.scene_loading import build_views
 from mmcity.engine.scene_mesh import DepthStore, fuse_region, regions_of, weld
 from mmcity.evaluation.functional.point_clouds import f1_score
+from mmcity.structures import stamp_frame
 from mmcity.structures.multi_view import consistent_depth, find_neighbours
 from mmcity.utils.cli import UserError
 from mmcity.utils.device import device_at_hand
 from mmcity.utils.fileio import atomic_path
 
 from .scene_renderer import SceneRenderer
+from .scores import world_vertices
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,9 @@ def extract_mesh(
 ) -> ExtractedMesh | None:
     """Render the depth of the training views, fuse it and write the surface.
 
-    Several processes (torchrun) share out views and regions.
+    Several processes (torchrun) share out views and regions. Vertices are in the frame of the
+    scene, which a comment of a ``.ply`` file tells, the extras of a ``.glb`` file, or a file
+    ``.frame.json`` beside any other.
 
     Args:
         config: Config of the scene.
@@ -104,7 +108,10 @@ def extract_mesh(
         init_cpu_process_group("pytorch")
     with contextlib.ExitStack() as stack:
         folder = Path(scratch or stack.enter_context(tempfile.TemporaryDirectory()))
-        store = _render_depth(cfg, checkpoint, device, folder / "views", max_depth, min_alpha)
+        renderer = SceneRenderer(cfg, checkpoint, device)
+        frame = renderer.frame
+        store = _render_depth(cfg, renderer, folder / "views", max_depth, min_alpha)
+        del renderer  # fusing needs the memory
         if use_depth_filter:
             store = _filter_depth(store, folder / "filtered", max_angle, max_dis)
         boxes = [None] if region_size is None else regions_of(store, region_size)
@@ -132,23 +139,22 @@ def extract_mesh(
     _drop_small_parts(mesh, min_triangles)
     with atomic_path(out) as temporary:
         mesh.export(temporary)
+        stamp_frame(temporary, out, frame)
     scores = {}
     if truth is not None:
-        cloud = np.asarray(trimesh.load(truth).vertices)
-        scores = f1_score(np.asarray(mesh.vertices), cloud, threshold or 2 * voxel_size)
+        points = frame.scene_to_world(mesh.vertices)
+        scores = f1_score(points, world_vertices(truth), threshold or 2 * voxel_size)
     return ExtractedMesh(Path(out), len(mesh.vertices), len(mesh.faces), used, scores)
 
 
 def _render_depth(
     cfg: Config,
-    checkpoint: str | os.PathLike,
-    device: str | None,
+    renderer: SceneRenderer,
     folder: Path,
     max_depth: float,
     min_alpha: float,
 ) -> DepthStore:
     """Depth (0 = none) and colour of the training views."""
-    renderer = SceneRenderer(cfg, checkpoint, device)
     store = DepthStore(folder, build_views(cfg, "train", renderer.model).cameras)
     rank, size = launched_processes()
     for row in track(range(rank, len(store), size), "Rendering depth"):

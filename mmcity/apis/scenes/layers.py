@@ -39,7 +39,7 @@ def read_layers(
         with nullcontext() if failures is None else failures.item(str(path)):
             if path.suffix in _CHECKPOINT_SUFFIXES:
                 gaussians = load_scene(path, config).to_gaussians(**options)
-                layers.append(Layer(path.stem, "gaussians", gaussians))
+                layers.append(Layer(path.stem, "gaussians", gaussians, gaussians.frame))
             else:
                 layers += open_layers(path, drop_invalid, failures)
     return layers

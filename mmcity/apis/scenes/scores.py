@@ -13,6 +13,7 @@ from torch import Tensor
 from mmcity.evaluation.functional.means import item_means
 from mmcity.evaluation.functional.point_clouds import f1_score, f1_tnt
 from mmcity.evaluation.metrics.image_quality import ImageQualityMetric
+from mmcity.structures import read_frame_of
 from mmcity.utils.cli import UserError
 from mmcity.utils.failures import ItemFailures
 from mmcity.utils.fileio import read_json, read_numbers, write_json
@@ -44,12 +45,21 @@ def score_mesh(
     Returns:
         The scores by name.
     """
-    points, true_points = (np.asarray(trimesh.load(path).vertices) for path in (prediction, truth))
+    points, true_points = world_vertices(prediction), world_vertices(truth)
     if protocol == "vertex":
         return f1_score(points, true_points, threshold)
     matrix = None if transform is None else read_numbers(transform)
     polygon = None if crop is None else read_json(crop)
     return f1_tnt(points, true_points, threshold, matrix, polygon)
+
+
+def world_vertices(path: str | os.PathLike) -> np.ndarray:
+    """World positions ``(N, 3)`` float64 of the vertices of a mesh or cloud.
+
+    A file without a frame holds world coordinates.
+    """
+    vertices, frame = np.asarray(trimesh.load(path).vertices, np.float64), read_frame_of(path)
+    return vertices if frame is None else frame.scene_to_world(vertices)
 
 
 def score_renders(

@@ -20,7 +20,7 @@ _FEW_MAPPED, _FEW_POINTS, _MOST_POINTS = 20, 100, 2000
 #: Share of the points that some photograph must see, and multiple of the median distance from
 #: the middle at which a camera is lost.
 _SEEN, _LOST = 0.5, 10.0
-#: Distance of centres, of their coordinates, that rounding can make.
+#: Distance of centres, of that of what they see, that rounding can make.
 _SAME_PLACE = 1e-6
 #: Metres of usual distances between cameras and what they see.
 _USUAL_DEPTHS = (0.2, 2000.0)
@@ -149,7 +149,10 @@ def _extent(scene: ColmapDataset, mapped, queries) -> list[SceneCheck]:
     centers = np.stack([np.linalg.inv(image.viewmat)[:3, 3] for image in mapped])
     distance = np.linalg.norm(centers - np.median(centers, 0), axis=1)
     extent = float(scene.scene_extent)
-    if distance.max() <= _SAME_PLACE * (1 + abs(centers).max()):
+    xyz, seen = scene.points3D.xyz, 1.0  # without points, a scene unit stands in
+    if len(xyz):
+        seen = float(np.median(np.linalg.norm(xyz - np.median(centers, 0), axis=1)))
+    if distance.max() <= _SAME_PLACE * seen:
         todo = "What to do: move between the pictures; turning on the spot gives no depth"
         return [SceneCheck("extent", "error", f"all cameras stand in one place. {todo}")]
     out = []

@@ -1,5 +1,6 @@
 """Files of Gaussians and tables of points (PLY, SPZ, splat, glTF), and of voxel grids."""
 
+from .frame_files import read_frame_of, stamp_frame
 from .gaussian_files import GAUSSIAN_SUFFIXES, read_gaussians, write_gaussians
 from .gaussians_gltf import read_gaussians_glb, write_gaussians_glb
 from .gaussians_ply import (
@@ -17,6 +18,7 @@ __all__ = [
     "GAUSSIAN_SUFFIXES",
     "GaussianFileError",
     "PlyFormatError",
+    "read_frame_of",
     "read_gaussians",
     "read_gaussians_glb",
     "read_gaussians_ply",
@@ -24,6 +26,7 @@ __all__ = [
     "read_splat",
     "read_spz",
     "read_voxel_grid",
+    "stamp_frame",
     "write_gaussians",
     "write_gaussians_glb",
     "write_gaussians_ply",

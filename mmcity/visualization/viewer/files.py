@@ -9,9 +9,21 @@ from typing import Any
 import numpy as np
 import trimesh
 
-from mmcity.datasets.io.colmap_model import find_colmap_model, read_colmap_model
+from mmcity.datasets.io.colmap_model import (
+    find_colmap_model,
+    frame_of_model,
+    read_colmap_model,
+)
 from mmcity.datasets.io.point_ply import read_point_ply
-from mmcity.structures import Trajectory, TrajectoryFormatError, read_gaussians
+from mmcity.structures import (
+    GaussianLodTree,
+    Gaussians,
+    SceneFrame,
+    Trajectory,
+    TrajectoryFormatError,
+    read_frame_of,
+    read_gaussians,
+)
 from mmcity.structures.io.gaussians_gltf import NoGaussiansError, check_extensions
 from mmcity.structures.io.ply import read_ply_vertices
 from mmcity.utils.cli import UserError
@@ -43,11 +55,13 @@ class Layer:
         data: ``Gaussians`` or ``GaussianLodTree``; ``trimesh.Trimesh``; (points ``(N, 3)``,
             colours ``(N, 3)`` uint8); ``(Cameras, list of image paths or None)``;
             ``Trajectory``; ``(VoxelGrid, palette)``; rows of ``results.json``.
+        frame: Where it lies. Defaults to None: its coordinates are the world's.
     """
 
     name: str
     kind: str
     data: Any
+    frame: SceneFrame | None = None
 
 
 def open_layers(
@@ -93,7 +107,7 @@ def _open_file(path: Path, drop_invalid: bool = False) -> Iterator[Layer]:
     if suffix == ".ply":
         yield _open_ply(path, name, drop_invalid)
     elif suffix in (".splat", ".spz"):
-        yield Layer(name, "gaussians", read_gaussians(path, drop_invalid))
+        yield _gaussian_layer(name, read_gaussians(path, drop_invalid))
     elif suffix in _MESH_SUFFIXES:
         yield from _open_mesh(path, name, drop_invalid)
     elif suffix == ".npz":
@@ -108,38 +122,44 @@ def _open_file(path: Path, drop_invalid: bool = False) -> Iterator[Layer]:
         raise UnknownFileError(f"{path}: expected a file that the viewer knows, got {suffix!r}")
 
 
+def _gaussian_layer(name: str, scene: Gaussians | GaussianLodTree) -> Layer:
+    part = scene.cells[0].gaussians if isinstance(scene, GaussianLodTree) else scene
+    return Layer(name, "gaussians", scene, part.frame)
+
+
 def _open_ply(path: Path, name: str, drop_invalid: bool) -> Layer:
     columns = read_ply_vertices(path, "xyz")
     if all(prop in columns for prop in _GAUSSIAN_PROPERTIES):
-        return Layer(name, "gaussians", read_gaussians(path, drop_invalid))
+        return _gaussian_layer(name, read_gaussians(path, drop_invalid))
+    frame = read_frame_of(path)
     with open(path, "rb") as file:
         head = file.read(1 << 14).split(b"end_header")[0]
     if b"element face" in head:
-        return Layer(name, "mesh", trimesh.load(path, process=False))
+        return Layer(name, "mesh", trimesh.load(path, process=False), frame)
     points = read_point_ply(path)
-    return Layer(name, "points", (points.xyz.astype(np.float32), points.rgb))
+    return Layer(name, "points", (points.xyz, points.rgb), frame)
 
 
 def _open_mesh(path: Path, name: str, drop_invalid: bool) -> Iterator[Layer]:
     if path.suffix.lower() == ".glb":
         try:
-            yield Layer(name, "gaussians", read_gaussians(path, drop_invalid))
+            yield _gaussian_layer(name, read_gaussians(path, drop_invalid))
             return
         except NoGaussiansError:
             pass  # a mesh or points, which trimesh reads
     elif path.suffix.lower() == ".gltf":
         check_extensions(read_json(path), path)
-    scene = trimesh.load_scene(path)
+    frame, scene = read_frame_of(path), trimesh.load_scene(path)
     for number, geometry in enumerate(scene.dump()):
         part = name if len(scene.geometry) == 1 else f"{name}/{number}"
         if isinstance(geometry, trimesh.Trimesh):
-            yield Layer(part, "mesh", geometry)
+            yield Layer(part, "mesh", geometry, frame)
         elif isinstance(geometry, trimesh.PointCloud):
             rgba = np.asarray(geometry.colors)
             if rgba.ndim != 2 or len(rgba) != len(geometry.vertices):
                 rgba = np.full((len(geometry.vertices), 3), 160, np.uint8)
-            xyz = np.asarray(geometry.vertices, np.float32)
-            yield Layer(part, "points", (xyz, rgba[:, :3].astype(np.uint8)))
+            xyz = np.asarray(geometry.vertices)
+            yield Layer(part, "points", (xyz, rgba[:, :3].astype(np.uint8)), frame)
 
 
 def _open_json(path: Path, name: str) -> Iterator[Layer]:
@@ -148,9 +168,11 @@ def _open_json(path: Path, name: str) -> Iterator[Layer]:
     except ValueError as error:
         raise UnknownFileError(f"{path}: expected JSON, got {error}") from error
     if isinstance(content, dict) and "root" in content and "asset" in content:
-        yield Layer(path.parent.name, "gaussians", read_tileset(path))
+        yield _gaussian_layer(path.parent.name, read_tileset(path))
     elif isinstance(content, dict) and "queries" in content:
-        yield Layer(name, "localization", content["queries"])
+        frame = content.get("frame")
+        frame = None if frame is None else SceneFrame.from_dict(frame, path)
+        yield Layer(name, "localization", content["queries"], frame)
 
 
 def _open_trajectory(path: Path) -> Trajectory:
@@ -193,12 +215,10 @@ def _open_scene(dataset_type: Callable[..., Any]) -> Callable[[Path], Iterator[L
         scene = dataset_type(path, split="all", missing_images="skip", undistort=True,
                              require_points=False)  # fmt: skip
         paths = [image.path for image in scene.images]
-        yield Layer(f"{path.name}/cameras", "cameras", (scene.all_cameras, paths))
+        yield Layer(f"{path.name}/cameras", "cameras", (scene.all_cameras, paths), scene.frame)
         if len(scene.points3D):
             points = scene.points3D
-            yield Layer(
-                f"{path.name}/points", "points", (points.xyz.astype(np.float32), points.rgb)
-            )
+            yield Layer(f"{path.name}/points", "points", (points.xyz, points.rgb), scene.frame)
 
     return read
 
@@ -209,11 +229,12 @@ def _colmap(path: Path) -> Iterator[Layer]:
     try:
         yield from _open_scene(ColmapDataset)(path)
     except FileNotFoundError:  # a model without its pictures
-        model = read_colmap_model(find_colmap_model(path), require_points=False)
-        yield Layer(f"{path.name}/cameras", "cameras", (model.pinhole_cameras(), None))
+        folder = find_colmap_model(path)
+        model, frame = read_colmap_model(folder, require_points=False), frame_of_model(folder)
+        yield Layer(f"{path.name}/cameras", "cameras", (model.pinhole_cameras(), None), frame)
         if len(model.points3D):
-            xyz = model.points3D.xyz.astype(np.float32)
-            yield Layer(f"{path.name}/points", "points", (xyz, model.points3D.rgb))
+            points = (model.points3D.xyz, model.points3D.rgb)
+            yield Layer(f"{path.name}/points", "points", points, frame)
 
 
 def _nerfstudio(path: Path) -> Iterator[Layer]:

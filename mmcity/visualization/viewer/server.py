@@ -14,6 +14,7 @@ from mmcity.structures import (
     Cameras,
     GaussianLodTree,
     Gaussians,
+    SceneFrame,
     Trajectory,
     VoxelGrid,
     build_lod_tree,
@@ -25,6 +26,7 @@ from .files import Layer, open_layers
 from .lod_stream import LodStream, splat_arrays
 from .occupancy_clip import OccupancyClip
 from .origins import only_own_origins
+from .placing import frame_to_show, placed
 from .shapes import first_look, free_name, localization_cameras, robust_bounds
 
 _UPDATE_SECONDS = 0.15
@@ -78,6 +80,8 @@ class Viewer:
         self._clips: dict[str, OccupancyClip] = {}
         self._bounds: dict[str, np.ndarray] = {}
         self._path: list[np.ndarray] = []
+        #: Where what is shown lies, which the first layer decides.
+        self.frame: SceneFrame | None = None
         self._first_view: np.ndarray | None = None
         self._stale: set[int] = set()
         self._closed = threading.Event()
@@ -93,6 +97,7 @@ class Viewer:
     def _build_panel(self, budget: int) -> None:
         gui = self.server.gui
         self._status = gui.add_markdown("")
+        self._world = gui.add_markdown("", visible=False)
         self._layers = gui.add_folder("Layers")
         with gui.add_folder("Level of detail", expand_by_default=False):
             self._budget = gui.add_number(
@@ -112,6 +117,15 @@ class Viewer:
     def set_status(self, text: str) -> None:
         """Markdown at the top of the panel."""
         self._status.content = text
+
+    def _tell_world(self) -> None:
+        """Say in the panel what the coordinates in sight are in the world."""
+        if self.frame is None or self.frame.is_identity:
+            return
+        x, y, z = self.frame.scene_to_world(np.zeros(3))
+        name = self.frame.crs[:60] or "world"
+        self._world.content = f"0, 0, 0 is {x:.3f}, {y:.3f}, {z:.3f} ({name})"
+        self._world.visible = True
 
     def _add_switch(self, name: str) -> None:
         if name in self._switches:
@@ -158,7 +172,17 @@ class Viewer:
         return names
 
     def add_layer(self, layer: Layer) -> None:
-        """Add one layer of :func:`open_layers`."""
+        """Add one layer of :func:`open_layers`.
+
+        All are shown about the origin of the first, whose world coordinates the panel tells.
+
+        Raises:
+            ValueError: If the layer lies in another reference system than the first.
+        """
+        if self.frame is None:
+            self.frame = frame_to_show(layer)
+            self._tell_world()
+        layer = placed(layer, self.frame)
         if layer.kind == "points":
             self.add_points(layer.name, *layer.data)
         elif layer.kind == "cameras":

@@ -9,7 +9,7 @@ from PIL import Image
 from mmcity.apis import localize_queries, read_pose_file
 from mmcity.apis.localization.queries import read_intrinsics
 from mmcity.apis.localization.result import LocalizationResult
-from mmcity.structures import Cameras
+from mmcity.structures import Cameras, SceneFrame
 from mmcity.utils.cli import UserError
 
 
@@ -69,6 +69,7 @@ class StubLocalizer:
         self.asked = []
         mapped = type("Mapped", (), {})()
         mapped.scene_extent, mapped.cameras = 1.0, Cameras(np.eye(3)[None], np.eye(4)[None], 8, 6)
+        mapped.offset, mapped.file_frame = np.zeros(3), SceneFrame()
         self.mapped = mapped
 
     def localize(self, image, K, distortion, *, name, exclude, start):
