@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from mmengine.logging import print_log
 
-from mmcity.structures import Sim3
+from mmcity.structures import SceneFrame, Sim3, read_frame, write_frame
+from mmcity.structures.scene_frame import FRAME_FILE
 from mmcity.utils.fileio import read_json, read_text, write_json
 from mmcity.utils.picture_names import match_names
 
@@ -154,6 +156,9 @@ def align_scene(
 ) -> SceneAlignment:
     """Find the metric or geographic frame of a COLMAP scene from known positions.
 
+    It is written as alignment, which localisation takes, and as ``frame.json`` beside it, which, in
+    the scene folder, travels with all that is made from the scene; one that lay there is replaced.
+
     Args:
         scene: Scene folder.
         positions: CSV of known positions, see :func:`read_positions`; names are those of images or
@@ -201,6 +206,12 @@ def align_scene(
         agreeing=result.agreeing,
         rms_metres=result.rms,
     )
+    place = {} if origin is None else {"crs": "ENU", "lla": origin}
+    frame, path = SceneFrame.of_similarity(similarity, **place), result.path.with_name(FRAME_FILE)
+    earlier = read_frame(path)
+    if earlier is not None and earlier.crs not in ("", frame.crs):
+        print_log(f"{path}: the frame in {earlier.crs[:60]} is replaced", "current", 30)
+    write_frame(path, frame)
     return result
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mmcity.cli.main import dispatch
+from mmcity.datasets import ColmapDataset
 from mmcity.datasets.alignment import (
     align_positions,
     geodetic_to_enu,
@@ -16,9 +17,10 @@ from mmcity.datasets.alignment import (
 )
 from mmcity.datasets.io import read_colmap_model
 from mmcity.datasets.io.colmap_model import find_colmap_model
-from mmcity.structures import Sim3
+from mmcity.structures import Sim3, read_frame
 from mmcity.structures.geometry import axis_angle_to_rotmat
 from tests.cli.conftest import call_tool
+from tests.datasets.scenes import write_scene
 
 
 def similarity() -> Sim3:
@@ -86,9 +88,34 @@ def test_command_aligns_a_scene(toytown_citygsx, tmp_path, capsys):
     call_tool("tools/dataset_converters/align_scene.py", *words, "--out", tmp_path / "out.json")
     assert "8 of 8 positions agree within 10 m, rms 0.000 m" in capsys.readouterr().out
     assert torch.allclose(read_alignment(tmp_path / "out.json").matrix, similarity().matrix)
+    frame = read_frame(tmp_path)
+    assert not frame.crs and torch.allclose(frame.similarity.matrix, similarity().matrix)
     # Names that the scene does not have are told, with some that it has.
     (tmp_path / "odd.csv").write_text("name,x,y,z\nodd.jpg,1,2,3\n")
     with pytest.raises(ValueError, match=r"odd\.csv: expected at least 3 names .*, got 0 of 1"):
         dispatch(
             ["data", "align-scene", str(toytown_citygsx), "--positions", str(tmp_path / "odd.csv")]
         )
+
+
+def test_the_frame_of_a_geographic_alignment_has_its_place_on_earth(tmp_path):
+    model = write_scene(tmp_path)
+    place, names = np.array([48.5, 8.25, 310.0]), []
+    lines = ["name,latitude,longitude,height"]
+    for image in model.images.values():
+        east, north, up = -image.viewmat[:3, :3].T @ image.viewmat[:3, 3]
+        # Metres per degree at that latitude, by differences of the exact conversion.
+        step = geodetic_to_enu(place + np.diag([1e-5, 1e-5, 0]), place)
+        shift = np.linalg.solve(step[:2, [1, 0]].T, [north, east]) * 1e-5
+        lines.append(",".join([image.name, *(f"{v:.12f}" for v in place + [*shift, up])]))
+        names.append(image.name)
+    (tmp_path / "gps.csv").write_text("\n".join(lines) + "\n")
+    dispatch(["data", "align-scene", str(tmp_path), "--positions", str(tmp_path / "gps.csv")])
+    frame = read_frame(tmp_path)
+    assert frame.crs == "ENU" and frame.scale == pytest.approx(1, abs=1e-3)
+    dataset = ColmapDataset(tmp_path, split="all")
+    assert dataset.frame == frame
+    # The mean of the known positions is the zero of the world.
+    middle = frame.scene_to_world(dataset.cameras.centers.double().mean(0))
+    np.testing.assert_allclose(middle, 0, atol=1e-3)
+    np.testing.assert_allclose(frame.lla, place + [0, 0, 1.5], atol=1e-5)

@@ -19,6 +19,7 @@ from mmcity.datasets.transforms.network_images import (
 from mmcity.registry import DATA_SAMPLERS, DATASETS
 from mmcity.structures import Cameras, SequenceDataSample, Trajectory
 from mmcity.structures.geometry import se3_inverse
+from mmcity.structures.world_offset import world_offset
 from mmcity.utils.checks import check_choice
 from mmcity.utils.picture_files import read_image
 
@@ -162,12 +163,14 @@ def make_sample(
     """Ground truth of frames; what is not known of every frame is left out.
 
     Without ``validate`` single poses may be unknown (not finite), which evaluations leave out.
+    Poses that lie far from the origin are given about their own, see
+    :func:`~mmcity.structures.world_offset.world_offset`.
     """
     sample = SequenceDataSample()
     if all(depth is not None for depth in depths):
         sample.gt_depths = torch.from_numpy(np.stack(depths))
     if all(pose is not None for pose in poses):
-        stacked = torch.from_numpy(np.stack(poses)).double()
+        stacked = torch.from_numpy(_about_the_origin(np.stack(poses)))
         sample.trajectory = Trajectory(stacked, timestamps, validate)
         if all(K is not None for K in Ks):
             Ks = torch.from_numpy(np.stack(Ks)).float()
@@ -175,6 +178,16 @@ def make_sample(
                 Ks, se3_inverse(stacked).float(), size[1], size[0], validate=False
             )
     return sample
+
+
+def _about_the_origin(poses: np.ndarray) -> np.ndarray:
+    """Poses ``(N, 4, 4)`` float64 of a clip that single precision can hold."""
+    poses = poses.astype(np.float64)
+    centers = poses[:, :3, 3]
+    known = centers[np.isfinite(centers).all(1)]
+    if len(known):
+        poses[:, :3, 3] -= world_offset(known, known[:0])[0]
+    return poses
 
 
 @DATASETS.register_module()

@@ -12,6 +12,8 @@ from mmcity.datasets.colmap import find_image_dir
 from mmcity.datasets.converters import is_film, map_pictures
 from mmcity.datasets.io.colmap_model import find_colmap_model, read_colmap_model
 from mmcity.engine.rap.scene_checks import check_localization_scene
+from mmcity.structures import read_frame, write_frame
+from mmcity.structures.scene_frame import FRAME_FILE
 from mmcity.utils.cli import UserError
 from mmcity.utils.fileio import read_json, visible, write_json, write_text
 from mmcity.workflow.chain import STAGES, Stage, StageContext
@@ -52,6 +54,7 @@ class ScenePoses(Stage):
         if self.positions is not None:
             made["alignment"] = context.folder / "alignment.json"
             context.call(align_scene, scene, self.positions, out=made["alignment"])
+            write_frame(scene / FRAME_FILE, read_frame(context.folder))  # which the map takes over
         return made
 
     def _given_model(self) -> Path | None:
