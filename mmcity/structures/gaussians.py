@@ -172,7 +172,7 @@ class Gaussians(TensorContainer):
             ValueError: As in the base class, or if some but not all have a frame.
         """
         parts = list(parts)
-        frames = [part.frame for part in parts]
-        if any(frame != frames[0] for frame in frames) and None not in frames:
-            parts = [part.to_frame(frames[0]) for part in parts]
+        frame = parts[0].frame if parts else None
+        if frame is not None and all(part.frame is not None for part in parts):
+            parts = [part if part.frame == frame else part.to_frame(frame) for part in parts]
         return super().cat(parts)

@@ -72,8 +72,8 @@ class SceneFrame:
         """A frame of the similarity from the scene to the world; ``place`` has crs, lla, ..."""
         return cls(
             scale=float(similarity.scale),
-            rotation=similarity.rotation.double().cpu().numpy(),
-            translation=similarity.translation.double().cpu().numpy(),
+            rotation=_numbers(similarity.rotation.tolist(), "rotation", (3, 3)),
+            translation=_numbers(similarity.translation.tolist(), "translation", (3,)),
             **place,
         )
 

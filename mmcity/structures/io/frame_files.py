@@ -49,13 +49,14 @@ def stamp_frame(
         up: Axis of the scene that points up, which glTF's y is. Defaults to ``y``.
     """
     suffix = Path(target).suffix.lower()
-    known = frame is not None and not frame.is_identity
-    if suffix == ".ply" and known:
+    if suffix not in (".ply", ".glb"):
+        write_frame(sidecar(target), frame)
+    elif frame is None or frame.is_identity:
+        return
+    elif suffix == ".ply":
         stamp_ply(written, frame)
-    elif suffix == ".glb" and known:
+    else:
         document, binary = read_glb_container(written)
         set_frame(document, frame)
         document.setdefault("extras", {})["mmcity_up"] = up
         write_glb_container(written, document, binary)
-    elif suffix not in (".ply", ".glb"):
-        write_frame(sidecar(target), frame)

@@ -121,8 +121,9 @@ def write_ply_vertices(
     """
     from plyfile import PlyData, PlyElement
 
-    known = frame is not None and not frame.is_identity
-    comments = [f"{FRAME_KEY} {frame.to_line()}"] if known else []
+    comments = []
+    if frame is not None and not frame.is_identity:
+        comments = [f"{FRAME_KEY} {frame.to_line()}"]
     count = len(next(iter(columns.values())))
     rows = np.empty(count, dtype=[(name, values.dtype) for name, values in columns.items()])
     for name, values in columns.items():
