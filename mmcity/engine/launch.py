@@ -13,7 +13,7 @@ from mmengine.dist import get_world_size, is_main_process
 from mmcity.engine.checkpointing import find_checkpoint
 from mmcity.engine.config_check import ConfigError, check_config_keys
 from mmcity.engine.config_options import merge_options
-from mmcity.engine.distributed import launched_rank, setup_distributed
+from mmcity.engine.distributed import launched_rank, lost_processes_told, setup_distributed
 from mmcity.engine.pilot import build_runner, plan_iterations
 from mmcity.engine.schedule import scale_schedule
 from mmcity.utils.config_index import find_config
@@ -327,6 +327,7 @@ def train(
         return _train(cfg, resume, amp, auto_scale_lr, max_iters, minutes, launcher)
 
 
+@lost_processes_told("training")
 def _train(
     cfg: Config,
     resume: str | None,
@@ -357,6 +358,7 @@ def _train(
     return find_checkpoint(folder) if (folder / "last_checkpoint").is_file() else folder
 
 
+@lost_processes_told("test")
 def test(
     config: str | os.PathLike,
     checkpoint: str | os.PathLike | None = None,

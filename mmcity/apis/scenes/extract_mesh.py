@@ -15,7 +15,11 @@ from mmengine.config import Config
 from mmengine.dist import barrier
 from rich.progress import track
 
-from mmcity.engine.distributed import init_cpu_process_group, launched_processes
+from mmcity.engine.distributed import (
+    init_cpu_process_group,
+    launched_processes,
+    lost_processes_told,
+)
 from mmcity.engine.launch import load_config
 from mmcity.engine.scene_loading import build_views
 from mmcity.engine.scene_mesh import DepthStore, fuse_region, regions_of, weld
@@ -49,6 +53,7 @@ class ExtractedMesh:
     scores: dict[str, float]
 
 
+@lost_processes_told("extraction of a mesh")
 def extract_mesh(
     config: str | os.PathLike,
     checkpoint: str | os.PathLike,

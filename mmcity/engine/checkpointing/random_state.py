@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from mmengine.dist import all_gather_object
 
+from mmcity.engine.distributed.watch import watched
+
 
 def get_random_state() -> dict:
     """State of the python, numpy and torch generators of this process, in plain types.
@@ -48,7 +50,8 @@ def gather_random_states(state: dict | None = None) -> list[dict]:
     Args:
         state: What this rank contributes. Defaults to its present state.
     """
-    return all_gather_object(get_random_state() if state is None else state)
+    with watched("all_gather_object of random states"):
+        return all_gather_object(get_random_state() if state is None else state)
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """Anchors spread over processes by their place: who holds what, and how rows move."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -132,19 +134,27 @@ def move_rows(
     widths = [column.shape[1] for column in columns]
     rows = torch.cat([_as_words(keys), *columns], 1)
     rows = group.to_owners(owners, rows)
-    keys = rows[:, :2].contiguous().view(torch.int64)[:, 0]
+    keys = _packed(rows[:, :2]).view(torch.int64)[:, 0]
     rows = rows[keys.argsort(stable=True), 2:]
     for (table, put), words in zip(tables, rows.split(widths, 1)):
-        values = words.contiguous().view(table.dtype).reshape(len(rows), *table.shape[1:])
+        values = _packed(words).view(table.dtype).reshape(len(rows), *table.shape[1:])
         put(values.clone())
 
 
 def _as_words(table: Tensor) -> Tensor:
     """Rows as int32 words ``(N, W)``."""
-    flat = table.reshape(len(table), -1).contiguous()
+    flat = _packed(table.reshape(len(table), math.prod(table.shape[1:])))
     if flat.element_size() not in (4, 8):
         raise TypeError(f"tables: expected 4 or 8 bytes an element, got {table.dtype}")
     return flat.view(torch.int32)
+
+
+def _packed(table: Tensor) -> Tensor:
+    """A copy whose rows follow one another, also if there is one row or none.
+
+    Such tables count as contiguous whatever their strides are, which views as another type mind.
+    """
+    return table.clone(memory_format=torch.contiguous_format)
 
 
 def _setter(table: Tensor):

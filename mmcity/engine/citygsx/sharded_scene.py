@@ -13,8 +13,10 @@ from mmcity.engine.distributed.collectives import (
     all_reduce,
     broadcast,
     exchange_strips,
+    gather_objects,
     gather_rows,
 )
+from mmcity.engine.distributed.watch import watched
 from mmcity.models.citygsx.objective import HALO, Strip
 from mmcity.models.citygsx.rendering import Splats, find_planes
 from mmcity.models.citygsx.shards import morton_keys
@@ -153,8 +155,7 @@ class ShardedScene(nn.Module):
         tables = scene_tables(self.module, optimizer)
         if self.checkpoint == "merged":
             return dict(tables={name: gather_rows(table) for name, table in tables.items()})
-        entries: list[dict] = [{}] * size
-        dist.all_gather_object(entries, write_shard(Path(path), tables, self.group.rank, size))
+        entries = gather_objects(write_shard(Path(path), tables, self.group.rank, size))
         costs = self.division.costs
         index = dict(
             shards=entries,
@@ -401,7 +402,8 @@ class ShardedScene(nn.Module):
         if self.group.world_size == 1:
             return own
         parts = [None] * self.group.world_size if self.group.rank == 0 else None
-        dist.gather_object(own, parts, 0)
+        with watched("gather_object of to_gaussians"):
+            dist.gather_object(own, parts, 0)
         return own if parts is None else Gaussians.cat(parts)
 
     def forward(self, *args, **kwargs):

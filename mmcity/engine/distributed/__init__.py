@@ -12,9 +12,11 @@ from .process_group import (
 )
 from .replicated_scene import ReplicatedScene, average_gradients, follow_first_rank
 from .unwrap import unwrap
+from .watch import LostProcessError, lost_processes_told, watched
 
 __all__ = [
     "FullyShardStrategy",
+    "LostProcessError",
     "ReplicatedScene",
     "all_to_all_rows",
     "exchange_strips",
@@ -26,6 +28,8 @@ __all__ = [
     "init_cpu_process_group",
     "launched_processes",
     "launched_rank",
+    "lost_processes_told",
     "setup_distributed",
     "unwrap",
+    "watched",
 ]

@@ -3,12 +3,16 @@
 What is sent goes by the device of the process group, whatever device it lies on.
 """
 
+import sys
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from mmengine.dist import get_comm_device
 from torch import Tensor
+
+from .watch import watched
 
 
 def world_info() -> tuple[int, int]:
@@ -22,7 +26,8 @@ def all_reduce(values: Tensor, op: dist.ReduceOp = dist.ReduceOp.SUM) -> None:
     """Sum, or reduce otherwise, a tensor over the ranks, in place."""
     if world_info()[1] > 1:
         moved = values.to(get_comm_device()).contiguous()
-        dist.all_reduce(moved, op)
+        with watched(_called("all_reduce")):
+            dist.all_reduce(moved, op)
         if moved is not values:
             values.copy_(moved)
 
@@ -31,9 +36,29 @@ def broadcast(values: Tensor) -> None:
     """Give a tensor on every rank the values that it has on rank 0, in place."""
     if world_info()[1] > 1:
         moved = values.to(get_comm_device()).contiguous()
-        dist.broadcast(moved, 0)
+        with watched(_called("broadcast")):
+            dist.broadcast(moved, 0)
         if moved is not values:
             values.copy_(moved)
+
+
+def _called(collective: str) -> str:
+    """Name of a collective with the function outside of this module that asked for it."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename == __file__:
+        if frame.f_code.co_name == "backward":
+            return f"{collective} of the backward pass"
+        frame = frame.f_back
+    return f"{collective} of {frame.f_code.co_name}"
+
+
+def gather_objects(value: Any) -> list:
+    """Picklable values of all ranks, in their order, on every rank."""
+    values = [value] * world_info()[1]
+    if len(values) > 1:
+        with watched(_called("all_gather_object")):
+            dist.all_gather_object(values, value)
+    return values
 
 
 class _AllToAll(torch.autograd.Function):
@@ -51,7 +76,8 @@ class _AllToAll(torch.autograd.Function):
 def _all_to_all(rows: Tensor, sent: list[int], received: list[int]) -> Tensor:
     moved = rows.to(get_comm_device()).contiguous()
     out = moved.new_empty(sum(received), *rows.shape[1:])
-    dist.all_to_all_single(out, moved, received, sent)
+    with watched(_called("all_to_all")):
+        dist.all_to_all_single(out, moved, received, sent)
     return out.to(rows.device)
 
 
@@ -80,7 +106,9 @@ def gather_rows(rows: Tensor) -> Tensor:
     device = get_comm_device()
     own = torch.tensor([len(rows)], device=device)
     counts = [torch.zeros_like(own) for _ in range(world)]
-    dist.all_gather(counts, own)
+    name = _called("all_gather")
+    with watched(name):
+        dist.all_gather(counts, own)
     counts = torch.cat(counts).tolist()
     size = max(counts)
     if not size:
@@ -88,7 +116,8 @@ def gather_rows(rows: Tensor) -> Tensor:
     padded = torch.zeros(size, *rows.shape[1:], dtype=rows.dtype, device=device)
     padded[: len(rows)] = rows
     parts = [torch.empty_like(padded) for _ in range(world)]
-    dist.all_gather(parts, padded)
+    with watched(name):
+        dist.all_gather(parts, padded)
     whole = torch.cat([part[:count] for part, count in zip(parts, counts)])
     return whole.to(rows.device)
 

@@ -13,6 +13,7 @@ from mmcity.models.layers import Strategy
 from mmcity.registry import MODEL_WRAPPERS
 
 from .collectives import all_reduce, broadcast
+from .watch import watched
 
 
 @MODEL_WRAPPERS.register_module(name=["ReplicatedScene", "ReplicatedModel"])
@@ -124,7 +125,8 @@ def follow_first_rank(*holders) -> None:
     tensors: list[torch.Tensor] = []
     states = [holder.state_dict() for holder in holders] if is_first else None
     box = [_without_tensors(states, tensors)]
-    dist.broadcast_object_list(box, src=0)
+    with watched("broadcast_object_list of follow_first_rank"):
+        dist.broadcast_object_list(box, src=0)
     if not is_first:
         states = _with_tensors(box[0], tensors)
     for tensor in tensors:

@@ -20,6 +20,7 @@ from mmcity.datasets.io.rollout_files import (
 from mmcity.datasets.occ_sequence import OccSequenceDataset
 from mmcity.datasets.transforms.occupancy import flip_clip, flip_planar_poses, vehicle_layout
 from mmcity.engine.checkpointing import load_checkpoint_weights, load_weights
+from mmcity.engine.distributed import lost_processes_told
 from mmcity.engine.launch import load_config
 from mmcity.models.dynamiccity.hexplane import rollout_slices, to_rollout
 from mmcity.models.dynamiccity.vae import HexPlaneVAE
@@ -33,6 +34,7 @@ from mmcity.utils.torch_files import tensors_digest
 _LEAST_STD = 1e-2
 
 
+@lost_processes_told("export of rollouts")
 def export_checkpoint_rollouts(
     config: str | os.PathLike,
     checkpoint: str | os.PathLike,
