@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from mmcity.apis.scenes import export_scene
 from mmcity.datasets import ColmapDataset, NerfstudioDataset
 from mmcity.datasets.io.colmap_model import read_colmap_model, write_colmap_model
 from mmcity.datasets.io.colmap_types import ColmapCamera
 from mmcity.datasets.scene_export import to_colmap_model, write_transforms_json
+from mmcity.structures import SceneFrame, read_frame, write_frame
 from tests.datasets.scenes import HEIGHT, WIDTH, write_scene
 
 CAMERAS = {
@@ -48,3 +50,30 @@ def test_camera_that_nerfstudio_does_not_have(tmp_path):
     model = write_scene(tmp_path / "scene", camera=camera)
     with pytest.raises(ValueError, match="THIN_PRISM_FISHEYE"):
         write_transforms_json(model, tmp_path / "transforms.json", tmp_path / "scene")
+
+
+def test_far_scenes_keep_their_coordinates_and_frame(tmp_path):
+    """Other programs get what the files said, to a micrometre, and the frame beside it."""
+    place = np.array([452310.25, 5411872.75, 213.5])
+    before = write_scene(tmp_path / "scene")
+    for image in before.images.values():
+        image.tvec = image.tvec - image.viewmat[:3, :3] @ place
+    before.points3D.xyz = before.points3D.xyz + place
+    write_colmap_model(before, tmp_path / "scene" / "sparse" / "0")
+    frame = SceneFrame(crs="EPSG:25832", origin=(0.0, 0.0, 50.0))
+    write_frame(tmp_path / "scene" / "frame.json", frame)
+    export_scene(tmp_path / "scene", tmp_path / "ns" / "transforms.json")
+    assert read_frame(tmp_path / "ns") == frame
+    dataset = NerfstudioDataset(tmp_path / "ns", split="all")
+    world = dataset.frame.scene_to_world(dataset.points3D.xyz)
+    np.testing.assert_allclose(world, before.points3D.xyz + [0, 0, 50], rtol=0, atol=1e-6)
+    export_scene(tmp_path / "ns", tmp_path / "again")
+    assert read_frame(tmp_path / "again") == frame
+    after = read_colmap_model(tmp_path / "again")
+    np.testing.assert_allclose(after.points3D.xyz, before.points3D.xyz, rtol=0, atol=1e-6)
+    centers = [
+        {i.name.rsplit("/", 1)[-1]: -i.viewmat[:3, :3].T @ i.tvec for i in model.images.values()}
+        for model in (before, after)
+    ]
+    for name, center in centers[0].items():
+        np.testing.assert_allclose(centers[1][name], center, rtol=0, atol=1e-6)

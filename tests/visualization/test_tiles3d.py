@@ -2,13 +2,21 @@
 
 import json
 import struct
+import sys
+import types
 
 import numpy as np
 import pytest
 import torch
 
-from mmcity.structures import GaussianFileError, build_lod_tree
-from mmcity.visualization.tiles3d import east_north_up_frame, read_tileset, write_tileset
+from mmcity.structures import GaussianFileError, SceneFrame, build_lod_tree
+from mmcity.utils.dependencies import DependencyError
+from mmcity.visualization.tiles3d import (
+    east_north_up_frame,
+    read_tileset,
+    root_transform,
+    write_tileset,
+)
 from tests.reliability.disks import files_up_to
 from tests.structures.test_gaussian_lod import street
 
@@ -178,3 +186,79 @@ def test_broken_tileset(tmp_path, tree):
     index.write_text(index.read_text()[:-40])
     with pytest.raises(GaussianFileError, match="tileset.json"):
         read_tileset(tmp_path)
+
+
+UTM = SceneFrame(crs="EPSG:25832", origin=(452310.25, 5411872.75, 213.5))
+
+
+def test_a_frame_about_a_place_on_earth_sets_the_root():
+    """East, north and up of the place, turned by the frame."""
+    quarter = ((0.0, -1.0, 0.0), (1.0, 0.0, 0.0), (0.0, 0.0, 1.0))
+    frame = SceneFrame(crs="ENU", lla=(47.38, 8.54, 410.0), rotation=quarter, origin=(5.0, 6, 7))
+    matrix = root_transform(frame, "z")
+    local = np.linalg.inv(east_north_up_frame(8.54, 47.38, 410.0)) @ matrix
+    # x of the scene points north, its origin lies 5, 6 and 7 metres from the place.
+    np.testing.assert_allclose(local @ [1, 0, 0, 1], [5, 7, 7, 1], atol=1e-6)
+    # Tiles of a scene with y down are z up already: y down becomes z up, x stays.
+    tilted = np.linalg.inv(east_north_up_frame(8.54, 47.38, 410.0)) @ root_transform(frame, "-y")
+    np.testing.assert_allclose(tilted @ [0, 0, 1, 1], [6, 6, 7, 1], atol=1e-6)
+
+
+def test_other_frames_of_tiles():
+    assert root_transform(None, "z") is None and root_transform(SceneFrame(), "z") is None
+    ecef = SceneFrame(crs="EPSG:4978", origin=(4_177_012.5, 855_043.25, 4_728_211.75))
+    np.testing.assert_array_equal(root_transform(ecef, "z"), ecef.matrix)
+    unknown = SceneFrame(origin=UTM.origin)
+    np.testing.assert_array_equal(root_transform(unknown, "z"), unknown.matrix)
+    # A place that is given is that of the world's origin: the offset is added to it.
+    given = root_transform(SceneFrame(origin=(10.0, 20, 30)), "z", (8.54, 47.38, 410.0))
+    expected = east_north_up_frame(8.54, 47.38, 410.0) @ [10, 20, 30, 1]
+    np.testing.assert_allclose(given[:, 3], expected, atol=1e-9)
+
+
+def test_projected_frames_need_pyproj_or_a_place(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyproj", None)
+    with pytest.raises(DependencyError, match=r"EPSG:25832: expected pyproj, .*--georeference"):
+        root_transform(UTM, "z")
+    assert root_transform(UTM, "z", (8.54, 47.38, 410.0)) is not None
+
+
+class _Grid:
+    """A grid turned by 1 degree against north, metres about 8 degrees east, 48 north."""
+
+    @classmethod
+    def from_crs(cls, source, target, always_xy):
+        assert (source, target, always_xy) == ("EPSG:25832", "EPSG:4979", True)
+        return cls()
+
+    def transform(self, x, y, z):
+        east, north = x - UTM.origin[0], y - UTM.origin[1]
+        cos, sin = np.cos(np.radians(1)), np.sin(np.radians(1))
+        meters = 6378137.0 * np.pi / 180
+        # On a sphere, which is right to a hundredth over a metre.
+        return (
+            8 + (cos * east - sin * north) / (meters * np.cos(np.radians(48))),
+            48 + (sin * east + cos * north) / meters,
+            z,
+        )
+
+
+def test_projected_frames_are_turned_with_their_grid(monkeypatch):
+    module = types.ModuleType("pyproj")
+    module.Transformer = _Grid
+    monkeypatch.setitem(sys.modules, "pyproj", module)
+    local = np.linalg.inv(east_north_up_frame(8.0, 48.0, 213.5)) @ root_transform(UTM, "z")
+    np.testing.assert_allclose(local[:3, 3], 0, atol=1e-6)
+    angle = np.degrees(np.arctan2(local[1, 0], local[0, 0]))
+    assert angle == pytest.approx(1, abs=0.02)
+    np.testing.assert_allclose(local[:3, :3] @ local[:3, :3].T, np.eye(3), atol=1e-9)
+
+
+def test_tilesets_keep_the_frame_of_their_scene(tmp_path):
+    scene = street(600)
+    scene.frame = SceneFrame(origin=UTM.origin)
+    index = write_tileset(build_lod_tree(scene, max_per_cell=200), tmp_path)
+    back = read_tileset(index)
+    assert {cell.gaussians.frame for cell in back.cells} == {scene.frame}
+    document = json.loads(index.read_text())
+    assert document["asset"]["extras"]["mmcity_frame"] == scene.frame.to_dict()

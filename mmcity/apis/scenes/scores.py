@@ -53,12 +53,15 @@ def score_mesh(
     return f1_tnt(points, true_points, threshold, matrix, polygon)
 
 
-def world_vertices(path: str | os.PathLike) -> np.ndarray:
+def world_vertices(path: str | os.PathLike, process: bool = True) -> np.ndarray:
     """World positions ``(N, 3)`` float64 of the vertices of a mesh or cloud.
 
-    A file without a frame holds world coordinates.
+    Args:
+        path: A file without a frame holds world coordinates.
+        process: Merge vertices of one place. Defaults to True.
     """
-    vertices, frame = np.asarray(trimesh.load(path).vertices, np.float64), read_frame_of(path)
+    vertices = np.asarray(trimesh.load(path, process=process).vertices, np.float64)
+    frame = read_frame_of(path)
     return vertices if frame is None else frame.scene_to_world(vertices)
 
 

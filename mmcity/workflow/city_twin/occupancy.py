@@ -20,6 +20,7 @@ from mmcity.structures import (
     read_voxel_grid,
     write_voxel_grid,
 )
+from mmcity.structures.scene_frame import SceneFrame, sidecar, write_frame
 from mmcity.utils.fileio import write_npy
 from mmcity.utils.picture_files import read_image
 from mmcity.utils.picture_names import without_suffix
@@ -150,6 +151,7 @@ class OccupancyFromGaussians(Stage):
         )
         path = context.artefact("baked", "scene")
         gaussians = read_gaussians(path)
+        scene.express_in(gaussians.frame or SceneFrame())
         votes = self._votes(context, scene, path, gaussians)
         low, high = self._extent(scene)
         shape = tuple(int(n) for n in np.ceil((high - low) / self.voxel_size))
@@ -160,6 +162,7 @@ class OccupancyFromGaussians(Stage):
         write_npy(votes_file, votes.numpy().astype(np.float16))
         target = context.folder / "occupancy.npz"
         write_voxel_grid(target, grid)
+        write_frame(sidecar(target), gaussians.frame)
         made = {"occupancy": target, "votes": votes_file}
         pictures = [self._picture(grid.labels)]
         exact = self._exact(context, grid)

@@ -11,6 +11,7 @@ import trimesh
 
 from mmcity.apis import SceneRenderer
 from mmcity.apis.scenes import export_scene, extract_mesh
+from mmcity.apis.scenes.scores import world_vertices
 from mmcity.datasets import ColmapDataset
 from mmcity.datasets.depth_scale import fit_scene_depths
 from mmcity.engine.launch import test
@@ -156,12 +157,14 @@ class ExtractMesh(Stage):
 
     def check(self, context: StageContext) -> list[Finding]:
         """Triangles, and F1 against the exact town."""
-        mesh = trimesh.load(context.artefact(context.name, "mesh"), process=False)
+        path = context.artefact(context.name, "mesh")
+        mesh = trimesh.load(path, process=False)
         findings = [Finding("triangles", float(len(mesh.faces)))]
         truth = context.find("images", "truth")
         if truth is not None:
-            cloud = np.asarray(trimesh.load(truth / "visible_points.ply").vertices)
-            score = f1_score(np.asarray(mesh.vertices), cloud, 2 * self.voxel_size)
+            points = world_vertices(path, process=False)
+            cloud = world_vertices(truth / "visible_points.ply")
+            score = f1_score(points, cloud, 2 * self.voxel_size)
             against = f"visible surface, {2 * self.voxel_size:g} m"
             findings.append(Finding("mesh F1", score["f1"], "", against))
         return findings
@@ -200,6 +203,7 @@ class BakeScene(Stage):
             context.artefact("poses", "scene"), split="test", resize=dict(long_side=480),
             require_points=False,
         )  # fmt: skip
+        held.express_in(renderer.frame)
         errors = []
         for row, view in enumerate(renderer.iterate(held.cameras)):
             photograph = torch.from_numpy(held.load(row)["img"]).permute(2, 0, 1).float() / 255

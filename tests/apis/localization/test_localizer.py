@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from mmcity.apis import Localizer
+from mmcity.apis.localization.report import LocalizationReport, read_pose_file, read_report
 from mmcity.evaluation.functional.localization import localization_errors
-from mmcity.structures import Cameras
+from mmcity.structures import Cameras, SceneFrame, Sim3
 from tests.models.rap.textured_room import render_room, room_camera
 
 
@@ -210,3 +211,34 @@ def test_wider_query_is_cropped_to_what_the_network_knows(tmp_path):
     narrow = room_camera((0.2, 0.1, -0.2), (1.6, 0.1, 2.0), width=100, height=75)
     result = localizer.localize(picture(narrow), narrow.Ks[0].numpy())
     assert result.status == "failed" and "needs to see as much" in result.reason
+
+
+def test_poses_are_in_the_coordinates_of_the_mapped_files(tmp_path):
+    """The room stands in UTM coordinates; inside, all is about its own origin."""
+    place = np.array([452310.25, 5411872.75, 213.5])
+    mapped = MappedRoom()
+    mapped.offset, mapped.file_frame = place, SceneFrame()
+    turn = Sim3(scale=2.0, translation=torch.tensor([1.0, 0, 0], dtype=torch.float64))
+    localizer = Localizer(render_room, mapped, alignment=turn)
+    truth = room_camera((0.2, 0.1, -0.2), (1.6, 0.1, 2.0))
+    near = room_camera((0.3, 0.0, -0.2), (1.5, 0.1, 2.0)).viewmats[0].double().numpy()
+    near[:3, 3] -= near[:3, :3] @ place
+    result = localizer.localize(picture(truth), start=near, name="q.png")
+    assert result.status == "ok" and abs(near[:3, 3]).max() > 1e5
+    found = result.cam_to_world[:3, 3]
+    np.testing.assert_allclose(found, place + [0.2, 0.1, -0.2], rtol=0, atol=0.01)
+    np.testing.assert_allclose(
+        result.aligned_cam_to_world[:3, 3], 2 * found + [1, 0, 0], rtol=0, atol=1e-8
+    )
+    report = LocalizationReport(scene="room", frame=SceneFrame(crs="EPSG:25832"))
+    row = report.add(result, truth)
+    assert row["error_translation"] < 0.01
+    report.write(tmp_path)
+    # What is written is read again as it was: the centre to a micrometre.
+    again = np.linalg.inv(read_pose_file(tmp_path / "poses.txt")["q.png"])
+    np.testing.assert_allclose(again[:3, 3], found, rtol=0, atol=1e-6)
+    written = read_report(tmp_path)
+    assert written["frame"]["crs"] == "EPSG:25832"
+    np.testing.assert_array_equal(written["queries"][0]["cam_to_world"], result.cam_to_world)
+    true = np.array(written["queries"][0]["true_cam_to_world"])[:3, 3]
+    np.testing.assert_allclose(true, place + [0.2, 0.1, -0.2], rtol=0, atol=1e-6)

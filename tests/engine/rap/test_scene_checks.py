@@ -102,6 +102,32 @@ def test_cameras_in_one_place_and_lost_ones(scene):
     assert found.level == "error" and "one place" in found.message
 
 
+def test_a_scene_in_utm_coordinates_is_judged_as_about_the_origin(scene):
+    near = {what: (check.level, check.message) for what, check in findings(scene).items()}
+
+    def away(model):
+        place = np.array([452310.25, 5411872.75, 213.5])
+        for image in model.images.values():
+            image.tvec = image.tvec - image.viewmat[:3, :3] @ place
+        model.points3D.xyz = model.points3D.xyz + place
+
+    change(scene, away)
+    found = {what: (check.level, check.message) for what, check in findings(scene).items()}
+    assert found == near
+
+
+def test_small_units_are_no_lack_of_movement(scene):
+    """Whether cameras move is judged by what they see, whatever the unit."""
+
+    def shrink(model):
+        for image in model.images.values():
+            image.tvec = image.tvec * 1e-7
+        model.points3D.xyz = model.points3D.xyz * 1e-7
+
+    change(scene, shrink)
+    assert findings(scene)["extent"].level == "ok"
+
+
 def test_a_query_far_outside_of_the_map(scene):
     def leave(model):
         image = model.images[13]
