@@ -1,4 +1,4 @@
-"""Where a scene lies in the world, in double precision."""
+"""Place of a scene in the world, in double precision."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""When and by how much a scene is moved to its own origin."""
+"""Offset of scenes that lie far from the origin."""
 
 import math
 
@@ -12,7 +12,7 @@ _MOST = 0.9
 
 
 def world_offset(centers: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, float]:
-    """What to subtract from the coordinates of a scene, so that single precision serves it.
+    """Part of a scene's coordinates to subtract, so that single precision serves it.
 
     A scene that lies farther than :data:`FAR` times its size from the origin (in UTM, ECEF and
     other coordinates of the earth) is moved by the median of its cameras, rounded to a power of

@@ -96,7 +96,7 @@ class SceneRenderer(Inferencer):
 
     @property
     def frame(self) -> SceneFrame:
-        """Where the scene lies; cameras and depths are those of the scene."""
+        """Place of the scene in the world; cameras and depths are those of the scene."""
         return self.model.placement.frame
 
     @property

@@ -15,7 +15,7 @@ from .ply import read_ply_frame, stamp_ply
 
 
 def read_frame_of(path: str | os.PathLike) -> SceneFrame | None:
-    """Where the content of a file lies; None where neither it nor its ``.frame.json`` says.
+    """Frame of the content of a file; None where neither it nor its ``.frame.json`` tells one.
 
     Args:
         path: ``.ply``, ``.glb`` (in glTF's axes), ``tileset.json``, or any other file.
