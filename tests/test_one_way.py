@@ -25,6 +25,7 @@ ALLOWED = {
         "mmcity/toytown/sensors/effects.py": "JPEG in memory, of the toy town itself",
     },
     "convert": {
+        PICTURES: "the reader of pictures",
         "mmcity/toytown/sensors/effects.py": "JPEG in memory, of the toy town itself",
     },
     "json.dump": {TEXT: "the writer of JSON"},

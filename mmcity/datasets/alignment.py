@@ -218,12 +218,15 @@ def align_scene(
 def read_positions(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], str]:
     """Known positions of a CSV file with a header line.
 
-    Columns ``name,x,y,z`` in metres, or ``name,latitude,longitude,height``.
+    Columns ``name,x,y,z`` in metres, or ``name,latitude,longitude,height``, parted by commas,
+    semicolons or tabs.
 
     Returns:
         tuple[dict, str]: Positions ``(3,)`` by name, and ``metric`` or ``geodetic``.
     """
-    rows = list(csv.DictReader(read_text(path).splitlines()))
+    lines = read_text(path).splitlines()
+    parting = max(",;\t", key=lines[0].count) if lines else ","
+    rows = list(csv.DictReader(lines, delimiter=parting))
     fields = set(rows[0]) if rows else set()
     layouts = {"metric": ("x", "y", "z"), "geodetic": ("latitude", "longitude", "height")}
     for kind, names in layouts.items():
@@ -232,6 +235,12 @@ def read_positions(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], str]
                 table = {r["name"]: np.array([float(r[n]) for n in names]) for r in rows}
             except (TypeError, ValueError) as error:
                 raise ValueError(f"{path}: expected numbers, got {error}") from error
+            lost = [name for name, place in table.items() if not np.isfinite(place).all()]
+            if lost:
+                raise ValueError(
+                    f"{path}: expected finite numbers, got others for {', '.join(lost[:3])} "
+                    f"({len(lost)} in all): take their lines out"
+                )
             return table, kind
     raise ValueError(
         f"{path}: expected columns name,x,y,z or name,latitude,longitude,height, "

@@ -44,6 +44,7 @@ def open_source(
     stride: int = 1,
     max_frames: int | None = None,
     decoder: str = "opencv",
+    upright: bool = True,
 ) -> Iterator[Frame]:
     """Frames of a source, lazily.
 
@@ -56,6 +57,8 @@ def open_source(
         decoder: What reads video files and cameras: ``'opencv'``, or ``'pyav'`` (package av),
             which knows the time of every frame of films with a varying rate.
             Defaults to ``'opencv'``.
+        upright: Turn photographs as their EXIF orientation says. Cameras and maps of scenes
+            belong to the stored pixels. Defaults to True.
 
     Raises:
         SourceError: If the source is empty, missing or broken; names the file. Pictures of a
@@ -69,11 +72,11 @@ def open_source(
     if isinstance(source, str | os.PathLike) and not str(source).startswith("webcam:"):
         path = Path(source)
         if path.is_dir():
-            frames = _folder_frames(path, failures)
+            frames = _folder_frames(path, failures, upright)
         elif not path.is_file():
             raise SourceError(f"{path}: expected a folder, image or video, found none")
         elif path.suffix.lower() in IMAGE_SUFFIXES:
-            frames = _picture_frames([path], failures)
+            frames = _picture_frames([path], failures, upright)
         elif path.suffix.lower() in VIDEO_SUFFIXES:
             frames = DECODERS[decoder](str(path))
         else:
@@ -103,28 +106,30 @@ def _select(
     failures.check()
 
 
-def _read_image(path: Path) -> np.ndarray:
+def _read_image(path: Path, upright: bool) -> np.ndarray:
     try:
-        picture = Image.fromarray(read_image(path, "RGBA", upright=True))
+        picture = Image.fromarray(read_image(path, "RGBA", upright))
         return np.array(composite_on_white(picture))
     except ImageReadError as error:
         raise SourceError(str(error)) from error
 
 
-def _folder_frames(folder: Path, failures: ItemFailures) -> Iterator[Frame | None]:
+def _folder_frames(folder: Path, failures: ItemFailures, upright: bool) -> Iterator[Frame | None]:
     files = list_images(folder)
     if not files:
         raise SourceError(f"{folder}: expected images {IMAGE_SUFFIXES}, found none")
-    return _picture_frames(natural_order(files), failures)
+    return _picture_frames(natural_order(files), failures, upright)
 
 
-def _picture_frames(files: Sequence[Path], failures: ItemFailures) -> Iterator[Frame | None]:
+def _picture_frames(
+    files: Sequence[Path], failures: ItemFailures, upright: bool
+) -> Iterator[Frame | None]:
     """Frames of picture files; None for those that do not decode."""
     names = output_names([file.name for file in files], "")
     for index, file in enumerate(files):
         frame = None
         with failures.item(file.name):
-            frame = Frame(_read_image(file), names[picture_name(file.name)], float(index))
+            frame = Frame(_read_image(file, upright), names[picture_name(file.name)], float(index))
         yield frame
 
 
@@ -172,7 +177,9 @@ def _pyav_frames(target: str | int) -> Iterator[Frame]:
             try:
                 for picture in container.decode(video=0):
                     stamp = float(index) if picture.time is None else picture.time
-                    yield Frame(picture.to_ndarray(format="rgb24"), f"{index:06d}", stamp)
+                    image = picture.to_ndarray(format="rgb24")
+                    image = np.ascontiguousarray(np.rot90(image, picture.rotation // 90))
+                    yield Frame(image, f"{index:06d}", stamp)
                     index += 1
             except av.FFmpegError as error:
                 raise SourceError(

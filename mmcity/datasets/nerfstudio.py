@@ -11,7 +11,7 @@ from mmcity.structures.geometry import OPENGL_TO_OPENCV
 from mmcity.utils.fileio import read_json
 from mmcity.utils.images import IMAGE_SUFFIXES
 from mmcity.utils.picture_files import image_size
-from mmcity.utils.picture_names import picture_name
+from mmcity.utils.picture_names import find_picture, picture_name
 
 from .io.colmap_types import ColmapCamera, ColmapPoints
 from .io.point_ply import read_point_ply
@@ -167,14 +167,8 @@ class NerfstudioDataset(PosedImagesDataset):
         # Files carry a few digits only; the nearest exact rotation is what they mean.
         u, _, vt = np.linalg.svd(rotation)
         c2w[:3, :3] = u @ vt
-        path = next(
-            (
-                self.data_root / f"{name}{suffix}"
-                for suffix in ("", *IMAGE_SUFFIXES)
-                if (self.data_root / f"{name}{suffix}").is_file()
-            ),
-            self.data_root / name,
-        )
+        tried = (find_picture(self.data_root, f"{name}{s}") for s in ("", *IMAGE_SUFFIXES))
+        path = next((file for file in tried if file.is_file()), self.data_root / name)
         values = {**data, **frame}
         camera = _camera(values, path, file, where, number + 1)
         extra = {}

@@ -8,6 +8,7 @@ from mmengine.dataset import BaseDataset
 
 from mmcity.registry import DATASETS, TRANSFORMS
 from mmcity.structures.palettes import OCC3D_NUSCENES_PALETTE
+from mmcity.utils.picture_names import picture_name
 
 from .io.info_pickle import InfoFileError, load_info_pickle
 from .occupancy_labels import OCC3D_NUSCENES_CLASSES
@@ -102,7 +103,10 @@ class NuScenesOccDataset(BaseDataset):
                     f"{self.ann_file}: expected {lacking} in entry {number}, {camera}, got none"
                 )
             prefix = self.camera_prefix.get(camera, f"samples/{camera}")
-            images[camera] = {**image, "img_path": str(root / prefix / image["img_path"])}
+            images[camera] = {
+                **image,
+                "img_path": str(root / prefix / picture_name(image["img_path"])),
+            }
         info["images"] = images
         if "scene_idx" in info:
             info["occ_path"] = str(root / "gts" / info["scene_idx"] / info["token"])

@@ -8,9 +8,9 @@ import numpy as np
 from mmengine.logging import print_log
 
 from mmcity.utils.checks import check_choice
-from mmcity.utils.fileio import read_rows, read_text, visible
+from mmcity.utils.fileio import read_text, visible
 from mmcity.utils.images import list_images
-from mmcity.utils.picture_names import match_names, picture_name
+from mmcity.utils.picture_names import match_names, picture_name, read_names
 
 #: Names of the parts of a scene; ``val`` and ``test`` are the same images. ``selection`` is the
 #: part of the training images that chooses among models, see ``selection_every``.
@@ -120,7 +120,7 @@ def held_out(
         wanted = {str(p.relative_to(path)) for p in list_images(path, recursive=True)}
         found = match_names(wanted, names, str(path))
     else:
-        wanted = {line for _, line in read_rows(path)} if rule == "list" else set()
+        wanted = set(read_names(path)) if rule == "list" else set()
         if rule == "tsv":
             wanted, trained = _from_tsv(path)
         found = {entry: picture_name(entry) for entry in wanted if picture_name(entry) in known}

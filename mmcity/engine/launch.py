@@ -49,7 +49,8 @@ def load_config(path: str | os.PathLike, options: Mapping[str, object] | None = 
 
     Raises:
         FileNotFoundError: If there is no such file and no such name.
-        ConfigError: If a top-level name is misspelt, or an option changes nothing.
+        ConfigError: If the file cannot be read, a top-level name is misspelt, or an option changes
+            nothing.
     """
     if not Path(path).is_file():
         path = find_config(str(path))
@@ -58,7 +59,15 @@ def load_config(path: str | os.PathLike, options: Mapping[str, object] | None = 
     register_all_modules(init_default_scope=False)
     # 0.1.0's way of naming bases, see _bases_of
     with mock.patch.object(Config, "_get_base_files", _bases_of):
-        cfg = Config.fromfile(path)
+        try:
+            cfg = Config.fromfile(path)
+        except OSError:
+            raise  # a base that is not there names itself
+        except Exception as error:  # a config is code of its author: anything may come
+            raise ConfigError(
+                f"{path}: expected a config that can be read, got {type(error).__name__}: {error}: "
+                "mend the file"
+            ) from error
     for place in ("train", "val", "test"):
         # mmengine marks all of a base "mmcity::..." and would hand the mark to the function
         collate = (cfg.get(f"{place}_dataloader") or {}).get("collate_fn")

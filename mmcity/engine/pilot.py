@@ -43,6 +43,8 @@ def build_runner(cfg: Config) -> Runner:
     mmengine's own loops of validation and test become those of
     :mod:`mmcity.engine.loops.forgiving_loops`.
     """
+    if "model" not in cfg:
+        raise ConfigError(f"{cfg.filename}: expected a config with a model, got {sorted(cfg)}")
     for place, kind in (("val", "ValLoop"), ("test", "TestLoop")):
         loop = cfg.get(f"{place}_cfg")
         if loop is not None and loop.get("type", kind) == kind:

@@ -129,7 +129,9 @@ class Gaussians(TensorContainer):
         """``(N,)`` whether all values of a Gaussian are finite."""
         values = [getattr(self, name) for name in self._row_fields]
         rows = [
-            v.detach().reshape(len(self), -1).isfinite().all(1) for v in values if v is not None
+            v.detach().isfinite().reshape(len(v), *v.shape[1:] or (1,)).flatten(1).all(1)
+            for v in values
+            if v is not None
         ]
         return torch.stack(rows).all(0)
 

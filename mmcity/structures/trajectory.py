@@ -113,7 +113,7 @@ class Trajectory(TensorContainer):
         """
         rows = _read_rows(path, 8, "'timestamp tx ty tz qx qy qz qw'")
         quats = rows[:, [7, 4, 5, 6]]
-        if len(rows) and np.linalg.norm(quats, axis=1).min() < 1e-6:
+        if np.linalg.norm(quats, axis=1).min() < 1e-6:
             raise TrajectoryFormatError(f"{path}: expected unit quaternions, got one of length 0")
         rotation = quat_to_rotmat(torch.from_numpy(quats))
         return cls(se3_from_rt(rotation, torch.from_numpy(rows[:, 1:4])), rows[:, 0])
@@ -181,9 +181,12 @@ class Trajectory(TensorContainer):
 
 def _read_rows(path: str | os.PathLike, columns: int, what: str) -> np.ndarray:
     try:
-        return read_numbers(path, columns, finite=True)
+        rows = read_numbers(path, columns, finite=True)
     except ValueError as error:
         raise TrajectoryFormatError(f"{error} ({what})") from error
+    if not len(rows):
+        raise TrajectoryFormatError(f"{path}: expected lines of {what}, found none")
+    return rows
 
 
 def _check_rotations(path: str | os.PathLike, poses: np.ndarray) -> None:

@@ -78,7 +78,8 @@ def _user_message(error: Exception) -> str | None:
         return f"the config has an argument that its class does not take: {error}{hint}"
     if isinstance(error, KeyError):
         unknown_type = "not in the" in str(error) and "registry" in last.filename
-        return f"{error.args[0]}{hint}" if unknown_type else None
+        is_told = _is_own(last.filename) and (last.line or "").startswith("raise KeyError(")
+        return f"{error.args[0]}{hint}" if unknown_type or is_told else None
     if _is_own(last.filename) and (last.line or "").startswith("raise"):
         return f"{error}{hint}"
     return None

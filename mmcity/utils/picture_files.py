@@ -70,6 +70,30 @@ def read_image(
             raise ImageReadError(path, f"{type(error).__name__}: {error}") from error
 
 
+def read_mask(path: str | os.PathLike) -> np.ndarray:
+    """Pixels that a mask keeps, ``(H, W)`` bool: those that are not black.
+
+    Transparent pixels are not kept; where a mask has no colour at all, it is its transparency.
+
+    Raises:
+        FileNotFoundError, ImageReadError: As :func:`read_image`.
+    """
+    with _open(path) as image:
+        try:
+            if image.mode in ("P", "PA"):
+                image = image.convert("RGBA")
+            values = np.array(image)
+        except _DECODE_ERRORS as error:
+            raise ImageReadError(path, f"{type(error).__name__}: {error}") from error
+    values = values[..., None] if values.ndim == 2 else values
+    has_alpha = values.shape[-1] in (2, 4) and image.mode != "CMYK"
+    colours = (values[..., :-1] if has_alpha else values).any(-1)
+    if not has_alpha:
+        return colours
+    alpha = values[..., -1] > 0
+    return colours & alpha if colours.any() else alpha & ~alpha.all()
+
+
 def as_mode(image: Image.Image, mode: str | None = "RGB", upright: bool = True) -> Image.Image:
     """A picture as ``RGB`` or ``RGBA`` of 8 bits, whatever it was.
 

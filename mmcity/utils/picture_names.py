@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from .fileio import visible
+from .fileio import read_rows, visible
 from .images import IMAGE_SUFFIXES
 
 
@@ -100,6 +100,15 @@ def find_companion(
                     if path.is_file():
                         return path
     return None
+
+
+def read_names(path: str | os.PathLike) -> list[str]:
+    """Names in a list, one a line, as they stand there but without quotes.
+
+    Raises:
+        OSError, ValueError: As :func:`~mmcity.utils.fileio.read_text`.
+    """
+    return [line.strip('"') for _, line in read_rows(path)]
 
 
 def check_unique(files: Mapping[str, Path | str | None], what: str) -> None:

@@ -259,6 +259,10 @@ def _read_tile(
     number = len(cells)
     cell = LodCell(_NOTHING, torch.zeros(2, 3), math.inf, depth)
     cells.append(cell)
+    if "implicitTiling" in entry:
+        raise GaussianFileError(
+            f"{index}: expected a tree of tiles, got implicit tiling: export the tiles explicitly"
+        )
     contents = entry.get("contents", [entry["content"]] if entry.get("content") else [])
     parts = []
     for content in contents:
@@ -266,6 +270,10 @@ def _read_tile(
         if Path(uri).suffix == ".json":  # a tileset of its own
             cell.children.append(_read_tiles(index.parent / uri, cells, matrix, depth + 1))
         else:
+            if Path(uri).suffix.lower() != ".glb":
+                raise GaussianFileError(
+                    f"{index}: expected tiles of .glb, got {uri}: export Gaussians as glTF"
+                )
             parts.append(read_gaussians_glb(index.parent / uri, tile=matrix))
             parts[-1].frame = None  # tiles share that of the whole
     if parts:

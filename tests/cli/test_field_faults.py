@@ -316,7 +316,8 @@ def test_cameras_without_points_are_shown(tmp_path, points, capsys):
 
     call_tool("tools/viewer.py", tmp_path, "--check")
 
-    layers = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line]
+    lines = [line for line in capsys.readouterr().out.splitlines() if "mmengine - " not in line]
+    layers = [line.split()[0] for line in lines if line]
     assert layers == ["cameras", *["points"] * (points == "ply")]
     assert len(ColmapDataset(tmp_path, split="all", require_points=False)) == 6
 
@@ -429,3 +430,116 @@ def test_refused_input_is_one_line(tmp_path, make, words, capsys, monkeypatch):
     lines = capsys.readouterr().err.strip().splitlines()
     assert stop.value.code == 1 and lines[-1].startswith("error: ")
     assert all(word in lines[-1] for word in words), lines[-1]
+
+
+# ------------------------------------------------------------------ files of any content
+
+
+_SUFFIXES = ("ply", "npz", "glb", "gltf", "spz", "splat", "json", "txt", "obj", "stl", "pkl")
+
+
+@pytest.mark.parametrize("content", [b"", bytes(range(256)) * 2 + b"x"], ids=["empty", "junk"])
+@pytest.mark.parametrize("suffix", [*_SUFFIXES, "py", "yaml"])
+def test_whatever_a_file_holds_the_answer_is_one_line(
+    tmp_path, suffix, content, capsys, monkeypatch
+):
+    monkeypatch.delenv("MMCITY_TRACEBACK", raising=False)
+    path = tmp_path / f"odd.{suffix}"
+    path.write_bytes(content)
+    calls = [("viewer", path, "--check"), ("export", path, tmp_path / "out.ply")]
+    calls.append(("analysis_tools/score_mesh", path, path, "--threshold", 1))
+    if suffix in ("py", "yaml", "json"):
+        calls = [("train", path, "--work-dir", tmp_path)]
+    for tool, *words in calls:
+        with pytest.raises(SystemExit) as stop:
+            cli.run_command(lambda tool=tool, words=words: call_tool(f"tools/{tool}.py", *words))
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert stop.value.code == 1 and lines[-1].startswith("error: "), lines
+        assert path.name in lines[-1]
+
+
+def test_what_the_code_of_a_config_raises_is_told_with_its_file(tmp_path):
+    from mmcity.engine.config_check import ConfigError
+    from mmcity.engine.launch import load_config
+
+    path = tmp_path / "mine.py"
+    path.write_text("model = dict(type=nothing)\n")
+    with pytest.raises(ConfigError, match=r"mine\.py: .* NameError: name 'nothing'"):
+        load_config(path)
+    path.write_text("data_root = 'x'\n")
+    with pytest.raises(ConfigError, match=r"mine\.py: expected a config with a model"):
+        call_tool("tools/train.py", path, "--work-dir", tmp_path)
+
+
+def test_keys_that_a_config_lacks_are_told(capsys, monkeypatch):
+    from mmcity.datasets.transforms import PackOccInputs
+
+    monkeypatch.delenv("MMCITY_TRACEBACK", raising=False)
+    pack = PackOccInputs(conditions=("trajectory",))
+    with pytest.raises(SystemExit):
+        cli.run_command(lambda: pack.transform({"voxels": np.zeros((1, 2, 2, 2), np.uint8)}))
+    assert "expected 'trajectory': add the transform" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------ names
+
+
+def test_files_whose_accents_are_letters_of_their_own_are_found(tmp_path):
+    from unicodedata import normalize
+
+    from mmcity.datasets import NerfstudioDataset
+
+    names = [f"cam{camera}/Küche {row}.png" for camera in range(2) for row in range(3)]
+    write_scene(tmp_path, names=names)
+    for file in list((tmp_path / "images").rglob("*.png")):
+        file.rename(file.with_name(normalize("NFD", file.name)))
+    listed = f'"cam1/Küche 1.png"\r\ncam0\\{normalize("NFD", "Küche 2.png")}\r\n'
+    (tmp_path / "list_test.txt").write_bytes(listed.encode("utf-8-sig"))
+
+    call_tool("tools/export.py", tmp_path, tmp_path / "transforms.json")
+
+    test = ["cam0/Küche 2.png", "cam1/Küche 1.png"]
+    assert ColmapDataset(tmp_path, split="test").img_names == test
+    (tmp_path / "list_test.txt").unlink()
+    frames = NerfstudioDataset(tmp_path, split="all")
+    assert sorted(frames.img_names) == [f"images/{name}" for name in names]
+
+
+@pytest.mark.parametrize("parting", [",", ";", "\t"])
+def test_positions_of_any_table_program_are_read(tmp_path, parting):
+    from mmcity.datasets.alignment import read_positions
+
+    rows = [("name", "x", "y", "z"), ("a.png", "1", "2", "3"), ("b c.png", "4", "5", "6")]
+    path = tmp_path / "gps.csv"
+    path.write_bytes("\r\n".join(map(parting.join, rows)).encode("utf-8-sig"))
+
+    table, kind = read_positions(path)
+
+    assert kind == "metric" and table["b c.png"].tolist() == [4, 5, 6]
+    path.write_text(path.read_text(encoding="utf-8-sig").replace("5", "nan"))
+    with pytest.raises(ValueError, match=r"gps\.csv: expected finite numbers.*b c\.png"):
+        read_positions(path)
+
+
+def test_sequences_whose_joined_names_clash_are_refused(tmp_path):
+    from mmcity.datasets.converters import convert_cambridge_landmarks
+
+    head = "h\nh\n\n"
+    poses = " 0 0 1 1 0 0 0\n"
+    for name in ("seq1/a_b.png", "seq1_a/b.png", "seq 2/c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (64, 48)).save(tmp_path / name)
+    (tmp_path / "dataset_train.txt").write_text(f"{head}seq1/a_b.png{poses}")
+    (tmp_path / "dataset_test.txt").write_text(f"{head}seq 2/c.png{poses}")
+    (tmp_path / "reconstruction.nvm").write_text("NVM_V3\n\n0\n\n0\n")
+    assert convert_cambridge_landmarks(tmp_path, tmp_path / "out")["test"] == (1, 0)
+    assert (tmp_path / "out/test/rgb/seq 2_c.jpg").is_file()
+
+    (tmp_path / "dataset_test.txt").write_text(f"{head}seq1_a/b.png{poses}")
+    with pytest.raises(ValueError, match=r"seq1_a_b\.jpg: .*'.*seq1/a_b\.png' and '.*seq1_a/b"):
+        convert_cambridge_landmarks(tmp_path, tmp_path / "again")
+
+
+def test_info_files_of_windows_lead_to_their_pictures(tmp_path):
+    scene = _info_file(tmp_path, form=".\\{name}")
+    assert len(scene[0]["img"]) == 6

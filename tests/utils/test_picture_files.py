@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmcity.utils.picture_files import ImageReadError, read_image
+from mmcity.utils.picture_files import ImageReadError, read_image, read_mask
 
 GREY = (np.arange(48 * 64).reshape(48, 64) % 200 + 30).astype(np.uint8)
 
@@ -79,3 +79,44 @@ def test_pictures_are_turned_upright_where_asked(tmp_path, orientation):
 
     assert np.array_equal(read_image(tmp_path / "a.png", upright=True), scene)
     assert np.array_equal(read_image(tmp_path / "a.png"), undone)
+
+
+_HALF = np.arange(48 * 64).reshape(48, 64) % 64 >= 32
+
+
+def _mask(kind: str) -> Image.Image:
+    grey, alpha = (_HALF * 255).astype(np.uint8), (_HALF * 255).astype(np.uint8)
+    white = np.full_like(grey, 255)
+    if kind == "palette":  # index 0 is white here, as some programs number colours
+        image = Image.fromarray((~_HALF).astype(np.uint8))
+        image.putpalette([255, 255, 255, 0, 0, 0])
+        return image
+    return {
+        "bits": lambda: Image.fromarray(_HALF),
+        "ones": lambda: Image.fromarray(_HALF.astype(np.uint8)),
+        "grey": lambda: Image.fromarray(grey),
+        "grey16": lambda: Image.fromarray(_HALF.astype(np.uint16) * 65535),
+        "one_channel": lambda: Image.fromarray(np.dstack([grey * 0, grey * 0, grey])),
+        "opaque": lambda: Image.fromarray(np.dstack([grey, grey, grey, white])),
+        "alpha_of_black": lambda: Image.fromarray(np.dstack([grey * 0] * 3 + [alpha])),
+        "alpha_of_white": lambda: Image.fromarray(np.dstack([white] * 3 + [alpha])),
+        "grey_alpha": lambda: Image.fromarray(np.dstack([grey, white])),
+    }[kind]()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["bits", "ones", "grey", "grey16", "palette", "one_channel", "opaque", "alpha_of_black",
+     "alpha_of_white", "grey_alpha"],
+)  # fmt: skip
+def test_masks_of_every_mode_keep_the_same_pixels(tmp_path, kind):
+    _mask(kind).save(tmp_path / "mask.png")
+
+    assert np.array_equal(read_mask(tmp_path / "mask.png"), _HALF)
+
+
+@pytest.mark.parametrize("alpha", [0, 255])
+def test_a_black_mask_keeps_nothing_whatever_its_transparency(tmp_path, alpha):
+    Image.new("RGBA", (8, 6), (0, 0, 0, alpha)).save(tmp_path / "mask.png")
+
+    assert not read_mask(tmp_path / "mask.png").any()

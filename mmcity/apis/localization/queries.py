@@ -14,7 +14,7 @@ from mmcity.utils.cli import UserError
 from mmcity.utils.fileio import read_rows, split_name
 from mmcity.utils.images import IMAGE_SUFFIXES, list_images
 from mmcity.utils.picture_files import read_image
-from mmcity.utils.picture_names import output_names, picture_name
+from mmcity.utils.picture_names import output_names, picture_name, read_names
 from mmcity.visualization import write_image
 
 from .localizer_file import build_localizer, read_localizer_file
@@ -138,7 +138,7 @@ def localize_queries(
         metric=not not_metric,
         mapped_centers=localizer.mapped.cameras.centers.double().numpy() + localizer.mapped.offset,
         frame=localizer.mapped.file_frame,
-        unmapped=[line for _, line in read_rows(unmapped)] if unmapped.is_file() else (),
+        unmapped=[*map(picture_name, read_names(unmapped))] if unmapped.is_file() else (),
         seed=seed,
     )
     cameras = {} if intrinsics is None else read_intrinsics(intrinsics)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import trimesh
 from PIL import Image
 from torch import Tensor
 
@@ -14,6 +13,7 @@ from mmcity.evaluation.functional.means import item_means
 from mmcity.evaluation.functional.point_clouds import f1_score, f1_tnt
 from mmcity.evaluation.metrics.image_quality import ImageQualityMetric
 from mmcity.structures import read_frame_of
+from mmcity.structures.io.mesh_files import read_vertices
 from mmcity.utils.cli import UserError
 from mmcity.utils.failures import ItemFailures
 from mmcity.utils.fileio import read_json, read_numbers, write_json
@@ -60,7 +60,7 @@ def world_vertices(path: str | os.PathLike, process: bool = True) -> np.ndarray:
         path: A file without a frame holds world coordinates.
         process: Merge vertices of one place. Defaults to True.
     """
-    vertices = np.asarray(trimesh.load(path, process=process).vertices, np.float64)
+    vertices = read_vertices(path, process=process)
     frame = read_frame_of(path)
     return vertices if frame is None else frame.scene_to_world(vertices)
 

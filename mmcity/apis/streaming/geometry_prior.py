@@ -84,7 +84,7 @@ class GeometryPrior:
         sizes: list[tuple[int, int]] = []
 
         def watched() -> Iterable[Frame]:
-            for frame in open_source(folder):
+            for frame in open_source(folder, upright=False):
                 sizes.append(frame.image.shape[:2])
                 yield frame
 

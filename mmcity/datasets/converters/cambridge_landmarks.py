@@ -15,8 +15,9 @@ from mmcity.datasets.io.nvm import read_nvm
 from mmcity.structures.geometry import quat_to_rotmat, rotmat_to_quat
 from mmcity.utils.checks import check_choice
 from mmcity.utils.failures import ItemFailures
-from mmcity.utils.fileio import atomic_path, read_text, write_text
+from mmcity.utils.fileio import atomic_path, read_text, split_name, write_text
 from mmcity.utils.picture_files import image_size, read_image
+from mmcity.utils.picture_names import check_unique, find_picture, picture_name, without_suffix
 
 LAYOUTS = ("poses", "colmap")
 #: Lines before the first image in the lists.
@@ -67,12 +68,13 @@ def convert_cambridge_landmarks(
     check_choice("layout", layout, LAYOUTS)
     root, out = Path(source), Path(out)
     model = read_nvm(root / "reconstruction.nvm")
-    known = {Path(name).with_suffix("").as_posix() for name in model.names}
+    known = {without_suffix(picture_name(name)) for name in model.names}
     photos, counts = [], {}
     for split in ("train", "test"):
         part, left_out = _read_list(root, split, known)
         photos += part
         counts[split] = (len(part), left_out)
+    check_unique({str(photo.source): photo.name for photo in photos}, "the picture")
     sizes, failures = {}, ItemFailures("photos")
     for photo in track(photos, "Pictures"):
         folder = out / "images"
@@ -103,19 +105,23 @@ def _read_list(root: Path, split: str, known: set[str]) -> tuple[list[_Photo], i
     for number, line in enumerate(read_text(path).splitlines()[_HEADER_LINES:], 4):
         if not line.strip():
             continue
-        parts = line.split()
-        if len(parts) != 8:
+        source, words = split_name(line, 7)
+        source = picture_name(source)
+        try:
+            numbers = np.array([float(word) for word in words])
+        except ValueError:
+            numbers = np.zeros(0)
+        if len(numbers) != 7:
             raise ValueError(f"{path}, line {number}: expected a path and 7 numbers, got {line!r}")
-        numbers = np.array([float(value) for value in parts[1:]])
-        is_known = not known or Path(parts[0]).with_suffix("").as_posix() in known
+        is_known = not known or without_suffix(source) in known
         if not is_known or (np.abs(numbers[:3]) > _FAR).any():
             skipped += 1
             continue
         viewmat = np.eye(4)
         viewmat[:3, :3] = quat_to_rotmat(numbers[3:])
         viewmat[:3, 3] = -viewmat[:3, :3] @ numbers[:3]
-        name = Path(parts[0]).with_suffix(".jpg").as_posix().replace("/", "_")
-        photos.append(_Photo(root / parts[0], name, viewmat, split == "test"))
+        name = without_suffix(source).replace("/", "_") + ".jpg"
+        photos.append(_Photo(find_picture(root, source), name, viewmat, split == "test"))
     return photos, skipped
 
 

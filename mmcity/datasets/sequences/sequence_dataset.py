@@ -21,7 +21,7 @@ from mmcity.structures import Cameras, SequenceDataSample, Trajectory
 from mmcity.structures.geometry import se3_inverse
 from mmcity.structures.world_offset import world_offset
 from mmcity.utils.checks import check_choice
-from mmcity.utils.picture_files import read_image
+from mmcity.utils.picture_files import read_image, read_mask
 
 from .color_jitter import ClipColorJitter
 from .eval_layouts import EVAL_LAYOUTS
@@ -266,7 +266,7 @@ class ClipDataset(Dataset):
         for frame in (sequence.frames[n] for n in numbers):
             picture, depth = _picture(frame), read_depth(frame, sequence.depth_format)
             if frame.mask is not None and use_mask:
-                depth = np.where(read_image(frame.mask, mode=None) > 0, depth, 0)
+                depth = np.where(read_mask(frame.mask), depth, 0)
             if depth.shape != (picture.height, picture.width):
                 depth = resize_nearest(depth, picture.height, picture.width)
             margin = int(rng.integers(0, self.crop_jitter + 1))

@@ -11,7 +11,7 @@ from mmcity.structures import Cameras, SceneDataSample
 from mmcity.utils.checks import check_choice
 from mmcity.utils.picture_files import ImageReadError as ImageReadError
 from mmcity.utils.picture_files import image_size as image_size
-from mmcity.utils.picture_files import read_image
+from mmcity.utils.picture_files import read_image, read_mask
 
 from .base import BaseTransform
 
@@ -105,8 +105,7 @@ class LoadPosedImage(BaseTransform):
         results["img"] = img
         if results.get("mask_path"):
             # PIL's nearest resize takes masks of another size to that of the image.
-            mask = _to_size(_one_channel(read_image(results["mask_path"], None)), img, "nearest")
-            mask = (mask > 0).astype(np.uint8)
+            mask = _to_size(read_mask(results["mask_path"]), img, "nearest").astype(np.uint8)
             results["mask"] = mask * (results["mask"] > 0) if "mask" in results else mask
         if results.get("depth_path"):
             raw = _one_channel(read_image(results["depth_path"], None)).astype(np.float32)
@@ -119,7 +118,7 @@ class LoadPosedImage(BaseTransform):
 
 
 def _one_channel(values: np.ndarray) -> np.ndarray:
-    """Any nonzero channel counts for a mask; the first one for a map with equal channels."""
+    """The first channel of a map with equal ones, else the largest."""
     if values.ndim == 2:
         return values
     if values.shape[-1] in (2, 4):

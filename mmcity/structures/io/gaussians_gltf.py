@@ -259,8 +259,11 @@ def check_extensions(document: dict[str, Any], path: str | os.PathLike) -> None:
     """Refuse a glTF file that cannot be understood without an extension that is not read.
 
     Raises:
-        GaussianFileError: If it requires one; names it.
+        GaussianFileError: If it requires one, or is of another version; names it.
     """
+    version = str(document.get("asset", {}).get("version", "2.0"))
+    if version.split(".")[0] != "2":
+        raise GaussianFileError(f"{path}: expected glTF 2, got version {version}: export version 2")
     unknown = sorted(set(document.get("extensionsRequired", [])) - READ_EXTENSIONS)
     if unknown:
         raise GaussianFileError(

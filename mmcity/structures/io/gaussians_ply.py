@@ -48,8 +48,11 @@ def keep_valid(
             they are an error.
 
     Raises:
-        GaussianFileError: If there are others, and they are not to be dropped, or if all are.
+        GaussianFileError: If there are others, and they are not to be dropped, or if all are; or
+            if there is none at all.
     """
+    if not len(gaussians):
+        raise GaussianFileError(f"{path}: expected Gaussians, got none: export the scene again")
     bad = ~gaussians.is_finite
     count = int(bad.sum())
     if not count:

@@ -59,6 +59,11 @@ def read_ply_vertices(path: str | os.PathLike, required: Iterable[str]) -> dict[
             f"{path}: expected a readable PLY file, got {type(error).__name__}: {error}"
         ) from error
     missing = [name for name in required if name not in columns]
+    if missing and "packed_position" in columns:
+        raise PlyFormatError(
+            f"{path}: expected a plain PLY file, got the compressed one of SuperSplat: export it "
+            "uncompressed, or as .spz"
+        )
     if missing:
         raise PlyFormatError(
             f"{path}: expected the vertex properties {missing}, got {list(columns)[:20]}"

@@ -25,6 +25,7 @@ from mmcity.structures import (
     read_gaussians,
 )
 from mmcity.structures.io.gaussians_gltf import NoGaussiansError, check_extensions
+from mmcity.structures.io.mesh_files import read_mesh
 from mmcity.structures.io.ply import read_ply_vertices
 from mmcity.utils.cli import UserError
 from mmcity.utils.failures import ItemFailures
@@ -119,7 +120,10 @@ def _open_file(path: Path, drop_invalid: bool = False) -> Iterator[Layer]:
     elif suffix == ".txt":
         yield Layer(name, "trajectory", _open_trajectory(path))
     else:
-        raise UnknownFileError(f"{path}: expected a file that the viewer knows, got {suffix!r}")
+        known = ", ".join((*_SCENE_SUFFIXES, ".json", ".txt"))
+        raise UnknownFileError(
+            f"{path}: expected one of {known}, got {suffix!r}: export it in one of these formats"
+        )
 
 
 def _gaussian_layer(name: str, scene: Gaussians | GaussianLodTree) -> Layer:
@@ -135,7 +139,7 @@ def _open_ply(path: Path, name: str, drop_invalid: bool) -> Layer:
     with open(path, "rb") as file:
         head = file.read(1 << 14).split(b"end_header")[0]
     if b"element face" in head:
-        return Layer(name, "mesh", trimesh.load(path, process=False), frame)
+        return Layer(name, "mesh", read_mesh(path, process=False), frame)
     points = read_point_ply(path)
     return Layer(name, "points", (points.xyz, points.rgb), frame)
 
@@ -149,7 +153,7 @@ def _open_mesh(path: Path, name: str, drop_invalid: bool) -> Iterator[Layer]:
             pass  # a mesh or points, which trimesh reads
     elif path.suffix.lower() == ".gltf":
         check_extensions(read_json(path), path)
-    frame, scene = read_frame_of(path), trimesh.load_scene(path)
+    frame, scene = read_frame_of(path), read_mesh(path, force="scene")
     for number, geometry in enumerate(scene.dump()):
         part = name if len(scene.geometry) == 1 else f"{name}/{number}"
         if isinstance(geometry, trimesh.Trimesh):
@@ -163,10 +167,7 @@ def _open_mesh(path: Path, name: str, drop_invalid: bool) -> Iterator[Layer]:
 
 
 def _open_json(path: Path, name: str) -> Iterator[Layer]:
-    try:
-        content = read_json(path)
-    except ValueError as error:
-        raise UnknownFileError(f"{path}: expected JSON, got {error}") from error
+    content = read_json(path)
     if isinstance(content, dict) and "root" in content and "asset" in content:
         yield _gaussian_layer(path.parent.name, read_tileset(path))
     elif isinstance(content, dict) and "queries" in content:

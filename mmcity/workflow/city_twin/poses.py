@@ -16,9 +16,9 @@ from mmcity.datasets.io.colmap_types import ColmapModel
 from mmcity.evaluation.functional.localization import localization_errors
 from mmcity.structures import Sim3
 from mmcity.structures.geometry import rotmat_to_quat, se3_inverse
-from mmcity.utils.fileio import read_rows, write_text
+from mmcity.utils.fileio import write_text
 from mmcity.utils.images import list_images
-from mmcity.utils.picture_names import match_names
+from mmcity.utils.picture_names import match_names, read_names
 from mmcity.workflow import STAGES, Finding, Stage, StageContext, stem_to_pose, true_poses
 
 _TEST_EVERY = 8
@@ -58,7 +58,7 @@ def _held_out(source: Path) -> set[str]:
     if folder.is_dir():
         return {file.relative_to(folder).as_posix() for file in list_images(folder, True)}
     if listed.is_file():
-        return {line for _, line in read_rows(listed)}
+        return set(read_names(listed))
     return set()
 
 

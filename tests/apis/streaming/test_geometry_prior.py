@@ -65,3 +65,18 @@ def test_cropped_images_are_refused():
     run = StreamingReconstructor(tiny_model(), device=DEVICE, image_size=42)
     with pytest.raises(ValueError, match="resize='eval'"):
         GeometryPrior(run)
+
+
+def test_maps_belong_to_the_stored_pixels(tmp_path):
+    """Readers of scenes do not apply EXIF orientation, and cameras are those of their pixels."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for row in range(2):
+        Image.new("RGB", (60, 40), (90 * row, 90, 90)).save(tmp_path / f"{row}.jpg", exif=exif)
+    run = StreamingReconstructor(tiny_model(), device=DEVICE, image_size=42, resize="eval")
+
+    files = GeometryPrior(run).write(tmp_path, tmp_path / "depths", tmp_path / "sparse")
+
+    assert [Image.open(file).size for file in files.depths] == [(60, 40)] * 2
+    cameras = read_colmap_model(tmp_path / "sparse").cameras.values()
+    assert {(camera.width, camera.height) for camera in cameras} == {(60, 40)}

@@ -1,6 +1,7 @@
 """From pictures to trajectory, depth maps and point cloud."""
 
 import gc
+import subprocess
 import weakref
 
 import cv2
@@ -76,6 +77,26 @@ class TestSources:
         frames = {frame.name: frame.image for frame in open_source(tmp_path)}
         assert sorted(frames) == ["a.jpg", "a.png"] and frames["a.png"].shape == (8, 6, 3)
         assert (frames["a.png"][:2] == (0, 0, 255)).all() and not frames["a.png"][2:].any()
+
+    @pytest.mark.parametrize("decoder", ["opencv", "pyav"])
+    def test_films_held_upright_are_turned_as_players_do(self, decoder, tmp_path):
+        import imageio_ffmpeg
+
+        writer = cv2.VideoWriter(
+            str(tmp_path / "a.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 10, (64, 48)
+        )
+        stored = np.zeros((48, 64, 3), np.uint8)
+        stored[:24] = 255
+        writer.write(stored)
+        writer.release()
+        words = ["-y", "-loglevel", "error", "-display_rotation", "90", "-i", tmp_path / "a.mp4"]
+        words += ["-c", "copy", tmp_path / "turned.mp4"]
+        subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), *words], check=True)
+
+        image = next(open_source(tmp_path / "turned.mp4", decoder=decoder)).image
+
+        assert image.shape == (64, 48, 3)  # a quarter against the clock: above becomes left
+        assert image[:, :20].min() > 200 and image[:, 28:].max() < 50
 
     def test_transparency_becomes_white(self, tmp_path):
         image = np.zeros((8, 8, 4), dtype=np.uint8)

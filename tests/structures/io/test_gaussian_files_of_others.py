@@ -262,3 +262,56 @@ def test_a_file_of_nothing_valid_stays_an_error(tmp_path):
 
     with pytest.raises(GaussianFileError, match="2 of 2"):
         read_gaussians(tmp_path / "a.ply", drop_invalid=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda glb: glb["asset"].update(version="3.0"), "expected glTF 2, got version 3.0"),
+        (lambda glb: glb.update(extensionsRequired=["EXT_new"]), "got EXT_new"),
+    ],
+)
+def test_versions_of_gltf_are_named(tmp_path, change, message):
+    write_gaussians_glb(gaussians(3), tmp_path / "a.glb")
+    change_glb(tmp_path / "a.glb", change)
+
+    with pytest.raises(GaussianFileError, match=message):
+        open_layers(tmp_path / "a.glb")
+
+
+def test_packed_ply_files_are_named(tmp_path):
+    names = ("position", "rotation", "scale", "color")
+    head = "".join(f"property uint packed_{name}\n" for name in names)
+    (tmp_path / "a.ply").write_text(
+        f"ply\nformat ascii 1.0\nelement vertex 1\n{head}end_header\n1 2 3 4\n"
+    )
+
+    with pytest.raises(ValueError, match=r"a\.ply: .*compressed one of SuperSplat.* as \.spz"):
+        open_layers(tmp_path / "a.ply")
+
+
+@pytest.mark.parametrize(
+    ("root", "message"),
+    [
+        ({"implicitTiling": {"subtreeLevels": 2}}, "got implicit tiling"),
+        ({"content": {"uri": "cells/a.b3dm"}}, "got cells/a.b3dm"),
+    ],
+)
+def test_tiles_of_other_kinds_are_named(tmp_path, root, message):
+    (tmp_path / "tileset.json").write_text(json.dumps({"asset": {"version": "1.1"}, "root": root}))
+
+    with pytest.raises(GaussianFileError, match=rf"tileset\.json: .*{message}"):
+        read_tileset(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".splat"])
+def test_a_file_without_gaussians_is_refused_by_name(tmp_path, suffix):
+    write_gaussians(gaussians(3), tmp_path / f"a{suffix}")
+    content = (tmp_path / f"a{suffix}").read_bytes()
+    if suffix == ".ply":
+        head = content.split(b"end_header\n")[0].replace(b"vertex 3", b"vertex 0")
+        content = head + b"end_header\n"
+    (tmp_path / f"a{suffix}").write_bytes(content if suffix == ".ply" else b"")
+
+    with pytest.raises(GaussianFileError, match=rf"a\{suffix}: expected Gaussians, got none"):
+        read_gaussians(tmp_path / f"a{suffix}")
