@@ -150,7 +150,7 @@ def _citygsx(src: Path, dst: Path, reverse: bool) -> ConversionReport:
     if reverse:
         state = load_checkpoint_weights(src)
         write_folder(state, dst)
-        converted = [key for key in state if key.startswith(("anchors.", "decoder."))]
+        converted = [key for key in state if key.startswith(("anchors.", "decoder.", "placement."))]
         return ConversionReport(
             dst, converted, unexpected=[key for key in state if key not in converted]
         )
@@ -259,7 +259,7 @@ def _rap_map(src: Path, dst: Path, reverse: bool, iteration: int | None = None) 
         folder = write_map_folder(state, dst, iteration)
         return ConversionReport(
             folder,
-            [key for key in state if key.startswith(("splats.", "appearance."))],
+            [key for key in state if key.startswith(("splats.", "appearance.", "placement."))],
             notes=["cfg_args and cameras.json stay those of the training"],
         )
     state, model = read_map_folder(src, iteration)

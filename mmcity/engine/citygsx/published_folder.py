@@ -13,7 +13,9 @@ from mmcity.models.citygsx.checkpoint_keys import (
     state_to_columns,
     state_to_mlps,
 )
+from mmcity.models.layers import frame_in_state, frame_to_state
 from mmcity.structures import read_ply_vertices, write_ply_vertices
+from mmcity.structures.io.ply import read_ply_frame
 from mmcity.utils.fileio import atomic_paths, read_arrays
 from mmcity.utils.torch_files import write_torch
 
@@ -50,6 +52,7 @@ def read_folder(folder: Path) -> dict[str, Tensor]:
             "their state dicts under opacity_mlp, cov_mlp, color_mlp first"
         )
     state = mlps_to_state(load_from_local(networks, map_location="cpu"))
+    state |= frame_to_state(read_ply_frame(files[0]))
     # All levels take part from here on.
     return {**columns_to_state(columns, origin), **state, "iteration": torch.tensor(10**9)}
 
@@ -59,6 +62,6 @@ def write_folder(state: dict[str, Tensor], folder: Path) -> None:
     columns, origin = state_to_columns(state)
     names = ("point_cloud.ply", "additional_attributes.npz", "checkpoints.pth")
     with atomic_paths(folder / name for name in names) as (cloud, attributes, networks):
-        write_ply_vertices(cloud, columns)
+        write_ply_vertices(cloud, columns, frame_in_state(state))
         np.savez(attributes, init_pos=origin)
         write_torch(networks, state_to_mlps(state))

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from mmcity.engine.checkpointing import load_from_local
+from mmcity.models.layers import frame_in_state, frame_to_state
 from mmcity.structures import read_ply_vertices, write_ply_vertices
+from mmcity.structures.io.ply import read_ply_frame
 from mmcity.utils.fileio import read_json, read_text
 from mmcity.utils.torch_files import write_torch
 
@@ -62,6 +64,7 @@ def read_map_folder(root: Path, iteration: int | None = None) -> tuple[dict[str,
         **{f"splats.{key}": value for key, value in splats.items()},
         "iteration": torch.tensor(int(folder.name.split("_")[1])),
         **_read_cameras(root / "cameras.json"),
+        **frame_to_state(read_ply_frame(folder / "point_cloud.ply")),
     }
     for part in _PARTS if config["use_color_net"] else ():
         weights = _load(folder / f"{part}.pth")
@@ -90,7 +93,7 @@ def write_map_folder(state: dict[str, Tensor], root: Path, iteration: int | None
         columns |= dict(zip(names, values.reshape(count, -1).T))
         if key == "means":
             columns |= {name: np.zeros(count, np.float32) for name in ("nx", "ny", "nz")}
-    write_ply_vertices(folder / "point_cloud.ply", columns)
+    write_ply_vertices(folder / "point_cloud.ply", columns, frame_in_state(state))
     box = torch.nn.Parameter(state["splats.box_coords"])
     files = {"other_attributes_dict": {"box_coord": box, "non": torch.zeros(1)}}
     for part in _PARTS:

@@ -4,7 +4,7 @@ from .attention import Attend, Attention, frame_causal_attention
 from .conv_stem import ConvStem
 from .flex_frame_causal import flex_frame_causal_attention
 from .mlp import Mlp, SwiGLU
-from .placement import Placement, frame_in_state
+from .placement import Placement, frame_in_state, frame_to_state
 from .resizable import HostNumbers, ResizableModule, edit_parameters
 from .rope import apply_rope, rope_tables_2d
 from .scene_model import SceneModel, SplatSceneModel, image_ids, loss_scaler
@@ -37,6 +37,7 @@ __all__ = [
     "flex_frame_causal_attention",
     "frame_causal_attention",
     "frame_in_state",
+    "frame_to_state",
     "image_ids",
     "loss_scaler",
     "rope_tables_2d",

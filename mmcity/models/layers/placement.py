@@ -33,20 +33,26 @@ class Placement(nn.Module):
         return None if self.frame.is_identity else self.frame
 
     def _save_to_state_dict(self, destination, prefix, keep_vars) -> None:
-        frame = self.known_frame
-        if frame is None:
-            return
-        values = {name: getattr(frame, name) for name in _NUMBERS}
-        if frame.lla is not None:
-            values["lla"] = frame.lla
-        for name, value in values.items():
-            destination[prefix + name] = torch.tensor(value, dtype=torch.float64, device="cpu")
-        for name in _TEXTS:
-            text = list(getattr(frame, name).encode())
-            destination[prefix + name] = torch.tensor(text, dtype=torch.uint8, device="cpu")
+        destination.update(frame_to_state(self.known_frame, prefix))
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
         self.frame = frame_in_state(state_dict, prefix) or SceneFrame()
+
+
+def frame_to_state(frame: SceneFrame | None, prefix: str = "placement.") -> dict[str, Tensor]:
+    """Entries of a frame in the state dict of a model; none for one that says nothing."""
+    if frame is None or frame.is_identity:
+        return {}
+    numbers = {name: getattr(frame, name) for name in _NUMBERS}
+    if frame.lla is not None:
+        numbers["lla"] = frame.lla
+    texts = {name: list(getattr(frame, name).encode()) for name in _TEXTS}
+    tables = ((numbers, torch.float64), (texts, torch.uint8))
+    return {
+        prefix + name: torch.tensor(value, dtype=dtype, device="cpu")
+        for table, dtype in tables
+        for name, value in table.items()
+    }
 
 
 def frame_in_state(state_dict: dict[str, Tensor], prefix: str = "placement.") -> SceneFrame | None:

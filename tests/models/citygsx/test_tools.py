@@ -12,12 +12,14 @@ import torch
 import trimesh
 from PIL import Image
 
+from mmcity.apis import convert_checkpoint
 from mmcity.apis.scenes import extract_mesh
 from mmcity.apis.streaming import generate_depth
 from mmcity.cli.main import dispatch
 from mmcity.datasets.depth_filter import filter_depth
+from mmcity.engine.checkpointing import load_checkpoint_weights
 from mmcity.models.citygsx import CityGSX
-from mmcity.structures import Cameras, read_gaussians_ply
+from mmcity.structures import Cameras, SceneFrame, read_gaussians_ply
 from mmcity.utils.cli import UserError
 from tests.cli.conftest import call_tool
 from tests.devices import DEVICE
@@ -101,6 +103,19 @@ def test_converter_goes_to_the_originals_files_and_back(tmp_path, capsys):
     assert all(key.startswith("views.") for key in report.missing_keys)
     expected, actual = model.eval().render(cameras), again.eval().render(cameras)
     torch.testing.assert_close(actual["rgb"], expected["rgb"], rtol=0, atol=1e-6)
+
+
+def test_the_originals_files_keep_the_frame(tmp_path):
+    model, _ = tiny_model()
+    model.placement.frame = SceneFrame(crs="EPSG:25832", origin=(452310.25, 5411872.75, 213.5))
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / "scene.pth")
+    folder = tmp_path / "folder"
+    report = convert_checkpoint("citygsx", tmp_path / "scene.pth", folder, reverse=True)
+    assert not any(key.startswith("placement") for key in report.unexpected)
+    convert_checkpoint("citygsx", folder, tmp_path / "again.pth")
+    again, _ = tiny_model()
+    again.load_state_dict(load_checkpoint_weights(tmp_path / "again.pth"), strict=False)
+    assert again.placement.frame == model.placement.frame
 
 
 @pytest.fixture(scope="module")

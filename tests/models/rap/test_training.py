@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmcity.datasets.io import read_colmap_model
-from mmcity.datasets.io.colmap_model import find_colmap_model
+from mmcity.datasets.io.colmap_model import find_colmap_model, write_colmap_model
 from mmcity.engine.rap import ViewSynthesisHook
 from mmcity.engine.rap.view_synthesis import (
     SynthesisError,
@@ -21,7 +21,8 @@ from mmcity.engine.rap.view_synthesis import (
     build_synthesizer,
     make_executor,
 )
-from mmcity.structures import Gaussians, write_gaussians_ply
+from mmcity.models.layers import frame_in_state
+from mmcity.structures import Gaussians, SceneFrame, write_gaussians_ply
 from mmcity.utils.setup_env import register_all_modules
 
 SIZE = (48, 64)
@@ -32,17 +33,20 @@ REPO = Path(__file__).resolve().parents[3]
 def scene_map(toytown_citygsx, tmp_path_factory):
     """The sparse points of the scene as round Gaussians: a map that needs no training."""
     points = read_colmap_model(find_colmap_model(toytown_citygsx)).points3D
-    count = len(points)
     path = tmp_path_factory.mktemp("map") / "scene.ply"
-    gaussians = Gaussians(
-        means=torch.from_numpy(points.xyz).float(),
+    write_gaussians_ply(point_gaussians(points.xyz, points.rgb), path)
+    return path
+
+
+def point_gaussians(xyz, rgb):
+    count = len(xyz)
+    return Gaussians(
+        means=torch.from_numpy(xyz).float(),
         quats=torch.tensor([1.0, 0, 0, 0]).expand(count, 4),
         scales=torch.full((count, 3), 1.5),
         opacities=torch.full((count,), 0.9),
-        sh0=((torch.from_numpy(points.rgb.astype(np.float32)) / 255 - 0.5) / 0.28209)[:, None],
+        sh0=((torch.from_numpy(rgb.astype(np.float32)) / 255 - 0.5) / 0.28209)[:, None],
     )
-    write_gaussians_ply(gaussians, path)
-    return path
 
 
 def config(scene, scene_map, work_dir, epochs=2, **hook):
@@ -121,6 +125,43 @@ BUDGETS = {
         max_attempts=3,
     ),
 }
+
+
+def test_images_and_network_take_the_frame_of_the_map(toytown_citygsx, tmp_path):
+    """The capture is in UTM coordinates; the map was centred otherwise than it would be now."""
+    scene = tmp_path / "utm"
+    scene.mkdir()
+    for source in toytown_citygsx.iterdir():
+        if source.name != "sparse":
+            (scene / source.name).symlink_to(source)
+    model = read_colmap_model(find_colmap_model(toytown_citygsx))
+    place = np.array([452310.25, 5411872.75, 213.5])
+    for image in model.images.values():
+        image.tvec = image.tvec - image.viewmat[:3, :3] @ place
+    model.points3D.xyz = model.points3D.xyz + place
+    write_colmap_model(model, scene / "sparse" / "0")
+    frame = SceneFrame(origin=place + 7)
+    gaussians = point_gaussians(frame.world_to_scene(model.points3D.xyz), model.points3D.rgb)
+    gaussians.frame = frame
+    write_gaussians_ply(gaussians, tmp_path / "map.ply")
+
+    runner = Runner.from_cfg(config(scene, tmp_path / "map.ply", tmp_path / "run", 1))
+    runner.train()
+
+    network = runner.model
+    assert network.placement.frame == frame == runner.train_dataloader.dataset.frame
+    assert runner.val_dataloader.dataset.frame == frame
+    assert network.views.rendered.float().std() > 0.05  # the map is in sight
+    state = torch.load(tmp_path / "run" / "epoch_1.pth", weights_only=True)["state_dict"]
+    assert frame_in_state(state) == frame
+    # Tests bring the images to what the network knows.
+    cfg = config(scene, tmp_path / "map.ply", tmp_path / "test", 1)
+    cfg.update(load_from=str(tmp_path / "run" / "epoch_1.pth"))
+    cfg.update(test_dataloader=cfg.val_dataloader, test_evaluator=cfg.val_evaluator)
+    cfg.update(test_cfg=dict(type="TestLoop"))
+    tester = Runner.from_cfg(cfg)
+    tester.test()
+    assert tester.test_dataloader.dataset.frame == frame
 
 
 @pytest.mark.parametrize("kind", BUDGETS)
