@@ -74,9 +74,38 @@ def atomic_path(path: str | os.PathLike, durable: bool = False) -> Iterator[Path
 
 @contextmanager
 def atomic_paths(paths: Iterable[str | os.PathLike]) -> Iterator[list[Path]]:
-    """:func:`atomic_path` for files that belong together: none is moved before all are written."""
-    with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(atomic_path(path)) for path in paths]
+    """:func:`atomic_path` for files that belong together.
+
+    None is moved before all are written, and all go back if one cannot be moved.
+    """
+    targets = [Path(path) for path in paths]
+    with contextlib.ExitStack() as kept, contextlib.ExitStack() as moved:
+        yield [moved.enter_context(atomic_path(target)) for target in targets]
+        for target in targets:
+            kept.enter_context(_kept(target))
+
+
+@contextmanager
+def _kept(target: Path) -> Iterator[None]:
+    """Put back what lay at a path if the block fails."""
+    earlier = None
+    if target.exists():
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}.", suffix=".tmp")
+        os.close(handle)
+        earlier = Path(name)
+        earlier.unlink()
+        os.link(target, earlier)
+    try:
+        yield
+    except BaseException:
+        if earlier is None:
+            target.unlink(missing_ok=True)
+        else:
+            os.replace(earlier, target)
+        raise
+    finally:
+        if earlier is not None:
+            earlier.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -200,7 +200,7 @@ class Chain:
         return page
 
     def _aside(self, name: str) -> Path:
-        """Where a stage's earlier results wait for the new ones."""
+        """Folder in which a stage's earlier results wait for the new ones."""
         return self.manifest.work_dir / f".{name}.before"
 
     def _settle(self, name: str) -> None:

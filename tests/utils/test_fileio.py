@@ -11,6 +11,7 @@ import pytest
 
 from mmcity.utils.fileio import (
     atomic_path,
+    atomic_paths,
     read_json,
     read_numbers,
     read_rows,
@@ -181,3 +182,27 @@ def test_an_error_of_another_file_keeps_its_name(tmp_path):
     with pytest.raises(FileNotFoundError, match="source.png"):
         with atomic_path(tmp_path / "a.npy"):
             open(tmp_path / "source.png", "rb")
+
+
+@pytest.mark.parametrize("earlier", [True, False])
+def test_files_that_belong_together_go_back_if_one_cannot_be_moved(tmp_path, monkeypatch, earlier):
+    names = ["a.bin", "b.bin", "c.bin"]
+    if earlier:
+        for name in names:
+            (tmp_path / name).write_bytes(b"earlier")
+    replace, calls = os.replace, []
+
+    def fail_once(source, target):
+        calls.append(target)
+        if len(calls) == 2:
+            raise OSError(errno.EIO, "Input/output error", str(source))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail_once)
+    with pytest.raises(OSError, match=r"Input/output error: .*/[abc]\.bin'"):
+        with atomic_paths(tmp_path / name for name in names) as files:
+            for file in files:
+                file.write_bytes(b"new")
+
+    found = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert found == (dict.fromkeys(names, b"earlier") if earlier else {})

@@ -1,4 +1,4 @@
-"""Which pages may open a connection to the viewer."""
+"""Origins of pages that may open a connection to the viewer."""
 
 import contextlib
 import functools

@@ -1,0 +1,204 @@
+"""Commands that write, each with what it needs and what may lie there from an earlier run."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+import trimesh
+
+from mmcity.apis import StreamWriter
+from mmcity.apis.occupancy.generate_clips import generate_clips
+from mmcity.apis.streaming.depth_estimators import ToytownDepthEstimator
+from mmcity.cli.main import dispatch
+from mmcity.datasets import CarlaSCOccSequence
+from mmcity.engine.dynamiccity import export_rollouts
+from mmcity.engine.launch import train
+from mmcity.models.dynamiccity import HexPlaneVAE
+from mmcity.registry import MODELS
+from mmcity.structures import write_gaussians
+from mmcity.utils.fileio import atomic_path, write_text
+from mmcity.visualization import write_image, write_video
+from mmcity.workflow import STAGES
+from mmcity.workflow.chain import Chain, Stage
+from tests.apis.streaming.test_stream_writer import frame
+from tests.cli.conftest import TOY_CONFIG
+from tests.datasets.scenes import make_model, write_scene, write_transforms
+from tests.datasets.test_occ_sequence import GRID, write_carlasc
+from tests.models.dynamiccity.test_sampling import build_model
+from tests.structures.test_gaussian_lod import street
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command under attack.
+
+    Attributes:
+        run: Called with the inputs and the folder to write to.
+        earlier: Writes what an earlier run with other inputs has left there. None: nothing.
+        swap: How earlier files are replaced: ``each`` for itself, all ``together`` unless a run
+            is killed, or all ``at once`` whatever happens.
+        is_slow: Not in the short form.
+    """
+
+    run: Callable[[SimpleNamespace, Path], object]
+    earlier: Callable[[SimpleNamespace, Path], object] | None = None
+    swap: str = "at once"
+    is_slow: bool = False
+
+
+def prepare(root: Path) -> SimpleNamespace:
+    """Inputs of all jobs; no gradients, so that processes can be forked afterwards."""
+    torch.manual_seed(0)
+    write_gaussians(street(1500), root / "a.ply")
+    write_gaussians(street(900, seed=1), root / "b.ply")
+    trimesh.creation.icosphere().export(root / "mesh.ply")
+    trimesh.creation.box().export(root / "box.ply")
+    write_scene(root / "scene", names=["a/0.png", "a/1.png", "b/2.png"])
+    write_scene(root / "other", names=["0.png", "1.png"], points=9)
+    write_transforms(root / "nerfstudio", make_model(count=3))
+    write_carlasc(root / "carlasc", "Train", "Town01", 5)
+    depths = root / "gt" / "depths"
+    depths.mkdir(parents=True)
+    for name in ("a/0", "a/1", "b/2"):
+        np.save(depths / f"{Path(name).name}.npy", np.full((30, 40), 7.0, np.float32))
+    sizes = dict(
+        latent_channels=4,
+        query_channels=4,
+        conv_hidden_low_res=4,
+        conv_hidden_high_res=4,
+        transformer_depth=1,
+    )
+    vae = HexPlaneVAE(spatial_size=GRID, sequence_length=4, **sizes)
+    generator = build_model()
+    (root / "generator.py").write_text(f"default_scope = 'mmcity'\nmodel = {generator!r}\n")
+    weights = {"state_dict": MODELS.build(generator).state_dict(), "meta": {}}
+    torch.save(weights, root / "generator.pth")
+    return SimpleNamespace(root=root, vae=vae)
+
+
+class First(Stage):
+    """Three files."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def run(self, context):
+        for number in range(3):
+            with atomic_path(context.folder / f"{number}.txt") as path:
+                path.write_bytes(f"{number} {self.text}\n".encode() * 50)
+        return {"text": context.folder / "2.txt"}
+
+
+class Second(Stage):
+    """Takes one of them."""
+
+    needs = ("first",)
+
+    def run(self, context):
+        text = context.artefact("first", "text").read_text()
+        write_text(context.folder / "twice.txt", 2 * text)
+        return {"twice": context.folder / "twice.txt"}
+
+
+STAGES.register_module(name="ReliabilityFirst", module=First)
+STAGES.register_module(name="ReliabilitySecond", module=Second)
+
+
+def chain(out: Path, text: str) -> None:
+    first = dict(type="ReliabilityFirst", text=text)
+    Chain({"first": first, "second": dict(type="ReliabilitySecond")}, out / "chain").run()
+
+
+def export(suffix: str) -> Job:
+    def run(i, out, source="a.ply"):
+        dispatch(["export", str(i.root / source), str(out / f"scene{suffix}")])
+
+    return Job(run, lambda i, out: run(i, out, "b.ply"))
+
+
+def mesh(suffix: str) -> Job:
+    def run(i, out, source="mesh.ply"):
+        dispatch(["export", str(i.root / source), str(out / f"mesh{suffix}")])
+
+    return Job(run, lambda i, out: run(i, out, "box.ply"))
+
+
+def tiles(i, out: Path, source: str = "a.ply") -> None:
+    dispatch(["export", str(i.root / source), str(out / "tiles"), "--max-per-cell", "400"])
+
+
+def transforms(i, out: Path, source: str = "scene") -> None:
+    dispatch(["export", str(i.root / source), str(out / "transforms.json")])
+
+
+def colmap(i, out: Path) -> None:
+    dispatch(["export", str(i.root / "nerfstudio"), str(out / "sparse")])
+
+
+def reduce(i, out: Path) -> None:
+    words = ["data", "reduce-colmap", str(i.root / "scene"), str(out / "small")]
+    dispatch([*words, "--long-side", "20"])
+
+
+def rollouts(i, out: Path) -> None:
+    data = CarlaSCOccSequence(str(i.root / "carlasc"), "Train", sequence_length=4)
+    export_rollouts(i.vae, data, out / "rollouts", flips=(0, 1))
+
+
+def clips(i, out: Path) -> None:
+    files = (i.root / "generator.py", i.root / "generator.pth")
+    generate_clips(*files, out / "clips", num_samples=2, sampler="ddim", steps=1, device="cpu")
+
+
+def depths(i, out: Path) -> None:
+    ToytownDepthEstimator(i.root).write(i.root / "scene" / "images", out / "depths")
+
+
+def stream(i, out: Path) -> None:
+    with StreamWriter(out / "stream", formats=("ply", "glb")) as writer:
+        for number in range(3):
+            writer.write(frame(number))
+
+
+def pictures(i, out: Path, seed: int = 0) -> None:
+    frames = np.random.default_rng(seed).integers(0, 255, (3, 24, 32, 3), np.uint8)
+    write_video(out / "film.gif", frames)
+    write_image(out / "live.png", frames[0], is_live=True)
+    write_image(out / "picture.png", frames[1])
+
+
+def toytown(i, out: Path) -> None:
+    words = ["data", "toytown", "--out", str(out / "town"), "--size", "tiny", "--workers", "1"]
+    words += ["--formats", "video", "--sequences", "1", "--frames", "2", "--supersampling", "1"]
+    dispatch([*words, "--image-size", "32x24"])
+
+
+def training(i, out: Path) -> None:
+    if str(TOY_CONFIG.parent) not in sys.path:  # where its own modules lie
+        sys.path.insert(0, str(TOY_CONFIG.parent))
+    checkpoint = {"max_keep_ckpts": 1, "interval": 2, "save_best": None}
+    options = {f"default_hooks.checkpoint.{name}": value for name, value in checkpoint.items()}
+    options |= {"train_cfg.max_iters": 6, "train_cfg.val_interval": 6}
+    train(TOY_CONFIG, work_dir=out / "run", resume="auto", cfg_options=options)
+
+
+JOBS: dict[str, Job] = {
+    **{f"export {suffix}": export(suffix) for suffix in (".ply", ".splat", ".spz", ".glb")},
+    **{f"mesh {suffix}": mesh(suffix) for suffix in (".ply", ".stl", ".glb")},
+    "tiles": Job(tiles, lambda i, out: tiles(i, out, "b.ply")),
+    "transforms": Job(transforms, lambda i, out: transforms(i, out, "other"), "together"),
+    "colmap": Job(colmap),
+    "reduce": Job(reduce),
+    "rollouts": Job(rollouts),
+    "clips": Job(clips, is_slow=True),
+    "depths": Job(depths),
+    "stream": Job(stream),
+    "pictures": Job(pictures, lambda i, out: pictures(i, out, 1), "each"),
+    "chain": Job(lambda i, out: chain(out, "new")),
+    "toytown": Job(toytown),
+    "training": Job(training, is_slow=True),
+}
