@@ -50,20 +50,39 @@ def _unquoted(text: str) -> str:
 def _like(old: Any, key: str, text: str) -> Any:
     """Value of a text that replaces another value."""
     value = _parse_value(text)
-    if text == "None" or old is None or isinstance(old, Mapping):
+    if text == "None" or old is None:
+        return value
+    if isinstance(old, Mapping):
+        if isinstance(value, str):
+            raise ConfigError(
+                f"--cfg-options {key}: expected None, or values of its keys ({key}.KEY=VALUE), "
+                f"got {text!r}"
+            )
         return value
     if isinstance(old, str):
         return _unquoted(text)
     if isinstance(old, (list, tuple)):
-        return value if isinstance(value, (list, tuple)) else type(old)([value])
+        return _list_like(old, key, text, value)
     kinds = {bool: "true or false", int: "a number", float: "a number"}
     if type(old) in kinds and not isinstance(value, (list, tuple)):
         if isinstance(value, str) or (type(old) is bool and value not in (0, 1)):
             raise ConfigError(
                 f"--cfg-options {key}: expected {kinds[type(old)]} as the config has, got {text!r}"
             )
-        return bool(value) if type(old) is bool else value
+        is_whole = type(old) is int and isinstance(value, float) and value.is_integer()
+        return type(old)(value) if type(old) is bool or is_whole else value
     return value
+
+
+def _list_like(old: Sequence, key: str, text: str, value: Any) -> Any:
+    """Value of a text that replaces a list: one item, several, or a whole list."""
+    opens, closes = text[:1] in ("[", "("), text[-1:] in ("]", ")")
+    if opens != closes or (opens and isinstance(value, str)):
+        raise ConfigError(f"--cfg-options {key}: expected a list as the config has, got {text!r}")
+    if old and all(isinstance(item, str) for item in old):
+        words = (text[1:-1] if opens else text).split(",")
+        return type(old)(_unquoted(word.strip()) for word in words if word.strip())
+    return value if isinstance(value, (list, tuple)) else type(old)([value])
 
 
 def _parse_value(text: str) -> Any:

@@ -110,15 +110,20 @@ def test_texts_follow_the_type_of_the_old_value():
     assert cfg.train_cfg == values and cfg.train_cfg.by_epoch is False and cfg.work_dir == "5"
     merge_options(cfg, parse_options(["work_dir=None", "train_cfg.splits=b,c"]))
     assert cfg.work_dir is None and list(cfg.train_cfg.splits) == ["b", "c"]
+    merge_options(cfg, parse_options(["train_cfg.splits=[007,'2024']", "train_cfg.max_iters=3e2"]))
+    assert list(cfg.train_cfg.splits) == ["007", "2024"]
+    assert cfg.train_cfg.max_iters == 300 and isinstance(cfg.train_cfg.max_iters, int)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [("max_iters=abc", "expected a number as the config has, got 'abc'"),
-     ("by_epoch=maybe", "expected true or false as the config has, got 'maybe'")],
+     ("by_epoch=maybe", "expected true or false as the config has, got 'maybe'"),
+     ("steps=[0", r"expected a list as the config has, got '\[0'"),
+     ("loop=dict(a=1)", r"expected None, or values of its keys \(train_cfg.loop.KEY=VALUE\)")],
 )  # fmt: skip
 def test_texts_of_another_type_are_refused(text, message):
-    cfg = Config(dict(train_cfg=dict(max_iters=10, by_epoch=True)))
+    cfg = Config(dict(train_cfg=dict(max_iters=10, by_epoch=True, steps=[1], loop=dict(a=2))))
     with pytest.raises(ConfigError, match=f"--cfg-options train_cfg.*{message}"):
         merge_options(cfg, parse_options([f"train_cfg.{text}"]))
 

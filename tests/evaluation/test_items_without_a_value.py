@@ -31,6 +31,18 @@ def test_means_count_what_has_a_value():
     assert item_means(rows, ["a", "b", "c"]) == {"a": 2.0, "b": 5.0}
 
 
+def test_items_without_any_error_do_not_make_a_mean_infinite(monkeypatch):
+    from mmcity.evaluation.functional import means
+
+    said = []
+    monkeypatch.setattr(means, "print_log", lambda text, *_: said.append(text))
+    rows = [{"psnr": math.inf}, {"psnr": 20.0}, {"psnr": 30.0}]
+
+    assert item_means(rows, ["psnr"]) == {"psnr": 25.0}
+    assert said == ["psnr: 1 of 3 items are infinite, left out of the mean"]
+    assert item_means(rows[:1], ["psnr"]) == {"psnr": math.inf}
+
+
 def test_an_image_without_counted_pixels_does_not_spoil_the_mean():
     metric = ImageQualityMetric()
     image = torch.full((3, 16, 16), 0.5)

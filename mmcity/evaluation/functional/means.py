@@ -12,7 +12,9 @@ _SHOWN = 5
 def item_means(rows: Sequence[Mapping[str, Any]], names: Iterable[str]) -> dict[str, float]:
     """Mean of each number over the items that have it.
 
-    An item whose mask is empty, for example, has no error: NaN or nothing stands for it.
+    An item whose mask is empty, for example, has no error: NaN or nothing stands for it. Infinite
+    numbers, such as the PSNR of equal pictures, are left out where others are finite, with a
+    warning that counts them.
 
     Args:
         rows: Numbers by name, one mapping per item.
@@ -25,6 +27,12 @@ def item_means(rows: Sequence[Mapping[str, Any]], names: Iterable[str]) -> dict[
     for name in names:
         values = [float(row[name]) for row in rows if row.get(name) is not None]
         values = [value for value in values if not math.isnan(value)]
+        finite = [value for value in values if math.isfinite(value)]
+        if finite and len(finite) < len(values):
+            lost = len(values) - len(finite)
+            text = f"{name}: {lost} of {len(values)} items are infinite, left out of the mean"
+            print_log(text, "current", 30)
+            values = finite
         if values:
             means[name] = sum(values) / len(values)
     return means
