@@ -13,6 +13,7 @@ from mmcity.datasets.colmap import find_image_dir
 from mmcity.datasets.io.colmap_model import find_colmap_model, read_colmap_model, write_colmap_model
 from mmcity.datasets.io.colmap_types import CAMERA_MODELS, ColmapCamera, ColmapModel
 from mmcity.datasets.transforms import read_image, target_size
+from mmcity.structures.scene_frame import FRAME_FILE
 from mmcity.utils.checks import check_choice
 from mmcity.utils.failures import ItemFailures
 from mmcity.utils.fileio import atomic_path, scratch_folder, visible
@@ -129,7 +130,7 @@ def _write_scene(
         copy = (dst / "val/rgbs" / entry).with_suffix(targets[name].suffix)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(targets[name], copy)
-    for table in visible([*src.glob("list_test.txt"), *src.glob("*.tsv")]):
+    for table in visible([*src.glob("list_test.txt"), *src.glob("*.tsv"), *src.glob(FRAME_FILE)]):
         shutil.copyfile(table, dst / table.name)
     return len(targets)
 

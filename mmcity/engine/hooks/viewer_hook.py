@@ -55,6 +55,7 @@ class ViewerHook(Hook):
                 f"{type(unwrap(runner.model)).__name__}; take the hook out of the config"
             )
         self.viewer = Viewer(**self.options)
+        self.viewer.set_frame(unwrap(runner.model).placement.frame)
         self._hold = self.viewer.server.gui.add_checkbox("Hold training", False)
         cameras = getattr(runner.train_dataloader.dataset, "cameras", None)
         if cameras is not None and len(cameras):

@@ -118,12 +118,13 @@ class Viewer:
         """Markdown at the top of the panel."""
         self._status.content = text
 
-    def _tell_world(self) -> None:
-        """Say in the panel what the coordinates in sight are in the world."""
-        if self.frame is None or self.frame.is_identity:
+    def set_frame(self, frame: SceneFrame) -> None:
+        """Say where what is shown lies; the panel tells its origin in the world."""
+        self.frame = frame
+        if frame.is_identity:
             return
-        x, y, z = self.frame.scene_to_world(np.zeros(3))
-        name = self.frame.crs[:60] or "world"
+        x, y, z = frame.scene_to_world(np.zeros(3))
+        name = frame.crs[:60] or "world"
         self._world.content = f"0, 0, 0 is {x:.3f}, {y:.3f}, {z:.3f} ({name})"
         self._world.visible = True
 
@@ -180,8 +181,7 @@ class Viewer:
             ValueError: If the layer lies in another reference system than the first.
         """
         if self.frame is None:
-            self.frame = frame_to_show(layer)
-            self._tell_world()
+            self.set_frame(frame_to_show(layer))
         layer = placed(layer, self.frame)
         if layer.kind == "points":
             self.add_points(layer.name, *layer.data)

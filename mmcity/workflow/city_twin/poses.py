@@ -11,11 +11,17 @@ import torch
 
 from mmcity.datasets.alignment import align_positions, geodetic_to_enu, read_positions
 from mmcity.datasets.converters import map_pictures
-from mmcity.datasets.io.colmap_model import find_colmap_model, read_colmap_model, write_colmap_model
+from mmcity.datasets.io.colmap_model import (
+    find_colmap_model,
+    frame_of_model,
+    read_colmap_model,
+    write_colmap_model,
+)
 from mmcity.datasets.io.colmap_types import ColmapModel
 from mmcity.evaluation.functional.localization import localization_errors
 from mmcity.structures import Sim3
 from mmcity.structures.geometry import rotmat_to_quat, se3_inverse
+from mmcity.structures.scene_frame import FRAME_FILE, read_frame, write_frame
 from mmcity.utils.fileio import write_text
 from mmcity.utils.images import list_images
 from mmcity.utils.picture_names import match_names, read_names
@@ -71,9 +77,11 @@ class GivenPoses(Stage):
     def run(self, context: StageContext) -> dict[str, Path]:
         """``scene`` with the poses that the capture brings."""
         source = context.artefact("images", "source")
-        model = read_colmap_model(find_colmap_model(source))
+        folder = find_colmap_model(source)
         images = context.artefact("images", "images")
-        return {"scene": _lay_out(context, images, model, _held_out(source))}
+        scene = _lay_out(context, images, read_colmap_model(folder), _held_out(source))
+        write_frame(scene / FRAME_FILE, read_frame(source) or frame_of_model(folder))
+        return {"scene": scene}
 
     def check(self, context: StageContext) -> list[Finding]:
         """Errors of the poses, where exact ones are known."""

@@ -12,6 +12,7 @@ from mmcity.cli.main import dispatch
 from mmcity.datasets import ColmapDataset
 from mmcity.datasets.converters import reduce_scene
 from mmcity.datasets.io import read_colmap_model
+from mmcity.structures import SceneFrame, write_frame
 from mmcity.utils.fileio import is_temporary, remove_leftovers
 from tests.cli.conftest import call_tool
 from tests.conftest import REPO
@@ -83,3 +84,11 @@ def test_a_killed_run_leaves_nothing_in_the_way_of_the_next(tmp_path):
     remove_leftovers.cache_clear()
     assert reduce_scene(tmp_path / "src", tmp_path / "dst").pictures == 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dst", "src"]
+
+
+def test_the_copy_keeps_the_frame_of_the_scene(tmp_path):
+    write_scene(tmp_path / "src")
+    frame = SceneFrame(crs="EPSG:25832", origin=(452310.25, 5411872.75, 213.5))
+    write_frame(tmp_path / "src" / "frame.json", frame)
+    reduce_scene(tmp_path / "src", tmp_path / "dst", long_side=20)
+    assert ColmapDataset(tmp_path / "dst", split="all").frame == frame
