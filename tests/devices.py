@@ -29,6 +29,14 @@ def on_the_cpu(reason: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(DEVICE != "cpu", reason=f"on the CPU alone: {reason}")
 
 
+def need_devices(count: int) -> None:
+    """Skip a test whose processes have no device each."""
+    import torch
+
+    if DEVICE != "cpu" and torch.cuda.device_count() < count:
+        pytest.skip(f"needs {count} devices, one for each process")
+
+
 def from_a_test(depth: int = 2) -> bool:
     """Whether the nearest caller outside of libraries is a file of tests."""
     frame = sys._getframe(depth)
@@ -63,7 +71,14 @@ def on_the_suites_device() -> Iterator[None]:
     def moved(value):
         return value.detach().to(DEVICE).requires_grad_(value.requires_grad)
 
+    in_place = ("normal_", "uniform_", "random_", "bernoulli_", "exponential_")
+    drawing = {torch.rand_like, torch.randn_like, torch.randint_like}
+    drawing |= {getattr(torch.Tensor, name) for name in in_place}
+    drawing |= {f for name, f in vars(torch.nn.init).items() if name[0] != "_" == name[-1]}
     to_arrays = (torch.Tensor.numpy, torch.Tensor.__array__)
+
+    def on_host(values):
+        return tree_map_only(torch.Tensor, lambda x: x.detach().cpu(), values)
 
     class OfTests(TorchFunctionMode):
         def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -75,16 +90,16 @@ def on_the_suites_device() -> Iterator[None]:
                 return moved(made) if made.device.type == "cpu" else made
             tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
             places = {x.device.type for x in tensors if x.device.type != "meta"}
+            if func in drawing and places - {"cpu"}:
+                drawn = func(*on_host(args), **on_host(kwargs))
+                return tensors[0].data.copy_(drawn) if changes(func) else moved(drawn)
             target = DEVICE if len(places) > 1 else None
             if target and changes(func):  # what is changed stays the same object
                 target = args[0].device
             if func in to_arrays:
-                target = "cpu"
-            if target and func not in copies:
-                args, kwargs = tree_map_only(
-                    torch.Tensor, lambda x: x.detach().cpu() if func in to_arrays else x.to(target),
-                    (args, kwargs),
-                )  # fmt: skip
+                args, kwargs = on_host(args), on_host(kwargs)
+            elif target and func not in copies:
+                args, kwargs = tree_map_only(torch.Tensor, lambda x: x.to(target), (args, kwargs))
             return func(*args, **kwargs)
 
     def compare(*args, **kwargs):

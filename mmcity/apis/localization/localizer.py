@@ -360,7 +360,7 @@ class Localizer(Inferencer):
         camera = self.mapped.cameras[row]
         size = like.one_size()
         if camera.one_size() != size or not torch.allclose(
-            camera.Ks.double(), like.Ks.double().cpu(), rtol=0.01, atol=1.0
+            camera.Ks.double().cpu(), like.Ks.double().cpu(), rtol=0.01, atol=1.0
         ):
             return None
         return self.mapped_image(row)

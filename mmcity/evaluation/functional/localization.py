@@ -30,7 +30,8 @@ def localization_errors(poses: Tensor, gt_poses: Tensor) -> tuple[Tensor, Tensor
     Returns:
         tuple[Tensor, Tensor]: Scene units and degrees, ``(N,)`` float64.
     """
-    poses, gt_poses = poses.double(), gt_poses.double()
+    poses = poses.double()
+    gt_poses = gt_poses.to(poses)
     distance = (poses[..., :3, 3] - gt_poses[..., :3, 3]).norm(dim=-1)
     angle = rotation_angle(gt_poses[..., :3, :3], poses[..., :3, :3])
     return distance, torch.rad2deg(angle)

@@ -129,7 +129,7 @@ def reconstructor(**kwargs):
 def test_results_are_those_of_the_model():
     run = reconstructor(use_proj=False)
     results = list(run(pictures()))
-    images = torch.stack([run.preprocess(picture) for picture in pictures()])[None]
+    images = torch.stack([run.preprocess(picture) for picture in pictures()])[None].to(DEVICE)
     with torch.no_grad():
         full = run.model.run(images)
     assert images.shape[-2:] == (28, 42)
@@ -143,7 +143,7 @@ def test_points_land_on_their_pixels_with_the_cameras_of_predict():
     """Both ways out of the model give one K, whose pixel centres lie at half-integers."""
     run = reconstructor(use_proj=True)
     results = list(run(pictures()))
-    images = torch.stack([run.preprocess(picture) for picture in pictures()])[None]
+    images = torch.stack([run.preprocess(picture) for picture in pictures()])[None].to(DEVICE)
     with torch.no_grad():
         (sample,) = run.model.predict(images)
     v, u = np.mgrid[:28, :42]
@@ -259,7 +259,7 @@ class TestRigs:
         session = model.stream(policy="window(2)")
         for index in range(3):
             pair = torch.stack([run.preprocess(left[index]), run.preprocess(right[index])])
-            out = session.step(pair[None])
+            out = session.step(pair[None].to(DEVICE))
             for camera in (0, 1):
                 found = results[2 * index + camera]
                 np.testing.assert_allclose(found.depth, out["depth"][0, camera, ..., 0], rtol=1e-5)

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from mmcity.engine.checkpointing import load_from_local, merge_shards
+from tests.devices import need_devices
 
 from .test_sharding import matched
 
@@ -51,6 +52,7 @@ def options_for(tiny_town, steps=4, **more):
 
 def start(processes, *command):
     """Run a tool with so many processes."""
+    need_devices(processes)
     starter = [sys.executable]
     launcher = []
     if processes > 1:

@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 
 from mmcity.engine.citygsx import RowDivision, ShardedScene
 from mmcity.models.citygsx.shards import interleave_bits, morton_keys, voxel_owner
+from tests.devices import need_devices
 
 from . import sharded_worker as worker
 
@@ -19,6 +20,7 @@ WORKER = Path(worker.__file__)
 
 def run(town, out, processes, *more):
     """Start the worker with so many processes and read what rank 0 wrote."""
+    need_devices(processes)
     starter = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command = [*starter, f"--nproc-per-node={processes}", WORKER, town, out, *more]
     done = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=300)

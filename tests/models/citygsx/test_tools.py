@@ -22,7 +22,7 @@ from mmcity.models.citygsx import CityGSX
 from mmcity.structures import Cameras, SceneFrame, read_gaussians_ply
 from mmcity.utils.cli import UserError
 from tests.cli.conftest import call_tool
-from tests.devices import DEVICE
+from tests.devices import DEVICE, need_devices
 
 from .test_configs import make_config, train
 
@@ -193,6 +193,7 @@ def test_mesh_in_parts_has_the_area_of_the_whole(trained, tmp_path):
 
 
 def test_processes_share_out_views_and_regions(trained, tmp_path):
+    need_devices(2)
     options = dict(voxel_size=4.0, min_alpha=0.0, min_triangles=1, region_size=60.0)
     alone = extract_mesh(*trained, tmp_path / "alone.ply", **options)
     words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]

@@ -68,8 +68,8 @@ def test_higher_order_converges_faster():
     ],
 )
 def test_stochastic_chains_reproduce_the_distribution(sampler, error):
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(4000, 1, generator=generator)
+    x = torch.randn(4000, 1, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator(x.device).manual_seed(1)
     samples = sampler.sample(exact_denoiser, x, generator)
     assert samples.mean().item() == pytest.approx(MEAN, abs=0.03)
     assert samples.std().item() == pytest.approx(STD, abs=error)

@@ -24,6 +24,7 @@ from mmcity.engine.rap.view_synthesis import (
 from mmcity.models.layers import frame_in_state
 from mmcity.structures import Gaussians, SceneFrame, write_gaussians_ply
 from mmcity.utils.setup_env import register_all_modules
+from tests.devices import need_devices
 
 SIZE = (48, 64)
 REPO = Path(__file__).resolve().parents[3]
@@ -373,6 +374,7 @@ def test_photographs_of_several_cameras_train_together(toytown_citygsx, scene_ma
 @pytest.mark.slow
 @pytest.mark.ci_slow
 def test_two_processes_train_alike_and_resume_exactly(toytown_citygsx, scene_map, tmp_path):
+    need_devices(2)
     starter = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     worker = ["--module", "tests.models.rap.processes_worker"]
     done = subprocess.run(
