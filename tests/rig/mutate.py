@@ -10,7 +10,9 @@ import argparse
 import os
 import random
 import re
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,7 +26,8 @@ from tests.rig.harmless_faults import HARMLESS
 from tests.rig.harness import REPO, RIG, environment
 
 CSRC = REPO / "ops" / "csrc"
-TIMEOUT = 900  # seconds; a fault may keep a loop from ending
+CPU_LIMIT = 900  # seconds of a process; a fault may keep a loop from ending
+WALL_LIMIT = 4 * CPU_LIMIT  # other work may share the machine
 #: Tests that launch the kernels of a file, as ``pytest -k`` takes them.
 TESTS = {
     "intersect": "tile_lists or capacity or cut or image or tile_sizes",
@@ -214,6 +217,11 @@ def draw(seed: int, file: str, source: str, count: int = 2) -> list[Fault]:
     return [generator.choice(by_kind[kind]) for kind in kinds]
 
 
+def limit_cpu() -> None:
+    """End this process, and those that it starts, when it has computed for too long."""
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_LIMIT, CPU_LIMIT + 10))
+
+
 class Runner:
     """Runs tests on changed kernels; what a fault leaves in the cache of builds is deleted."""
 
@@ -235,13 +243,16 @@ class Runner:
         command += ["-p", "no:cacheprovider", "--no-header", "-k", expression, *self.files]
         try:
             done = subprocess.run(
-                command, cwd=REPO, env=env, capture_output=True, text=True, timeout=TIMEOUT
-            )
+                command, cwd=REPO, env=env, capture_output=True, text=True, timeout=WALL_LIMIT,
+                preexec_fn=limit_cpu,
+            )  # fmt: skip
         except subprocess.TimeoutExpired:
             return "does not end"
         if done.returncode == 0:
             return ""
         output = done.stdout + done.stderr
+        if done.returncode == -signal.SIGXCPU:
+            return "does not end"
         if done.returncode < 0 or done.returncode > 128:
             return f"signal {abs(done.returncode) % 128}"
         if "CalledProcessError" in output or done.returncode != 1:
