@@ -332,8 +332,9 @@ class SemanticKITTIOccSequence(OccSequenceDataset):
             path = folder / "occ4d.npz"
             if not path.is_file():
                 continue
-            data = read_arrays(path)
-            lacking = {self.grid_key, "lidar2world", "times"} - set(data)
+            keys = {self.grid_key, "lidar2world", "times"}
+            data = read_arrays(path, keys)
+            lacking = keys - set(data)
             if lacking:
                 raise ValueError(
                     f"{path}: expected arrays {sorted(lacking)} too, got {sorted(data)}"

@@ -28,7 +28,7 @@ def read_array(source: str | os.PathLike | np.ndarray | Tensor, name: str) -> Te
     """A tensor of an array, an npy file, or the array called ``name`` of an npz file."""
     if not isinstance(source, (str, os.PathLike)):
         return torch.as_tensor(source)
-    arrays = read_arrays(source)
+    arrays = read_arrays(source, (name,))
     key = "data" if str(source).endswith(".npy") else name
     if key not in arrays:
         raise ValueError(f"{source}: expected an array '{name}', got {sorted(arrays)}")

@@ -44,7 +44,7 @@ def save_gaussian_set(gaussians: GaussianSet, path: str | Path) -> None:
 
 def load_gaussian_set(path: str | Path) -> GaussianSet:
     """Read what :func:`save_gaussian_set` wrote."""
-    data = read_arrays(path)
+    data = read_arrays(path, _FIELDS)
     missing = [name for name in _FIELDS if name not in data]
     if missing:
         raise ValueError(f"{path}: expected arrays {missing} too, got {sorted(data)}")

@@ -66,7 +66,7 @@ def read_carlasc_frame(
 
 def _read_npz(path: Path, keys: tuple[str, ...]) -> list[np.ndarray]:
     try:
-        found = read_arrays(path)
+        found = read_arrays(path, keys)
     except ValueError as error:
         raise OccupancyFormatError(str(error)) from error
     missing = [key for key in keys if key not in found]

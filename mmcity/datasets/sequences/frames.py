@@ -145,7 +145,7 @@ def _read_exr(path: Path) -> np.ndarray:
 
 def read_camera_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Intrinsics ``(3, 3)`` and camera-to-world pose ``(4, 4)`` from an ``.npz`` file."""
-    content = read_arrays(path)
+    content = read_arrays(path, (*K_NAMES, *POSE_NAMES, "R_cam2world", "t_cam2world"))
     K = next((content[name] for name in K_NAMES if name in content), None)
     pose = next((content[name] for name in POSE_NAMES if name in content), None)
     if pose is None and {"R_cam2world", "t_cam2world"} <= set(content):

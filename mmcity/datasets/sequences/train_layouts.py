@@ -169,8 +169,8 @@ class TrainLayout:
         path = next((scene / n for n in self.scene_cameras if (scene / n).is_file()), None)
         if path is None:
             raise FileNotFoundError(f"{scene}: expected one of {list(self.scene_cameras)}")
-        content = read_arrays(path)
         keys = ("images", "intrinsics", "trajectories")
+        content = read_arrays(path, keys)
         if lacking := set(keys) - set(content):
             raise SequenceFileError(
                 f"{path}: expected arrays {sorted(lacking)} too, got {sorted(content)}"
@@ -244,7 +244,7 @@ def _overlap_scores(file: str) -> Callable[[Path, list[str]], OverlapGraph]:
 
 def _extra_scale(path: Path) -> float:
     """Divisor of the depth that some camera files carry."""
-    content = read_arrays(path)
+    content = read_arrays(path, ("scale", "maximum_depth"))
     if "scale" in content:
         return float(content["scale"])
     if "maximum_depth" in content:  # stored values span 0 .. maximum_depth

@@ -41,7 +41,7 @@ def read_folder(folder: Path) -> dict[str, Tensor]:
     extra = folder / "additional_attributes.npz"
     if not extra.is_file():
         raise FileNotFoundError(f"{extra}: expected the file with init_pos")
-    arrays = read_arrays(extra)
+    arrays = read_arrays(extra, ("init_pos",))
     if "init_pos" not in arrays:
         raise ValueError(f"{extra}: expected an array 'init_pos', got {sorted(arrays)}")
     origin = arrays["init_pos"]
