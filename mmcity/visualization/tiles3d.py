@@ -26,6 +26,7 @@ from mmcity.structures import (
 )
 from mmcity.structures.io.gaussians_gltf import Y_TO_Z_UP, y_up
 from mmcity.structures.io.glb import get_frame, set_frame
+from mmcity.structures.world_offset import world_offset
 from mmcity.utils.dependencies import import_library
 from mmcity.utils.fileio import read_json, write_json
 
@@ -219,8 +220,13 @@ def read_tileset(path: str | os.PathLike) -> GaussianLodTree:
         index = index / "tileset.json"
     cells: list[LodCell] = []
     try:
-        _read_tiles(index, cells, np.eye(4), 0)
-        frame = get_frame(read_json(index), index)
+        document = read_json(index)
+        frame, offset = get_frame(document, index), _offset(document)
+        above = np.eye(4)
+        above[:3, 3] -= offset
+        _read_tiles(index, cells, above, 0)
+        if offset.any():  # of a tileset of others, whose content has y up
+            frame = SceneFrame().shifted(Y_TO_Z_UP[:3, :3].T @ offset)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, GaussianFileError):
             raise
@@ -236,6 +242,19 @@ def read_tileset(path: str | os.PathLike) -> GaussianLodTree:
     for cell in cells:
         cell.gaussians.frame = frame
     return GaussianLodTree(cells)
+
+
+def _offset(document: dict[str, Any]) -> np.ndarray:
+    """Part ``(3,)`` of the coordinates of a tileset without which single precision serves them.
+
+    Tilesets of this toolbox have none: their frame tells where they lie.
+    """
+    box = document["root"].get("boundingVolume", {}).get("box", ())
+    if len(box) != 12 or document.get("asset", {}).get("generator") == "mmcity":
+        return np.zeros(3)
+    numbers = np.array(box, dtype=np.float64).reshape(4, 3)
+    corners = numbers[0] + np.concatenate([numbers[1:], -numbers[1:]])
+    return world_offset(corners, corners[:0])[0]
 
 
 def _read_tiles(index: Path, cells: list[LodCell], above: np.ndarray, depth: int) -> int:

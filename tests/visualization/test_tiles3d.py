@@ -262,3 +262,32 @@ def test_tilesets_keep_the_frame_of_their_scene(tmp_path):
     assert {cell.gaussians.frame for cell in back.cells} == {scene.frame}
     document = json.loads(index.read_text())
     assert document["asset"]["extras"]["mmcity_frame"] == scene.frame.to_dict()
+
+
+def test_tiles_of_others_in_coordinates_of_the_earth(tmp_path):
+    """As other programs write them: without a frame, the place in the transform of a tile."""
+    scene = street(300)
+    index = write_tileset(build_lod_tree(scene, max_per_cell=100), tmp_path, up="y")
+    place = np.array([4_177_012.5, 855_043.25, 4_728_211.75])
+    document = json.loads(index.read_text())
+    inner = document["root"]
+    matrix = np.eye(4)
+    matrix[:3, 3] = place
+    box = [
+        *(np.array(inner["boundingVolume"]["box"][:3]) + place),
+        *inner["boundingVolume"]["box"][3:],
+    ]
+    inner["transform"] = matrix.T.ravel().tolist()
+    document["root"] = {
+        "boundingVolume": {"box": box}, "geometricError": 9.0, "children": [inner]
+    }  # fmt: skip
+    document["asset"]["generator"] = "another"
+    index.write_text(json.dumps(document))
+    tree = read_tileset(index)
+    back = tree.gather(tree.leaves)
+    assert abs(back.means).max() < 1e3
+    # The content has y up, where tiles have z up.
+    world = back.frame.scene_to_world(back.means) @ [[1, 0, 0], [0, 0, 1], [0, -1, 0]]
+    known = scene.means.double().numpy() @ [[1, 0, 0], [0, 0, 1], [0, -1, 0]] + place
+    order = [np.lexsort(np.round(table - place, 3).T) for table in (world, known)]
+    np.testing.assert_allclose(world[order[0]], known[order[1]], rtol=0, atol=1e-3)

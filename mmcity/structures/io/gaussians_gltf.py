@@ -16,8 +16,10 @@ import torch.nn.functional as F
 
 from mmcity.structures.gaussians import Gaussians
 from mmcity.structures.geometry import quat_to_rotmat
+from mmcity.structures.scene_frame import SceneFrame
 from mmcity.structures.sim3 import Sim3
 from mmcity.structures.spherical_harmonics import SH_C0, sh_degree_of
+from mmcity.structures.world_offset import world_offset
 from mmcity.utils.checks import check_choice
 
 from .gaussians_ply import GaussianFileError, color_coefficients, keep_valid
@@ -28,6 +30,8 @@ EXTENSION = "KHR_gaussian_splatting"
 READ_EXTENSIONS = frozenset({EXTENSION, "KHR_mesh_quantization"})
 #: From glTF's axes (y up) to those of 3D Tiles (z up), as viewers apply to the content.
 Y_TO_Z_UP = np.array([[1, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1.0]])
+#: Share of their size to which the places of Gaussians have to be resolved.
+_RESOLVED = 0.01
 _IDENTITY = np.eye(4).ravel().tolist()
 #: Rotations that turn a world whose named axis points up to glTF's, in which y does.
 UP_AXES = {
@@ -158,15 +162,39 @@ def read_gaussians_glb(
         to_world = np.linalg.inv(y_up(axis))
         if tile is not None:
             to_world = to_world @ Y_TO_Z_UP.T @ tile @ Y_TO_Z_UP
-        parts = [
-            _placed(_read_primitive(document, binary, attributes, path), to_world @ matrix, path)
-            for matrix, attributes in found
-        ]
+        stored = [(m, _read_primitive(document, binary, names, path)) for m, names in found]
+        offset = np.zeros(3) if tile is not None else _offset(stored, to_world)
+        if offset.any():
+            frame = (frame or SceneFrame()).shifted(offset)
+            to_world[:3, 3] -= offset
+        parts = [_placed(part, to_world @ matrix, path) for matrix, part in stored]
     except GlbFormatError as error:
         raise GaussianFileError(f"{path}: {error}") from error
     whole = parts[0] if len(parts) == 1 else _joined(parts)
     whole.frame = frame
     return keep_valid(whole, path, drop_invalid)
+
+
+def _offset(stored: list[tuple[np.ndarray, Gaussians]], to_world: np.ndarray) -> np.ndarray:
+    """Part ``(3,)`` of the places of Gaussians without which single precision shows them.
+
+    Zero where it resolves a hundredth of their own size, which is so but far from the origin.
+    """
+    places, sizes = [], []
+    for matrix, part in stored:
+        whole = to_world @ matrix
+        places.append(part.means.double().numpy() @ whole[:3, :3].T + whole[:3, 3])
+        stretch = np.cbrt(abs(np.linalg.det(whole[:3, :3])))
+        sizes.append(part.scales.amax(1).double().numpy() * stretch)
+    xyz, size = np.concatenate(places), np.concatenate(sizes)
+    known = np.isfinite(xyz).all(1) & np.isfinite(size)
+    if not known.any():
+        return np.zeros(3)
+    middle = np.median(xyz[known], axis=0)
+    spacing = np.finfo(np.float32).eps * abs(middle).max()
+    if spacing <= _RESOLVED * np.median(size[known]):
+        return np.zeros(3)
+    return world_offset(xyz[known], np.zeros((0, 3)))[0]
 
 
 def _read_primitive(

@@ -18,7 +18,8 @@ from mmcity.structures import (
     stamp_frame,
     write_gaussians,
 )
-from mmcity.structures.io.glb import read_glb_container
+from mmcity.structures.io.gaussians_gltf import y_up
+from mmcity.structures.io.glb import read_glb_container, write_glb_container
 from mmcity.structures.io.ply import PlyFormatError, write_ply_vertices
 
 UTM = SceneFrame(crs="EPSG:25832", origin=(452310.25, 5411872.75, 213.5))
@@ -124,3 +125,19 @@ def test_broken_frames_name_their_file(tmp_path):
     with pytest.raises(ValueError, match=r"a\.splat\.frame\.json: expected a frame"):
         read_gaussians(tmp_path / "a.splat")
     assert issubclass(GaussianFileError, ValueError)
+
+
+def test_a_glb_that_nodes_place_on_the_earth(tmp_path):
+    write_gaussians(scene(None), tmp_path / "a.glb")
+    document, binary = read_glb_container(tmp_path / "a.glb")
+    place = np.array([4_177_012.5, 855_043.25, 4_728_211.75])
+    turned = y_up("z")[:3, :3] @ place
+    document["nodes"].append({"translation": turned.tolist(), "children": [0]})
+    document["scenes"][0]["nodes"] = [1]
+    write_glb_container(tmp_path / "a.glb", document, binary)
+    back = read_gaussians(tmp_path / "a.glb")
+    assert abs(back.means).max() < 200
+    world = back.frame.scene_to_world(back.means) - place
+    np.testing.assert_allclose(
+        world[world[:, 0].argsort()], scene().means[scene().means[:, 0].argsort()], atol=1e-4
+    )
