@@ -1,11 +1,13 @@
 """Shared helpers of the tests: where golden vectors and real captures lie."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from tests.devices import DEVICE, on_the_suites_device
+from tests.weights_server import WeightsServer
 
 REPO = Path(__file__).resolve().parent.parent
 RIG = REPO / "tests" / "rig"
@@ -70,3 +72,20 @@ def toytown_citygsx(tmp_path_factory) -> Path:
         num_images=8,
         num_points=1500,
     )
+
+
+@pytest.fixture
+def weights_server():
+    """A local server of one file, see :class:`tests.weights_server.WeightsServer`."""
+    with WeightsServer() as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def random_weights(monkeypatch):
+    """Allow networks to run whose weights nobody has loaded."""
+    monkeypatch.setenv("MMCITY_RANDOM_WEIGHTS", "1")

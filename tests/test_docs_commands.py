@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mmcity.cli.main import build_parser, command_names
+from mmcity.cli.main import GROUPS, build_parser, command_names
 from tests.cli.conftest import command_of
 
 REPO = Path(__file__).resolve().parent.parent
@@ -95,7 +95,7 @@ def script_of(command: str) -> str | None:
     if words[:2] == ["python", "-m"]:
         return words[2]
     if words[0] == "mmcity":
-        return " ".join(words[: 3 if words[1:2] == ["data"] else 2])
+        return " ".join(words[: 3 if {*words[1:2]} & {*GROUPS} else 2])
     return " ".join(words[:2]) if words[0] in ("make", "pip") else words[0]
 
 
@@ -119,10 +119,9 @@ def test_row_names_a_need_or_a_test_that_calls_it(name):
 
 def verbs() -> list[str]:
     """Every verb as it is typed, without the groups."""
-    names = [name for name in command_names("verbs") if name != "data"]
-    return [f"mmcity {n}" for n in names] + [
-        f"mmcity data {n}" for n in command_names("verbs.data")
-    ]
+    names = [name for name in command_names("verbs") if name not in GROUPS]
+    names += [f"{group} {n}" for group in GROUPS for n in command_names(f"verbs.{group}")]
+    return [f"mmcity {name}" for name in names]
 
 
 @pytest.mark.parametrize("verb", verbs())
@@ -131,7 +130,7 @@ def test_verb_is_run_by_the_test_of_its_row(verb):
     assert ROWS[verb].test, f"no test runs {verb}"
     text = (REPO / ROWS[verb].test).read_text(encoding="utf-8")
     words = verb.split()[1:]
-    place = "verbs" if len(words) == 1 else "verbs.data"
+    place = "verbs" if len(words) == 1 else f"verbs.{words[0]}"
     shells = [
         f"{script.relative_to(REPO / 'tools').with_suffix('')}"
         for script in (REPO / "tools").rglob("*.py")
@@ -153,7 +152,9 @@ def test_no_command_is_left_out():
 @pytest.mark.parametrize("command", [c for c in sorted(COMMANDS) if c.startswith("mmcity ")])
 def test_verb_and_options_exist(command):
     words = command.split()
-    place, name = ("verbs.data", words[2]) if words[1] == "data" else ("verbs", words[1])
+    place, name = ("verbs", words[1])
+    if name in GROUPS:
+        place, name = f"verbs.{name}", words[2]
     known = build_parser(place, name, prog="mmcity")._option_string_actions
     for option in re.findall(OPTION, command):
         assert option in known, f"`{command}` in {sorted(COMMANDS[command])}: no {option}"

@@ -19,6 +19,7 @@ seg_root = "data/nuscenes_grounded_sam2"
 
 model = dict(
     gauss_head=dict(
+        text_protos="ckpts/text_proto_embeds_clip.pth",  # tools/build_text_protos.py
         segment_head=dict(type="MLP", input_dim=128, output_dim=26),
     ),
 )

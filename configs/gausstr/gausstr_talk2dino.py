@@ -26,12 +26,13 @@ model = dict(
         num_register_tokens=4,
         out_type="map",
         frozen=True,
-        # weights of dinov2_vitb14_reg4, by path or URL
-        init_cfg=None,
+        # `mmcity weights get dinov2_vitb14_reg4` fetches it; a path or URL does too
+        init_cfg=dict(type="Pretrained", checkpoint="dinov2_vitb14_reg4"),
     ),
     neck=dict(in_channels=768),
     gauss_head=dict(
         feature_head=dict(output_dim=768),
+        text_protos="ckpts/text_proto_embeds_talk2dino.pth",  # tools/build_text_protos.py
         image_shape=(504, 896),
         patch_size=14,
         voxelizer=dict(filter_gaussians=True, opacity_thresh=0.6, covariance_thresh=1.5e-2),

@@ -10,12 +10,13 @@ map_config = "configs/rap/rap_map_colmap_cpu.py"
 model = dict(
     network=dict(
         backbone=dict(width=0.25, drop_connect=0.0),
+        pretrained=None,  # there are no weights of so narrow a one
         hidden_dim=64,
         num_heads=4,
         feedforward_dim=64,
         num_encoder_layers=2,
         dropout=0.0,
-        freeze_batch_norm=False,  # the backbone starts from random weights
+        freeze_batch_norm=False,  # which would be those of random weights
         guarded_rotation=True,
         adaptation_channels=(16, 32),
     ),

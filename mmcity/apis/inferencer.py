@@ -14,7 +14,11 @@ from rich import get_console
 from rich.progress import track
 from torch import Tensor, nn
 
-from mmcity.engine.checkpointing import load_checkpoint_weights, load_weights
+from mmcity.engine.checkpointing import (
+    load_checkpoint_weights,
+    load_weights,
+    require_checkpoint,
+)
 from mmcity.engine.launch import as_config
 from mmcity.registry import MODELS
 from mmcity.utils.device import device_at_hand
@@ -33,16 +37,22 @@ class Inferencer(metaclass=ABCMeta):
     Args:
         config: Path of a config, or the name that ``mmcity list`` prints; a loaded config, whole
             or of the model alone; or a model that is already built.
-        checkpoint: Its weights, which must fit exactly: a file, a URL, or a folder with one
-            checkpoint (of a scene in shards: beside its shards). Averaged (EMA) weights are
-            taken where they exist. Defaults to None (the weights that the config makes).
+        checkpoint: Its weights, which must fit exactly: a file, a URL, the name of published
+            weights (``mmcity weights list``), or a folder with one checkpoint (of a scene in
+            shards: beside its shards). Averaged (EMA) weights are taken where they exist.
+            Defaults to None, for a built model and for those without parameters.
         device: Where to compute. Defaults to ``cuda`` where there is one, else ``cpu``.
         show_progress: Show a progress bar where the output is a terminal. Defaults to True.
 
     Raises:
         FileNotFoundError: If there is no such config or checkpoint.
         CheckpointError: If weights are missing or left over.
+        MissingWeightsError: If a config comes without a checkpoint, and ``MMCITY_RANDOM_WEIGHTS``
+            is not set.
     """
+
+    #: Whether :meth:`build_model` gives the model its weights.
+    builds_with_weights = False
 
     def __init__(
         self,
@@ -56,10 +66,16 @@ class Inferencer(metaclass=ABCMeta):
         self.show_progress = show_progress
         is_config = config is not None and not isinstance(config, nn.Module)
         self.cfg = as_config(config) if is_config else Config()
+        is_bare = is_config and checkpoint is None and not self.builds_with_weights
+        name = str(config) if isinstance(config, (str, os.PathLike)) else type(self).__name__
+        if is_bare:
+            require_checkpoint(name)
         self.model: Any = config if isinstance(config, nn.Module) else self.build_model()
         if checkpoint is not None:
             weights = self.choose_weights(load_checkpoint_weights(checkpoint))
             load_weights(self.model, weights, str(checkpoint))
+        elif is_bare and self.model is not None:
+            require_checkpoint(name, self.model)
         if self.model is not None:
             self.model.to(self.device).eval()
 

@@ -52,6 +52,15 @@ def add_unsafe_load(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_random_weights(parser: argparse.ArgumentParser) -> None:
+    """``--random-weights``."""
+    parser.add_argument(
+        "--random-weights",
+        action="store_true",
+        help="go on where trained weights are missing, with random numbers, to try things out",
+    )
+
+
 def apply_shared_flags(args: argparse.Namespace) -> None:
     """Set what the libraries read from the environment, before they are imported.
 
@@ -61,6 +70,8 @@ def apply_shared_flags(args: argparse.Namespace) -> None:
         os.environ.setdefault("LOCAL_RANK", str(vars(args).pop("local_rank")))
     if vars(args).pop("unsafe_load", False):
         os.environ["MMCITY_UNSAFE_LOAD"] = "1"
+    if vars(args).pop("random_weights", False):
+        os.environ["MMCITY_RANDOM_WEIGHTS"] = "1"
 
 
 def function_arguments(args: argparse.Namespace) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from mmcity.utils.cli import run_command
 from .flags import apply_shared_flags
 
 #: Verbs that are groups of further ones.
-_GROUPS = ("data",)
+GROUPS = ("data", "weights")
 
 
 def command_names(place: str) -> list[str]:
-    """Names of the commands of ``verbs``, ``verbs.data`` or ``scripts``, as they are typed."""
+    """Names of the commands of ``verbs``, one of its groups or ``scripts``, as they are typed."""
     folder = importlib.import_module(f"mmcity.cli.{place}")
     names = [name for _, name, _ in pkgutil.iter_modules(folder.__path__)]
     return sorted(name.rstrip("_").replace("_", "-") for name in names)
@@ -58,7 +58,7 @@ def build_parser(place: str, name: str, prog: str) -> argparse.ArgumentParser:
 def _overview(place: str, prog: str) -> str:
     rows = []
     for name in command_names(place):
-        module = importlib.import_module(f"mmcity.cli.{place}.{name}") if name in _GROUPS else None
+        module = importlib.import_module(f"mmcity.cli.{place}.{name}") if name in GROUPS else None
         doc = (module or load_command(place, name)).__doc__ or ""
         rows.append(f"  {name:22s}{doc.strip().splitlines()[0].rstrip('.')}")
     return "\n".join(
@@ -86,7 +86,7 @@ def dispatch(argv: Sequence[str], place: str = "verbs", prog: str = "mmcity") ->
             sys.exit(2)
         return
     name, rest = argv[0], argv[1:]
-    if name in _GROUPS and place == "verbs":
+    if name in GROUPS and place == "verbs":
         dispatch(rest, f"verbs.{name}", f"{prog} {name}")
         return
     if name not in command_names(place):

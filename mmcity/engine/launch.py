@@ -10,7 +10,7 @@ from unittest import mock
 from mmengine.config import Config
 from mmengine.dist import get_world_size, is_main_process
 
-from mmcity.engine.checkpointing import find_checkpoint
+from mmcity.engine.checkpointing import find_checkpoint, require_checkpoint
 from mmcity.engine.config_check import ConfigError, check_config_keys
 from mmcity.engine.config_options import merge_options
 from mmcity.engine.distributed import launched_rank, lost_processes_told, setup_distributed
@@ -18,6 +18,7 @@ from mmcity.engine.pilot import build_runner, plan_iterations
 from mmcity.engine.schedule import scale_schedule
 from mmcity.utils.config_index import find_config
 from mmcity.utils.fileio import write_json
+from mmcity.utils.published_weights import find_weights
 from mmcity.utils.setup_env import register_all_modules
 from mmcity.utils.work_lock import work_lock
 
@@ -226,12 +227,12 @@ def _checkpoint_file(checkpoint: str) -> str:
     if "://" in checkpoint:
         return checkpoint
     path = Path(checkpoint).expanduser()
-    path = find_checkpoint(path) if path.is_dir() else path
-    if not path.is_file():
+    found = find_weights(find_checkpoint(path) if path.is_dir() else checkpoint)
+    if found is None:
         raise FileNotFoundError(
             f"checkpoint {path}: expected a checkpoint or the folder of a run, found none"
         )
-    return str(path)
+    return str(found)
 
 
 def apply_checkpoint(cfg: Config, checkpoint: str | None) -> None:
@@ -384,8 +385,8 @@ def test(
 
     Args:
         config: Config file.
-        checkpoint: File or URL. Defaults to the config's ``load_from``; a model that needs no
-            weights is tested without.
+        checkpoint: File, URL or name of published weights. Defaults to the config's
+            ``load_from``; a model without parameters is tested without.
         work_dir: Folder for logs. Defaults to the config's, then to ``work_dirs/<config name>``.
         out: ``.json`` for the metrics or ``.pkl`` for all predictions. Defaults to None.
         dump: Folder for what each sample gives. Defaults to None.
@@ -413,7 +414,12 @@ def test(
     if out is not None and not writes_metrics:
         apply_prediction_file(cfg, str(out))
     setup_distributed(cfg, launcher)
+    is_bare = cfg.get("load_from") is None
+    if is_bare:
+        require_checkpoint(str(config))
     runner = build_runner(cfg)
+    if is_bare:
+        require_checkpoint(str(config), runner.model)
     metrics = runner.test()
     if writes_metrics and is_main_process():
         write_json(out, metrics, indent=2)

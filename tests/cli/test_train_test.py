@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmcity.engine.checkpointing import CheckpointError
 from mmcity.engine.config_check import ConfigError
 from mmcity.engine.launch import build_runner, load_config
+from mmcity.utils import UserError
 
 from .conftest import REPO, TOY_CONFIG, call_tool
 
@@ -92,8 +93,12 @@ def test_test_writes_metrics_and_predictions(run_tool, trained, tmp_path):
     assert metrics["toy/error"] == pytest.approx(sum(errors) / 7)
 
 
-def test_a_model_can_be_tested_without_a_checkpoint(run_tool, tmp_path):
-    run_tool("test", TOY_CONFIG, "none", "--work-dir", tmp_path, "--out", tmp_path / "m.json")
+def test_testing_without_a_checkpoint_wants_to_be_asked_for(run_tool, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r"checkpoint: .*toy_cpu\.py, got none.*--random-weights"):
+        run_tool("test", TOY_CONFIG, "none", "--work-dir", tmp_path)
+    monkeypatch.setenv("MMCITY_RANDOM_WEIGHTS", "0")  # so that the tool's own value goes again
+    run_tool("test", TOY_CONFIG, "none", "--random-weights", "--work-dir", tmp_path,
+             "--out", tmp_path / "m.json")  # fmt: skip
     # y = 0 apart from the small head, so the error is near mean |2 x + 1| over x = 0 .. 6/7
     assert json.loads((tmp_path / "m.json").read_text())["toy/error"] == pytest.approx(
         13 / 7, abs=0.05

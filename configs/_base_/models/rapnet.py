@@ -4,13 +4,14 @@ model = dict(
     network=dict(
         type="RAPNet",
         backbone=dict(width=1.0, drop_connect=0.2),  # EfficientNet-B0 up to stride 16
+        pretrained="efficientnet_b0_imagenet",  # mmcity weights get efficientnet_b0_imagenet
         hidden_dim=256,
         num_heads=4,
         feedforward_dim=256,
         num_encoder_layers=6,
         dropout=0.1,
         activation="gelu",
-        freeze_batch_norm=True,  # needs loaded weights (load_from); False trains from random ones
+        freeze_batch_norm=True,  # keeps the statistics that the weights bring
         guarded_rotation=False,  # True: degenerate outputs still give a rotation
     ),
     # Compares features of photographs and renders; None trains without it.

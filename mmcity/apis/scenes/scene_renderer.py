@@ -66,6 +66,8 @@ class SceneRenderer(Inferencer):
         CheckpointError: If weights do not fit.
     """
 
+    builds_with_weights = True
+
     def __init__(
         self,
         config: str | os.PathLike | Any | None = None,

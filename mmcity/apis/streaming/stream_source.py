@@ -35,7 +35,7 @@ def stream_source(
             rig.
         out: Folder for the results, see :class:`StreamWriter`.
         config: Config of the model.
-        checkpoint: Its weights. Defaults to None: random ones.
+        checkpoint: Its weights, see :class:`~mmcity.apis.Inferencer`.
         stride: Take every n-th frame. Defaults to 1.
         max_frames: Of each source. Defaults to all.
         decoder: ``opencv`` or ``pyav``, of videos and cameras. Defaults to ``opencv``.

@@ -2,6 +2,7 @@
 
 import argparse
 
+from mmcity.cli import flags
 from mmcity.cli.options import add_function
 
 EXAMPLE = "mmcity stream video.mp4 --out out --checkpoint checkpoints/streamvggt_1b.pth"
@@ -22,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         camera_cache_mode=("per_iteration", "upstream"), resize=("crop", "pad", "eval"),
         use_proj=dict(flags="--point-head", help="points of the point head, not of the depth"),
     )  # fmt: skip
+    flags.add_random_weights(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -32,6 +34,4 @@ def run(args: argparse.Namespace) -> None:
 
     from mmcity.apis.streaming import stream_source
 
-    if args.checkpoint is None:
-        print("warning: no --checkpoint given, the weights are random", flush=True)
     print(f"wrote {stream_source(**vars(args))}")

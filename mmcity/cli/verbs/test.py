@@ -32,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "checkpoint",
         nargs="?",
         action=_Checkpoint,
-        help="checkpoint file; leave it out (or give 'none') for a model that needs none",
+        help="checkpoint file, or the name of published weights (mmcity weights list); leave "
+        "it out (or give 'none') for a model without parameters",
     )
     parser.add_argument(
         "-C",
@@ -52,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_cfg_options(parser, "test_dataloader.batch_size=2 data_root=PATH")
     flags.add_launcher(parser)
     flags.add_unsafe_load(parser)
+    flags.add_random_weights(parser)
 
 
 def run(args: argparse.Namespace) -> None:

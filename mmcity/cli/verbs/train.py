@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_options(parser)
     flags.add_launcher(parser)
     flags.add_unsafe_load(parser)
+    flags.add_random_weights(parser)
     parser.add_argument(
         "--estimate",
         nargs="?",

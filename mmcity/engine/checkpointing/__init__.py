@@ -25,7 +25,12 @@ from .shards import (
 )
 from .storage import AtomicLocalBackend, DeferredRemoval
 from .verify import check_is_checkpoint, check_is_resumable, check_matches_model, compare_entries
-from .weights import find_checkpoint, load_checkpoint_weights, load_weights
+from .weights import (
+    find_checkpoint,
+    load_checkpoint_weights,
+    load_weights,
+    require_checkpoint,
+)
 
 __all__ = [
     "AtomicLocalBackend",
@@ -49,6 +54,7 @@ __all__ = [
     "load_from_http",
     "load_from_local",
     "load_weights",
+    "require_checkpoint",
     "merge_shards",
     "preserved_random_state",
     "read_rows",

@@ -12,6 +12,7 @@ from mmengine.dist import barrier, get_rank
 from mmengine.runner import CheckpointLoader
 
 from mmcity.utils.cli import UserError
+from mmcity.utils.published_weights import find_weights
 
 from .codec import decode_checkpoint
 
@@ -35,7 +36,7 @@ def load_from_local(filename: str | os.PathLike, map_location: Any = None) -> An
     """Read a checkpoint file and rebuild what the checkpoint hook had encoded.
 
     Args:
-        filename: Path of the file.
+        filename: Path of the file, or the name of published weights (``mmcity weights list``).
         map_location: As in :func:`torch.load`. Defaults to None.
 
     Returns:
@@ -47,9 +48,9 @@ def load_from_local(filename: str | os.PathLike, map_location: Any = None) -> An
             plain containers, and ``MMCITY_UNSAFE_LOAD`` is not set.
         CheckpointError: If the file is not a checkpoint or is damaged.
     """
-    path = Path(filename).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"checkpoint {path}: expected a file, found none")
+    path = find_weights(filename)
+    if path is None:
+        raise FileNotFoundError(f"checkpoint {filename}: expected a file, found none")
     try:
         return decode_checkpoint(torch.load(path, map_location=map_location, weights_only=True))
     except pickle.UnpicklingError as error:

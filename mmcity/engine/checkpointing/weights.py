@@ -8,7 +8,9 @@ from pathlib import Path
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
+from mmcity.models.layers.frozen import MissingWeightsError
 from mmcity.utils.fileio import read_text, visible
+from mmcity.utils.published_weights import how_to_get, published_for, random_weights_allowed
 
 from .loader import CheckpointError
 from .shards import merge_shards
@@ -63,6 +65,33 @@ def load_checkpoint_weights(path: str | os.PathLike) -> dict[str, Tensor]:
         checkpoint = {"state_dict": checkpoint["model"], **checkpoint}
     state_dict = check_is_checkpoint(checkpoint, path)
     return {key: value for key, value in state_dict.items() if isinstance(value, Tensor)}
+
+
+def require_checkpoint(config: str, model: nn.Module | None = None) -> None:
+    """Refuse to use a model that was given no checkpoint, unless it has nothing to learn.
+
+    Args:
+        config: Path or name of its config.
+        model: As the config makes it. Defaults to None, before it is made: large ones, of which
+            weights are published, are refused at once.
+
+    Raises:
+        MissingWeightsError: If it has parameters; ``MMCITY_RANDOM_WEIGHTS=1`` (the tools'
+            ``--random-weights``) lets it pass.
+    """
+    published = published_for(config)
+    needs_weights = published if model is None else any(True for _ in model.parameters())
+    if not needs_weights or random_weights_allowed():
+        return
+    ways = ["name the checkpoint of a training"]
+    for weights in published:
+        ways.append(f"take published ones, {weights}: {how_to_get(weights)}")
+        if weights.instead:
+            ways.append(f"do without: {weights.instead}")
+    ways.append("go on with --random-weights to try things out")
+    raise MissingWeightsError(
+        f"checkpoint: expected trained weights for {config}, got none: {'; or '.join(ways)}"
+    )
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from mmcity.engine.launch import find_hook
 from mmcity.models.layers import SceneModel, TransformerBlock
 from mmcity.registry import MODELS
+from mmcity.utils.published_weights import RANDOM_WEIGHTS_VARIABLE
 
 from .batches import Sizes, fill_scene, make_batch, model_type, prepare
 from .cuda_autocast import cuda_autocast
@@ -149,6 +151,7 @@ def counting(kept: Mapping[int, int]) -> Iterator[tuple[MemoryMeter, str]]:
     with contextlib.ExitStack() as stack:
         for name, instead in _INSTEAD.items():
             stack.enter_context(mock.patch(name, instead))
+        stack.enter_context(mock.patch.dict(os.environ, {RANDOM_WEIGHTS_VARIABLE: "1"}))
         stack.enter_context(cuda_autocast())
         yield stack.enter_context(DryMode(kept=kept)), "cpu"
 

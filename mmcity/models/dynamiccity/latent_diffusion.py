@@ -7,6 +7,7 @@ from mmengine.model import BaseModel
 from torch import Tensor
 
 from mmcity.models.layers.batches import stacked
+from mmcity.models.layers.frozen import check_loaded, freeze
 from mmcity.models.preprocessors import PinnedDataPreprocessor
 from mmcity.registry import MODELS, TASK_UTILS
 from mmcity.structures import OccupancyDataSample
@@ -73,7 +74,7 @@ class HexPlaneDiffusion(BaseModel):
         self.predecessor_overlap = predecessor_overlap
         self.vae = None
         if vae is not None:
-            self.vae = MODELS.build(vae).requires_grad_(False).eval()
+            self.vae = freeze(MODELS.build(vae))
             if tuple(self.vae.txyz) != tuple(self.denoiser.txyz):
                 raise ValueError(
                     f"vae: expected the denoiser's latent sizes txyz = {self.denoiser.txyz}, got "
@@ -292,6 +293,7 @@ class HexPlaneDiffusion(BaseModel):
         """Latent rollouts ``(B, C, S, S)`` to labels ``(B, T, X, Y, Z)`` uint8."""
         if self.vae is None:
             raise RuntimeError("vae: expected one in the config of this model, got none")
+        check_loaded(self.vae, "model.vae")
         return self.vae.decode_labels(from_rollout(rollouts, self.txyz))
 
     @torch.no_grad()
@@ -299,4 +301,5 @@ class HexPlaneDiffusion(BaseModel):
         """Labels ``(B, T, X, Y, Z)`` to latent plane means."""
         if self.vae is None:
             raise RuntimeError("vae: expected one in the config of this model, got none")
+        check_loaded(self.vae, "model.vae")
         return self.vae.encode(voxels)[0]

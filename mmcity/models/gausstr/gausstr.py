@@ -8,6 +8,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from mmcity.models.layers.batches import stacked
+from mmcity.models.layers.frozen import check_loaded, freeze
 from mmcity.models.preprocessors import PinnedDataPreprocessor
 from mmcity.registry import MODELS
 from mmcity.structures import OccupancyDataSample, to_device
@@ -74,7 +75,7 @@ class GaussTR(BaseModel):
         self.test_reference_init = test_reference_init
         self.backbone = None
         if backbone is not None:
-            self.backbone = MODELS.build(backbone).requires_grad_(False).eval()
+            self.backbone = freeze(MODELS.build(backbone))
         self.projection = None if projection is None else MODELS.build(projection)
         self.neck = MODELS.build(neck)
         self.decoder = MODELS.build(decoder)
@@ -131,6 +132,7 @@ class GaussTR(BaseModel):
                 raise KeyError("inputs: expected 'feats' for a GaussTR without backbone, got none")
             feats = inputs["feats"]
         else:
+            check_loaded(self.backbone, "model.backbone")
             images = inputs["imgs"]
             with torch.no_grad(), stage("backbone"):
                 feats = self.backbone(images.flatten(0, 1)).unflatten(0, images.shape[:2])

@@ -8,10 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmcity.models.layers.frozen import MissingWeightsError, check_loaded, freeze
 from mmcity.models.losses.depth import masked_l1, scale_invariant_log, upsampled_cosine_loss
 from mmcity.registry import MODELS
 from mmcity.structures.geometry import rotmat_to_quat
 from mmcity.utils.checks import check_choice
+from mmcity.utils.published_weights import random_weights_allowed
 from mmcity.utils.timing import stage
 from mmcity_ops import rasterization
 from mmcity_ops.reference.covariance import covariances
@@ -38,8 +40,8 @@ class GaussTRHead(nn.Module):
         voxelizer: Config of the voxelizer.
         text_protos: ``(C, P)``, or the path of a file that :func:`load_prototypes` reads; its
             prompts, where it names them, are the vocabulary. Prototypes given here are kept
-            when a checkpoint is loaded. None makes zeros that a checkpoint or
-            :meth:`set_prototypes` fills. Defaults to None.
+            when a checkpoint is loaded. None, or the path of a file that is not there, makes
+            zeros that a checkpoint or :meth:`set_prototypes` fills. Defaults to None.
         prompts: Number of prompts P of the prototype buffer where it is made of zeros.
             Defaults to 21.
         vocabulary: Path of a YAML file (see :func:`load_vocabulary`), or fields of
@@ -105,7 +107,7 @@ class GaussTRHead(nn.Module):
         self.segment_head = None if segment_head is None else MODELS.build(segment_head)
         self.projection = None
         if projection is not None:
-            self.projection = MODELS.build(projection).requires_grad_(False)
+            self.projection = freeze(MODELS.build(projection))
         self.voxelizer = MODELS.build(voxelizer)
         self.reduce_dims = reduce_dims
         self.image_shape = tuple(image_shape)
@@ -126,19 +128,45 @@ class GaussTRHead(nn.Module):
         self.loss_weights = {"depth": 1.0, "cosine": 5.0, "ce": 1.0, "sky": 1.0}
         self.loss_weights.update(loss_weights or {})
         channels = self.feature_head.linears[-1].out_features
-        self.has_own_prototypes = text_protos is not None
         words = None
+        self._prototype_file = ""
+        if isinstance(text_protos, (str, Path)):
+            if Path(text_protos).is_file():
+                text_protos, words = load_prototypes(text_protos)
+            else:  # a checkpoint may hold them
+                self._prototype_file, text_protos = str(text_protos), None
+        self.has_own_prototypes = text_protos is not None
+        self._knows_prototypes = self.has_own_prototypes
         if text_protos is None:
             text_protos = torch.zeros(channels, prompts)
-        elif isinstance(text_protos, (str, Path)):
-            text_protos, words = load_prototypes(text_protos)
         words = words or OCC3D_VOCABULARY
         if isinstance(vocabulary, (str, Path)):
             words = load_vocabulary(vocabulary)
         elif vocabulary:
             words = replace(words, **vocabulary)
         self.register_buffer("text_proto_embeds", text_protos.float())
+        self._register_load_state_dict_pre_hook(self._note_prototypes)
         self.vocabulary = replace(words, denoise=words.denoise and prompt_denoising)
+
+    def _note_prototypes(self, state_dict: dict, prefix: str, *_) -> None:
+        loaded = state_dict.get(f"{prefix}text_proto_embeds")
+        if loaded is not None:
+            self._knows_prototypes = self.has_own_prototypes or bool(loaded.any())
+
+    def check_prototypes(self) -> None:
+        """Refuse to name anything by text prototypes that nobody has given.
+
+        Raises:
+            MissingWeightsError: If they are zeros, by which every voxel would be the first class.
+        """
+        if not self._knows_prototypes and not random_weights_allowed():
+            file = self._prototype_file
+            got = f"no file {file}" if file else "zeros"
+            raise MissingWeightsError(
+                f"model.gauss_head.text_protos: expected text prototypes, got {got}: make them by "
+                "`python tools/build_text_protos.py --out FILE` (--help shows how) and name FILE "
+                "there, or load a checkpoint that holds them"
+            )
 
     def set_prototypes(self, prototypes: Tensor, vocabulary: Vocabulary) -> None:
         """Change the vocabulary; nothing needs to be trained again.
@@ -152,6 +180,7 @@ class GaussTRHead(nn.Module):
         if tuple(prototypes.shape) != expected:
             raise ValueError(f"prototypes must be {expected}, got {tuple(prototypes.shape)}")
         self.text_proto_embeds = prototypes.to(self.text_proto_embeds)
+        self._knows_prototypes = True
         self.vocabulary = vocabulary
 
     def predict_gaussians(
@@ -307,8 +336,10 @@ class GaussTRHead(nn.Module):
             sem_seg: ``(B, N, H, W)``. Defaults to None.
             volume_labels: What :meth:`label_volume` gave, with ``volume_loss``.
         """
+        self.check_prototypes()
         targets, features = feats.flatten(0, 1), gaussians.features
         if self.projection is not None:
+            check_loaded(self.projection, "model.gauss_head.projection")
             targets = self.projection(targets.movedim(1, -1)).movedim(-1, 1)
             features = self.projection(features)
         basis = basis.to(features)
@@ -360,6 +391,7 @@ class GaussTRHead(nn.Module):
             ``labels`` int64 ``(B, X, Y, Z)``, ``density`` ``(B, X, Y, Z, 1)`` and
             ``prompts`` ``(B, X, Y, Z, P)``.
         """
+        self.check_prototypes()
         probabilities = prompt_probabilities(
             gaussians.features, self.text_proto_embeds, self.vocabulary.temperature
         )

@@ -1,7 +1,7 @@
 """Names of the published checkpoints beside our own."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
@@ -89,6 +89,15 @@ def from_published(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[
         if not is_unused(key)
     }
     return renamed, unused
+
+
+def imagenet_backbone(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Our names for an EfficientNet of ImageNet in the names of EfficientNet-PyTorch.
+
+    What takes part in no output of a pose network, and counters of batches, are left out.
+    """
+    renamed, _ = from_published({f"backbone.0.body.{key}": v for key, v in weights.items()})
+    return {key.removeprefix("backbone."): value for key, value in renamed.items()}
 
 
 def to_published(keys: Iterable[str]) -> dict[str, str]:

@@ -2,11 +2,14 @@
 
 import torch
 import torch.nn.functional as F
+from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from mmcity.registry import MODELS
 from mmcity.structures.geometry import rotation_6d_to_rotmat
+from mmcity.utils.published_weights import random_weights_allowed
 
+from .checkpoint_keys import imagenet_backbone
 from .efficientnet import EfficientNetFeatures
 from .transformer import PoseTokenEncoder, PositionCodes
 
@@ -61,6 +64,9 @@ class RAPNet(nn.Module):
 
     Args:
         backbone (dict, optional): Arguments of :class:`EfficientNetFeatures`. Defaults to B0.
+        pretrained (str, optional): Weights of ImageNet that the backbone starts from, in the
+            names of EfficientNet-PyTorch: a path, or ``efficientnet_b0_imagenet`` once
+            ``mmcity weights get`` has fetched them. Defaults to None, random ones.
         hidden_dim (int): Channels of the encoders. Defaults to 256.
         num_heads (int): Defaults to 4.
         feedforward_dim (int): Defaults to 256.
@@ -81,6 +87,7 @@ class RAPNet(nn.Module):
     def __init__(
         self,
         backbone: dict | None = None,
+        pretrained: str | None = None,
         hidden_dim: int = 256,
         num_heads: int = 4,
         feedforward_dim: int = 256,
@@ -93,6 +100,7 @@ class RAPNet(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = EfficientNetFeatures(**(backbone or {}))
+        self.pretrained = pretrained
         encoder = dict(
             heads=num_heads,
             hidden=feedforward_dim,
@@ -110,6 +118,26 @@ class RAPNet(nn.Module):
         if freeze_batch_norm:
             for module in self._norms():
                 module.requires_grad_(False)
+
+    def init_weights(self) -> None:
+        """Load the backbone's weights of ImageNet, where the config names them.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it holds other weights.
+        """
+        if self.pretrained is not None and not random_weights_allowed():
+            content = CheckpointLoader.load_checkpoint(
+                self.pretrained, map_location="cpu", logger="silent"
+            )
+            weights = imagenet_backbone(content)
+            missing = sorted({*self.backbone.state_dict()} ^ {*weights})
+            if missing:
+                raise ValueError(
+                    f"{self.pretrained}: expected the tensors of an EfficientNet in the names of "
+                    f"EfficientNet-PyTorch, got differences in {len(missing)}, such as {missing[0]}"
+                )
+            self.backbone.load_state_dict(weights)
 
     def _norms(self):
         return (module for module in self.modules() if isinstance(module, nn.BatchNorm2d))
@@ -130,10 +158,13 @@ class RAPNet(nn.Module):
                 its features hardly depend on the picture then.
         """
         norms = [m for m in self.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+        if random_weights_allowed():
+            return
         if self.freeze_batch_norm and not torch.cat([m.running_mean for m in norms]).any():
             raise ValueError(
                 "network.freeze_batch_norm: expected statistics of loaded weights, got those of an "
-                "untrained backbone: name a checkpoint (load_from), or set freeze_batch_norm=False"
+                "untrained backbone: name its weights of ImageNet (network.pretrained) or a "
+                "checkpoint (load_from), or set freeze_batch_norm=False"
             )
 
     def forward(self, images: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from mmengine.runner.checkpoint import load_checkpoint
 from torch import Tensor, nn
 
+from mmcity.models.layers.frozen import check_loaded, freeze
 from mmcity.registry import MODELS
 from mmcity.structures import SequenceDataSample, to_device
 
@@ -75,7 +76,7 @@ class StreamVGGT(VGGT):
         self._teacher: list[nn.Module] = []
         self.teacher_checkpoint = teacher_checkpoint
         if teacher is not None:
-            self.set_teacher(MODELS.build(dict(teacher)))
+            self.set_teacher(freeze(MODELS.build(dict(teacher))))
         elif teacher_checkpoint is not None:
             raise ValueError("teacher_checkpoint: expected a teacher too, got none")
 
@@ -210,6 +211,7 @@ class StreamVGGT(VGGT):
         if self.teacher is None:
             return super().targets(images, query_points, data_samples)
         with torch.no_grad():
+            check_loaded(self.teacher, "model.teacher")
             targets = split_frames(self.teacher.run(images, query_points))
         if data_samples:
             truth = super().targets(images, query_points, data_samples)

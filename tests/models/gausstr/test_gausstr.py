@@ -25,6 +25,7 @@ from tests.conftest import REPO, real_data_dir
 from tests.devices import DEVICE
 
 SHAPE = (32, 64)
+pytestmark = pytest.mark.usefixtures("random_weights")
 
 
 def model_config(**options):
