@@ -85,6 +85,7 @@ ALLOWED = {
         "mmcity/evaluation/feature_extractors.py": "weights",
         "mmcity/models/dynamiccity/encoder.py": "part of a network",
         "mmcity/utils/fileio.py": "temporary names",
+        "mmcity/utils/published_weights.py": "name of a config",
         "mmcity/visualization/dumped_results.py": "dumps of one folder",
         "mmcity/visualization/occupancy_results.py": "dumps of one folder",
         "mmcity/visualization/viewer/files.py": "names of layers",

@@ -57,7 +57,7 @@ class PublishedWeights:
 
     @property
     def path(self) -> Path:
-        """Where it lies once it is downloaded and converted."""
+        """File of the weights once they are downloaded and converted."""
         suffix = ".pth" if self.converter else Path(self.url or "").suffix or ".pth"
         return weights_folder() / f"{self.name}{suffix}"
 
@@ -126,7 +126,7 @@ def published_for(config: str) -> list[PublishedWeights]:
 
 
 def how_to_get(weights: PublishedWeights) -> str:
-    """What a user does to have them."""
+    """Command by which a user gets weights, or the page where they are."""
     if weights.url is None:
         where = f"take the file from {weights.page}"
         if weights.converter:
@@ -208,7 +208,7 @@ def _fetch(url: str, partial: Path) -> Iterator[tuple[int, int | None]]:
         length = response.headers.get("Content-Length")
         total = None if length is None else start + int(length)
         done = start
-        with open(partial, "ab" if start else "wb") as file:
+        with partial.open("ab" if start else "wb") as file:
             yield done, total
             while block := response.read(_BLOCK):
                 file.write(block)
