@@ -8,7 +8,7 @@ import numpy as np
 from mmengine.logging import print_log
 
 from mmcity.utils.checks import check_choice
-from mmcity.utils.fileio import read_text, visible
+from mmcity.utils.fileio import read_text, visible, write_text
 from mmcity.utils.images import list_images
 from mmcity.utils.picture_names import match_names, picture_name, read_names
 
@@ -51,6 +51,24 @@ def _from_tsv(path: Path) -> tuple[set[str], set[str]]:
         elif part:
             raise ValueError(f"{path}: expected split train or test in line {number}, got {part!r}")
     return names["test"], names["train"]
+
+
+def says_split(root: Path) -> bool:
+    """Whether a scene folder says itself which images are held out."""
+    return any(_find(root, rule, None) for rule in ("tsv", "list", "val_folder"))
+
+
+def write_held_out(root: Path, names: Sequence[str], every: int) -> None:
+    """Hold out every n-th image by ``list_test.txt``; none is written if that is none.
+
+    Args:
+        root: Scene folder.
+        names: Image names, sorted.
+        every: From the middle of the first n on; 0 holds out none.
+    """
+    held = names[every // 2 :: every] if every else []
+    if held:
+        write_text(root / "list_test.txt", "".join(f"{name}\n" for name in held))
 
 
 def held_out(

@@ -61,6 +61,8 @@ def call_in_child(
     exchange.unlink()
     if status:
         tail = log.read_text(encoding="utf-8", errors="replace")[-1500:]
+        if (refused := tail.rfind("\nerror: ")) >= 0:  # by a line of its own, without a traceback
+            tail = tail[refused + 1 :].strip()
         name = line.partition("(")[0]
         raise UserError(f"{name} ended with status {status}; {log}:\n{tail}")
     return pickle.loads(answer)

@@ -1,6 +1,7 @@
 """Configs by the names that the metafiles give them."""
 
 import difflib
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,6 +42,16 @@ def read_config_index(root: Path | None = None) -> list[ConfigSystem]:
         system.configs = {model["Name"]: model["Config"] for model in content["Models"]}
         systems.append(system)
     return systems
+
+
+def config_file(path: str | os.PathLike) -> Path:
+    """Full path of a config: a file from here or from the root of the toolbox, or a name.
+
+    Raises:
+        FileNotFoundError: If there is none, see :func:`find_config`.
+    """
+    places = [place for place in (Path(path), find_root() / path) if place.is_file()]
+    return (places[0] if places else find_config(str(path))).resolve()
 
 
 def find_config(name: str) -> Path:

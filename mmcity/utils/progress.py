@@ -50,7 +50,7 @@ class ProgressWatch:
         self._is_terminal = sys.stdout.isatty()
         self._pause, self._shown = _FIRST_PAUSE, time.monotonic()
         self._what, self._begin = "", (0, 0.0)  # what is done, its first report
-        self._drawn = 0
+        self._drawn, self._text = 0, ""
 
     def look(self) -> None:
         """Read the file and show it, if it is time to."""
@@ -58,6 +58,9 @@ class ProgressWatch:
         if not self._is_terminal and now - self._shown < self._pause or not self.path.is_file():
             return
         text = self._line(read_json(self.path), now)
+        if text == self._text:
+            return
+        self._text = text
         if self._is_terminal:
             print(f"\r  {text:{self._drawn}s}", end="", flush=True)
             self._drawn = len(text)

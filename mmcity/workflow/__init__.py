@@ -3,6 +3,7 @@
 from .chain import STAGES, Chain, Stage, StageContext, cfg_options
 from .localization import LocaliseQueries, PoseNetwork, make_localizer, stem_to_pose, true_poses
 from .manifest import Finding, Manifest, StageRecord
+from .reconstruct import reconstruct
 from .report import handover_table, write_report
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "cfg_options",
     "handover_table",
     "make_localizer",
+    "reconstruct",
     "stem_to_pose",
     "true_poses",
     "write_report",

@@ -59,8 +59,9 @@ class StageContext:
         folder: Of the stage; kept when a killed run goes on, moved aside when it starts anew.
     """
 
-    def __init__(self, manifest: Manifest, name: str, seed: int) -> None:
+    def __init__(self, manifest: Manifest, name: str, seed: int, show_calls: bool = True) -> None:
         self.manifest, self.name, self.seed = manifest, name, seed
+        self.show_calls = show_calls
         self.folder = manifest.work_dir / name
 
     def artefact(self, stage: str, name: str) -> Path:
@@ -81,14 +82,25 @@ class StageContext:
             UserError: If it fails, with the end of its output.
         """
         line = describe_call(function, args, kwargs)
-        print(f"  > {line}", flush=True)
+        if self.show_calls:
+            print(f"  > {line}", flush=True)
         self.manifest.stages[self.name].commands.append(line)
         return call_in_child(function, args, kwargs, self.folder)
 
     def train(
-        self, config: str, name: str = "train", values: Mapping[str, Any] | None = None
+        self,
+        config: str,
+        name: str = "train",
+        values: Mapping[str, Any] | None = None,
+        **options: Any,
     ) -> Path:
         """Train a config in the stage's folder, going on where a killed run was.
+
+        Args:
+            config: Training config.
+            name: Of the folder below that of the stage. Defaults to ``train``.
+            values: Of the config. Defaults to None.
+            **options: Further arguments of :func:`~mmcity.engine.launch.train`.
 
         Returns:
             The checkpoint that the run names as its last.
@@ -99,6 +111,7 @@ class StageContext:
             work_dir=self.folder / name,
             resume="auto",
             cfg_options=cfg_options(values or {}),
+            **options,
         )
 
 
@@ -118,13 +131,18 @@ class Chain:
         stages: ``name -> dict(type=...)``, in order.
         work_dir: Folder for everything.
         seed: Given to stages that draw numbers. Defaults to 0.
+        show_calls: Print what is called in child processes. Defaults to True.
 
     Raises:
         UserError: If a stage needs one that does not come before it.
     """
 
     def __init__(
-        self, stages: Mapping[str, Mapping[str, Any]], work_dir: str | os.PathLike, seed: int = 0
+        self,
+        stages: Mapping[str, Mapping[str, Any]],
+        work_dir: str | os.PathLike,
+        seed: int = 0,
+        show_calls: bool = True,
     ) -> None:
         self.settings = {name: dict(cfg) for name, cfg in stages.items()}
         self.stages: dict[str, Stage] = {}
@@ -134,11 +152,15 @@ class Chain:
             if missing:
                 raise UserError(f"stage {name!r} needs {missing} before it in the config")
             self.stages[name] = stage
-        self.seed = seed
+        self.seed, self.show_calls = seed, show_calls
         self.manifest = Manifest(Path(work_dir).resolve())
 
     def run(
-        self, force: Iterable[str] = (), skip: Iterable[str] = (), until: str | None = None
+        self,
+        force: Iterable[str] = (),
+        skip: Iterable[str] = (),
+        until: str | None = None,
+        report: Callable[[Manifest], object] = lambda manifest: None,
     ) -> None:
         """Bring all stages up to date.
 
@@ -152,13 +174,17 @@ class Chain:
                 run with other settings only if they, or one they take from, are named here.
             skip: Stages to leave out; those that need them are left out, too.
             until: Last stage to run. Defaults to all.
+            report: Called at the end, also of a chain that broke off. Defaults to nothing.
 
         Raises:
             UserError: If a name is unknown, a stage fails, another process runs the chain, or
                 a stage that took minutes would run anew unasked.
         """
         with self._locked():
-            self._run_all(list(force), list(skip), until)
+            try:
+                self._run_all(list(force), list(skip), until)
+            finally:
+                report(self.manifest)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -259,7 +285,7 @@ class Chain:
             return self.manifest.save()
         key = self._key(name)
         record = records.get(name)
-        context = StageContext(self.manifest, name, self.seed)
+        context = StageContext(self.manifest, name, self.seed, self.show_calls)
         same = record is not None and record.key == key
         if same and record.status == "done" and not forced and self.manifest.is_intact(name):
             print(f"== {name}: done before", flush=True)

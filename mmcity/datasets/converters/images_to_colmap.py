@@ -10,13 +10,14 @@ import numpy as np
 import torch
 
 from mmcity.datasets.io.colmap_model import read_colmap_model
+from mmcity.datasets.splits import write_held_out
 from mmcity.structures.geometry import se3_inverse
 from mmcity.structures.upright import guess_up, turn_upright
 from mmcity.utils.checks import check_choice
 from mmcity.utils.cli import UserError
 from mmcity.utils.dependencies import import_library
 from mmcity.utils.failures import ItemFailures
-from mmcity.utils.fileio import scratch_folder, write_text
+from mmcity.utils.fileio import scratch_folder
 from mmcity.utils.images import list_images
 from mmcity.utils.picture_files import image_size
 from mmcity.utils.progress import report_progress
@@ -156,9 +157,7 @@ def map_pictures(
         pycolmap.undistort_images(scene, folder, images, num_threads=threads)
         _tidy(scene)
         placed = sorted(image.name for image in model.images.values())
-        if test_every:
-            held = placed[test_every // 2 :: test_every]
-            write_text(scene / "list_test.txt", "".join(f"{name}\n" for name in held))
+        write_held_out(scene, placed, test_every)
         if out.exists():
             out.rmdir()
         scene.rename(out)

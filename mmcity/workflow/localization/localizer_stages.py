@@ -11,11 +11,12 @@ from mmcity.datasets.alignment import align_scene
 from mmcity.datasets.colmap import find_image_dir
 from mmcity.datasets.converters import is_film, map_pictures
 from mmcity.datasets.io.colmap_model import find_colmap_model, read_colmap_model
+from mmcity.datasets.splits import write_held_out
 from mmcity.engine.rap.scene_checks import check_localization_scene
 from mmcity.structures import read_frame, write_frame
 from mmcity.structures.scene_frame import FRAME_FILE
 from mmcity.utils.cli import UserError
-from mmcity.utils.fileio import read_json, visible, write_json, write_text
+from mmcity.utils.fileio import read_json, visible, write_json
 from mmcity.workflow.chain import STAGES, Stage, StageContext
 from mmcity.workflow.manifest import Finding
 
@@ -25,7 +26,8 @@ class ScenePoses(Stage):
     """A COLMAP scene from a folder of pictures, or from one that has poses.
 
     Args:
-        images: Folder of pictures or of a COLMAP scene, or a film.
+        images: Folder of pictures or of a COLMAP scene, or a film. Defaults to None: the pictures
+            of the stage of this name.
         model: Folder of the COLMAP model, if it does not lie in the scene.
         test_every: Hold out every n-th picture, where the scene does not say which.
         positions: CSV of camera positions, see
@@ -35,17 +37,21 @@ class ScenePoses(Stage):
 
     def __init__(
         self,
-        images: str,
+        images: str | None = None,
         model: str | None = None,
         test_every: int = 10,
         positions: str | None = None,
         mapping: Mapping[str, Any] | None = None,
     ) -> None:
-        self.images, self.model = Path(images), None if model is None else Path(model)
+        self.images = None if images is None else Path(images)
+        self.model = None if model is None else Path(model)
+        self.needs = ("pictures",) if images is None else ()
         self.test_every, self.positions, self.mapping = test_every, positions, dict(mapping or {})
 
     def run(self, context: StageContext) -> dict[str, Path]:
         """``scene``, and its ``alignment`` where positions are given."""
+        if self.images is None:
+            self.images = context.artefact("pictures", "pictures")
         if not (self.images.is_dir() or is_film(self.images)):
             raise UserError(f"{self.images}: expected a folder of pictures or a film, found none")
         given = self._given_model()
@@ -103,8 +109,7 @@ class ScenePoses(Stage):
             link.unlink(missing_ok=True)
             link.symlink_to(target.resolve())
         if len(links) == 2:
-            held = names[self.test_every // 2 :: self.test_every]
-            write_text(scene / "list_test.txt", "".join(f"{name}\n" for name in held))
+            write_held_out(scene, names, self.test_every)
         return scene
 
     def check(self, context: StageContext) -> list[Finding]:
@@ -121,12 +126,16 @@ class CheckScene(Stage):
     Args:
         regression: Whether a pose network will be trained. Defaults to True.
         metric: Scene units are metres. Defaults to False.
+        unneeded: Checks whose warnings say nothing to those for whom the scene is made. Defaults
+            to none.
     """
 
     needs = ("poses",)
 
-    def __init__(self, regression: bool = True, metric: bool = False) -> None:
-        self.regression, self.metric = regression, metric
+    def __init__(
+        self, regression: bool = True, metric: bool = False, unneeded: tuple[str, ...] = ()
+    ) -> None:
+        self.regression, self.metric, self.unneeded = regression, metric, tuple(unneeded)
 
     def run(self, context: StageContext) -> dict[str, Path]:
         """``scale`` of the scene, with what the checks say."""
@@ -137,6 +146,7 @@ class CheckScene(Stage):
         checks = check_localization_scene(
             context.artefact("poses", "scene"), self.regression, unit_scale
         )
+        checks = [c for c in checks if c.level != "warning" or c.what not in self.unneeded]
         for check in checks:
             print(f"  {check}", flush=True)
         content = {

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from mmcity.engine.launch import load_config
-from mmcity.utils.cli import UserError, find_root
-from mmcity.utils.config_index import find_config
+from mmcity.utils.cli import UserError
+from mmcity.utils.config_index import config_file
 from mmcity.utils.setup_env import register_all_modules
 from mmcity.workflow.chain import Chain
 
@@ -74,7 +74,7 @@ def make_localizer(
             f"test_every: expected at least 2, got {test_every}: without queries nothing can be "
             "measured"
         )
-    config, map_config = _find_config(config), _find_config(map_config)
+    config, map_config = str(config_file(config)), str(config_file(map_config))
     shared = {"randomness.seed": seed}
     preprocessor = load_config(config, network_options).model.get("data_preprocessor", {})
     takes_any_camera = not network or preprocessor.get("normalize_focal", False)
@@ -110,11 +110,6 @@ def make_localizer(
         f"Localiser: {Path(out).resolve().name}", force, until=until
     )
     return Path(out) / "localizer.json"
-
-
-def _find_config(path: str | os.PathLike) -> str:
-    places = [place for place in (Path(path), find_root() / path) if place.is_file()]
-    return str((places[0] if places else find_config(str(path))).resolve())
 
 
 def _full(path: str | os.PathLike | None) -> str | None:
