@@ -46,6 +46,7 @@ def run_command(main: Callable[[], object]) -> None:
     """
     try:
         main()
+        sys.stdout.flush()  # here, where a closed pipe is no error
     except BrokenPipeError:  # whoever read the output has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -43,8 +43,9 @@ def run_demo(
     out = Path(out).resolve()
     if not scene.is_dir():
         raise UserError(
-            f"{scene}: expected a folder with a COLMAP scene, got none: give one with --scene "
-            "(the one that comes lies in the source tree)"
+            f"{scene}: expected a folder with a COLMAP scene, got none: give one with --scene (the "
+            "one that comes lies in the source tree), or make one of pictures or a film with "
+            "`mmcity reconstruct`"
         )
     rows = [_reconstruct(scene, scene.name, "3dgs_colmap_cpu", out, max_iters)]
     if toytown:

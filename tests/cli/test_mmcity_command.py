@@ -1,6 +1,9 @@
 """The command ``mmcity``: its help, ``info``, ``list`` and ``demo``."""
 
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -107,3 +110,15 @@ def test_a_misspelt_option_is_still_refused(capsys):
             ["a.ply", "b.spz", "--upp", "z"]
         )
     assert "--upp" in capsys.readouterr().err
+
+
+def test_output_that_nobody_reads_ends_quietly(command_env):
+    """As in ``mmcity list | head``."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "mmcity.cli", "list"]
+    done = subprocess.run(
+        command, stdout=writer, stderr=subprocess.PIPE, env=command_env, check=False
+    )
+    os.close(writer)
+    assert not done.stderr and done.returncode == 1

@@ -59,7 +59,8 @@ def find_colmap_model(root: str | os.PathLike) -> Path:
     raise FileNotFoundError(
         f"{root}: expected cameras and images (.bin or .txt) in one of "
         f"{', '.join(_SEARCHED)}, found {sorted(p.name for p in root.iterdir())[:20]}: "
-        "name the scene folder, or give the model folder as `sparse_dir`"
+        "name the scene folder, or give the model folder as `sparse_dir`; of pictures without "
+        f"poses `mmcity reconstruct {root} OUT` makes a scene"
     )
 
 

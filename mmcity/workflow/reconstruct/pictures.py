@@ -39,9 +39,12 @@ class ChoosePictures(Stage):
 
     def run(self, context: StageContext) -> dict[str, Path]:
         """``pictures``, and ``notes`` on those that were left out."""
-        pictures = context.call(
-            choose_pictures, self.source, context.folder, max_frames=self.max_frames
-        )
+        if self.source.is_dir() and _has_poses(self.source):
+            pictures = choose_pictures(self.source, context.folder)
+        else:
+            pictures = context.call(
+                choose_pictures, self.source, context.folder, max_frames=self.max_frames
+            )
         return {"pictures": pictures, "notes": context.folder / NOTES}
 
     def check(self, context: StageContext) -> list[Finding]:

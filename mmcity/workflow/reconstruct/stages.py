@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,19 +106,10 @@ class TrainScene(Stage):
             max_iters=self.max_iters,
         )
         config = checkpoint.parent / Path(self.config).name  # the run leaves a copy of its config
-        results, numbers = context.folder / "results", context.folder / "test.json"
-        shutil.rmtree(results, ignore_errors=True)
-        context.call(
-            test,
-            self.config,
-            checkpoint,
-            work_dir=context.folder / "test",
-            dump=results,
-            out=numbers,
-            cfg_options=cfg_options(values),
+        numbers, views = context.call(
+            test_and_draw, self.config, checkpoint, context.folder, cfg_options(values)
         )
-        sheets = context.call(draw_results, results, context.folder, max_rows=_SHOWN_VIEWS)
-        return {"scene": checkpoint, "config": config, "numbers": numbers, "views": sheets[0]}
+        return {"scene": checkpoint, "config": config, "numbers": numbers, "views": views}
 
     def check(self, context: StageContext) -> list[Finding]:
         """Iterations, PSNR and SSIM."""
@@ -132,6 +123,17 @@ class TrainScene(Stage):
             Finding("PSNR", numbers["test/psnr"], "dB", against),
             Finding("SSIM", numbers["test/ssim"], "", against),
         ]
+
+
+def test_and_draw(
+    config: str, checkpoint: Path, folder: Path, options: Mapping[str, Any]
+) -> tuple[Path, Path]:
+    """Test a scene, and draw the first views; numbers and picture."""
+    results, numbers = folder / "results", folder / "test.json"
+    shutil.rmtree(results, ignore_errors=True)
+    files = dict(work_dir=folder / "test", dump=results, out=numbers)
+    test(config, checkpoint, cfg_options=options, **files)
+    return numbers, draw_results(results, folder, max_rows=_SHOWN_VIEWS)[0]
 
 
 @STAGES.register_module()
