@@ -168,6 +168,29 @@ def visible(paths: Iterable[Path]) -> list[Path]:
     return [path for path in paths if not path.name.startswith(".")]
 
 
+def path_below(folder: str | os.PathLike, name: str) -> Path:
+    """Path of a file that another file names relative to a folder.
+
+    Args:
+        folder: Root of what the other file may name.
+        name: With forward slashes or those of Windows.
+
+    Raises:
+        ValueError: If the name leads out of the folder, or to what is no regular file, such as a
+            pipe, which would be waited for.
+    """
+    parts = name.replace("\\", "/").split("/")
+    if parts[0] == "" or ".." in parts or ":" in parts[0]:
+        raise ValueError(
+            f"{name}: expected a relative name below {folder}, got one that leads out of it: "
+            "rename the file"
+        )
+    path = Path(folder).joinpath(*parts)
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: expected a regular file, got another kind: take it out")
+    return path
+
+
 def read_text(path: str | os.PathLike) -> str:
     """Text of a file: UTF-8 with or without a byte-order mark, any line ends.
 

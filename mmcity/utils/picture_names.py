@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from .fileio import read_rows, visible
+from .fileio import path_below, read_rows, visible
 from .images import IMAGE_SUFFIXES
 
 
@@ -192,11 +192,7 @@ def output_names(names: Iterable[str], suffix: str) -> dict[str, str]:
     names = list(dict.fromkeys(map(picture_name, names)))
     stems: dict[str, int] = {}
     for name in names:
-        if name.startswith("/") or ".." in name.split("/") or re.match(r"[A-Za-z]:", name):
-            raise ValueError(
-                f"{name}: expected a relative name below the folder of the pictures, got one that "
-                "leads out of it: rename the picture"
-            )
+        path_below("the folder of the pictures", name)
         stems[without_suffix(name)] = stems.get(without_suffix(name), 0) + 1
     return {
         name: (name if stems[without_suffix(name)] > 1 else without_suffix(name)) + suffix

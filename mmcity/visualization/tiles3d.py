@@ -7,6 +7,7 @@ replaced by its children when its error covers too many pixels.
 import hashlib
 import math
 import os
+import posixpath
 import re
 import shutil
 from pathlib import Path
@@ -28,7 +29,7 @@ from mmcity.structures.io.gaussians_gltf import Y_TO_Z_UP, y_up
 from mmcity.structures.io.glb import get_frame, set_frame
 from mmcity.structures.world_offset import world_offset
 from mmcity.utils.dependencies import import_library
-from mmcity.utils.fileio import read_json, write_json
+from mmcity.utils.fileio import path_below, read_json, write_json
 
 _WGS84_AXIS = 6378137.0
 _WGS84_FLATTENING = 1 / 298.257223563
@@ -224,10 +225,10 @@ def read_tileset(path: str | os.PathLike) -> GaussianLodTree:
         frame, offset = get_frame(document, index), _offset(document)
         above = np.eye(4)
         above[:3, 3] -= offset
-        _read_tiles(index, cells, above, 0)
+        _read_tiles(index.parent, index.name, cells, above, 0)
         if offset.any():  # of a tileset of others, whose content has y up
             frame = SceneFrame().shifted(Y_TO_Z_UP[:3, :3].T @ offset)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, GaussianFileError):
             raise
         raise GaussianFileError(f"{index}: expected a tileset, got {error!r}") from error
@@ -257,8 +258,17 @@ def _offset(document: dict[str, Any]) -> np.ndarray:
     return world_offset(corners, corners[:0])[0]
 
 
-def _read_tiles(index: Path, cells: list[LodCell], above: np.ndarray, depth: int) -> int:
-    """Read the tree of a file behind the cells; returns the number of its root."""
+def _read_tiles(root: Path, name: str, cells: list[LodCell], above: np.ndarray, depth: int) -> int:
+    """Read the tree of a file behind the cells; returns the number of its root.
+
+    Args:
+        root: Folder of the whole tileset.
+        name: Of the file below it.
+        cells: Those read before; more are added.
+        above: ``(4, 4)`` transform of the tiles above.
+        depth: Of the first tile.
+    """
+    index = path_below(root, name)
     document = read_json(index)
     unknown = sorted(set(document.get("extensionsRequired", [])) - _READ_EXTENSIONS)
     if unknown:
@@ -266,11 +276,16 @@ def _read_tiles(index: Path, cells: list[LodCell], above: np.ndarray, depth: int
             f"{index}: expected no required extension but {', '.join(sorted(_READ_EXTENSIONS))}, "
             f"got {', '.join(unknown)}: export the tiles without it"
         )
-    return _read_tile(index, document["root"], cells, above, depth)
+    return _read_tile(root, name, document["root"], cells, above, depth)
 
 
 def _read_tile(
-    index: Path, entry: dict[str, Any], cells: list[LodCell], above: np.ndarray, depth: int
+    root: Path,
+    index: str,
+    entry: dict[str, Any],
+    cells: list[LodCell],
+    above: np.ndarray,
+    depth: int,
 ) -> int:
     matrix = above
     if depth and "transform" in entry:
@@ -280,20 +295,23 @@ def _read_tile(
     cells.append(cell)
     if "implicitTiling" in entry:
         raise GaussianFileError(
-            f"{index}: expected a tree of tiles, got implicit tiling: export the tiles explicitly"
+            f"{root / index}: expected a tree of tiles, got implicit tiling: "
+            "export the tiles explicitly"
         )
     contents = entry.get("contents", [entry["content"]] if entry.get("content") else [])
     parts = []
     for content in contents:
         uri = content.get("uri", content.get("url"))
+        # A tileset within another may name what lies beside it, but nothing outside of the whole.
+        name = uri if uri.startswith("/") else posixpath.normpath(f"{Path(index).parent}/{uri}")
         if Path(uri).suffix == ".json":  # a tileset of its own
-            cell.children.append(_read_tiles(index.parent / uri, cells, matrix, depth + 1))
+            cell.children.append(_read_tiles(root, name, cells, matrix, depth + 1))
         else:
             if Path(uri).suffix.lower() != ".glb":
                 raise GaussianFileError(
-                    f"{index}: expected tiles of .glb, got {uri}: export Gaussians as glTF"
+                    f"{root / index}: expected tiles of .glb, got {uri}: export Gaussians as glTF"
                 )
-            parts.append(read_gaussians_glb(index.parent / uri, tile=matrix))
+            parts.append(read_gaussians_glb(path_below(root, name), tile=matrix))
             parts[-1].frame = None  # tiles share that of the whole
     if parts:
         cell.gaussians = Gaussians.cat(parts)
@@ -303,7 +321,9 @@ def _read_tile(
     if parts and children and entry.get("refine", "REPLACE").upper() == "ADD":
         cell.children.append(len(cells))
         cells.append(LodCell(cell.gaussians, cell.box, 0.0, depth + 1))
-    cell.children += [_read_tile(index, child, cells, matrix, depth + 1) for child in children]
+    cell.children += [
+        _read_tile(root, index, child, cells, matrix, depth + 1) for child in children
+    ]
     return number
 
 

@@ -73,7 +73,7 @@ def semantic_splat(
         semantics=semantics, radii=radii,
     )  # fmt: skip
     # What has no extent acts on nothing; its precision is infinite or NaN.
-    if matrix is None:
+    if scales is not None:
         acts = (scales > 0).all(-1)
         scales = torch.where(acts[:, None], scales, 1.0)
     else:

@@ -12,6 +12,7 @@ import pytest
 from mmcity.utils.fileio import (
     atomic_path,
     atomic_paths,
+    path_below,
     read_json,
     read_numbers,
     read_rows,
@@ -206,3 +207,18 @@ def test_files_that_belong_together_go_back_if_one_cannot_be_moved(tmp_path, mon
 
     found = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert found == (dict.fromkeys(names, b"earlier") if earlier else {})
+
+
+@pytest.mark.parametrize(
+    "name", ["../a", "/a", "a/../../b", "..\\a", "C:/a", "C:a", "https://host/a", "\\\\host\\a"]
+)
+def test_names_that_lead_out_of_their_folder_are_refused(tmp_path, name):
+    with pytest.raises(ValueError, match="expected a relative name below"):
+        path_below(tmp_path, name)
+
+
+def test_names_below_a_folder(tmp_path):
+    assert path_below(tmp_path, "a..b/..c\\d.png") == tmp_path / "a..b" / "..c" / "d.png"
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="pipe: expected a regular file"):
+        path_below(tmp_path, "pipe")

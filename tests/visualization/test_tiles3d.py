@@ -1,6 +1,7 @@
 """Tilesets: what is written comes back, and fits the rules of 3D Tiles."""
 
 import json
+import os
 import struct
 import sys
 import types
@@ -291,3 +292,28 @@ def test_tiles_of_others_in_coordinates_of_the_earth(tmp_path):
     known = scene.means.double().numpy() @ [[1, 0, 0], [0, 0, 1], [0, -1, 0]] + place
     order = [np.lexsort(np.round(table - place, 3).T) for table in (world, known)]
     np.testing.assert_allclose(world[order[0]], known[order[1]], rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "uri", ["../outside.glb", "/etc/a.glb", "a/../../outside.glb", "file:///etc/a.glb", "pipe.glb"]
+)
+@pytest.mark.timeout(60)
+def test_tiles_name_regular_files_of_their_own_folder(tmp_path, tree, uri):
+    index = write_tileset(tree, tmp_path / "tiles")
+    (cells,) = (path for path in index.parent.iterdir() if path.is_dir())
+    (cells / "000000.glb").rename(tmp_path / "outside.glb")
+    os.mkfifo(index.parent / "pipe.glb")  # a reader would wait for ever
+    document = json.loads(index.read_text())
+    document["root"]["content"]["uri"] = uri
+    index.write_text(json.dumps(document))
+    with pytest.raises(GaussianFileError, match="leads out of it|regular file"):
+        read_tileset(index)
+
+
+def test_a_tileset_that_holds_itself_is_refused(tmp_path, tree):
+    index = write_tileset(tree, tmp_path)
+    document = json.loads(index.read_text())
+    document["root"]["content"]["uri"] = "tileset.json"
+    index.write_text(json.dumps(document))
+    with pytest.raises(GaussianFileError, match="expected a tileset"):
+        read_tileset(index)

@@ -94,7 +94,7 @@ def generate_clips(
             layout that cannot be read), once the others are written.
         ValueError: If arguments that go together do not come together, or a file lacks an array.
     """
-    given = {name: value for name, value in locals().items() if name not in _NO_CONTENT}
+    arguments = {name: value for name, value in locals().items() if name not in _NO_CONTENT}
     for pair in ({"region": region, "inpaint": inpaint}, {"sampler": sampler, "steps": steps}):
         if len({value is None for value in pair.values()}) > 1:
             given = [name for name, value in pair.items() if value is not None]
@@ -119,7 +119,7 @@ def generate_clips(
     keep_made_alike(
         out_dir,
         {
-            **given,
+            **arguments,
             "weights": tensors_digest(generator.model.state_dict()),
             "trajectory": file_digest(trajectory),
             "inpaint": file_digest(inpaint),

@@ -16,7 +16,7 @@ from mmcity.datasets.transforms import read_image, target_size
 from mmcity.structures.scene_frame import FRAME_FILE
 from mmcity.utils.checks import check_choice
 from mmcity.utils.failures import ItemFailures
-from mmcity.utils.fileio import atomic_path, scratch_folder, visible
+from mmcity.utils.fileio import atomic_path, path_below, scratch_folder, visible
 from mmcity.utils.images import list_images
 from mmcity.utils.picture_names import check_unique, find_picture, match_names
 
@@ -121,7 +121,7 @@ def _write_scene(
     targets = {}
     for image in track(model.images.values(), "Pictures"):
         camera, source = model.cameras[image.camera_id], sources[image.name]
-        target = dst / source.relative_to(src)
+        target = path_below(dst, source.relative_to(src).as_posix())
         with failures.item(image.name):
             _save_picture(source, target, (camera.width, camera.height), quality)
             targets[image.name] = target

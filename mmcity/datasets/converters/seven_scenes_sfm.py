@@ -8,7 +8,7 @@ from pathlib import Path
 from mmcity.datasets.io import write_colmap_model
 from mmcity.datasets.io.colmap_types import ColmapCamera, ColmapImage, ColmapModel
 from mmcity.utils.failures import ItemFailures
-from mmcity.utils.fileio import read_rows, split_name, write_text
+from mmcity.utils.fileio import path_below, read_rows, split_name, write_text
 from mmcity.utils.picture_files import image_size
 
 
@@ -48,7 +48,7 @@ def convert_seven_scenes(
     failures = ItemFailures("images")
     for split, files in (("train", poses), ("test", test_poses)):
         for name, numbers in (row for file in files for row in _read_poses(Path(file))):
-            picture = root / name
+            picture, target = path_below(root, name), path_below(out / "images", name)
             with failures.item(name):
                 width, height = image_size(picture)
             if name in failures.reasons:
@@ -61,7 +61,6 @@ def convert_seven_scenes(
             images[number] = ColmapImage(
                 number, numbers[:4], numbers[4:7], cameras[key].camera_id, name
             )
-            target = out / "images" / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if copy:
                 shutil.copyfile(picture, target)

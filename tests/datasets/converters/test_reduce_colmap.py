@@ -11,7 +11,7 @@ import torch
 from mmcity.cli.main import dispatch
 from mmcity.datasets import ColmapDataset
 from mmcity.datasets.converters import reduce_scene
-from mmcity.datasets.io import read_colmap_model
+from mmcity.datasets.io import read_colmap_model, write_colmap_model
 from mmcity.structures import SceneFrame, write_frame
 from mmcity.utils.fileio import is_temporary, remove_leftovers
 from tests.cli.conftest import call_tool
@@ -92,3 +92,14 @@ def test_the_copy_keeps_the_frame_of_the_scene(tmp_path):
     write_frame(tmp_path / "src" / "frame.json", frame)
     reduce_scene(tmp_path / "src", tmp_path / "dst", long_side=20)
     assert ColmapDataset(tmp_path / "dst", split="all").frame == frame
+
+
+def test_a_picture_outside_of_the_scene_is_not_written_outside_of_the_target(tmp_path):
+    model = write_scene(tmp_path / "src", names=["a.png", "b.png"])
+    (tmp_path / "src/images/a.png").rename(tmp_path / "evil.png")
+    model.images[10].name = "../../evil.png"
+    write_colmap_model(model, tmp_path / "src/sparse/0")
+    (tmp_path / "deep").mkdir()
+    with pytest.raises(ValueError, match="leads out of it"):
+        reduce_scene(tmp_path / "src", tmp_path / "deep" / "dst")
+    assert list((tmp_path / "deep").iterdir()) == []
