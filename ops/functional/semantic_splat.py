@@ -76,7 +76,7 @@ def semantic_splat(
     if scales is not None:
         acts = (scales > 0).all(-1)
         scales = torch.where(acts[:, None], scales, 1.0)
-    else:
+    elif matrix is not None:
         acts = matrix.isfinite().all(-1).all(-1)
         matrix = torch.where(acts[:, None, None], matrix, _identity(matrix))
     if radii is None:

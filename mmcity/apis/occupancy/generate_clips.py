@@ -97,8 +97,8 @@ def generate_clips(
     arguments = {name: value for name, value in locals().items() if name not in _NO_CONTENT}
     for pair in ({"region": region, "inpaint": inpaint}, {"sampler": sampler, "steps": steps}):
         if len({value is None for value in pair.values()}) > 1:
-            given = [name for name, value in pair.items() if value is not None]
-            raise ValueError(f"expected {' and '.join(pair)} together, got {given[0]} alone")
+            alone = next(name for name, value in pair.items() if value is not None)
+            raise ValueError(f"expected {' and '.join(pair)} together, got {alone} alone")
     generator = OccupancyGenerator(
         load_config(config, cfg_options),
         checkpoint,
