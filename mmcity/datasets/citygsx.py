@@ -18,8 +18,9 @@ class CityGSXDataset(ColmapDataset):
     """A COLMAP scene whose training items carry a depth prior and a second view.
 
     The data sample gets ``inverse_depth`` (H, W), in inverse scene units and 0 where there is
-    no usable prior, and, for training, ``neighbour_image`` (3, H, W) uint8 with
-    ``neighbour_camera``: a view drawn from torch's global generator among the neighbours.
+    no usable prior, also where the files hold depth itself. For training it gets
+    ``neighbour_image`` (3, H, W) uint8 and ``neighbour_camera``: a view drawn from torch's global
+    generator among the neighbours.
 
     Args:
         data_root (str): Scene folder, see :class:`ColmapDataset`.
@@ -93,6 +94,9 @@ class CityGSXDataset(ColmapDataset):
         results = super().__getitem__(index)
         inputs, sample = results["inputs"], results["data_samples"]
         prior, mask = inputs.pop("inverse_depth", None), inputs.pop("mask", None)
+        depth = inputs.pop("depth", None)
+        if depth is not None:  # depth_kind="metric"
+            prior = torch.where(depth > 0, 1 / depth, 0.0)
         if mask is not None:
             del sample.gt_mask  # it speaks of the prior alone
             prior = None if prior is None else torch.where(mask, prior, 0.0)

@@ -13,7 +13,7 @@ from mmengine.dataset import pseudo_collate
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from mmcity.datasets import ColmapDataset, NerfstudioDataset, colmap, posed_images
+from mmcity.datasets import CityGSXDataset, ColmapDataset, NerfstudioDataset, colmap, posed_images
 from mmcity.datasets.io.colmap_model import write_colmap_model
 from mmcity.datasets.io.colmap_types import ColmapCamera
 from mmcity.datasets.transforms import ImageReadError, target_size
@@ -156,6 +156,12 @@ def test_inverse_depth_priors_are_scaled_and_bad_fits_dropped(tmp_path):
     assert with_prior == [True, False, False, False, True, True]
     metric = ColmapDataset(tmp_path, split="all", depth_dir="depths", depth_kind="metric")
     assert metric[1]["data_samples"].gt_depth[5, 5].item() == pytest.approx(32.768)
+    city = CityGSXDataset(
+        tmp_path, split="all", depth_dir="depths", depth_kind="metric", use_neighbours=False
+    )
+    prior = city[1]["data_samples"].inverse_depth
+    assert prior[0].unique().tolist() == [0.0], "what the file does not know stays unknown"
+    assert prior[5, 5].item() == pytest.approx(1 / 32.768)
 
 
 def test_points_can_be_thinned(tmp_path):
