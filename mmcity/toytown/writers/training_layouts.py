@@ -154,7 +154,14 @@ def _neighbours(count: int) -> dict[int, list[tuple[int, float]]]:
 def _overlap_file(base: Path, videos: list[_Video]) -> None:
     """Sparse overlap scores of each scene."""
     h5py = import_library("h5py", str(base))
-    with atomic_path(base / "new_overlap.h5") as temporary, h5py.File(temporary, "w") as file:
+    with (
+        atomic_path(base / "new_overlap.h5") as temporary,
+        h5py.File(
+            temporary,
+            "w",
+            locking=False,  # atomic_path has locked it
+        ) as file,
+    ):
         for video in videos:
             pairs = [(i, j, s) for i, row in _neighbours(len(video)).items() for j, s in row]
             scene = file.create_group(f"{video.index:04d}")
