@@ -47,10 +47,11 @@ def talk2dino_encoder(
 ) -> TextEncoder:
     """CLIP's text embedding (512) carried into DINOv2's space (768) by Talk2DINO.
 
-    Talk2DINO (arXiv 2411.19331) maps with two linear layers and a tanh between them.
+    Talk2DINO (arXiv 2411.19331) maps with linear layers, two as published, and a tanh between.
 
     Args:
-        weights: Its state dict: ``linear_layer`` and ``linear_layer2``, weight and bias.
+        weights: Its state dict: weight and bias of ``linear_layer``, then of
+            ``hidden_layers.0``, ... as published, or of ``linear_layer2``.
         clip_weights: CLIP's file.
         device: Of CLIP. Defaults to ``cuda`` where there is one, else ``cpu``.
 
@@ -58,16 +59,21 @@ def talk2dino_encoder(
         ValueError: If the file lacks a layer.
     """
     state = torch.load(weights, map_location="cpu", weights_only=True)
-    layers = []
-    for name in ("linear_layer", "linear_layer2"):
-        if f"{name}.weight" not in state:
-            raise ValueError(f"{weights}: expected '{name}.weight', got {sorted(state)}")
-        layers.append((state[f"{name}.weight"].float(), state[f"{name}.bias"].float()))
+    hidden = [f"hidden_layers.{i}" for i in range(len(state) // 2)]
+    names = ["linear_layer", *(name for name in hidden if f"{name}.weight" in state)]
+    if len(names) == 1:
+        names.append("linear_layer2")
+    expected = {f"{name}.{part}" for name in names for part in ("weight", "bias")}
+    if expected != {*state}:
+        raise ValueError(f"{weights}: expected {sorted(expected)}, got {sorted(state)}")
+    layers = [(state[f"{name}.weight"].float(), state[f"{name}.bias"].float()) for name in names]
     encode_text = clip_encoder(clip_weights, device)
 
     def encode(texts: Sequence[str]) -> Tensor:
-        hidden = F.linear(encode_text(texts), *layers[0]).tanh()
-        return F.linear(hidden, *layers[1])
+        values = F.linear(encode_text(texts), *layers[0])
+        for layer in layers[1:]:
+            values = F.linear(values.tanh(), *layer)
+        return values
 
     return encode
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from mmcity.apis.occupancy import text_prototypes
 from mmcity.apis.occupancy.text_prototypes import embed_prompts, stored_encoder
 from mmcity.models.gausstr import OCC3D_VOCABULARY, load_prototypes, load_vocabulary
 from mmcity.models.gausstr.pca import span_basis
@@ -74,6 +75,25 @@ def test_talk2dino_asks_for_the_weights_of_clip(tmp_path):
             *("tools/build_text_protos.py", "--prompts", PUBLISHED, "--encoder", "talk2dino"),
             *words,
         )
+
+
+@pytest.mark.parametrize("second", ["hidden_layers.0", "linear_layer2"])
+def test_talk2dino_maps_by_its_published_layers(tmp_path, monkeypatch, second):
+    clip = torch.tensor([[0.5, -1.0]])
+    monkeypatch.setattr(text_prototypes, "clip_encoder", lambda *_: lambda texts: clip)
+    state = {
+        "linear_layer.weight": torch.tensor([[2.0, 0.0], [0.0, 1.0]]),
+        "linear_layer.bias": torch.tensor([0.0, 1.0]),
+        f"{second}.weight": torch.tensor([[3.0, 5.0]]),
+        f"{second}.bias": torch.tensor([0.25]),
+    }
+    torch.save(state, tmp_path / "mlp.pth")
+    encode = text_prototypes.talk2dino_encoder(tmp_path / "mlp.pth", "clip.pt")
+    expected = 3 * np.tanh(1.0) + 5 * np.tanh(0.0) + 0.25
+    assert encode(["car"]).tolist() == [[pytest.approx(expected)]]
+    torch.save({**state, "temperature": torch.ones(1)}, tmp_path / "mlp.pth")
+    with pytest.raises(ValueError, match=r"mlp\.pth: expected .* got .*temperature"):
+        text_prototypes.talk2dino_encoder(tmp_path / "mlp.pth", "clip.pt")
 
 
 def test_templates_are_averaged():
