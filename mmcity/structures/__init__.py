@@ -1,6 +1,7 @@
 """Tensor containers, geometry, and the files of Gaussians and meshes."""
 
 from . import geometry, multi_view
+from .bounds import drop_unseen, is_stray, robust_bounds
 from .cameras import CAMERA_TYPES, Cameras
 from .data_samples import (
     LocalizationDataSample,
@@ -61,7 +62,9 @@ __all__ = [
     "VoxelGrid",
     "build_lod_tree",
     "cast_rays",
+    "drop_unseen",
     "geometry",
+    "is_stray",
     "merge_gaussians",
     "multi_view",
     "read_frame",
@@ -75,6 +78,7 @@ __all__ = [
     "read_voxel_grid",
     "render_birds_eye",
     "render_oblique",
+    "robust_bounds",
     "rotate_sh",
     "select_cells",
     "sh_degree_of",

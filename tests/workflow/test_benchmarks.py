@@ -6,7 +6,14 @@ import os
 import pytest
 
 from mmcity.cli.main import load_command
-from mmcity.workflow.benchmarks import generation, measure_localization, measure_ops, streaming
+from mmcity.utils.cli import UserError
+from mmcity.workflow.benchmarks import (
+    generation,
+    measure_localization,
+    measure_ops,
+    scenes,
+    streaming,
+)
 from tests.cli.conftest import call_tool
 
 
@@ -75,3 +82,70 @@ def test_waiting_threads_sleep_unless_wall_time_is_measured(monkeypatch):
     Options.clock = "cpu"
     command.run(Options)
     assert seen == [None, "PASSIVE"]
+
+
+def report_of(scale=1.0, **figures):
+    """Three seeds of one scene, 0.1 apart in PSNR."""
+    same = dict(ssim=0.9, psnr_cc=31.0, gaussians=1000, strays=0, spz_psnr=56.0, cpu_seconds=40.0)
+    runs = [
+        {"scene": "fox", "seed": seed, "psnr": 30.0 + 0.1 * seed, **same, **figures}
+        for seed in range(3)
+    ]
+    for run in runs:
+        run["psnr"] += figures.get("psnr_shift", 0.0)
+    return {"protocol": dict(config="a", options={"x": scale}, threads=1), "runs": runs}
+
+
+def test_reports_of_scenes_tell_what_moved_beyond_the_seeds(tmp_path, capsys):
+    old, new = report_of(strays=500), report_of(psnr_shift=0.1, gaussians=990)
+    rows = {row["figure"]: row for row in scenes.compare_reports(old, new)}
+    # Standard deviation 0.1, three seeds each: twice sqrt(2 * 0.01 / 3) is 0.163.
+    assert rows["psnr"]["spread"] == pytest.approx(0.1633, abs=1e-4)
+    verdicts = {name: row["verdict"] for name, row in rows.items()}
+    assert verdicts == {
+        **dict.fromkeys(("psnr", "ssim", "psnr_cc", "spz_psnr", "cpu_seconds"), "same"),
+        "gaussians": "changed",
+        "strays": "better",
+    }
+    falls = scenes.compare_reports(old, report_of(psnr_shift=-0.2, cpu_seconds=50.0))
+    assert {r["figure"]: r["verdict"] for r in falls}["psnr"] == "worse"
+    assert {r["figure"]: r["verdict"] for r in falls}["cpu_seconds"] == "worse"
+
+    for name, report in (("old", old), ("new", new)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(report))
+    call_tool("tools/benchmark.py", "compare", tmp_path / "old.json", tmp_path / "new.json")
+    shown = capsys.readouterr().out.splitlines()
+    assert [cell.strip() for cell in shown[2].split("|")][1:-1] == [
+        "fox", "PSNR (dB)", "30.10", "30.20", "+0.10", "0.16", "same",
+    ]  # fmt: skip
+    assert scenes.scenes_table(old).splitlines()[2].split("|")[3].strip() == "30.10 ± 0.10"
+
+
+def test_reports_of_two_protocols_or_of_one_seed_are_not_compared():
+    with pytest.raises(UserError, match="expected one protocol"):
+        scenes.compare_reports(report_of(), report_of(scale=2.0))
+    short = report_of()
+    short["runs"] = short["runs"][:1]
+    with pytest.raises(UserError, match="fox: expected two runs or more"):
+        scenes.compare_reports(report_of(), short)
+
+
+def test_a_missing_capture_is_one_clear_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("MMCITY_DATA", str(tmp_path))
+    assert scenes.find_scene("caliterra").name == "caliterra_aerial"  # of the source tree
+    with pytest.raises(UserError, match="expected the capture fox, found none"):
+        next(scenes.train_scenes(tmp_path / "work", ["fox"]))
+
+
+def test_scenes_are_trained_and_measured(toytown_citygsx, tmp_path, monkeypatch):
+    monkeypatch.setenv("MMCITY_DATA", str(toytown_citygsx.parent))
+    monkeypatch.setitem(scenes.SCENES, "town", toytown_citygsx.name)
+    options = {
+        **{key: value for key, value in scenes.OPTIONS.items() if not key.endswith("long_side")},
+        **{"train_cfg.max_iters": 2, "train_cfg.val_interval": 2, "model.sh_degree": 1},
+    }
+    (report,) = scenes.train_scenes(tmp_path, ["town"], [3], options=options)
+    (run,) = report["runs"]
+    assert (run["scene"], run["seed"], run["strays"]) == ("town", 3, 0)
+    assert 10 < run["psnr"] < 30 and 0 < run["ssim"] < 1 and run["gaussians"] > 1000
+    assert run["spz_psnr"] > 40 and run["cpu_seconds"] > 1

@@ -1,11 +1,11 @@
-"""Measure parts of the toolbox: operators, volumes, and networks beside plain forms of them."""
+"""Measure parts of the toolbox: operators, volumes, networks, and the quality of scenes."""
 
 import argparse
 import os
 from pathlib import Path
 
 from mmcity.cli import flags
-from mmcity.utils.fileio import to_json, write_json, write_text
+from mmcity.utils.fileio import read_json, to_json, write_json, write_text
 
 EXAMPLE = "python tools/benchmark.py ops --threads 2 --against none"
 
@@ -45,6 +45,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     part.add_argument("--only", nargs="*", help="names of workloads, or parts of names")
     part.add_argument("--json", type=Path, help="write all figures to this file")
     part.add_argument("--markdown", type=Path, help="write the tables to this file")
+
+    part = add(_scenes, "public captures, trained and tested by a fixed protocol")
+    part.add_argument("--only", nargs="+", default=None, help="names of scenes; default: all")
+    part.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    part.add_argument("--work-dir", default="outputs/benchmark_scenes", help="for the trainings")
+    part.add_argument("--out", type=Path, default="scenes.json", help="JSON file for all figures")
+
+    part = parts.add_parser("compare", help="two files of scenes", description=_compare.__doc__)
+    part.set_defaults(show=_compare)
+    part.add_argument("old", help="JSON file that scenes wrote")
+    part.add_argument("new", help="JSON file that scenes wrote later")
 
     part = add(_streaming, "StreamVGGT with every cache policy, frame by frame")
     sizes = ["tiny", "small", "medium", "large2", "1b"]
@@ -117,6 +128,31 @@ def _ops(args: argparse.Namespace) -> None:
     for path, content in ((args.json, to_json(report, indent=2)), (args.markdown, text)):
         if path:
             write_text(path, content)
+
+
+def _scenes(args: argparse.Namespace) -> None:
+    """Quality, size and CPU time of scenes of Gaussians, per scene over several seeds."""
+    from mmcity.workflow.benchmarks import scenes_table, train_scenes
+    from mmcity.workflow.benchmarks.scenes import SCENES
+
+    scenes = tuple(args.only or SCENES)
+    total = len(scenes) * len(args.seeds)
+    for report in train_scenes(args.work_dir, scenes, args.seeds, args.threads):
+        write_json(args.out, report, indent=1)
+        run = report["runs"][-1]
+        print(
+            f"{len(report['runs'])} of {total}: {run['scene']}, seed {run['seed']}: "
+            f"PSNR {run['psnr']:.2f} dB, {run['cpu_seconds']:.0f} s of CPU time",
+            flush=True,
+        )
+    print(scenes_table(report))
+
+
+def _compare(args: argparse.Namespace) -> None:
+    """What rose or fell between two files of scenes, beyond the spread of the seeds."""
+    from mmcity.workflow.benchmarks import compare_reports, comparison_table
+
+    print(comparison_table(compare_reports(read_json(args.old), read_json(args.new))))
 
 
 def _streaming(args: argparse.Namespace) -> None:

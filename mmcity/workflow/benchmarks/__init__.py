@@ -1,12 +1,15 @@
-"""Measurements of speed and memory, each beside a plain form of the same maths."""
+"""Measurements of speed and memory beside plain forms of the same maths; quality of scenes."""
 
 from .generation import measure_generation
 from .localization import measure_localization
 from .ops import measure_ops, ops_tables
+from .scenes import compare_reports, comparison_table, scenes_table, train_scenes
 from .streaming import measure_streaming, plot_streaming
 from .volumes import measure_volumes
 
 __all__ = [
+    "compare_reports",
+    "comparison_table",
     "measure_generation",
     "measure_localization",
     "measure_ops",
@@ -14,4 +17,6 @@ __all__ = [
     "measure_volumes",
     "ops_tables",
     "plot_streaming",
+    "scenes_table",
+    "train_scenes",
 ]
