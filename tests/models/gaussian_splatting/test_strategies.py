@@ -258,6 +258,63 @@ def test_mcmc_noise_moves_transparent_gaussians_only():
     assert torch.equal(splats.means[1], before[1])
 
 
+def test_mcmc_noise_is_the_same_in_any_unit_of_length():
+    moved = []
+    for unit in (1.0, 80.0):
+        splats, optimizer = make_scene(count=50)
+        splats.opacity_logits.data[:] = -5.0
+        splats.means.data *= unit
+        splats.log_scales.data += math.log(unit)
+        before = splats.means.detach().clone()
+        options = dict(scene_extent=unit, means_lr=1.6e-4 * unit)
+        MCMCStrategy(refine_start=100).step(splats, optimizer, 1, [], **options)
+        moved.append((splats.means.detach() - before) / unit)
+    assert float(moved[0].norm(dim=1).min()) > 1e-6
+    assert torch.allclose(*moved, rtol=1e-3, atol=1e-6)
+
+
+def test_mcmc_noise_ends_with_refinement():
+    splats, optimizer = make_scene(count=20)
+    splats.opacity_logits.data[:] = torch.where(torch.arange(20) < 10, -5.0, 2.0)
+    before = splats.means.detach().clone()
+    strategy = MCMCStrategy(refine_start=0, refine_stop=10, refine_every=3, max_gaussians=20)
+    for iteration in (10, 11, 12, 13):
+        report = strategy.step(splats, optimizer, iteration, [], scene_extent=1.0, means_lr=1e-3)
+        assert report.get("relocated", 0) == 0 and "added" not in report
+    assert torch.equal(splats.means, before)
+
+
+def make_scene_with_strays():
+    """A hundred opaque ones, five dead, five far out and nearly transparent, one far and opaque."""
+    splats, optimizer = make_scene(count=111)
+    splats.opacity_logits.data[:100] = 2.0
+    splats.opacity_logits.data[100:105] = -8.0
+    splats.opacity_logits.data[105:110] = -3.0  # 0.047
+    splats.opacity_logits.data[110] = 2.0
+    splats.means.data[105:] += 1e5
+    return splats, optimizer
+
+
+def test_mcmc_brings_strays_back_when_refinement_ends():
+    splats, optimizer = make_scene_with_strays()
+    strategy = MCMCStrategy(refine_start=0, refine_stop=10, refine_every=3, max_gaussians=111)
+    report = strategy.step(splats, optimizer, 10, [], scene_extent=1.0, means_lr=1e-3)
+    assert report == {"relocated": 10}
+    assert len(splats) == 111 and float(splats.opacities.detach().min()) > 0.1
+    assert float(splats.means[:100].abs().max()) < 100 < float(splats.means[110].abs().min())
+    check_in_step(splats, optimizer)
+
+
+def test_default_strategy_removes_strays_when_refinement_ends():
+    splats, optimizer = make_scene_with_strays()
+    strategy = DefaultStrategy(refine_start=0, refine_stop=10, refine_every=3)
+    report = strategy.step(splats, optimizer, 10, [], scene_extent=1.0, means_lr=1e-3)
+    assert report == {"pruned": 10}
+    assert float(splats.means[:100].abs().max()) < 100 < float(splats.means[100].abs().min())
+    check_in_step(splats, optimizer)
+    assert strategy.step(splats, optimizer, 11, [], scene_extent=1.0, means_lr=1e-3) == {}
+
+
 def test_the_same_iteration_draws_the_same_numbers():
     results = []
     for _ in range(2):

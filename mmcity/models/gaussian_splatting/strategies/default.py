@@ -13,7 +13,7 @@ from mmcity.registry import STRATEGIES
 from mmcity_ops import accumulate_densify_stats
 
 from ..splats import SplatParameters
-from .surgery import duplicate, keep, reset_opacities, split
+from .surgery import duplicate, keep, reset_opacities, split, stray_rows
 
 
 @STRATEGIES.register_module()
@@ -23,11 +23,12 @@ class DefaultStrategy(Strategy):
 
     Gaussians whose projected mean feels a large gradient on average are cloned (small
     ones) or split in two (large ones); those that became transparent or huge are removed;
-    now and then all opacities are lowered, so that only what the images need comes back.
+    now and then all opacities are lowered, so that only what the images need comes back. When
+    refinement ends, those that are transparent or far out and nearly so are removed.
 
     Args:
         refine_start: First iteration that may edit. Defaults to 500.
-        refine_stop: Edits end before this iteration. Defaults to 15000.
+        refine_stop: The last edit, which only removes. Defaults to 15000.
         refine_every: Iterations between two edits. Defaults to 100.
         grow_grad2d: Mean gradient of the projected mean, in units of half the image, from
             which a Gaussian grows. With ``absgrad`` about four times the usual value fits.
@@ -105,8 +106,11 @@ class DefaultStrategy(Strategy):
         means_lr: float,
     ) -> dict[str, int]:
         """See :meth:`Strategy.step`."""
-        if iteration >= self.refine_stop:
+        if iteration > self.refine_stop:
             return {}
+        if iteration == self.refine_stop:
+            gone = (splats.opacities.detach() < self.prune_opacity) | stray_rows(splats)
+            return {"pruned": self._remove(splats, optimizer, gone)}
         self._gather(splats, render_meta)
         report: dict[str, int] = {}
         if iteration > self.refine_start and iteration % self.refine_every == 0:
@@ -181,7 +185,11 @@ class DefaultStrategy(Strategy):
                 reasons.append(self.max_radius > self.prune_radius2d)
             for reason in reasons:
                 gone = gone | reason if self.prune_any else gone & reason
-        pruned = int(gone.sum())
-        if pruned:
+        return {"pruned": self._remove(splats, optimizer, gone)}
+
+    @staticmethod
+    def _remove(splats: SplatParameters, optimizer: Optimizer, gone: Tensor) -> int:
+        count = int(gone.sum())
+        if count:
             keep(splats, optimizer, ~gone)
-        return {"pruned": pruned}
+        return count

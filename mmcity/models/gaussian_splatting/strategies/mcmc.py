@@ -11,13 +11,16 @@ from mmcity.registry import STRATEGIES
 from mmcity_ops import quat_scale_to_covar_preci
 
 from ..splats import SplatParameters
-from .surgery import add_copies, relocate, sample_rows
+from .surgery import add_copies, relocate, sample_rows, stray_rows
 
 #: Noise fades with opacity along a sigmoid of this steepness about this transparency.
 NOISE_STEEPNESS = 100.0
 NOISE_CENTRE = 0.995
 #: From this opacity on, the gate is below 1e-4 and the noise is left out.
 NOISE_MAX_OPACITY = 0.1
+
+#: Extent of the captures, in world units, at which the published rate of the noise is right.
+NOISE_EXTENT = 7.0
 
 
 @STRATEGIES.register_module()
@@ -28,10 +31,16 @@ class MCMCStrategy(Strategy):
     The number of Gaussians grows to ``max_gaussians`` and stays there, which bounds cost
     and memory. It wants the opacity and scale regularisers among the losses.
 
+    The noise is the published one of a capture whose extent is :data:`NOISE_EXTENT`, in any
+    unit of length: covariances grow with the square of the unit and the rate of the means with
+    the unit, so that in a field of extent 80 it would throw Gaussians out of the scene. It ends
+    with refinement, when the dead and those far out come back once more.
+
     Args:
         max_gaussians: Cap on the number of Gaussians. Defaults to 1_000_000.
         refine_start: First iteration that may relocate and add. Defaults to 500.
-        refine_stop: Relocation and growth end before this iteration. Defaults to 25000.
+        refine_stop: Growth and noise end before this iteration, relocation with it. Defaults
+            to 25000.
         refine_every: Iterations between two edits. Defaults to 100.
         growth: Factor of the number of Gaussians at each edit. Defaults to 1.05.
         min_opacity: A Gaussian at or below it is dead. Defaults to 0.005.
@@ -61,20 +70,30 @@ class MCMCStrategy(Strategy):
     ) -> dict[str, int]:
         """See :meth:`Strategy.step`."""
         report: dict[str, int] = {}
+        if iteration > self.refine_stop:
+            return report
         generator = self._generator(iteration, splats.means.device)
-        is_time = self.refine_start < iteration < self.refine_stop
-        if is_time and iteration % self.refine_every == 0:
+        if iteration == self.refine_stop:
+            report["relocated"] = self._relocate(splats, optimizer, generator, strays=True)
+            return report
+        if self.refine_start < iteration and iteration % self.refine_every == 0:
             report["relocated"] = self._relocate(splats, optimizer, generator)
             report["added"] = self._add(splats, optimizer, generator)
         if self.noise_lr:
-            self._shake(splats, means_lr, generator)
+            self._shake(splats, means_lr * (NOISE_EXTENT / scene_extent) ** 2, generator)
         return report
 
     def _relocate(
-        self, splats: SplatParameters, optimizer: Optimizer, generator: torch.Generator
+        self,
+        splats: SplatParameters,
+        optimizer: Optimizer,
+        generator: torch.Generator,
+        strays: bool = False,
     ) -> int:
         opacities = splats.opacities.detach()
         is_dead = opacities <= self.min_opacity
+        if strays:
+            is_dead |= stray_rows(splats)
         dead = is_dead.nonzero()[:, 0]
         if len(dead) in (0, len(splats)):
             return 0
@@ -94,14 +113,14 @@ class MCMCStrategy(Strategy):
         return count
 
     @torch.no_grad()
-    def _shake(self, splats: SplatParameters, means_lr: float, generator: torch.Generator) -> None:
+    def _shake(self, splats: SplatParameters, rate: float, generator: torch.Generator) -> None:
         opacities = splats.opacities
         rows = (opacities < NOISE_MAX_OPACITY).nonzero()[:, 0]
         if not len(rows):
             return
         gate = torch.sigmoid(NOISE_STEEPNESS * ((1 - opacities[rows]) - NOISE_CENTRE))
         noise = torch.randn(len(rows), 3, generator=generator, device=gate.device, dtype=gate.dtype)
-        noise = noise * (gate * self.noise_lr * means_lr)[:, None]  # (M, 3)
+        noise = noise * (gate * self.noise_lr * rate)[:, None]  # (M, 3)
         covars, _ = quat_scale_to_covar_preci(
             splats.quats[rows], splats.log_scales[rows].exp(), compute_preci=False
         )

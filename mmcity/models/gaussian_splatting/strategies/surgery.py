@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from mmcity.models.layers import edit_parameters
+from mmcity.structures import is_stray, robust_bounds
 from mmcity.structures.geometry import quat_to_rotmat
 
 from ..splats import SplatParameters
@@ -34,6 +35,13 @@ def _edit(
 
 def _with_zero_rows(state: Tensor, count: int) -> Tensor:
     return torch.cat([state, state.new_zeros(count, *state.shape[1:])])
+
+
+@torch.no_grad()
+def stray_rows(splats: SplatParameters) -> Tensor:
+    """``(N,)`` bool: nearly transparent and far from what is opaque, see :func:`is_stray`."""
+    opacities = splats.opacities
+    return is_stray(splats.means, opacities, robust_bounds(splats.means, opacities))
 
 
 def keep(splats: SplatParameters, optimizer: Optimizer, mask: Tensor) -> None:
