@@ -32,6 +32,26 @@ def test_gaussians_through_all_formats(tmp_path, export):
     assert (tmp_path / "b.spz").stat().st_size < (tmp_path / "a.ply").stat().st_size / 4
 
 
+def test_strays_stay_behind(tmp_path, export, capsys):
+    before = scene(400, degree=1)
+    before.opacities = before.opacities.clamp_min(0.2)
+    before.opacities[:7] = 0.003
+    before.opacities[7:12] = 0.05
+    before.means[7:12] += 1e6
+    before.write_ply(tmp_path / "a.ply")
+    for target in ("b.spz", "c.ply", "tiles"):
+        export(tmp_path / "a.ply", tmp_path / target, "--sh-bits", 8)
+        assert "5 strays left out" in capsys.readouterr().out
+    rows = torch.cat([torch.arange(7), torch.arange(12, 400)])
+    wanted = before[rows]
+    for target in ("b.spz", "c.ply"):
+        after = read_gaussians(tmp_path / target)
+        assert (after.means - wanted.means).abs().max() <= 0.51 / 4096
+        assert (after.shN - wanted.shN).abs().max() <= 0.51 / 128 + 1e-4
+    leaves = read_tileset(tmp_path / "tiles")
+    assert len(leaves.gather(leaves.leaves)) == 395
+
+
 def test_tileset_and_back(tmp_path, export, capsys):
     before = scene(900, degree=0)
     before.write_ply(tmp_path / "a.ply")

@@ -21,10 +21,12 @@ from mmcity.structures import (
     Gaussians,
     SceneFrame,
     build_lod_tree,
+    drop_unseen,
     stamp_frame,
     write_frame,
     write_gaussians,
     write_gaussians_glb,
+    write_spz,
 )
 from mmcity.structures.io.gaussians_gltf import y_up
 from mmcity.structures.scene_frame import FRAME_FILE
@@ -66,14 +68,16 @@ def export_scene(
     georeference: tuple[float, float, float] | None = None,
     max_per_cell: int = 20_000,
     frame: int = 0,
+    sh_bits: int | None = None,
     drop_invalid: bool = False,
 ) -> ExportedScene:
     """Convert a scene to another format, which the name of the target chooses.
 
     Gaussians: ``.ply``, ``.splat``, ``.spz``, ``.glb`` (KHR_gaussian_splatting) and 3D Tiles
     (``tileset.json`` or a folder), between all of them; a checkpoint with its config is a source
-    too. Cameras and points: COLMAP scene or model to and from Nerfstudio. Meshes and point
-    clouds: ``.ply``, ``.obj``, ``.glb``, ``.stl``. Occupancy: ``.npz`` to meshes.
+    too. Strays, far out and nearly transparent, are left out and counted. Cameras and points:
+    COLMAP scene or model to and from Nerfstudio. Meshes and point clouds: ``.ply``, ``.obj``,
+    ``.glb``, ``.stl``. Occupancy: ``.npz`` to meshes.
 
     Args:
         source: File or folder.
@@ -86,6 +90,8 @@ def export_scene(
             Tiles. Defaults to None.
         max_per_cell: Most Gaussians of a tile. Defaults to 20,000.
         frame: Of an occupancy clip. Defaults to 0.
+        sh_bits: Of view-dependent colours in ``.spz``, 1 to 8; 8 are for 10 dB more of a render
+            and half as many bytes again. Defaults to None: 5 and 4, as the format's own tools.
         drop_invalid: Leave out Gaussians with NaN or infinity, and say how many. Defaults to
             False: they are an error.
 
@@ -102,9 +108,20 @@ def export_scene(
         raise UserError(f"{source}: expected one thing to convert, got {named}")
     kind, data = layers[0].kind, layers[0].data
     if kind == "gaussians":
-        if target.name == "tileset.json" or not target.suffix:
-            return _export_tiles(data, target, up, georeference, max_per_cell)
-        return _export_gaussians(data, target, up)
+        is_tileset = target.name == "tileset.json" or not target.suffix
+        if isinstance(data, GaussianLodTree) and not is_tileset:
+            data = data.gather(data.leaves)
+        strays = {}
+        if isinstance(data, Gaussians):
+            kept = drop_unseen(data, least_opacity=0)
+            if len(kept) < len(data):
+                strays = {"strays left out": len(data) - len(kept)}
+            data = kept
+        if is_tileset:
+            made = _export_tiles(data, target, up, georeference, max_per_cell)
+        else:
+            made = _export_gaussians(data, target, up, sh_bits)
+        return ExportedScene(made.path, {**made.contents, **strays})
     if kind == "occupancy":
         grid, palette, _ = data  # the poses of a moving grid have no place in a mesh
         data = occupancy_mesh(grid if grid.labels.ndim == 3 else grid[frame], palette)
@@ -127,11 +144,13 @@ def _export_tiles(
     return ExportedScene(index, {"cells": len(tree), "cells of the full scene": len(tree.leaves)})
 
 
-def _export_gaussians(scene: Gaussians | GaussianLodTree, target: Path, up: str) -> ExportedScene:
-    if isinstance(scene, GaussianLodTree):
-        scene = scene.gather(scene.leaves)
+def _export_gaussians(
+    scene: Gaussians, target: Path, up: str, sh_bits: int | None
+) -> ExportedScene:
     if target.suffix.lower() == ".glb":
         write_gaussians_glb(scene, target, up)
+    elif target.suffix.lower() == ".spz":
+        write_spz(scene, target, sh_bits=(sh_bits, sh_bits) if sh_bits else (5, 4))
     else:
         write_gaussians(scene, target)
     return ExportedScene(target, {"Gaussians": len(scene)})

@@ -7,12 +7,12 @@ from mmengine.hooks import Hook
 
 from mmcity.engine.distributed import unwrap
 from mmcity.registry import HOOKS
-from mmcity.structures import write_gaussians_ply, write_splat
+from mmcity.structures import drop_unseen, write_gaussians_ply, write_splat
 
 
 @HOOKS.register_module()
 class SceneExportHook(Hook):
-    """Export the Gaussians after training, whole or not at all.
+    """Export the Gaussians after training, in whole files; those that no view shows stay behind.
 
     Args:
         formats: ``ply`` (standard 3DGS attributes) and/or ``splat`` (compact, for web
@@ -48,7 +48,10 @@ class SceneExportHook(Hook):
         if not is_main_process():
             return
         writers = dict(ply=write_gaussians_ply, splat=write_splat)
+        seen = drop_unseen(gaussians)
+        left_out = len(gaussians) - len(seen)
+        without = f" without {left_out} that no view would show" if left_out else ""
         for suffix in self.formats:
             path = Path(self.out_dir or runner.work_dir) / f"{stem}.{suffix}"
-            writers[suffix](gaussians, path)
-            runner.logger.info(f"wrote {len(gaussians)} Gaussians to {path}")
+            writers[suffix](seen, path)
+            runner.logger.info(f"wrote {len(seen)} Gaussians to {path}{without}")

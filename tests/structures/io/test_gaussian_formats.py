@@ -85,6 +85,15 @@ def test_spz_bytes_of_one_gaussian(tmp_path):
     assert list(body[32:35]) in ([255, 128, 128], [0, 128, 128])
 
 
+def test_spz_with_all_bits_keeps_view_dependence_sixteen_times_as_well(tmp_path):
+    before = scene(degree=3)
+    write_spz(before, tmp_path / "fine.spz", sh_bits=(8, 8))
+    after = read_spz(tmp_path / "fine.spz")
+    assert (after.shN - before.shN).abs().max() <= 0.51 / 128 + 1e-4
+    with pytest.raises(ValueError, match="sh_bits"):
+        write_spz(before, tmp_path / "fine.spz", sh_bits=(8, 9))
+
+
 def test_spz_far_from_the_origin_keeps_range_and_loses_digits(tmp_path):
     before = scene()
     before.means = before.means + 100_000
