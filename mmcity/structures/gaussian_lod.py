@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from .bounds import robust_bounds
 from .gaussians import Gaussians
 from .geometry import rotmat_to_quat
 
@@ -26,7 +27,7 @@ class LodCell:
 
     Attributes:
         gaussians: What to draw in place of the subtree.
-        box: ``(2, 3)`` lower and upper corner of what is drawn, in the world.
+        box: ``(2, 3)`` lower and upper corner of what is drawn, children included, in the world.
         error: Size of the detail that the cell leaves out, in world units; 0 for a leaf.
         depth: 0 for the root.
         children: Numbers of the cells that replace this one together.
@@ -76,7 +77,8 @@ def build_lod_tree(
         raise ValueError("build_lod_tree: expected at least one Gaussian, got none")
     g = gaussians.detach()
     # A few floaters far out must not set the size of the cells.
-    low, high = g.means.amin(0), g.means.amax(0)
+    low, high = robust_bounds(g.means, g.opacities).to(g.means)
+    low, high = low.maximum(g.means.amin(0)), high.minimum(g.means.amax(0))
     edge = float((high - low).max().clamp_min(1e-6)) * (1 + 1e-6)
     cells: list[LodCell] = []
 
@@ -100,7 +102,9 @@ def build_lod_tree(
         cube = edge / merge_resolution
         merged = merge_gaussians(Gaussians.cat(drawn), cube)
         error = max(cube, *(cells[child].error for child in children))
-        cells[number] = LodCell(merged, _box(merged), error, depth, children)
+        boxes = torch.stack([_box(merged), *(cells[child].box for child in children)])
+        box = torch.stack([boxes[:, 0].amin(0), boxes[:, 1].amax(0)])
+        cells[number] = LodCell(merged, box, error, depth, children)
         return number
 
     split(torch.arange(len(g), device=g.device), low, edge, 0)

@@ -5,6 +5,7 @@ import os
 import numpy as np
 import trimesh
 
+from mmcity.structures import robust_bounds
 from mmcity.utils.fileio import atomic_path
 
 from .frusta import frustum_lines
@@ -75,8 +76,8 @@ def write_glb(
 ) -> None:
     """Write points, and cameras as pyramids, as binary glTF.
 
-    The pyramids are 5 % of the diagonal of the box that holds the 5th to 95th percentile of
-    the points.
+    The pyramids are 5 % of the diagonal of the :func:`~mmcity.structures.robust_bounds` of the
+    points.
 
     Args:
         path: Target.
@@ -90,8 +91,8 @@ def write_glb(
         raise ValueError(f"{path}: expected points, got none: lower the confidence percentile")
     scene = trimesh.Scene([trimesh.PointCloud(points, colors)])
     if cam_to_world is not None:
-        low, high = np.percentile(points, [5, 95], axis=0)
-        length = 0.05 * max(float(np.linalg.norm(high - low)), 1e-6)
+        low, high = robust_bounds(points)
+        length = 0.05 * max(float((high - low).norm()), 1e-6)
         scene.add_geometry(camera_frusta(cam_to_world, Ks, image_size, length))
     with atomic_path(path) as temporary:
         scene.export(temporary, file_type="glb")

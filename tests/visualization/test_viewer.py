@@ -149,6 +149,22 @@ def small_cells(scene: Gaussians) -> GaussianLodTree:
     return build_lod_tree(scene, max_per_cell=600, merge_resolution=12)
 
 
+def test_what_lies_far_out_does_not_widen_the_first_view():
+    scene = street(2000)
+    stray = street(1000, seed=1)
+    stray.means = (stray.means - 60) * 1e4
+    stray.opacities = torch.full((1000,), 0.01)
+    viewer = Viewer(port=18180, budget=3000)
+    try:
+        viewer.update_gaussians("scene", scene)
+        wanted = viewer.bounds
+        viewer.update_gaussians("live", Gaussians.cat([scene, stray]))
+        viewer.add_gaussians("streamed", Gaussians.cat([scene, stray]))
+        assert np.abs(viewer.bounds - wanted).max() < 3
+    finally:
+        viewer.close()
+
+
 def test_live_updates_replace_the_scene(viewer):
     scene = street(2000)
     viewer.update_gaussians("scene", scene)

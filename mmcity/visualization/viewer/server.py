@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import trimesh
+from torch import Tensor
 
 from mmcity.structures import (
     Cameras,
@@ -18,6 +19,7 @@ from mmcity.structures import (
     Trajectory,
     VoxelGrid,
     build_lod_tree,
+    robust_bounds,
 )
 from mmcity.utils.dependencies import import_library
 
@@ -27,7 +29,7 @@ from .lod_stream import LodStream, splat_arrays
 from .occupancy_clip import OccupancyClip
 from .origins import only_own_origins
 from .placing import frame_to_show, placed
-from .shapes import first_look, free_name, localization_cameras, robust_bounds
+from .shapes import first_look, free_name, localization_cameras
 
 _UPDATE_SECONDS = 0.15
 _PLAY_SECONDS = 0.5
@@ -143,8 +145,14 @@ class Viewer:
                 self._streams[name].visible = switch.value
                 self._mark_stale()
 
-    def _put(self, name: str, handles: list[Any], points: np.ndarray | None = None) -> None:
-        """Replace what a layer consists of."""
+    def _put(
+        self,
+        name: str,
+        handles: list[Any],
+        points: np.ndarray | Tensor | None = None,
+        weights: Tensor | None = None,
+    ) -> None:
+        """Replace what a layer consists of; points, by weight, tell where it lies."""
         with self._lock:
             kept = {handle.name for handle in handles}  # a node replaces one of its name
             for handle in self._handles.get(name, []):
@@ -152,7 +160,7 @@ class Viewer:
                     handle.remove()
             self._handles[name] = handles
             if points is not None and len(points):
-                self._bounds[name] = robust_bounds(points)
+                self._bounds[name] = robust_bounds(points, weights).numpy()
             self._add_switch(name)
             for handle in handles:
                 handle.visible = self._switches[name].value
@@ -205,7 +213,8 @@ class Viewer:
         self._streams[name] = LodStream(
             name, tree, lambda: int(self._budget.value), lambda: float(self._max_error.value)
         )
-        self._put(name, [], tree.cells[0].gaussians.means.detach().cpu().numpy())
+        shown = tree.cells[0].gaussians if is_tree else gaussians
+        self._put(name, [], shown.means, shown.opacities)
         self._streams[name].visible = self._switches[name].value
         self._mark_stale()
 
@@ -224,7 +233,7 @@ class Viewer:
                 handles[0].set_gaussians(**arrays)
                 return
         handle = self.server.scene.add_gaussian_splats(f"/{name}", **arrays)
-        self._put(name, [handle], arrays["centers"])
+        self._put(name, [handle], g.means, g.opacities)
 
     def add_mesh(self, name: str, mesh: trimesh.Trimesh) -> None:
         """A mesh with its colours or texture."""
@@ -233,7 +242,7 @@ class Viewer:
 
     def add_points(self, name: str, xyz: np.ndarray, rgb: np.ndarray) -> None:
         """A point cloud: ``(N, 3)`` and colours ``(N, 3)`` uint8."""
-        bounds = robust_bounds(xyz)
+        bounds = robust_bounds(xyz).numpy()
         size = float(np.linalg.norm(bounds[1] - bounds[0])) / 600
         handle = self.server.scene.add_point_cloud(
             f"/{name}", np.asarray(xyz, np.float32), rgb, point_size=size, precision="float32"
@@ -261,7 +270,7 @@ class Viewer:
 
     def _pyramid_length(self, cameras: Cameras) -> float:
         centers = cameras.centers.cpu().double().numpy()
-        low, high = robust_bounds(centers) if len(centers) > 1 else self.bounds
+        low, high = robust_bounds(centers).numpy() if len(centers) > 1 else self.bounds
         return max(float(np.linalg.norm(high - low)) * 0.04, 1e-3)
 
     def add_trajectory(self, name: str, trajectory: Trajectory | np.ndarray) -> None:
@@ -336,7 +345,7 @@ class Viewer:
         xyz = points[rows].astype(np.float32)
         if len(xyz):
             if not handles:
-                bounds = robust_bounds(xyz)
+                bounds = robust_bounds(xyz).numpy()
                 self._point_size = float(np.linalg.norm(bounds[1] - bounds[0])) / 500
             handles.append(
                 self.server.scene.add_point_cloud(

@@ -18,16 +18,6 @@ STATUS_COLORS = {"ok": (40, 160, 60), "low_confidence": (230, 180, 20), "failed"
 _DRAWN_FOCAL = 0.9
 
 
-def robust_bounds(points: np.ndarray) -> np.ndarray:
-    """``(2, 3)`` corners of the box of the 2nd to 98th percentile, widened by a tenth."""
-    points = np.asarray(points, np.float64).reshape(-1, 3)
-    points = points[np.isfinite(points).all(1)]
-    if not len(points):
-        return np.array([[-1.0, -1, -1], [1, 1, 1]])
-    low, high = np.percentile(points, [2, 98], axis=0)
-    return np.stack([low, high]) + 0.1 * (high - low) * np.array([[-1.0], [1.0]])
-
-
 def first_look(
     bounds: np.ndarray, up: np.ndarray, pose: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
