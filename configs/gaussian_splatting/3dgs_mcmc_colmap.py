@@ -18,7 +18,7 @@ default_hooks = dict(
             refine_start=500,
             refine_stop=25000,
             refine_every=100,
-            noise_lr=5e5,  # strength of the exploration
+            noise_lr=5e5,  # strength of the exploration, the same in any unit of length
         )
     )
 )

@@ -149,7 +149,7 @@ def _scenes(args: argparse.Namespace) -> None:
 
 
 def _compare(args: argparse.Namespace) -> None:
-    """What rose or fell between two files of scenes, beyond the spread of the seeds."""
+    """Figures that rose or fell between two files of scenes beyond the spread of the seeds."""
     from mmcity.workflow.benchmarks import compare_reports, comparison_table
 
     print(comparison_table(compare_reports(read_json(args.old), read_json(args.new))))

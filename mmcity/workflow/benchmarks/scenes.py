@@ -168,7 +168,7 @@ def spz_psnr(scene: str | os.PathLike, cameras: Cameras) -> float:
 
 
 def compare_reports(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What rose or fell between two reports beyond the spread of the seeds.
+    """Figures that rose or fell between two reports beyond the spread of the seeds.
 
     A mean has changed where it moved by more than twice the standard error of the difference
     of the two means, from the standard deviations over the seeds.
