@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from mmcity.structures.bounds import robust_bounds
 from mmcity.structures.gaussians import Gaussians
 from mmcity.structures.geometry import quat_to_rotmat
 from mmcity.structures.scene_frame import SceneFrame
@@ -78,9 +79,9 @@ def write_gaussians_glb(
     sh = color_coefficients(g, "write_gaussians_glb")
     if not len(g):
         raise ValueError(f"{path}: expected at least one Gaussian, got none")
-    middle = (g.means.amin(0) + g.means.amax(0)).double() / 2
-    if not center:
-        middle = torch.zeros(3, dtype=torch.float64)
+    middle = torch.zeros(3, dtype=torch.float64)
+    if center:
+        middle = robust_bounds(g.means, g.opacities).mean(0)
     rgba = torch.cat([0.5 + SH_C0 * sh[:, 0], g.opacities[:, None]], 1)
     builder = GlbBuilder()
     attributes = {
