@@ -21,7 +21,7 @@ _POOR, _FEW_ITERATIONS = 20.0, 1000
 
 @dataclass
 class Report:
-    """What a reconstruction has made, and what failed.
+    """Account of a reconstruction: what was made, and what failed.
 
     Attributes:
         source: Folder or film.
