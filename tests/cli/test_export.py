@@ -4,9 +4,11 @@ import json
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 import trimesh
 
+from mmcity.cli.main import dispatch
 from mmcity.structures import read_gaussians
 from mmcity.utils.cli import UserError
 from mmcity.visualization.tiles3d import read_tileset
@@ -96,3 +98,11 @@ def test_what_cannot_be_converted_is_said(tmp_path, export):
         export(tmp_path / "t.txt", tmp_path / "t.glb")
     with pytest.raises(UserError, match="--config"):
         export(tmp_path / "iter_1.pth", tmp_path / "t.glb")
+
+
+def test_an_orthophoto_of_a_scene(tmp_path, capsys):
+    scene(400, degree=1).write_ply(tmp_path / "a.ply")
+    target, words = tmp_path / "o.tif", ["--pixel-size", "0.1", "--extent", "-1", "-2", "2", "3"]
+    dispatch(["ortho", str(tmp_path / "a.ply"), str(target), *words])
+    assert "o_dsm.tif: 30x50 px of 0.1, extent -1, -2, 2, 3" in capsys.readouterr().out
+    assert tifffile.imread(target).shape == (50, 30, 4)

@@ -2,12 +2,13 @@
 
 from .pictures import ChoosePictures, choose_pictures
 from .reconstruct import reconstruct
-from .stages import FinishScene, MeshScene, StreamPoses, TrainScene
+from .stages import FinishScene, MeshScene, OrthoScene, StreamPoses, TrainScene
 
 __all__ = [
     "ChoosePictures",
     "FinishScene",
     "MeshScene",
+    "OrthoScene",
     "StreamPoses",
     "TrainScene",
     "choose_pictures",

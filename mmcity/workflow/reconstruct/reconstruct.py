@@ -28,6 +28,7 @@ def reconstruct(
     minutes: float = 4.0,
     max_iters: int | None = None,
     mesh: bool = False,
+    ortho: bool = False,
     config: str | os.PathLike | None = None,
     cfg_options: Mapping[str, Any] | None = None,
     max_frames: int = 150,
@@ -41,8 +42,8 @@ def reconstruct(
 ) -> Report:
     """Choose pictures, find their poses, check them, train a scene and export it.
 
-    A finished step (``pictures``, ``poses``, ``checks``, ``training``, ``scene``, ``mesh``) is
-    not run again; a killed one goes on. Steps and their logs lie in ``OUT/steps``.
+    A finished step (``pictures``, ``poses``, ``checks``, ``training``, ``scene``, ``mesh``,
+    ``ortho``) is not run again; a killed one goes on. Steps and their logs lie in ``OUT/steps``.
 
     Args:
         source: Folder of pictures (with sub-folders) or of a COLMAP scene, or a film.
@@ -51,6 +52,7 @@ def reconstruct(
         minutes: Time of the training, with which its schedules are scaled. Defaults to 4.
         max_iters: Iterations in place of a time. Defaults to None.
         mesh: Also extract a surface. Defaults to False.
+        ortho: Also render an orthophoto with heights. Defaults to False.
         config: Training config of a scene, a file or a name that ``mmcity list`` prints. Defaults
             to None: ``3dgs_mcmc_colmap`` on a GPU, else ``3dgs_colmap_cpu``.
         cfg_options: Dotted keys of the config and their values. Defaults to None.
@@ -107,6 +109,8 @@ def reconstruct(
     }
     if mesh:
         stages["mesh"] = dict(type="MeshScene", out=str(out))
+    if ortho:
+        stages["ortho"] = dict(type="OrthoScene", out=str(out))
     register_all_modules()
     out.mkdir(parents=True, exist_ok=True)
     chain = Chain(stages, out / "steps", seed, show_calls=False)

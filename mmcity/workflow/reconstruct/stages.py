@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from mmcity.apis import GeometryPrior, StreamingReconstructor
-from mmcity.apis.scenes import export_scene, extract_mesh
+from mmcity.apis.scenes import export_scene, extract_mesh, render_ortho
 from mmcity.datasets.io.colmap_model import find_colmap_model, read_colmap_model
 from mmcity.datasets.splits import says_split, write_held_out
 from mmcity.engine.launch import test
@@ -213,3 +213,24 @@ class MeshScene(Stage):
         )
         context.call(export_scene, mesh, glb)
         return {"mesh": mesh, "glb": glb}
+
+
+@STAGES.register_module()
+class OrthoScene(Stage):
+    """The scene straight from above, as ``ortho.tif``, with its heights.
+
+    Args:
+        out: Folder of the files.
+    """
+
+    needs = ("scene",)
+
+    def __init__(self, out: str) -> None:
+        self.out = Path(out)
+
+    def run(self, context: StageContext) -> dict[str, Path]:
+        """``ortho`` and ``heights``."""
+        made = context.call(
+            render_ortho, context.artefact("scene", "scene"), self.out / "ortho.tif"
+        )
+        return {"ortho": made.path, "heights": made.heights}
