@@ -1,6 +1,7 @@
 """Reduction of foundation features for rendering: a basis per step, running, or fixed."""
 
 import torch
+from mmengine.dist import all_reduce, get_world_size
 from torch import Tensor, nn
 
 from mmcity.utils.checks import check_choice
@@ -38,6 +39,24 @@ def span_basis(prototypes: Tensor, rank: int) -> Tensor:
     return left[:, :rank]
 
 
+def _covariance(features: Tensor) -> Tensor:
+    """Covariance ``(C, C)`` float64 of the features ``(S, C)`` of all processes."""
+    mean = features.mean(0)
+    centred = (features - mean).double()
+    squares = centred.T @ centred
+    if get_world_size() == 1:
+        return squares / max(len(features) - 1, 1)
+    # What processes have about their own means, and the spread of the means.
+    count = squares.new_full((), len(features))
+    total = mean.double() * count
+    for value in (squares, total, count):
+        all_reduce(value)
+    apart = mean.double() - total / count
+    spread = torch.outer(apart, apart) * len(features)
+    all_reduce(spread)
+    return (squares + spread) / (count - 1).clamp(min=1)
+
+
 class FeatureBasis(nn.Module):
     """Projection of C feature channels to R.
 
@@ -45,9 +64,9 @@ class FeatureBasis(nn.Module):
         channels: C.
         rank: R.
         mode: ``per_step`` fits anew at every call (as published; axes change sign and order
-            between steps), ``ema`` keeps a running covariance and aligns the axes with the
-            last basis, ``fixed`` never changes after it was set. The basis is saved with the
-            model except with ``per_step``. Defaults to ``ema``.
+            between steps), ``ema`` keeps a running covariance of the features of all processes
+            and aligns the axes with the last basis, ``fixed`` never changes after it was set. The
+            basis is saved with the model except with ``per_step``. Defaults to ``ema``.
         momentum: Share of a new batch in the running covariance. Defaults to 0.05.
     """
 
@@ -88,8 +107,7 @@ class FeatureBasis(nn.Module):
             return self.basis
         if not self.training and self._is_set:
             return self.basis
-        centred = (features - features.mean(0)).double()
-        covariance = centred.T @ centred / max(len(features) - 1, 1)
+        covariance = _covariance(features)
         if self._is_set:
             covariance = torch.lerp(self.covariance.double(), covariance, self.momentum)
         self.covariance.copy_(covariance)
