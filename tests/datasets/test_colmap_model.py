@@ -159,7 +159,7 @@ def test_the_model_is_found_in_a_scene(tmp_path, place, ext):
 
 
 def test_a_folder_without_model_says_what_was_looked_for(tmp_path):
-    with pytest.raises(FileNotFoundError, match="sparse/0.*sparse_dir"):
+    with pytest.raises(FileNotFoundError, match="sparse/0.*sparse_dir.*mmcity reconstruct"):
         find_colmap_model(tmp_path)
 
 

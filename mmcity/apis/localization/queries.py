@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mmcity.datasets import ColmapDataset
+from mmcity.datasets.converters import is_film, take_frames
 from mmcity.datasets.io.colmap_types import CAMERA_MODELS, ColmapCamera
 from mmcity.structures import Cameras
 from mmcity.utils.cli import UserError
@@ -68,7 +69,8 @@ def localize_queries(
         scene: COLMAP scene folder of the mapped images, or a localiser file, whose parts stand
             for those arguments that are left out.
         out: Folder for ``poses.txt``, ``results.json`` and pictures.
-        queries: Image or folder. Defaults to None: the test split of the scene, with errors.
+        queries: Image, folder, or film, of which frames are taken. Defaults to None: the test
+            split of the scene, with errors.
         map: 3DGS ``.ply`` file, or checkpoint. Defaults to None.
         map_config: Config of a map given as a checkpoint. Defaults to None.
         config: Config of a pose network. Defaults to None.
@@ -143,6 +145,8 @@ def localize_queries(
     )
     cameras = {} if intrinsics is None else read_intrinsics(intrinsics)
     first = None if poses is None else read_pose_file(poses)
+    if queries is not None and is_film(queries):
+        queries = take_frames(queries, Path(out) / "frames").folder
     todo = _Queries(scene, queries, parts["long_side"], limit)
     if todo.test is not None:
         todo.test.express_in(localizer.mapped.frame)
@@ -202,7 +206,7 @@ class _Queries:
             return
         path = Path(queries)
         if not path.exists():
-            raise UserError(f"{path}: expected a picture or a folder of pictures, found none")
+            raise UserError(f"{path}: expected a picture or a folder or film of some, found none")
         folder = path if path.is_dir() else path.parent
         self.files = (list_images(path, recursive=True) if path.is_dir() else [path])[:limit]
         if not self.files:

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from mmcity.datasets.converters import is_film, take_frames
 from mmcity.utils.cli import UserError
 from mmcity.utils.fileio import read_json
 from mmcity.utils.images import list_images
@@ -77,8 +78,9 @@ class FolderImages(Stage):
     """Pictures of one's own.
 
     Args:
-        path: A COLMAP scene, or a folder of pictures; relative to the working folder. A
-            leading ``$MMCITY_DATA`` is replaced (default ``../shared/data``).
+        path: A COLMAP scene, a folder of pictures, or a film, of which frames are taken; relative
+            to the working folder. A leading ``$MMCITY_DATA`` is replaced (default
+            ``../shared/data``).
         images: Folder of the pictures below it. Defaults to ``images``.
     """
 
@@ -90,8 +92,10 @@ class FolderImages(Stage):
         data = os.environ.get("MMCITY_DATA", "../shared/data")
         source = Path(self.path.replace("$MMCITY_DATA", data)).resolve()
         images = source / self.images
+        if is_film(source):
+            source = images = context.call(take_frames, source, context.folder / "frames").folder
         if not images.is_dir():
-            raise UserError(f"{images}: expected a folder of pictures; set path and images")
+            raise UserError(f"{images}: expected a folder or film of pictures; set path and images")
         return {
             "source": source,
             "images": images,

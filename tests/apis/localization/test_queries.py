@@ -11,6 +11,7 @@ from mmcity.apis.localization.queries import read_intrinsics
 from mmcity.apis.localization.result import LocalizationResult
 from mmcity.structures import Cameras, SceneFrame
 from mmcity.utils.cli import UserError
+from mmcity.visualization import write_video
 
 
 @pytest.fixture
@@ -154,6 +155,16 @@ def test_an_empty_folder_is_an_error(stub, tmp_path):
         run(tmp_path)
     with pytest.raises(UserError, match="gone: expected a picture or a folder"):
         run(tmp_path, queries=tmp_path / "gone")
+
+
+def test_frames_of_a_film_are_queries(stub, tmp_path):
+    wide = np.random.default_rng(0).integers(0, 256, (64, 240, 3), np.uint8)
+    frames = [wide[:, 2 * number : 2 * number + 96] for number in range(30)]
+    write_video(tmp_path / "walk.mp4", np.repeat(np.repeat(frames, 2, 1), 2, 2))
+    run(tmp_path, queries=tmp_path / "walk.mp4")
+    written = sorted(file.name for file in (tmp_path / "out" / "frames").iterdir())
+    assert len(written) > 10
+    assert sorted(read_pose_file(tmp_path / "out/poses.txt")) == written
 
 
 def test_an_interrupted_run_keeps_what_it_found(stub, tmp_path):
