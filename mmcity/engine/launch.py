@@ -334,7 +334,13 @@ def train(
     with contextlib.ExitStack() as stack:
         if launched_rank(launcher) == 0:
             stack.enter_context(work_lock(cfg.work_dir))
-        return _train(cfg, resume, amp, auto_scale_lr, max_iters, minutes, launcher)
+        try:
+            return _train(cfg, resume, amp, auto_scale_lr, max_iters, minutes, launcher)
+        except OSError as error:
+            if error.filename is not None or error.errno is None:
+                raise
+            # Logs and such are written by libraries that do not say which file it was.
+            raise OSError(error.errno, error.strerror, str(cfg.work_dir)) from error
 
 
 @lost_processes_told("training")

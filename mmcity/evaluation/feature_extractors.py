@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmcity.registry import MODELS, TASK_UTILS
+from mmcity.utils.torch_files import read_torch
 
 
 def weights_checksum(module: nn.Module) -> str:
@@ -135,7 +136,7 @@ class OccNetFeatures(_Extractor):
                 f"feature network {path}: expected a file, found none: train it with "
                 "configs/dynamiccity/occ_feature_net_*.py"
             )
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_torch(path)
         state = state.get("state_dict", state)
         expected = network.state_dict()
         if set(state) != set(expected) or any(state[k].shape != expected[k].shape for k in state):

@@ -1,5 +1,6 @@
 """Errors that the user of a command can mend, and their report."""
 
+import logging
 import os
 import sys
 import traceback
@@ -44,6 +45,8 @@ def run_command(main: Callable[[], object]) -> None:
     and arguments in a config that a class does not take. ``MMCITY_TRACEBACK=1`` shows where they
     came from; all other exceptions are defects and pass with their traceback and a hint.
     """
+    # A log that cannot be written would print tracebacks before the error that ends the run.
+    logging.raiseExceptions = False
     try:
         main()
         sys.stdout.flush()  # here, where a closed pipe is no error

@@ -8,8 +8,10 @@ import gzip
 import json
 import math
 import os
+import pickle
 import re
 import shutil
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -327,6 +329,42 @@ def from_json(text: str, where: str | os.PathLike) -> Any:
         raise ValueError(f"{where}: expected JSON, got {error}: write the file again") from error
 
 
+#: What libraries raise for damaged files.
+_DAMAGE = (
+    *(ValueError, TypeError, EOFError, LookupError, ArithmeticError, AttributeError),
+    *(AssertionError, RuntimeError, MemoryError, ImportError),
+    *(struct.error, zlib.error, zipfile.BadZipFile, pickle.UnpicklingError),
+)
+
+
+@contextmanager
+def damage_told(
+    path: str | os.PathLike, what: str, kind: type[Exception] = ValueError
+) -> Iterator[None]:
+    """Make one error that names the file of all that libraries raise for damaged ones.
+
+    Args:
+        path: The file.
+        what: What it should be.
+        kind: Of the error. Defaults to ValueError.
+
+    Raises:
+        OSError: If the file cannot be opened.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise kind(f"{path}: expected {what}, got {error}: copy or write it again") from error
+    except _DAMAGE as error:
+        if type(error).__module__.partition(".")[0] == __name__.partition(".")[0]:
+            raise  # names the file already
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        got = "pickled objects or another file" if "pickle" in reason else reason
+        raise kind(f"{path}: expected {what}, got {got}: copy or write it again") from error
+
+
 def read_arrays(
     path: str | os.PathLike, names: Container[str] | None = None
 ) -> dict[str, np.ndarray]:
@@ -340,17 +378,12 @@ def read_arrays(
         OSError: If the file cannot be read.
         ValueError: If it is no such file, or damaged; the message names it.
     """
-    try:
+    with damage_told(path, "a readable npz or npy file"):
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return {"data": loaded}
         with loaded:
             return {key: loaded[key] for key in loaded.files if names is None or key in names}
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        got = "pickled objects or another file" if "pickle" in str(error) else error
-        raise ValueError(
-            f"{path}: expected a readable npz or npy file, got {got}: copy or write it again"
-        ) from error
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Writing tensors and what holds them, telling them apart."""
+"""Reading and writing tensors and what holds them, telling them apart."""
 
 import hashlib
 import os
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .fileio import atomic_path
+from .fileio import atomic_path, damage_told
 
 
 def write_torch(path: str | os.PathLike, content: Any, durable: bool = False) -> None:
@@ -31,6 +31,17 @@ def write_torch(path: str | os.PathLike, content: Any, durable: bool = False) ->
             while first is not None and not isinstance(first, OSError):
                 first = first.__context__
             raise (error if first is None else first) from None
+
+
+def read_torch(path: str | os.PathLike, mmap: bool = False) -> Any:
+    """Tensors and plain containers of a file of :func:`torch.save`, on the CPU.
+
+    Raises:
+        OSError: If the file cannot be opened.
+        ValueError: If it is damaged, or holds something else; the message names it.
+    """
+    with damage_told(path, "tensors written by torch.save"):
+        return torch.load(path, map_location="cpu", mmap=mmap, weights_only=True)
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:

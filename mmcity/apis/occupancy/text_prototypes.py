@@ -13,6 +13,7 @@ from mmcity.utils.checks import check_choice
 from mmcity.utils.dependencies import import_library
 from mmcity.utils.device import device_at_hand
 from mmcity.utils.fileio import read_arrays
+from mmcity.utils.torch_files import read_torch
 
 #: Maps texts to embeddings ``(P, C)``.
 TextEncoder = Callable[[Sequence[str]], Tensor]
@@ -58,7 +59,7 @@ def talk2dino_encoder(
     Raises:
         ValueError: If the file lacks a layer.
     """
-    state = torch.load(weights, map_location="cpu", weights_only=True)
+    state = read_torch(weights)
     hidden = [f"hidden_layers.{i}" for i in range(len(state) // 2)]
     names = ["linear_layer", *(name for name in hidden if f"{name}.weight" in state)]
     if len(names) == 1:

@@ -3,12 +3,13 @@
 import io
 import pickle
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from mmcity.utils.fileio import atomic_path
+from mmcity.utils.fileio import atomic_path, damage_told
 
 #: What plain data with numpy arrays needs; nothing here runs code of the file.
 _ALLOWED = {
@@ -64,7 +65,12 @@ def load_plain_npz(path: str | Path, name: str) -> Any:
         KeyError: If the file has no such array.
         InfoFileError: If the array would import something else, or is damaged.
     """
-    with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
+    damaged = partial(damage_told, path, "a readable npz file", InfoFileError)
+    with damaged(), zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    if f"{name}.npy" not in names:
+        raise KeyError(f"{path}: expected an array {name}, got {names[:20]}")
+    with damaged(), zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
         version = np.lib.format.read_magic(file)
         read_header = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
         _, _, dtype = read_header(file)

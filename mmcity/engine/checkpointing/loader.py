@@ -3,6 +3,7 @@
 import os
 import pickle
 import re
+import struct
 import warnings
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,11 @@ class CheckpointError(UserError, RuntimeError):
 
 class UnsafeCheckpointError(CheckpointError):
     """A checkpoint would run code when it is unpickled."""
+
+
+#: What reading a damaged checkpoint raises.
+_DAMAGE = (EOFError, RuntimeError, ValueError, LookupError, AssertionError, TypeError)
+_DAMAGE += (AttributeError, MemoryError, OverflowError, struct.error)
 
 
 def is_unsafe_load_allowed() -> bool:
@@ -63,7 +69,7 @@ def load_from_local(filename: str | os.PathLike, map_location: Any = None) -> An
                 f"call {', '.join(offenders)}, which can run any code: if you trust its origin, "
                 f"pass --unsafe-load to the tool or set {UNSAFE_LOAD_VARIABLE}=1"
             ) from error
-    except (EOFError, RuntimeError, ValueError, KeyError, IndexError) as error:
+    except _DAMAGE as error:
         raise _not_a_checkpoint(path) from error
 
     warnings.warn(
@@ -100,7 +106,7 @@ def _unsafe_globals(path: Path, message: str) -> list[str]:
     """Names that the pickle wants beyond the allowed ones; empty if it is no such pickle."""
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError, IndexError):
+    except (pickle.UnpicklingError, *_DAMAGE):
         names = []
     found = re.findall(r"GLOBAL ([\w.]+) was not an allowed", message)
     return sorted({*names, *found})

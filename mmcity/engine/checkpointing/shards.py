@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmcity.utils.torch_files import write_torch
+from mmcity.utils.torch_files import read_torch, write_torch
 
 from .loader import CheckpointError
 
@@ -82,7 +82,7 @@ def read_rows(index: list[dict], folder: Path, rank: int, world_size: int) -> di
                     f"{path}: expected all {len(index)} shard files of the checkpoint of a "
                     "shared scene beside it, found no such file"
                 )
-            tables = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+            tables = read_torch(path, mmap=True)
             if len(tables[f"{MODULE}.positions"]) != entry["rows"]:
                 raise CheckpointError(f"{path}: expected the rows of its index, got another number")
             for name, table in tables.items():

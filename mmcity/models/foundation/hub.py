@@ -5,6 +5,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from mmcity.utils.torch_files import read_torch
+
 
 def load_local_hub(
     repo: str | Path,
@@ -34,6 +36,6 @@ def load_local_hub(
         raise FileNotFoundError(f"{weights}: expected the weights, found no such file")
     network = torch.hub.load(str(repo), entry, source="local", trust_repo=True, **kwargs)
     if weights is not None:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
+        state = read_torch(weights)
         network.load_state_dict(state[key] if key is not None else state)
     return network.requires_grad_(False).eval()

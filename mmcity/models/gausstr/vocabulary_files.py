@@ -18,7 +18,7 @@ import yaml
 from torch import Tensor
 
 from mmcity.utils.fileio import read_arrays, read_text, write_text
-from mmcity.utils.torch_files import write_torch
+from mmcity.utils.torch_files import read_torch, write_torch
 
 from .labelling import Vocabulary
 
@@ -93,7 +93,7 @@ def load_prototypes(path: str | Path) -> tuple[Tensor, Vocabulary | None]:
         content = read_arrays(path)
         content = content["data"] if path.suffix == ".npy" else content
     else:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_torch(path)
     vocabulary = None
     if isinstance(content, dict):
         missing = {"embeds", *_LISTS} - set(content)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mmcity.registry import MODELS
 from mmcity.utils.checks import check_choice
+from mmcity.utils.torch_files import read_torch
 
 #: Layers before each tapped feature: ("conv", in, out, kernel, stride, padding) or ("pool", k).
 _ALEX = [
@@ -55,7 +56,7 @@ class LPIPS(nn.Module):
         self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1))
         self.stages = nn.ModuleList()
         self.heads = nn.ParameterList()
-        self._load(torch.load(path, map_location="cpu", weights_only=True), network, path)
+        self._load(read_torch(path), network, path)
         self.requires_grad_(False).eval()
 
     def _load(self, state: dict[str, Tensor], network: str, path: Path) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 from mmcity.registry import TASK_UTILS
 from mmcity.utils.dependencies import import_library
 from mmcity.utils.device import device_at_hand
+from mmcity.utils.torch_files import read_torch
 
 from .matching import Matches
 
@@ -111,7 +112,7 @@ class RoMaMatcher:
             _weights(weights, name, "a file with the matcher's state dict"),
             _weights(dinov2_weights, name, "a file with DINOv2's state dict (dinov2_weights)"),
         ]
-        states = [torch.load(file, map_location="cpu", weights_only=True) for file in files]
+        states = [read_torch(file) for file in files]
         self.device, self.max_matches = device_at_hand(device), max_matches
         self.model = package.roma_outdoor(
             device=self.device, weights=states[0], dinov2_weights=states[1]
