@@ -261,7 +261,7 @@ def test_quality_filter_keeps_the_best_try(scene_map):
     perturb = synthesizer.perturber
     synthesizer.perturber = lambda pose, rng: drawn.append(perturb(pose, rng)) or drawn[-1]
     synthesizer._render = lambda rows, poses: (
-        torch.zeros(len(rows), 3, 48, 64),
+        torch.zeros(len(rows), 3, 48, 64, device="cpu"),
         np.ones(1, bool),
         np.full(1, np.nan),
     )

@@ -164,7 +164,7 @@ class ValueBudget(UniformBudget):
 
     def learn_errors(self, plan: SetPlan, errors: torch.Tensor) -> None:
         """See :class:`UniformBudget`; NaN for views that were not seen."""
-        sums, counts = self._by_source(plan, errors.double().numpy())
+        sums, counts = self._by_source(plan, errors.double().cpu().numpy())
         known = counts > 0
         new = sums[known] / counts[known, None]
         old = np.where(np.isfinite(self.errors[known]), self.errors[known], new)
