@@ -52,7 +52,7 @@ class LocalizationResult:
         if self.camera is None or self.alignment is None:
             return None
         pose = torch.from_numpy(self.pose_of(self.camera))
-        similarity = self.alignment.to(torch.float64)
+        similarity = self.alignment.to("cpu", torch.float64)
         turned = similarity.rotation @ pose[:3, :3]
         center = similarity.scale * similarity.rotation @ pose[:3, 3] + similarity.translation
         return se3_from_rt(turned, center).numpy()
@@ -64,6 +64,6 @@ class LocalizationResult:
 
     def pose_of(self, camera: Cameras) -> np.ndarray:
         """``(4, 4)`` float64 pose of one camera in the coordinates of the mapped files."""
-        pose = camera.cam_to_world[0].double().numpy()
+        pose = camera.cam_to_world[0].double().cpu().numpy()
         pose[:3, 3] += self.offset
         return pose
