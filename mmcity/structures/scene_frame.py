@@ -127,7 +127,7 @@ class SceneFrame:
 
     def moved(self, similarity: Sim3) -> "SceneFrame":
         """The frame of the scene once a similarity has carried it; the world stays."""
-        back = similarity.to(torch.float64).inverse()
+        back = similarity.to("cpu", torch.float64).inverse()
         return self._followed(back)
 
     def shifted(self, offset: Any) -> "SceneFrame":

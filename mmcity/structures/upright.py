@@ -55,11 +55,11 @@ def _ground(points: Tensor) -> Tensor | None:
 
 def turn_upright(up: Tensor) -> Tensor:
     """Shortest rotation ``(3, 3)`` that turns a direction ``(3,)`` to +z."""
-    up = up / up.norm()
+    device, up = up.device, up.cpu() / up.cpu().norm()
     z = torch.tensor([0.0, 0.0, 1.0], dtype=up.dtype)
     axis, cosine = torch.linalg.cross(up, z), up @ z
     if cosine < 0 and axis.norm() < 1e-6:
-        return torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=up.dtype))
+        return torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=up.dtype)).to(device)
     x, y, w = axis
     cross = torch.tensor([[0, -w, y], [w, 0, -x], [-y, x, 0]], dtype=up.dtype)
-    return torch.eye(3, dtype=up.dtype) + cross + cross @ cross / (1 + cosine)
+    return (torch.eye(3, dtype=up.dtype) + cross + cross @ cross / (1 + cosine)).to(device)
