@@ -228,7 +228,7 @@ def _columns(rows: list[dict], prefix: str) -> tuple[np.ndarray, ...]:
 
 def _pose_line(result: LocalizationResult) -> str:
     """World to camera, in the coordinates of the mapped files."""
-    name, viewmat, digits = result.name, result.camera.viewmats[0].double(), 9
+    name, viewmat, digits = result.name, result.camera.viewmats[0].double().cpu(), 9
     quat, tvec = rotmat_to_quat(viewmat[:3, :3]), viewmat[:3, 3]
     if result.offset.any():  # far from the origin every digit of the rotation counts
         digits, center = 17, torch.from_numpy(result.cam_to_world[:3, 3])
