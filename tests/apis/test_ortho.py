@@ -145,6 +145,21 @@ def test_heights_of_the_toy_town(small_tiles, toytown_citygsx, tmp_path):
     assert np.median(errors) < 0.15 and np.quantile(errors, 0.9) < 0.5
 
 
+def test_colours_are_those_seen_from_above_in_every_tile(small_tiles, tmp_path):
+    """A colour that depends on the direction shows no seams: rays are parallel."""
+    ground = plate((-20, 20), (-20, 20), 0.0, (0.5, 0.5, 0.5))
+    ground.shN = torch.zeros(len(ground), 3, 3)
+    ground.shN[:, 1, 0] = -0.3  # of z: red grows downwards; ...
+    ground.shN[:, 0, 1] = ground.shN[:, 2, 2] = 0.4  # ... of y and x: not seen from above
+    write_gaussians(ground, tmp_path / "ground.ply")
+    found = render_ortho(
+        tmp_path / "ground.ply", tmp_path / "o.tif", pixel_size=0.5, extent=(-16, -16, 16, 16)
+    )
+    picture = tifffile.imread(found.path)
+    red = 255 * (0.5 + 0.3 * np.sqrt(3 / (4 * np.pi)))
+    assert np.abs(picture[..., :3].astype(float) - [red, 127.5, 127.5]).max() <= 1
+
+
 def test_what_is_no_size_or_extent_is_refused(tmp_path):
     write_gaussians(town(), tmp_path / "town.ply")
     for wrong, message in (

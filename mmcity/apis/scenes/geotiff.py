@@ -24,7 +24,7 @@ _PROJECTED, _PIXEL_IS_AREA, _USER_DEFINED, _WGS84, _METRE, _ORTHOGRAPHIC = (
 )
 
 #: Code, type, count, value, and whether only the first page has it.
-Tag = tuple[int, int, int, tuple[float, ...], bool]
+Tag = tuple[int, int, int, tuple[float, ...] | str, bool]
 
 
 def is_placed(frame: SceneFrame) -> bool:

@@ -14,7 +14,8 @@ from rich.progress import track
 from mmcity.models.renderers import SplatRenderer
 from mmcity.structures import Cameras, GaussianLodTree, Gaussians, SceneFrame, Sim3
 from mmcity.structures.bounds import robust_bounds
-from mmcity.structures.spherical_harmonics import SH_C0
+from mmcity.structures.io.gaussians_ply import color_coefficients
+from mmcity.structures.spherical_harmonics import SH_C0, sh_degree_of
 from mmcity.structures.upright import turn_upright
 from mmcity.utils.checks import check_choice
 from mmcity.utils.cli import UserError
@@ -164,12 +165,13 @@ def _north_up(gaussians: Gaussians, up: str) -> tuple[Gaussians, SceneFrame]:
 
 def _seen_from_above(gaussians: Gaussians) -> torch.Tensor:
     """``(N, 1, 3)`` constant coefficients of the colours that a viewer far above sees."""
-    degree = gaussians.sh_degree
-    if not degree:
-        return gaussians.sh0
+    sh = color_coefficients(gaussians, "orthophoto")
+    if sh.shape[1] == 1:
+        return sh
     below = gaussians.means.new_tensor([0.0, 0.0, -1.0]).expand_as(gaussians.means)
     eye = torch.eye(4).to(gaussians.means)[None]
-    return (spherical_harmonics(degree, below, eye, gaussians.sh) / SH_C0)[0, :, None]
+    degree = sh_degree_of(sh.shape[1])
+    return (spherical_harmonics(degree, below, eye, sh) / SH_C0)[0, :, None]
 
 
 class _ViewFromAbove:
