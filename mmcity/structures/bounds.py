@@ -11,7 +11,7 @@ _PERCENTILES = (2, 98)
 #: Part of its edge by which a box is widened to each side.
 _MARGIN = 0.1
 #: A Gaussian is a stray from so many times half the longest edge of the scene's box on ...
-STRAY_REACH = 10.0
+STRAY_REACH = 5.0
 #: ... if its opacity is lower than this: skies and mountains are opaque.
 STRAY_OPACITY = 0.1
 #: A Gaussian below this opacity reaches no pixel: renderers leave out what adds less.
@@ -42,16 +42,19 @@ def robust_bounds(
     return torch.from_numpy(np.stack([low - margin, high + margin]))
 
 
-def is_stray(means: Tensor, opacities: Tensor, bounds: Tensor) -> Tensor:
+def is_stray(
+    means: Tensor, opacities: Tensor, bounds: Tensor, reach: float = STRAY_REACH
+) -> Tensor:
     """``(N,)`` bool: far out and nearly transparent, of no use to any view.
 
     Args:
         means: ``(N, 3)`` world positions.
         opacities: ``(N,)`` in [0, 1].
         bounds: ``(2, 3)`` corners of what the scene shows, see :func:`robust_bounds`.
+        reach: How far from the middle, over half the longest edge. Defaults to 5.
     """
     low, high = bounds.to(means)
-    radius = STRAY_REACH * float((high - low).max()) / 2
+    radius = reach * float((high - low).max()) / 2
     is_far = (means - (low + high) / 2).norm(dim=1) > radius
     return is_far & (opacities < STRAY_OPACITY)
 

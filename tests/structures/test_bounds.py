@@ -44,8 +44,10 @@ def test_nothing_and_not_finite_points_have_a_box():
 def test_strays_are_far_and_nearly_transparent():
     bounds = torch.tensor([[-1.0, -1, -1], [3, 1, 1]])  # half the longest edge: 2, middle at x = 1
     means = torch.tensor([[20.5, 0, 0], [21.5, 0, 0], [21.5, 0, 0], [-18.5, 0, 0], [-19.5, 0, 0]])
-    found = is_stray(means, torch.tensor([0.05, 0.05, 0.5, 0.05, 0.09]), bounds)
+    opacities = torch.tensor([0.05, 0.05, 0.5, 0.05, 0.09])
+    found = is_stray(means, opacities, bounds, reach=10)
     assert found.tolist() == [False, True, False, False, True]
+    assert is_stray(means, opacities, bounds).tolist() == [True, True, False, True, True]
 
 
 def test_a_third_far_out_neither_widens_the_box_nor_stays():

@@ -43,6 +43,8 @@ OPTIONS = {
     "default_hooks.growth.strategy.refine_every": 10,
     "default_hooks.checkpoint.interval": 1000,
 }
+#: Strays are counted from so many times half the longest edge of cameras and points on.
+REACH = 10.0
 #: Title, digits, and whether more is better (1), less (-1) or neither (0), by figure of a run.
 FIGURES = {
     "psnr": ("PSNR (dB)", 2, 1),
@@ -129,7 +131,7 @@ def _run(folder: Path, data: Path, options: Mapping[str, Any], threads: int) -> 
     return {
         **{name: scores[f"val/{name}"] for name in ("psnr", "ssim", "psnr_cc")},
         "gaussians": len(gaussians),
-        "strays": int(is_stray(gaussians.means, gaussians.opacities, bounds).sum()),
+        "strays": int(is_stray(gaussians.means, gaussians.opacities, bounds, REACH).sum()),
         "reach": float((gaussians.means - middle).norm(dim=1).max()),
         "spz_psnr": spz_psnr(scene, capture.cameras),
         "cpu_seconds": seconds,
