@@ -116,7 +116,12 @@ def _decode_tagged(value: dict) -> Any:
     if kind == "ndarray_list":
         return np.array(decode_checkpoint(value["data"]))
     if kind == "bytes":
-        return bytes(value["data"].tolist())
+        data = value["data"]
+        if data.numel() > data.untyped_storage().nbytes():  # one byte stands for many
+            raise CheckpointContentError(
+                f"checkpoint: expected bytes that the file holds, got {data.numel()} of fewer"
+            )
+        return data.cpu().to(torch.uint8).numpy().tobytes()
     if kind == "path":
         return pathlib.Path(value["data"])
     containers = {"set": set, "frozenset": frozenset, "deque": collections.deque}

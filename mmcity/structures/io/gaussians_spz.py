@@ -15,6 +15,7 @@ COLMAP, and is turned by half a turn about x on the way in and out.
 """
 
 import gzip
+import io
 import os
 import struct
 import zlib
@@ -42,6 +43,8 @@ _SH_ROWS = {0: 0, 1: 3, 2: 8, 3: 15}
 _COLOR_SCALE = 0.15
 _FRACTION_BITS = 12
 _MAX_FRACTION_BITS = 23
+#: Bytes of extension records that are read; bytes that gzip makes one of at most.
+_MOST_EXTENSIONS, _MOST_PACKED = 1 << 20, 1040
 #: Flag of the header: records follow the tables.
 _HAS_EXTENSIONS = 2
 _HALF = 1 / np.sqrt(2)
@@ -114,6 +117,14 @@ def write_spz(
         write_frame(sidecar(path), gaussians.frame)
 
 
+def _unpacked(path: Path, stream: gzip.GzipFile, size: int) -> bytes:
+    """So many bytes of a stream, fewer at its end."""
+    try:
+        return stream.read(size)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise GaussianFileError(f"{path}: expected a gzip stream, got {error}") from error
+
+
 def read_spz(path: str | os.PathLike, drop_invalid: bool = False) -> Gaussians:
     """Read an ``.spz`` file of version 1, 2 or 3.
 
@@ -131,13 +142,11 @@ def read_spz(path: str | os.PathLike, drop_invalid: bool = False) -> Gaussians:
             f"{path}: expected an SPZ file of version 1 to 3, got version {version}: export it "
             "as version 3, or as PLY"
         )
-    try:
-        body = gzip.decompress(packed)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise GaussianFileError(f"{path}: expected a gzip stream, got {error}") from error
-    if len(body) < _HEADER.size:
-        raise GaussianFileError(f"{path}: expected a header of 16 bytes, got {len(body)}")
-    magic, version, count, degree, bits, flags, _ = _HEADER.unpack_from(body)
+    stream = gzip.GzipFile(fileobj=io.BytesIO(packed))
+    head = _unpacked(path, stream, _HEADER.size)
+    if len(head) < _HEADER.size:
+        raise GaussianFileError(f"{path}: expected a header of 16 bytes, got {len(head)}")
+    magic, version, count, degree, bits, flags, _ = _HEADER.unpack(head)
     if magic != _MAGIC or version not in (1, 2, 3) or degree not in _SH_ROWS:
         raise GaussianFileError(
             f"{path}: expected an spz file of version 1 to 3 with SH up to degree 3, got magic "
@@ -149,6 +158,9 @@ def read_spz(path: str | os.PathLike, drop_invalid: bool = False) -> Gaussians:
         )
     widths = [6 if version == 1 else 9, 1, 3, 3, 4 if version == 3 else 3, 3 * _SH_ROWS[degree]]
     expected = _HEADER.size + count * sum(widths)
+    # No more memory than the header and the file account for.
+    most = min(expected + _MOST_EXTENSIONS, len(packed) * _MOST_PACKED)
+    body = head + _unpacked(path, stream, max(most - len(head), 0) + 1)
     if flags & _HAS_EXTENSIONS and len(body) > expected:
         names = ", ".join(f"{kind:#x}" for kind in _extensions(body[expected:]))
         print_log(f"{path}: the extension {names or 'records'} of SPZ is not read", "current", 30)

@@ -173,6 +173,8 @@ def read_accessor(document: Mapping[str, Any], binary: bytes, number: int) -> np
         count = int(accessor["count"])
         start = int(view.get("byteOffset", 0)) + int(accessor.get("byteOffset", 0))
         stride = int(view.get("byteStride", columns * dtype.itemsize))
+        if stride < columns * dtype.itemsize:  # rows that overlap could be any number
+            raise ValueError(f"a byteStride of {stride}")
         rows: np.ndarray = np.ndarray(
             (count, columns), dtype, binary, start, (stride, dtype.itemsize)
         ).copy()
