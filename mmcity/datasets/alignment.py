@@ -1,6 +1,5 @@
 """Scenes in metres: similarities from GPS positions or control points."""
 
-import csv
 import json
 import math
 import os
@@ -13,8 +12,8 @@ from mmengine.logging import print_log
 
 from mmcity.structures import SceneFrame, Sim3, read_frame, write_frame
 from mmcity.structures.scene_frame import FRAME_FILE
-from mmcity.utils.fileio import read_json, read_text, write_json
-from mmcity.utils.picture_names import match_names
+from mmcity.utils.fileio import read_json, read_table, write_json
+from mmcity.utils.picture_names import check_once, match_names
 
 from .io.colmap_model import find_colmap_model, read_colmap_model
 
@@ -223,29 +222,37 @@ def read_positions(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], str]
 
     Returns:
         tuple[dict, str]: Positions ``(3,)`` by name, and ``metric`` or ``geodetic``.
+
+    Raises:
+        ValueError: If columns are missing, numbers are none, or a name stands there twice.
     """
-    lines = read_text(path).splitlines()
-    parting = max(",;\t", key=lines[0].count) if lines else ","
-    rows = list(csv.DictReader(lines, delimiter=parting))
-    fields = set(rows[0]) if rows else set()
     layouts = {"metric": ("x", "y", "z"), "geodetic": ("latitude", "longitude", "height")}
-    for kind, names in layouts.items():
-        if {"name", *names} <= fields:
-            try:
-                table = {r["name"]: np.array([float(r[n]) for n in names]) for r in rows}
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"{path}: expected numbers, got {error}") from error
-            lost = [name for name, place in table.items() if not np.isfinite(place).all()]
-            if lost:
-                raise ValueError(
-                    f"{path}: expected finite numbers, got others for {', '.join(lost[:3])} "
-                    f"({len(lost)} in all): take their lines out"
-                )
-            return table, kind
-    raise ValueError(
-        f"{path}: expected columns name,x,y,z or name,latitude,longitude,height, "
-        f"got {sorted(fields)}"
-    )
+    rows = read_table(path, *(("name", *names) for names in layouts.values()))
+    if not rows:
+        raise ValueError(f"{path}: expected positions, got the names of the columns alone")
+    kind = next(kind for kind, names in layouts.items() if set(names) <= set(rows[0][1]))
+    table: dict[str, np.ndarray] = {}
+    for number, row in rows:
+        try:
+            place = np.array([float(row[name]) for name in layouts[kind]])
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: expected numbers, got {error}") from error
+        if not row["name"]:
+            raise ValueError(f"{path}, line {number}: expected a name, got none")
+        if kind == "geodetic" and (abs(place[0]) > 90 or abs(place[1]) > 360):
+            raise ValueError(
+                f"{path}, line {number}: expected latitude and longitude in degrees, got "
+                f"{place[0]:g} and {place[1]:g}: projected coordinates have columns x,y,z"
+            )
+        table[row["name"]] = place
+    check_once((row["name"] for _, row in rows), path)
+    lost = [name for name, place in table.items() if not np.isfinite(place).all()]
+    if lost:
+        raise ValueError(
+            f"{path}: expected finite numbers, got others for {', '.join(lost[:3])} "
+            f"({len(lost)} in all): take their lines out"
+        )
+    return table, kind
 
 
 def write_alignment(

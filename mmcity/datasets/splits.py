@@ -1,6 +1,5 @@
 """Splits of a scene's images into training and test images."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,9 +7,9 @@ import numpy as np
 from mmengine.logging import print_log
 
 from mmcity.utils.checks import check_choice
-from mmcity.utils.fileio import read_text, visible, write_text
+from mmcity.utils.fileio import read_table, visible, write_text
 from mmcity.utils.images import list_images
-from mmcity.utils.picture_names import match_names, picture_name, read_names
+from mmcity.utils.picture_names import check_once, match_names, picture_name, read_names
 
 #: Names of the parts of a scene; ``val`` and ``test`` are the same images. ``selection`` is the
 #: part of the training images that chooses among models, see ``selection_every``.
@@ -36,20 +35,17 @@ def _find(root: Path, rule: str, file: str | None) -> Path | None:
 
 def _from_tsv(path: Path) -> tuple[set[str], set[str]]:
     """Test names and train names of a table with the columns filename and split."""
-    try:
-        rows = list(csv.DictReader(read_text(path).splitlines(), delimiter="\t"))
-    except csv.Error as error:
-        raise ValueError(f"{path}: expected a table with tabs, got {error}") from error
     names: dict[str, set[str]] = {"test": set(), "train": set()}
-    for number, row in enumerate(rows, start=2):
-        part = (row.get("split") or "").strip()
-        name = (row.get("filename") or "").strip()
+    rows = read_table(path, ("filename", "split"), delimiters="\t")
+    for number, row in rows:
+        part, name = row["split"], row["filename"]
         if not name:
             raise ValueError(f"{path}: expected columns filename and split, line {number}: {row}")
         if part in names:
             names[part].add(name)
         elif part:
             raise ValueError(f"{path}: expected split train or test in line {number}, got {part!r}")
+    check_once((row["filename"] for _, row in rows), path)
     return names["test"], names["train"]
 
 

@@ -1,8 +1,7 @@
 """Place of a scene in the world, in double precision."""
 
-import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,8 @@ class SceneFrame:
         unit (str): Of the world. Defaults to ``m``.
 
     Raises:
-        ValueError: If numbers are not finite, the scale is not above 0 or the rotation is none.
+        ValueError: If numbers are not finite, the scale is not above 0, the rotation is none, a
+            text is none, or ``lla`` is no place on the earth.
     """
 
     crs: str = ""
@@ -60,9 +60,14 @@ class SceneFrame:
             object.__setattr__(self, name, _numbers(getattr(self, name), name, shape))
         if self.lla is not None:
             object.__setattr__(self, "lla", _numbers(self.lla, "lla", (3,)))
-        object.__setattr__(self, "scale", float(self.scale))
-        if not (math.isfinite(self.scale) and self.scale > 0):
+            if abs(self.lla[0]) > 90 or abs(self.lla[1]) > 360:
+                raise ValueError(f"lla: expected latitude, longitude, height, got {self.lla}")
+        object.__setattr__(self, "scale", _numbers(self.scale, "scale", ()))
+        if not self.scale > 0:
             raise ValueError(f"scale: expected a number above 0, got {self.scale}")
+        for name in ("crs", "unit"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"{name}: expected text, got {getattr(self, name)!r}")
         turn = np.array(self.rotation)
         if abs(turn @ turn.T - np.eye(3)).max() > _RIGID or np.linalg.det(turn) < 0:
             raise ValueError(f"rotation: expected a rotation matrix, got {turn.tolist()}")
@@ -232,11 +237,24 @@ class SceneFrame:
                 f"{where}: expected a frame of version 1, got {content['version']!r}: read it with "
                 "a newer version"
             )
-        names = ("crs", "origin", "lla", "scale", "rotation", "translation", "unit")
+        values = {name: value for name, value in content.items() if name != "version"}
+        names = [field.name for field in fields(cls)]
+        unknown = [name for name in values if name not in names]
+        if unknown:
+            raise ValueError(
+                f"{where}: expected the keys version, {', '.join(names)}, got {unknown[:3]}: "
+                "rename them, or take them out"
+            )
         try:
-            return cls(**{name: content[name] for name in names if name in content})
-        except (TypeError, ValueError) as error:
+            frame = cls(**values)
+        except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
+        if frame.crs == "ENU" and frame.lla is None:
+            raise ValueError(
+                f"{where}: expected lla, the place of the zero of ENU, got none: add it, or leave "
+                "crs empty"
+            )
+        return frame
 
     @classmethod
     def from_line(cls, line: str, where: str | os.PathLike = "frame") -> "SceneFrame":
@@ -252,7 +270,7 @@ def read_frame(path: str | os.PathLike) -> SceneFrame | None:
     """
     path = Path(path)
     path = path / FRAME_FILE if path.is_dir() else path
-    return SceneFrame.from_dict(read_json(path), path) if path.is_file() else None
+    return SceneFrame.from_dict(read_json(path), path) if path.exists() else None
 
 
 def write_frame(path: str | os.PathLike, frame: SceneFrame | None) -> None:
@@ -275,12 +293,16 @@ def _array(values: Any) -> np.ndarray:
     return np.asarray(values, dtype=np.float64)
 
 
-def _numbers(values: Any, name: str, shape: tuple[int, ...]) -> tuple[Any, ...]:
-    """Nested tuples of floats."""
+def _numbers(values: Any, name: str, shape: tuple[int, ...]) -> Any:
+    """Nested tuples of floats, or one float."""
     try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+        found = np.asarray(values)
+    except ValueError as error:  # rows of different lengths
         raise ValueError(f"{name}: expected numbers, got {values!r}") from error
+    if found.dtype.kind not in "fiu":  # text, truth values, null
+        raise ValueError(f"{name}: expected numbers, got {values!r}")
+    array = found.astype(np.float64)
     if array.shape != shape or not np.isfinite(array).all():
-        raise ValueError(f"{name}: expected {shape} finite numbers, got {values!r}")
-    return tuple(tuple(row) if shape[1:] else row for row in array.tolist())
+        raise ValueError(f"{name}: expected {shape or 'one'} finite numbers, got {values!r}")
+    rows = array.tolist()
+    return tuple(tuple(row) if shape[1:] else row for row in rows) if shape else rows

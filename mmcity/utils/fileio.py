@@ -1,6 +1,7 @@
 """Reading text of any program, and writing files so that a killed run never leaves half of one."""
 
 import contextlib
+import csv
 import errno
 import fcntl
 import functools
@@ -15,7 +16,7 @@ import struct
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -285,6 +286,71 @@ def read_numbers(
             )
         rows.append(row)
     return np.array(rows, dtype=np.float64).reshape(len(rows), columns or 0)
+
+
+def read_table(
+    path: str | os.PathLike, *layouts: Sequence[str], delimiters: str = ",;\t"
+) -> list[tuple[int, dict[str, str]]]:
+    """Rows of a table of which the first line names the columns.
+
+    Cells stand between delimiters and may be quoted, blanks around them do not count, nor do
+    capitals in the names of columns and lines of empty cells. ``#`` begins a comment, but may
+    stand before the names.
+
+    Args:
+        path: The file.
+        *layouts: Columns that are needed, one or several choices.
+        delimiters: That which the first line holds most often parts its cells.
+
+    Returns:
+        Number of the line and its cells by column in lower case; what a short line lacks is
+        empty.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If columns of every layout are missing, or a line has more cells than there
+            are columns.
+    """
+    columns: list[str] = []
+    rows = []
+    first = ""
+    for number, line in enumerate(read_lines(path), 1):
+        text = line.strip(" \r")
+        if not text.strip() or (columns and text.startswith("#")):
+            continue
+        first = first or text
+        if not columns:
+            parting = max(delimiters, key=text.count)
+            names = [cell.lower() for cell in _cells(text.lstrip("#"), parting, path, number)]
+            if any(set(layout) <= set(names) for layout in layouts):
+                columns = names
+            elif not text.startswith("#"):
+                break
+            continue
+        cells = _cells(text, parting, path, number)
+        if any(cells[len(columns) :]):
+            raise ValueError(
+                f"{path}, line {number}: expected {len(columns)} cells ({', '.join(columns)}), got "
+                f"{len(cells)}: put names that hold {parting!r} in quotes, write decimals with dots"
+            )
+        if any(cells):
+            rows.append((number, dict.fromkeys(columns, "") | dict(zip(columns, cells))))
+    if not columns:
+        wanted = " or ".join(",".join(layout) for layout in layouts)
+        raise ValueError(
+            f"{path}: expected columns {wanted}, got {text[:120]!r}: name them in the first line"
+            if first
+            else f"{path}: expected columns {wanted}, got an empty file"
+        )
+    return rows
+
+
+def _cells(line: str, parting: str, path: str | os.PathLike, number: int) -> list[str]:
+    try:
+        cells = next(csv.reader([line], delimiter=parting, skipinitialspace=parting != "\t"))
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {number}: expected cells, got {error}") from error
+    return [cell.strip() for cell in cells]
 
 
 def split_name(line: str, columns: int) -> tuple[str, list[str]]:

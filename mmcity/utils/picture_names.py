@@ -4,6 +4,7 @@ import os
 import re
 import unicodedata
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -109,6 +110,25 @@ def read_names(path: str | os.PathLike) -> list[str]:
         OSError, ValueError: As :func:`~mmcity.utils.fileio.read_text`.
     """
     return [line.strip('"') for _, line in read_rows(path)]
+
+
+def check_once(names: Iterable[str], where: str | os.PathLike) -> None:
+    """Refuse a list or table that has two entries of one picture.
+
+    Args:
+        names: As they stand there.
+        where: The file, for the message.
+
+    Raises:
+        ValueError: If two names are one.
+    """
+    counts = Counter(map(picture_name, names))
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice:
+        raise ValueError(
+            f"{where}: expected one line for each picture, got several for "
+            f"{', '.join(map(repr, twice[:3]))} ({len(twice)} in all): take the others out"
+        )
 
 
 def check_unique(files: Mapping[str, Path | str | None], what: str) -> None:

@@ -77,6 +77,41 @@ def test_positions_file_must_say_what_it_holds(tmp_path):
         read_positions(path)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "name, x, y, z\na b.jpg, 1, 2, 3\n",
+        "# of the survey\nname,x,y,z\na b.jpg,1,2,3\n# end\n",
+        '\ufeff#Name;X;Y;Z\r\n\r\n"a b.jpg";1;2;3;\r\n;;;\r\n',
+        "name\tx\ty\tz\tnote\na b.jpg\t1\t2\t3\n",
+    ],
+)
+def test_tables_of_positions_are_read_as_programs_write_them(tmp_path, text):
+    (tmp_path / "gps.csv").write_bytes(text.encode())
+    table, kind = read_positions(tmp_path / "gps.csv")
+    assert kind == "metric" and {k: v.tolist() for k, v in table.items()} == {"a b.jpg": [1, 2, 3]}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name,x,y,z\na.jpg,1,2,3\na.jpg,4,5,6\n", "several for 'a.jpg'"),
+        ("name,x,y,z\nl\\a.jpg,1,2,3\nl/a.jpg,4,5,6\n", "several for 'l/a.jpg'"),
+        ("name,x,y,z\na.jpg,1,5,2,5,3,5\n", "line 2: expected 4 cells"),
+        ("name,x,y,z\na.jpg,1,2\n", "line 2: expected numbers"),
+        ("name,x,y,z\n,1,2,3\n", "line 2: expected a name"),
+        ("name,x,y,z\n", "the names of the columns alone"),
+        ("", "empty file"),
+        ("name,latitude,longitude,height\na.jpg,5411872,452310,0\n", "columns x,y,z"),
+    ],
+)
+def test_positions_that_would_be_taken_wrongly_are_refused(tmp_path, text, message):
+    (tmp_path / "gps.csv").write_text(text)
+    with pytest.raises(ValueError, match=message) as error:
+        read_positions(tmp_path / "gps.csv")
+    assert "gps.csv" in str(error.value)
+
+
 def test_command_aligns_a_scene(toytown_citygsx, tmp_path, capsys):
     model = read_colmap_model(find_colmap_model(toytown_citygsx))
     lines = ["name,x,y,z"]

@@ -108,6 +108,15 @@ def test_frame_json_has_the_keys_of_its_contract(tmp_path):
         ({"rotation": [[1, 0, 0], [0, 1, 0], [0, 0, -1]]}, "rotation"),
         ({"origin": [1, 2]}, "origin"),
         ({"origin": ["x", 2, 3]}, "origin"),
+        ({"origin": ["1", 2, 3]}, "origin: expected numbers"),
+        ({"origin": [True, True, False]}, "origin: expected numbers"),
+        ({"scale": None}, "scale: expected numbers, got None"),
+        ({"scale": [2.0]}, "scale"),
+        ({"crs": 25832}, "crs: expected text, got 25832"),
+        ({"unit": None}, "unit: expected text"),
+        ({"lla": [190, 8, 0]}, "lla: expected latitude"),
+        ({"crs": "ENU"}, "expected lla"),
+        ({"Origin": [1, 2, 3]}, r"expected the keys version, crs, origin.*got \['Origin'\]"),
     ],
 )
 def test_broken_frames_name_their_file(tmp_path, change, message):

@@ -15,7 +15,7 @@ from mmcity.utils.cli import UserError
 from mmcity.utils.fileio import read_rows, split_name
 from mmcity.utils.images import IMAGE_SUFFIXES, list_images
 from mmcity.utils.picture_files import read_image
-from mmcity.utils.picture_names import output_names, picture_name, read_names
+from mmcity.utils.picture_names import check_once, output_names, picture_name, read_names
 from mmcity.visualization import write_image
 
 from .localizer_file import build_localizer, read_localizer_file
@@ -224,9 +224,10 @@ def read_intrinsics(path: str | os.PathLike) -> dict[str, ColmapCamera]:
     """Cameras by name, from lines ``name MODEL width height params`` as COLMAP writes them.
 
     Raises:
-        ValueError: If a line is something else, or a camera's distortion cannot be taken.
+        ValueError: If a line is something else, a camera's distortion cannot be taken, or a name
+            has two.
     """
-    cameras = {}
+    cameras, names = {}, []
     for number, line in read_rows(path):
         try:
             name, camera = _named_camera(line)
@@ -238,6 +239,8 @@ def read_intrinsics(path: str | os.PathLike) -> dict[str, ColmapCamera]:
         if "FISHEYE" in camera.model and camera.distortion.any():
             raise ValueError(f"{path}, line {number}: expected undistorted pictures, got a fisheye")
         cameras[picture_name(name)] = camera
+        names.append(name)
+    check_once(names, path)
     return cameras
 
 

@@ -21,7 +21,7 @@ from mmcity.structures.geometry import quat_to_rotmat, rotmat_to_quat, se3_from_
 from mmcity.utils.failures import ItemFailures
 from mmcity.utils.fileio import read_json, read_rows, split_name, write_json, write_text
 from mmcity.utils.markdown import markdown_table
-from mmcity.utils.picture_names import picture_name
+from mmcity.utils.picture_names import check_once, picture_name
 
 from .result import LocalizationResult
 
@@ -241,21 +241,23 @@ def read_pose_file(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """World-to-camera matrices ``(4, 4)`` by name, from a ``poses.txt`` as written here.
 
     Raises:
-        ValueError: If a line is something else; names file and line.
+        ValueError: If a line is something else, or a name has two; names file and line.
     """
-    poses = {}
+    poses, names = {}, []
     for number, line in read_rows(path):
         name, words = split_name(line, 7)
         try:
             values = torch.tensor([float(word) for word in words], dtype=torch.float64)
         except ValueError:
             values = torch.empty(0)
-        if len(values) != 7:
+        if len(values) != 7 or not values.isfinite().all() or not values[:4].any():
             raise ValueError(
                 f"{path}, line {number}: expected name qw qx qy qz tx ty tz (world to camera), "
                 f"got {line!r}"
             )
         poses[picture_name(name)] = se3_from_rt(quat_to_rotmat(values[:4]), values[4:]).numpy()
+        names.append(name)
+    check_once(names, path)
     return poses
 
 

@@ -1,5 +1,6 @@
 """7-Scenes with poses of structure from motion, as COLMAP scenes."""
 
+import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from mmcity.datasets.io.colmap_types import ColmapCamera, ColmapImage, ColmapMod
 from mmcity.utils.failures import ItemFailures
 from mmcity.utils.fileio import path_below, read_rows, split_name, write_text
 from mmcity.utils.picture_files import image_size
+from mmcity.utils.picture_names import check_once
 
 
 def convert_seven_scenes(
@@ -84,11 +86,12 @@ def _read_poses(path: Path) -> list[tuple[str, list[float]]]:
             numbers = [float(value) for value in words]
         except ValueError:
             numbers = []
-        if len(numbers) != 8:
+        if len(numbers) != 8 or not all(map(math.isfinite, numbers)):
             raise ValueError(
                 f"{path}, line {number}: expected file qw qx qy qz tx ty tz f, got {line!r}"
             )
         rows.append((name.replace("\\", "/"), numbers))
     if not rows:
         raise ValueError(f"{path}: expected lines of poses, found none")
+    check_once((name for name, _ in rows), path)
     return rows

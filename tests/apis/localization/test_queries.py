@@ -135,6 +135,28 @@ def test_queries_are_told_apart_by_their_folders(stub, tmp_path):
     assert all(start is not None for *_, start in stub.asked[3:])
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("a.png nan 0 0 0 1 2 3", "line 2: expected name qw"),
+        ("a.png 1 0 0 0 inf 2 3", "line 2: expected name qw"),
+        ("a.png 0 0 0 0 1 2 3", "line 2: expected name qw"),
+        ("l\\a.png 1 0 0 0 1 2 3", "several for 'l/a.png'"),
+    ],
+)
+def test_first_poses_are_rigid_and_one_for_each_picture(tmp_path, line, message):
+    (tmp_path / "poses.txt").write_text(f"l/a.png 1 0 0 0 1 2 3\n{line}\n")
+    with pytest.raises(ValueError, match=message):
+        read_pose_file(tmp_path / "poses.txt")
+
+
+def test_two_cameras_of_one_picture_are_refused(tmp_path):
+    line = "a.jpg SIMPLE_PINHOLE 64 48 50 32 24\n"
+    (tmp_path / "cameras.txt").write_text(line + line.replace("50", "60"))
+    with pytest.raises(ValueError, match="cameras.txt: .* several for 'a.jpg'"):
+        read_intrinsics(tmp_path / "cameras.txt")
+
+
 def test_intrinsics_of_names_with_blanks_and_pictures_held_upright(stub, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
