@@ -11,7 +11,7 @@ _PERCENTILES = (2, 98)
 #: Part of its edge by which a box is widened to each side.
 _MARGIN = 0.1
 #: A Gaussian is a stray from so many times half the longest edge of the scene's box on ...
-STRAY_REACH = 5.0
+STRAY_REACH = 9.0
 #: ... if its opacity is lower than this: skies and mountains are opaque.
 STRAY_OPACITY = 0.1
 #: A Gaussian below this opacity reaches no pixel: renderers leave out what adds less.
@@ -51,7 +51,7 @@ def is_stray(
         means: ``(N, 3)`` world positions.
         opacities: ``(N,)`` in [0, 1].
         bounds: ``(2, 3)`` corners of what the scene shows, see :func:`robust_bounds`.
-        reach: How far from the middle, over half the longest edge. Defaults to 5.
+        reach: How far from the middle, over half the longest edge. Defaults to 9.
     """
     low, high = bounds.to(means)
     radius = reach * float((high - low).max()) / 2

@@ -47,7 +47,10 @@ def test_strays_are_far_and_nearly_transparent():
     opacities = torch.tensor([0.05, 0.05, 0.5, 0.05, 0.09])
     found = is_stray(means, opacities, bounds, reach=10)
     assert found.tolist() == [False, True, False, False, True]
+    means[0, 0] = 19.5
     assert is_stray(means, opacities, bounds).tolist() == [True, True, False, True, True]
+    means[0, 0] = 18.5
+    assert not is_stray(means, opacities, bounds)[0]
 
 
 def test_a_third_far_out_neither_widens_the_box_nor_stays():
