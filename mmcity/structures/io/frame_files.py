@@ -7,7 +7,7 @@ import torch
 
 from mmcity.structures.scene_frame import SceneFrame, read_frame, sidecar, write_frame
 from mmcity.structures.sim3 import Sim3
-from mmcity.utils.fileio import read_json
+from mmcity.utils.fileio import damage_told, read_json
 
 from .gaussians_gltf import y_up
 from .glb import get_frame, read_glb_container, set_frame, write_glb_container
@@ -28,10 +28,11 @@ def read_frame_of(path: str | os.PathLike) -> SceneFrame | None:
     if suffix == ".ply":
         return read_ply_frame(path)
     if suffix == ".glb":
-        document = read_glb_container(path)[0]
-        frame, up = get_frame(document, path), document.get("extras", {}).get("mmcity_up", "y")
-        # Noted is the frame of the scene, which the file holds with y up.
-        return frame and frame.moved(Sim3.from_matrix(torch.from_numpy(y_up(up))))
+        with damage_told(path, "a glTF file"):
+            document = read_glb_container(path)[0]
+            frame, up = get_frame(document, path), document.get("extras", {}).get("mmcity_up", "y")
+            # Noted is the frame of the scene, which the file holds with y up.
+            return frame and frame.moved(Sim3.from_matrix(torch.from_numpy(y_up(up))))
     if path.name == "tileset.json":
         return get_frame(read_json(path), path)
     return read_frame(sidecar(path))

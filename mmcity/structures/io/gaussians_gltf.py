@@ -22,6 +22,7 @@ from mmcity.structures.sim3 import Sim3
 from mmcity.structures.spherical_harmonics import SH_C0, sh_degree_of
 from mmcity.structures.world_offset import world_offset
 from mmcity.utils.checks import check_choice
+from mmcity.utils.fileio import damage_told
 
 from .gaussians_ply import GaussianFileError, color_coefficients, keep_valid
 from .glb import GlbBuilder, GlbFormatError, get_frame, read_accessor, read_glb_container
@@ -147,28 +148,29 @@ def read_gaussians_glb(
             stretch Gaussians unevenly.
     """
     try:
-        document, binary = read_glb_container(path)
-        found = list(_find_primitives(document, path))
-        if not found:
-            raise NoGaussiansError(
-                f"{path}: expected a primitive with {EXTENSION}, got extensions "
-                f"{document.get('extensionsUsed', [])}"
-            )
-        noted = document.get("extras", {}).get("mmcity_up", "y")
-        axis = up or noted
-        frame = get_frame(document, path)
-        if frame is not None and axis != noted:  # it speaks of the axes as they were written
-            turn = np.linalg.inv(y_up(axis)) @ y_up(noted)
-            frame = frame.moved(Sim3.from_matrix(torch.from_numpy(turn)))
-        to_world = np.linalg.inv(y_up(axis))
-        if tile is not None:
-            to_world = to_world @ Y_TO_Z_UP.T @ tile @ Y_TO_Z_UP
-        stored = [(m, _read_primitive(document, binary, names, path)) for m, names in found]
-        offset = np.zeros(3) if tile is not None else _offset(stored, to_world)
-        if offset.any():
-            frame = (frame or SceneFrame()).shifted(offset)
-            to_world[:3, 3] -= offset
-        parts = [_placed(part, to_world @ matrix, path) for matrix, part in stored]
+        with damage_told(path, "a glTF file of Gaussians", GaussianFileError):
+            document, binary = read_glb_container(path)
+            found = list(_find_primitives(document, path))
+            if not found:
+                raise NoGaussiansError(
+                    f"{path}: expected a primitive with {EXTENSION}, got extensions "
+                    f"{document.get('extensionsUsed', [])}"
+                )
+            noted = document.get("extras", {}).get("mmcity_up", "y")
+            axis = up or noted
+            frame = get_frame(document, path)
+            if frame is not None and axis != noted:  # it speaks of the axes as they were written
+                turn = np.linalg.inv(y_up(axis)) @ y_up(noted)
+                frame = frame.moved(Sim3.from_matrix(torch.from_numpy(turn)))
+            to_world = np.linalg.inv(y_up(axis))
+            if tile is not None:
+                to_world = to_world @ Y_TO_Z_UP.T @ tile @ Y_TO_Z_UP
+            stored = [(m, _read_primitive(document, binary, names, path)) for m, names in found]
+            offset = np.zeros(3) if tile is not None else _offset(stored, to_world)
+            if offset.any():
+                frame = (frame or SceneFrame()).shifted(offset)
+                to_world[:3, 3] -= offset
+            parts = [_placed(part, to_world @ matrix, path) for matrix, part in stored]
     except GlbFormatError as error:
         raise GaussianFileError(f"{path}: {error}") from error
     whole = parts[0] if len(parts) == 1 else _joined(parts)
