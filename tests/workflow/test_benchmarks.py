@@ -2,11 +2,13 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
 from mmcity.cli.main import load_command
 from mmcity.utils.cli import UserError
+from mmcity.utils.fileio import read_json
 from mmcity.workflow.benchmarks import (
     generation,
     measure_localization,
@@ -149,3 +151,13 @@ def test_scenes_are_trained_and_measured(toytown_citygsx, tmp_path, monkeypatch)
     assert (run["scene"], run["seed"], run["strays"]) == ("town", 3, 0)
     assert 10 < run["psnr"] < 30 and 0 < run["ssim"] < 1 and run["gaussians"] > 1000
     assert run["spz_psnr"] > 40 and run["cpu_seconds"] > 1
+
+
+def test_the_page_shows_the_files_that_are_kept():
+    folder = Path(__file__).resolve().parents[2] / "docs"
+    old, new = (read_json(folder / "benchmarks" / f"scenes_{n}.json") for n in ("before", "after"))
+    assert {run["scene"] for run in new["runs"]} == set(scenes.SCENES)
+    assert {run["seed"] for run in new["runs"]} == {0, 1, 2}
+    table = scenes.comparison_table(scenes.compare_reports(old, new))
+    assert table in (folder / "benchmarks.md").read_text(encoding="utf-8")
+    assert new["protocol"]["options"] == scenes.OPTIONS
