@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mmcity.engine.distributed import LostProcessError
+from tests.devices import need_devices
 
 from . import empty_ranks_worker as worker
 from .test_sharding import relative
@@ -18,6 +19,7 @@ from .test_sharding import relative
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """What groups of 1 to 6 processes found; one that waits for ever times out."""
+    need_devices(max(worker.PROCESSES))
     out = tmp_path_factory.mktemp("groups")
     command = [sys.executable, "-m", worker.__name__, str(out)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
