@@ -166,7 +166,9 @@ def parse(words: list[str]) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--devices", type=int, default=1)
-    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="see README.md")
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="see README.md"
+    )
     parser.add_argument("what", choices=JOBS)
     job = next((at for at, word in enumerate(words) if word in JOBS), len(words))
     args = parser.parse_args([*words[job : job + 1], *words[:job]])  # --set takes all that follows

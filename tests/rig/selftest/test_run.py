@@ -12,8 +12,9 @@ def test_settings_end_at_the_job():
 
 
 def test_options_stand_in_any_order():
-    found = run.parse(["--set", "CHECK=1", "--devices", "2", "full", "--resume"])
-    assert (found.set, found.devices, found.args) == (["CHECK=1"], 2, ["--resume"])
+    found = run.parse(["--set", "CHECK=1", "--devices", "2", "--set", "SEED=7", "full", "--resume"])
+    assert found.set == ["CHECK=1", "SEED=7"]
+    assert (found.devices, found.args) == (2, ["--resume"])
 
 
 @pytest.mark.parametrize("words", [["--set", "CHECK", "quick"], ["--devices", "2"], ["slow"]])
