@@ -53,6 +53,7 @@ model = dict(
         multi_view_samples=102400,
         multi_view_interval=1,  # every n-th step, n times as strong: a second render costs
         wo_use_geo_occ_aware=False,
+        # also: extra_losses=dict(loss_mine=dict(type="MyLoss")), losses of your own
     ),
     # also: background=dict(type="SphericalHarmonicsBackground"), and for colours per photograph
     # exposure=dict(type="AffineExposure", test_exposure="neighbours")

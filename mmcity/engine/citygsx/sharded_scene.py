@@ -253,11 +253,11 @@ class ShardedScene(nn.Module):
         maps = self._draw_own(arrived, cameras, ids, self.division)
         self.division.share(self.group.sum)
         like = model.anchors.positions
-        strips, nothing = share_rows(maps, cameras, self.division, HALO, geometry, like)
+        halo = max(c.one_size()[1] for c in cameras) if objective.judges_whole_pictures else HALO
+        strips, nothing = share_rows(maps, cameras, self.division, halo, geometry, like)
         neighbours = self._neighbours(iteration, samples)
         terms: dict[tuple[int, str], Any] = {}
         for number, (picture, sample) in enumerate(zip(pictures, samples)):
-            scales = views[number]["gaussians"].scales[views[number]["splats"].ids]
             strip, own = strips.get(number, (None, None))
             if strip is None:
                 strip, own = self._empty(picture, geometry)
@@ -269,7 +269,7 @@ class ShardedScene(nn.Module):
                 own,
                 picture,
                 sample,
-                scales,
+                model.shown(views[number]),
                 neighbour=neighbours.get(number),
                 strip=strip,
                 total_of=self.group.sum,

@@ -34,6 +34,7 @@ class CityGSX(AnchorScene):
     ) -> None:
         super().__init__(feat_dim, n_offsets, **scene)
         self.objective = MODELS.build(objective or dict(type="CityGSXObjective"))
+        self.extra_losses = self.objective.extra  # so that its weights move with the model
 
     # ---- training
 
@@ -51,9 +52,9 @@ class CityGSX(AnchorScene):
                 other = self.render_view(sample.neighbour_camera, index)
             neighbour = self.neighbour_maps(sample, other["depth"][0, ..., 0])
         strip = Strip.of(0, picture.shape[1], picture.shape[1])
-        scales = view["gaussians"].scales[view["splats"].ids]
+        shown = self.shown(view)
         terms = self.judge(
-            iteration, number, view, picture, sample, scales, neighbour=neighbour, strip=strip
+            iteration, number, view, picture, sample, shown, neighbour=neighbour, strip=strip
         )
         return {name: term.value() for name, term in terms.items()}
 
@@ -68,6 +69,11 @@ class CityGSX(AnchorScene):
         splats, more = view["splats"], {name: view[name] for name in ("gaussians", "rows")}
         size = camera.one_size()
         self.keep_view(splats.means2d, ids=splats.ids, size=size, n_views=n_views, **more)
+
+    def shown(self, view: dict[str, Any]) -> dict[str, Tensor]:
+        """``scales`` (M, 3) and ``opacities`` (M,) of the Gaussians in a view."""
+        gaussians, ids = view["gaussians"], view["splats"].ids
+        return dict(scales=gaussians.scales[ids], opacities=gaussians.opacities[ids])
 
     @full_precision
     def neighbour_maps(self, sample: SceneDataSample, depth: Tensor) -> dict[str, Tensor]:
@@ -84,7 +90,7 @@ class CityGSX(AnchorScene):
         maps: dict[str, Tensor],
         picture: Tensor,
         sample: SceneDataSample,
-        scales: Tensor,
+        shown: dict[str, Tensor],
         *,
         neighbour: dict[str, Tensor] | None,
         strip: Strip,
@@ -98,7 +104,7 @@ class CityGSX(AnchorScene):
             maps: Rendered rows of the strip and its halo.
             picture: (3, H, W) photograph, whole.
             sample: Camera, prior.
-            scales: (M, 3) of the Gaussians that this process put into the picture.
+            shown: See :meth:`shown`, of the Gaussians that this process put into the picture.
             neighbour: See :meth:`neighbour_maps`.
             strip: The rows.
             total_of: Sums a number over the processes. Defaults to None: there is one.
@@ -122,7 +128,7 @@ class CityGSX(AnchorScene):
             iteration,
             maps["rgb"][0].permute(2, 0, 1),
             picture,
-            scales,
+            **shown,
             geometry=geometry,
             prior=sample.get("inverse_depth"),
             neighbour=neighbour,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmcity.models.losses import build_losses, gaussian_loss, subject_of
 from mmcity.models.losses.planar import (
     image_gradient,
     inverse_depth_sums,
@@ -20,6 +21,11 @@ from mmcity_ops import fused_ssim
 
 #: Rows beside a strip that its SSIM windows (5) and normals (1) reach into.
 HALO = 5
+#: Names of the losses that are always known.
+TERMS = (
+    *("loss_l1", "loss_ssim", "loss_scale", "loss_normal", "loss_depth"),
+    *("loss_multi_view", "loss_reprojection", "loss_exposure"),
+)
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,9 @@ class CityGSXObjective:
         wo_use_geo_occ_aware: No exclusion and no weights by reprojection error. Defaults to
             False.
         pixel_offset: Centre of the first pixel; 0 for the original's. Defaults to 0.5.
+        extra_losses: Configs of further losses by name, see :func:`build_losses`; those of
+            Gaussians get the ones in the picture and are to be means over them. Defaults to
+            None.
     """
 
     lambda_dssim: float = 0.2
@@ -134,8 +143,17 @@ class CityGSXObjective:
     multi_view_interval: int = 1
     wo_use_geo_occ_aware: bool = False
     pixel_offset: float = 0.5
+    extra_losses: dict[str, dict] | None = None
 
     def __post_init__(self) -> None:
+        #: The built ``extra_losses``.
+        self.extra = build_losses(self.extra_losses or {})
+        for name in self.extra:
+            if name in TERMS:
+                raise ValueError(
+                    f"extra_losses: expected names besides {', '.join(TERMS)}, got {name!r}: "
+                    "rename it"
+                )
         check_choice("depth_schedule", self.depth_schedule, ("from_start", "legacy"))
         check_choice("scale_unit", self.scale_unit, ("world", "extent"))
 
@@ -163,6 +181,11 @@ class CityGSXObjective:
         return any(
             uses(iteration) for uses in (self.uses_normals, self.uses_prior, self.uses_neighbours)
         )
+
+    @property
+    def judges_whole_pictures(self) -> bool:
+        """Whether a term needs all rows of a picture at once."""
+        return any(subject_of(loss) == "picture" for loss in self.extra.values())
 
     def scale_weight(self, iteration: int) -> float:
         """Weight of the flatness term."""
@@ -198,6 +221,7 @@ class CityGSXObjective:
         strip: Strip | None = None,
         total_of: Callable[[Tensor], Tensor] | None = None,
         extent: float = 1.0,
+        opacities: Tensor | None = None,
     ) -> dict[str, Term]:
         """Terms of one view, or of a strip of its rows.
 
@@ -215,9 +239,11 @@ class CityGSXObjective:
             strip: Which rows the maps of height h hold. Defaults to None: all.
             total_of: Sums a number over the processes that share the view. Defaults to None: one.
             extent: Of the training cameras, world units. Defaults to 1.
+            opacities: ``(M,)`` of the Gaussians in the picture, for ``extra_losses``.
         """
         strip = strip or Strip.of(0, target.shape[1], target.shape[1])
         terms = self._picture_terms(image, target, strip)
+        terms.update(self._extra_terms(image, target, strip, scales, opacities, extent))
         if iteration > self.scale_loss_from_iter:
             smallest = scales.amin(1).sum() if len(scales) else scales.sum()
             unit = extent if self.scale_unit == "extent" else 1.0
@@ -256,6 +282,25 @@ class CityGSXObjective:
             loss_l1=Term(1 - self.lambda_dssim, difference.sum(), share),
             loss_ssim=Term(self.lambda_dssim, share - ssim.sum(), share),
         )
+
+    def _extra_terms(
+        self, image: Tensor, target: Tensor, strip: Strip, scales, opacities, extent: float
+    ) -> dict[str, Term]:
+        """The extra losses; of processes that share a view each counts by its own rows."""
+        terms = {}
+        for name, loss in self.extra.items():
+            if subject_of(loss) == "picture":
+                share, nothing = strip.last - strip.first, image.sum()
+            else:
+                share, nothing = len(scales), scales.sum()
+            if not share:
+                value = nothing
+            elif subject_of(loss) == "picture":
+                value = loss(image[None], target[None, :, strip.top : strip.bottom], None)
+            else:
+                value = gaussian_loss(loss, opacities, scales, extent)
+            terms[name] = Term(1.0, share * value, share)
+        return terms
 
     def _normal_term(self, geometry, own, target: Tensor, strip: Strip) -> Term:
         """Normals from depth against rendered ones, away from edges (PGSR, Chen et al. 2024)."""

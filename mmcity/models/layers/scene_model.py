@@ -9,7 +9,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from mmcity.models.losses import check_finite
+from mmcity.models.losses import build_losses, check_finite, gaussian_loss, subject_of
 from mmcity.registry import MODELS
 from mmcity.structures import Cameras, Gaussians, SceneDataSample
 
@@ -315,9 +315,7 @@ class SplatSceneModel(SceneModel):
     """A scene whose Gaussians are parameters, in ``splats``, which a strategy densifies.
 
     Args:
-        losses: Configs by name. A loss gets prediction, target and mask, unless its
-            attribute ``applies_to`` asks for the Gaussians: ``opacities``, ``scales``, or
-            ``scales and extent``. Defaults to 0.8 L1 + 0.2 SSIM.
+        losses: Configs by name, see :func:`build_losses`. Defaults to 0.8 L1 + 0.2 SSIM.
         **options: See :class:`SceneModel`.
     """
 
@@ -329,7 +327,7 @@ class SplatSceneModel(SceneModel):
             loss_l1=dict(type="L1Loss", loss_weight=0.8),
             loss_ssim=dict(type="SSIMLoss", loss_weight=0.2),
         )
-        self.losses = nn.ModuleDict({name: MODELS.build(cfg) for name, cfg in losses.items()})
+        self.losses = build_losses(losses)
 
     @property
     def table(self) -> nn.Module:
@@ -352,21 +350,17 @@ class SplatSceneModel(SceneModel):
         return {
             name: loss(prediction, target, mask)
             for name, loss in self.losses.items()
-            if _applies_to(loss) == "picture"
+            if subject_of(loss) == "picture"
         }
 
     def scene_losses(self) -> dict[str, Tensor]:
         """Losses of the Gaussians themselves."""
-        values: dict[str, Tensor] = {}
-        for name, loss in self.losses.items():
-            kind = _applies_to(loss)
-            if kind == "opacities":
-                values[name] = loss(self.splats.opacities)
-            elif kind == "scales":
-                values[name] = loss(self.splats.scales)
-            elif kind == "scales and extent":
-                values[name] = loss(self.splats.scales, self.scene_extent)
-        return values
+        splats, extent = self.splats, self.scene_extent
+        values = {
+            name: gaussian_loss(loss, splats.opacities, splats.scales, extent)
+            for name, loss in self.losses.items()
+        }
+        return {name: value for name, value in values.items() if value is not None}
 
 
 def loss_scaler(optim_wrapper: Any) -> torch.amp.GradScaler:
@@ -390,8 +384,3 @@ def _named(
 def _add_to(total: dict[str, Tensor], losses: dict[str, Tensor]) -> None:
     for name, value in losses.items():
         total[name] = total[name] + value if name in total else value
-
-
-def _applies_to(loss: nn.Module) -> str:
-    """Argument that a loss is called with; losses of other packages take the picture."""
-    return getattr(loss, "applies_to", "picture")

@@ -6,6 +6,7 @@ from .masked import masked_mean
 from .occupancy import LovaszSoftmaxLoss, WeightedCrossEntropyLoss
 from .photometric import L1Loss, SSIMLoss
 from .regularizers import OpacityLoss, ScaleLoss
+from .subjects import build_losses, gaussian_loss, subject_of
 
 __all__ = [
     "LPIPS",
@@ -16,6 +17,9 @@ __all__ = [
     "SSIMLoss",
     "ScaleLoss",
     "WeightedCrossEntropyLoss",
+    "build_losses",
     "check_finite",
+    "gaussian_loss",
     "masked_mean",
+    "subject_of",
 ]

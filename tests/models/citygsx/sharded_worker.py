@@ -33,6 +33,11 @@ def make(town, few=False):
         multi_view_weight_from_iter=0,
         multi_view_samples=600,
         multi_view_interval=1,
+        # one that looks beyond single pixels, one of the Gaussians
+        extra_losses=dict(
+            loss_valid_ssim=dict(type="SSIMLoss", loss_weight=0.1),
+            loss_opacity=dict(type="OpacityLoss"),
+        ),
     )
     cfg.model.update(resolution_schedule=[(0, 3)] if few else None)
     data = cfg.train_dataloader.dataset
