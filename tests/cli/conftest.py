@@ -88,3 +88,27 @@ def mim() -> str:
     if not found:
         pytest.skip("mim is not installed (requirements/mim.txt, requirements/mim-nodeps.txt)")
     return found
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory):
+    """A wheel built from a copy of the files under version control."""
+    folder = tmp_path_factory.mktemp("wheel")
+    try:
+        tracked = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=REPO, capture_output=True, check=True, text=True,
+        ).stdout.split("\0")  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout, cannot tell which files belong to the package")
+    for name in filter(None, tracked):
+        if name.startswith("tests/") or not (REPO / name).is_file():
+            continue
+        (folder / "src" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(REPO / name, folder / "src" / name)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation",
+         "-w", folder, folder / "src"],
+        check=True,
+    )  # fmt: skip
+    return next(folder.glob("mmcity-*.whl"))

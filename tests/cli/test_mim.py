@@ -2,7 +2,6 @@
 
 import importlib.util
 import shutil
-import subprocess
 import sys
 import zipfile
 
@@ -23,30 +22,6 @@ def test_mim_from_a_source_tree(mim, run_command, command_env, tmp_path):
         "--work-dir", tmp_path / "test", cwd=REPO, env=env,
     )  # fmt: skip
     assert "toy/error" in done.stdout + done.stderr
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """A wheel built from a copy of the files under version control."""
-    folder = tmp_path_factory.mktemp("wheel")
-    try:
-        tracked = subprocess.run(
-            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-            cwd=REPO, capture_output=True, check=True, text=True,
-        ).stdout.split("\0")  # fmt: skip
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("not a git checkout, cannot tell which files belong to the package")
-    for name in filter(None, tracked):
-        if name.startswith("tests/") or not (REPO / name).is_file():
-            continue
-        (folder / "src" / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(REPO / name, folder / "src" / name)
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation",
-         "-w", folder, folder / "src"],
-        check=True,
-    )  # fmt: skip
-    return next(folder.glob("mmcity-*.whl"))
 
 
 @pytest.mark.slow

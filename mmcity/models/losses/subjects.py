@@ -1,4 +1,4 @@
-"""Losses that configs name, and what they are called with."""
+"""Losses that configs name, and the arguments they are called with."""
 
 from collections.abc import Mapping
 
@@ -37,7 +37,7 @@ def build_losses(losses: Mapping[str, dict | None]) -> nn.ModuleDict:
 
 
 def subject_of(loss: nn.Module) -> str:
-    """What a loss is called with; those of other packages take the picture."""
+    """Argument that a loss is called with; those of other packages take the picture."""
     return getattr(loss, "applies_to", "picture")
 
 
