@@ -1,6 +1,5 @@
 """Scenes in metres: similarities from GPS positions or control points."""
 
-import json
 import math
 import os
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from mmengine.logging import print_log
 
 from mmcity.structures import SceneFrame, Sim3, read_frame, write_frame
 from mmcity.structures.scene_frame import FRAME_FILE
-from mmcity.utils.fileio import read_json, read_table, write_json
+from mmcity.utils.fileio import damage_told, read_json, read_table, write_json
 from mmcity.utils.picture_names import check_once, match_names
 
 from .io.colmap_model import find_colmap_model, read_colmap_model
@@ -276,14 +275,10 @@ def read_alignment(path: str | os.PathLike) -> Sim3:
     Raises:
         ValueError: If the file holds none.
     """
-    try:
+    with damage_told(path, "JSON with scale, rotation and translation"):
         content = read_json(path)
         return Sim3(
             torch.tensor(float(content["scale"]), dtype=torch.float64),
             torch.tensor(content["rotation"], dtype=torch.float64),
             torch.tensor(content["translation"], dtype=torch.float64),
         )
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"{path}: expected JSON with scale, rotation and translation, got {error!r}"
-        ) from error

@@ -49,6 +49,8 @@ def read_localizer_file(path: str | os.PathLike) -> dict[str, Any]:
         ) from error
     for name in _PATHS:
         if content.get(name) is not None:
+            if not isinstance(content[name], str):
+                raise ValueError(f"{path}: expected the path of its {name}, got {content[name]!r}")
             content[name] = str((path.parent / content[name]).resolve())
             if not Path(content[name]).exists():
                 raise FileNotFoundError(f"{path}: expected its {name} {content[name]}, found none")
