@@ -67,7 +67,7 @@ def grid_camera(grid: VoxelGrid, view: str, size: tuple[int, int]) -> Camera:
     Raises:
         ValueError: If the view is unknown.
     """
-    extent = grid.extent.double().numpy()
+    extent = grid.extent.double().cpu().numpy()
     center, (depth, breadth, _) = extent.mean(0), extent[1] - extent[0]
     span = max(depth, breadth)
     height, width = size
@@ -99,6 +99,7 @@ def splat_occupancy(
     Returns:
         uint8 ``(H, W, 3)`` on white.
     """
+    grid = grid.cpu()
     labels = grid.labels.numpy()
     cells = surface_voxels(labels, grid.free_label)
     if not len(cells):
