@@ -1,14 +1,17 @@
 """Model weights out of a checkpoint, for inference."""
 
+import logging
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from mmcity.models.layers.frozen import MissingWeightsError
+from mmcity.utils.config_index import is_shipped
 from mmcity.utils.fileio import read_text, visible
 from mmcity.utils.published_weights import how_to_get, published_for, random_weights_allowed
 
@@ -70,18 +73,28 @@ def load_checkpoint_weights(path: str | os.PathLike) -> dict[str, Tensor]:
 def require_checkpoint(config: str, model: nn.Module | None = None) -> None:
     """Refuse to use a model that was given no checkpoint, unless it has nothing to learn.
 
+    Users' own configs may fill a model in ways of their own, so they get a warning.
+
     Args:
         config: Path or name of its config.
         model: As the config makes it. Defaults to None, before it is made: large ones, of which
             weights are published, are refused at once.
 
     Raises:
-        MissingWeightsError: If it has parameters; ``MMCITY_RANDOM_WEIGHTS=1`` (the tools'
-            ``--random-weights``) lets it pass.
+        MissingWeightsError: If it has parameters, and the config is one of the toolbox.
+            ``MMCITY_RANDOM_WEIGHTS=1`` (the tools' ``--random-weights``) lets it pass.
     """
-    published = published_for(config)
+    published = published_for(config) if is_shipped(config) else []
     needs_weights = published if model is None else any(True for _ in model.parameters())
     if not needs_weights or random_weights_allowed():
+        return
+    if not is_shipped(config):
+        print_log(
+            f"{config}: tested without a checkpoint: unless the config fills the "
+            f"{type(model).__name__}, its weights are random and results mean nothing",
+            "current",
+            logging.WARNING,
+        )
         return
     ways = ["name the checkpoint of a training"]
     for weights in published:
