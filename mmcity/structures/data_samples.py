@@ -37,7 +37,8 @@ class SceneDataSample(BaseDataElement):
 
     Metainfo set by the datasets: ``img_name``, ``img_path``, ``index`` (row in the dataset),
     ``camera_index`` (row among all images of the scene), ``split``, ``ori_shape``,
-    ``img_shape`` (height, width).
+    ``img_shape`` (height, width), and ``frame`` where poses are not in the coordinates of the
+    files.
     """
 
     camera = _field("camera", Cameras, "Cameras: One camera at the size of the image.")

@@ -20,6 +20,8 @@ _ORIGIN = (0.0, 0.0, 0.0)
 _UPRIGHT = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 #: Relative difference of what counts as one scale or rotation, which rounding can make.
 _SAME = 1e-9
+#: Relative difference that a few steps of arithmetic in double precision make.
+_ROUNDING = 1e-12
 #: Of a rotation in a file, whose numbers may be few.
 _RIGID = 1e-6
 
@@ -182,6 +184,11 @@ class SceneFrame:
             f"frame: expected frames that differ by a shift, got {self} and {other}: give a map "
             "and images of one scene, aligned alike"
         )
+
+    def is_near(self, other: "SceneFrame") -> bool:
+        """Whether both place a scene alike, to the rounding of their arithmetic."""
+        size = max(1.0, abs(self.matrix).max())
+        return bool(np.allclose(self.matrix, other.matrix, rtol=0, atol=_ROUNDING * size))
 
     def _turns_as(self, other: "SceneFrame") -> bool:
         first, second = self.matrix[:3, :3], other.matrix[:3, :3]

@@ -198,7 +198,7 @@ class PackSceneInputs(BaseTransform):
     """
 
     #: Results that become metainfo where they exist.
-    META_KEYS = ("img_name", "img_path", "index", "camera_index", "split", "ori_shape")
+    META_KEYS = ("img_name", "img_path", "index", "camera_index", "split", "ori_shape", "frame")
 
     def transform(self, results: dict) -> dict:
         """See the class."""

@@ -162,6 +162,7 @@ class RAPTrainer(HostNumbers, BaseModel):
     ) -> list[LocalizationDataSample]:
         """Fill ``pred_camera`` with the regressed pose, at the sample's own intrinsics."""
         self._check_focal(data_samples)
+        self._check_frame(data_samples)
         viewmats = poses_to_viewmats(self.to_world(self.network(inputs))).cpu()
         for sample, viewmat in zip(data_samples, viewmats):
             camera = sample.camera
@@ -212,6 +213,17 @@ class RAPTrainer(HostNumbers, BaseModel):
                     "preprocessor, localise by refinement, or set check_intrinsics=False"
                 )
 
+    def _check_frame(self, data_samples: Sequence[LocalizationDataSample]) -> None:
+        """Refuse images that were moved to their own origin, which the network does not know."""
+        for sample in data_samples:
+            frame = sample.metainfo.get("frame")
+            if frame is not None and not frame.is_near(self.placement.frame):
+                raise ValueError(
+                    f"{sample.get('img_name', 'an image')}: expected poses in the frame of the "
+                    f"network, whose origin is {self.placement.frame.matrix[:3, 3].tolist()}, got "
+                    f"{frame.matrix[:3, 3].tolist()}: add the PoseFrameHook to the config"
+                )
+
     # ---- one step of two optimisers
 
     def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, Tensor]:
@@ -222,6 +234,7 @@ class RAPTrainer(HostNumbers, BaseModel):
         data = self.data_preprocessor(data, True)
         images, samples = data["inputs"], data["data_samples"]
         self._check_focal(samples)
+        self._check_frame(samples)
         wrapper = optim_wrapper
         if isinstance(optim_wrapper, (OptimWrapperDict, dict)):
             wrapper = optim_wrapper["network"]

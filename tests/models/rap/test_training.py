@@ -128,19 +128,25 @@ BUDGETS = {
 }
 
 
-def test_images_and_network_take_the_frame_of_the_map(toytown_citygsx, tmp_path):
-    """The capture is in UTM coordinates; the map was centred otherwise than it would be now."""
-    scene = tmp_path / "utm"
+def in_utm(source, scene):
+    """The same capture in UTM coordinates: its model and its place."""
     scene.mkdir()
-    for source in toytown_citygsx.iterdir():
-        if source.name != "sparse":
-            (scene / source.name).symlink_to(source)
-    model = read_colmap_model(find_colmap_model(toytown_citygsx))
+    for file in source.iterdir():
+        if file.name != "sparse":
+            (scene / file.name).symlink_to(file)
+    model = read_colmap_model(find_colmap_model(source))
     place = np.array([452310.25, 5411872.75, 213.5])
     for image in model.images.values():
         image.tvec = image.tvec - image.viewmat[:3, :3] @ place
     model.points3D.xyz = model.points3D.xyz + place
     write_colmap_model(model, scene / "sparse" / "0")
+    return model, place
+
+
+def test_images_and_network_take_the_frame_of_the_map(toytown_citygsx, tmp_path):
+    """The capture is in UTM coordinates; the map was centred otherwise than it would be now."""
+    scene = tmp_path / "utm"
+    model, place = in_utm(toytown_citygsx, scene)
     frame = SceneFrame(origin=place + 7)
     gaussians = point_gaussians(frame.world_to_scene(model.points3D.xyz), model.points3D.rgb)
     gaussians.frame = frame
@@ -163,6 +169,22 @@ def test_images_and_network_take_the_frame_of_the_map(toytown_citygsx, tmp_path)
     tester = Runner.from_cfg(cfg)
     tester.test()
     assert tester.test_dataloader.dataset.frame == frame
+
+
+def test_a_network_that_does_not_know_where_its_images_lie_is_refused(toytown_citygsx, tmp_path):
+    """Without a hook that tells it the frame, its poses would be off by the offset."""
+    in_utm(toytown_citygsx, tmp_path / "utm")
+    cfg = config(tmp_path / "utm", "none", tmp_path / "run", 1)
+    del cfg.default_hooks["view_synthesis"]
+    cfg.model.discriminator = None
+    del cfg.optim_wrapper["discriminator"]
+    with pytest.raises(ValueError, match="frame of the network.*PoseFrameHook"):
+        Runner.from_cfg(cfg).train()
+    cfg.default_hooks.pose_frame = dict(type="PoseFrameHook")
+    cfg.experiment_name = "with_hook"
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    assert runner.model.placement.frame == runner.val_dataloader.dataset.frame != SceneFrame()
 
 
 @pytest.mark.parametrize("kind", BUDGETS)
