@@ -11,7 +11,7 @@ from mmcity.structures.geometry import OPENGL_TO_OPENCV
 from mmcity.utils.fileio import read_json
 from mmcity.utils.images import IMAGE_SUFFIXES
 from mmcity.utils.picture_files import image_size
-from mmcity.utils.picture_names import find_picture, picture_name
+from mmcity.utils.picture_names import find_picture, match_names, picture_name
 
 from .io.colmap_types import ColmapCamera, ColmapPoints
 from .io.point_ply import read_point_ply
@@ -122,8 +122,14 @@ class NerfstudioDataset(PosedImagesDataset):
         """See :meth:`PosedImagesDataset.assign_splits`."""
         names = [image.name for image in images]
         if self.split_options["rule"] == "auto" and self._listed:
-            held = self._listed.get("test") or self._listed.get("val") or set()
-            train = self._listed.get("train")
+            listed = {
+                part: set(
+                    match_names(entries, names, f"{self.data_root}: {part}_filenames").values()
+                )
+                for part, entries in self._listed.items()
+            }
+            held = listed.get("test") or listed.get("val") or set()
+            train = listed.get("train")
             for image in images:
                 image.is_test = image.name in held
                 image.is_train = image.name in train if train is not None else not image.is_test

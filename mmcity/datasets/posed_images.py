@@ -23,7 +23,7 @@ from mmcity.structures import Cameras, SceneFrame, read_frame
 from mmcity.structures.world_offset import world_offset
 from mmcity.utils.checks import check_choice
 from mmcity.utils.picture_files import image_size
-from mmcity.utils.picture_names import picture_name
+from mmcity.utils.picture_names import names_below, picture_name
 
 from .image_cache import ByteLRUCache
 from .io.colmap_types import CAMERA_MODELS, ColmapCamera, ColmapPoints
@@ -38,7 +38,7 @@ class PosedImage:
 
     Attributes:
         name (str): Relative name in the scene's own files, with forward slashes; images are
-            sorted by it.
+            sorted by it. Datasets shorten names that lead out of the scene's folder.
         path (Path): The file.
         camera (ColmapCamera): Intrinsics and distortion; at the size of the file once the
             dataset has looked at it.
@@ -155,8 +155,9 @@ class PosedImagesDataset(Dataset, metaclass=ABCMeta):
         self.file_frame = read_frame(self.data_root) or SceneFrame()
         self.offset = np.zeros(3)
         images, self.points3D = self.load_images()
-        for image in images:
-            image.name = picture_name(image.name)
+        names = names_below([picture_name(image.name) for image in images], self.data_root)
+        for image, name in zip(images, names):
+            image.name = name
         twins = [name for name, count in Counter(i.name for i in images).items() if count > 1]
         if twins:
             raise ValueError(f"{self.data_root}: expected names of one image each, got {twins[:3]}")
@@ -364,6 +365,8 @@ class PosedImagesDataset(Dataset, metaclass=ABCMeta):
     def __getitem__(self, index: int) -> dict:
         results = dict(self.load(int(index)))
         results.update(index=int(index), split=self.split)
+        if self.offset.any():
+            results["frame"] = self.frame
         return self.pipeline(results)
 
     def load(self, index: int) -> dict:

@@ -112,6 +112,27 @@ def read_names(path: str | os.PathLike) -> list[str]:
     return [line.strip('"') for _, line in read_rows(path)]
 
 
+def names_below(names: Sequence[str], root: str | os.PathLike) -> list[str]:
+    """Names of pictures below one folder, where some lead out of the folder of their scene.
+
+    Files name pictures of other folders by absolute names or with ``..``. They are then known by
+    their names below the folder that holds all of them, so that outputs mirror its sub-folders.
+
+    Args:
+        names: Identities of all pictures of a scene.
+        root: Folder that relative names start from.
+
+    Returns:
+        The same names if none leads out of the folder.
+    """
+    leads_out = re.compile(r"/|[^/]*:|(.*/)?\.\./")
+    if not any(map(leads_out.match, names)):
+        return list(names)
+    paths = [os.path.normpath(os.path.join(os.path.abspath(root), name)) for name in names]
+    folder = os.path.commonpath([os.path.dirname(path) for path in paths])
+    return [os.path.relpath(path, folder) for path in paths]
+
+
 def check_once(names: Iterable[str], where: str | os.PathLike) -> None:
     """Refuse a list or table that has two entries of one picture.
 

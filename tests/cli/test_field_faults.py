@@ -35,6 +35,12 @@ cameras of a rig in sub-folders, with depth priors
 the larger model in sparse/1
     datasets/test_files_of_other_programs.py::test_the_largest_of_several_models_is_taken
     datasets/test_files_of_other_programs.py::test_other_models_are_named
+coordinates of UTM
+    engine/test_georeferenced_scenes.py::test_the_figures_are_those_of_the_scene_about_the_origin
+    engine/test_georeferenced_scenes.py::test_the_checkpoint_tells_where_the_scene_lies
+    engine/test_georeferenced_scenes.py::test_exports_keep_a_known_point
+    datasets/test_world_offset.py::test_a_far_scene_is_the_near_one_to_rounding
+    models/rap/test_training.py::test_a_network_that_does_not_know_where_its_images_lie_is_refused
 grey pictures of 16 bits, palettes, CMYK, floats
     utils/test_picture_files.py::test_the_range_of_values_does_not_change_the_picture
 photographs that EXIF turns
@@ -47,9 +53,8 @@ SPZ of newer versions
     structures/io/test_gaussian_files_of_others.py::test_versions_and_extensions_of_spz_are_named
 a PLY with a few NaN
     structures/io/test_gaussian_files_of_others.py::test_invalid_gaussians_can_be_left_out
-glTF placed by a parent
+glTF placed by a parent, with compression
     structures/io/test_gaussian_files_of_others.py::test_parents_place_their_children
-glTF with compression
     structures/io/test_gaussian_files_of_others.py::test_what_a_file_requires_and_is_not_read_is_named
 longitudes west of Greenwich
     cli/test_mmcity_command.py::test_values_may_begin_with_a_dash

@@ -1,5 +1,7 @@
 """Posed images go to other tools' files and come back the same."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from mmcity.datasets.io.colmap_model import read_colmap_model, write_colmap_mode
 from mmcity.datasets.io.colmap_types import ColmapCamera
 from mmcity.datasets.scene_export import to_colmap_model, write_transforms_json
 from mmcity.structures import SceneFrame, read_frame, write_frame
+from mmcity.utils.picture_names import output_names
 from tests.datasets.scenes import HEIGHT, WIDTH, write_scene
 
 CAMERAS = {
@@ -77,3 +80,35 @@ def test_far_scenes_keep_their_coordinates_and_frame(tmp_path):
     ]
     for name, center in centers[0].items():
         np.testing.assert_allclose(centers[1][name], center, rtol=0, atol=1e-6)
+
+
+def test_an_earlier_frame_does_not_outlive_the_next_export(tmp_path):
+    write_scene(tmp_path / "scene")
+    write_frame(tmp_path / "ns" / "frame.json", SceneFrame(origin=(1.0, 2.0, 3.0)))
+    export_scene(tmp_path / "scene", tmp_path / "ns" / "transforms.json")
+    assert read_frame(tmp_path / "ns") is None
+    write_frame(tmp_path / "again" / "frame.json", SceneFrame(origin=(1.0, 2.0, 3.0)))
+    export_scene(tmp_path / "ns", tmp_path / "again")
+    assert read_frame(tmp_path / "again") is None
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_pictures_of_another_folder_have_names_that_outputs_can_mirror(tmp_path, absolute):
+    names = ["cam0/1.png", "cam0/2.png", "cam1/1.png"]
+    write_scene(tmp_path / "scene", names=names)
+    target = tmp_path / "ns" / "transforms.json"
+    export_scene(tmp_path / "scene", target)
+    document = json.loads(target.read_text())
+    if absolute:
+        for frame in document["frames"]:
+            frame["file_path"] = str((target.parent / frame["file_path"]).resolve())
+    document["train_filenames"] = [f["file_path"] for f in document["frames"][:2]]
+    document["test_filenames"] = [f["file_path"] for f in document["frames"][2:]]
+    target.write_text(json.dumps(document))
+    dataset = NerfstudioDataset(target.parent, split="all")
+    assert dataset.img_names == names
+    assert sorted(output_names(dataset.img_names, ".png")) == names
+    assert NerfstudioDataset(target.parent, split="test").img_names == names[2:]
+    assert NerfstudioDataset(target.parent, split="train").img_names == names[:2]
+    export_scene(target.parent, tmp_path / "scene" / "sparse" / "0")
+    assert ColmapDataset(tmp_path / "scene", split="all").img_names == names

@@ -187,6 +187,6 @@ def _export_cameras(source: Path, target: Path) -> ExportedScene:
         frame = dataset.file_frame
         model = to_colmap_model(dataset)
         write_colmap_model(model, target)
-    if not frame.is_identity:
-        write_frame((target.parent if target.suffix else target) / FRAME_FILE, frame)
+    # Without one to tell, that of an earlier export must go.
+    write_frame((target.parent if target.suffix else target) / FRAME_FILE, frame)
     return ExportedScene(target, {"images": len(model.images), "points": len(model.points3D)})
