@@ -1,4 +1,4 @@
-"""Where the pixels of a TIFF lie in the world: tags of GeoTIFF, and world files."""
+"""Places of the pixels of a TIFF in the world: tags of GeoTIFF, and world files."""
 
 import os
 import re

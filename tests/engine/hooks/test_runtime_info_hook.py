@@ -21,7 +21,8 @@ def test_all_losses_are_read_at_once(monkeypatch):
             torch.Tensor, name, lambda *a, f=original, n=name: (waits.append(n), f(*a))[1]
         )
     outputs = {f"loss_{n}": torch.tensor(n / 3) for n in range(5)}
-    RuntimeInfoHook().after_train_iter(SimpleNamespace(message_hub=hub), 0, outputs=outputs)
+    runner = SimpleNamespace(message_hub=hub, rank=0, iter=4, max_iters=10)
+    RuntimeInfoHook().after_train_iter(runner, 0, outputs=outputs)
     assert waits == ["tolist"]
     assert hub.get_scalar("train/loss_2").current() == outputs["loss_2"].item()
 
