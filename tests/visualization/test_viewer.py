@@ -145,6 +145,36 @@ def test_levels_follow_the_camera_and_keep_the_budget(viewer):
         assert_silent(page)
 
 
+def test_the_first_view_is_upright_and_full_of_the_scene(viewer):
+    """A scene with y down, seen by level cameras: its red roof is above its blue floor."""
+    rng = np.random.default_rng(0)
+    places = rng.uniform((-40, -6, -30), (40, 0, 30), (6000, 3))
+    colors = np.where(places[:, 1:2] < -4, [220, 20, 20], [20, 20, 220]).astype(np.uint8)
+    views = torch.eye(4).repeat(5, 1, 1)
+    views[:, 0, 3] = torch.arange(5.0) * 3
+    for row, angle in enumerate(torch.linspace(-0.5, 0.5, 5)):
+        turn = torch.tensor(
+            [[angle.cos(), 0, angle.sin()], [0, 1, 0], [-angle.sin(), 0, angle.cos()]]
+        )
+        views[row, :3, :3] = turn
+    views[:, 2, 3] = 60.0
+    K = torch.tensor([[60.0, 0, 32], [0, 60, 24], [0, 0, 1]])
+    viewer.add_points("town", places, colors)
+    viewer.add_cameras("cameras", Cameras(K, views, 64, 48))
+    assert viewer._up.tolist() == [0, -1, 0]
+    with Page(viewer.url, (720, 480)) as page:
+        picture = settle(page, 0.1)
+        canvas = picture[:, : int(0.55 * picture.shape[1])].astype(int)
+        is_red = (canvas[..., 0] > 150) & (canvas[..., 1:].max(-1) < 90)
+        is_blue = (canvas[..., 2] > 150) & (canvas[..., :2].max(-1) < 90)
+        rows, columns = np.nonzero(is_red | is_blue)
+        height, width = np.percentile(rows, [2, 98]), np.percentile(columns, [2, 98])
+        share = np.ptp(height) * np.ptp(width) / canvas[..., 0].size
+        assert share > 1 / 3, share
+        assert np.nonzero(is_red)[0].mean() < np.nonzero(is_blue)[0].mean() - 5
+        assert_silent(page)
+
+
 def small_cells(scene: Gaussians) -> GaussianLodTree:
     return build_lod_tree(scene, max_per_cell=600, merge_resolution=12)
 

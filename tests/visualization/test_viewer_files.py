@@ -7,6 +7,7 @@ import pytest
 import torch
 import trimesh
 
+from mmcity.apis.scenes import export_scene
 from mmcity.datasets.io.point_ply import write_point_ply
 from mmcity.structures import (
     GaussianLodTree,
@@ -21,7 +22,7 @@ from mmcity.visualization.occupancy_mesh import occupancy_mesh
 from mmcity.visualization.tiles3d import write_tileset
 from mmcity.visualization.viewer import UnknownFileError, open_layers
 from mmcity.visualization.viewer.occupancy_clip import OccupancyClip
-from mmcity.visualization.viewer.shapes import free_name
+from mmcity.visualization.viewer.shapes import first_look, free_name
 from tests.datasets.scenes import write_scene, write_transforms
 from tests.structures.io.test_gaussian_formats import scene
 
@@ -176,3 +177,52 @@ def test_pyramid_of_a_camera():
     assert np.allclose(sorted(map(tuple, lines[:4, 1])), sorted(
         [(-1, -1, 2), (1, -1, 2), (1, 1, 2), (-1, 1, 2)]
     ))  # fmt: skip
+
+
+def test_a_folder_of_outputs_opens_with_all_below_it(tmp_path, caplog):
+    """One layer per thing, whatever formats it lies there in."""
+    run, house = tmp_path / "run", tmp_path / "twin" / "mesh"
+    house.mkdir(parents=True)
+    run.mkdir()
+    for name in ("scene.ply", "scene.spz", "scene.splat", "other.splat"):
+        write_gaussians(scene(30, degree=0), run / name)
+    for name in ("mesh.ply", "mesh.glb"):
+        trimesh.creation.box().export(house / name)
+    write_scene(tmp_path / "twin" / "data")
+    for name in ("run.log", "view.png", ".hidden.ply"):
+        (run / name).write_text("no scene")
+    (run / "back").symlink_to(tmp_path)
+    with caplog.at_level("INFO"):
+        layers = open_layers(tmp_path)
+    assert sorted((layer.kind, layer.name) for layer in layers) == [
+        ("cameras", "data/cameras"),
+        ("gaussians", "run/other"),
+        ("gaussians", "run/scene"),
+        ("mesh", "mesh/mesh"),
+        ("points", "data/points"),
+    ]
+
+
+def test_a_mesh_that_was_turned_for_gltf_stands_as_in_its_scene(tmp_path):
+    """Formerly at 90 degrees to its Gaussians."""
+    tower = trimesh.creation.box((1, 2, 8)).apply_translation((10, 0, 4))
+    tower.export(tmp_path / "tower.ply")
+    for up in ("z", "-y", "y"):
+        export_scene(tmp_path / "tower.ply", tmp_path / "tower.glb", up=up)
+        for axes in (tmp_path / "tower.ply", tmp_path / "tower.glb"):
+            (layer,) = open_layers(axes)
+            assert np.allclose(layer.data.bounds, [[9.5, -1, 0], [10.5, 1, 8]], atol=1e-6), up
+    stored = trimesh.load(tmp_path / "tower.glb", force="mesh")
+    assert np.allclose(stored.bounds, [[9.5, -1, 0], [10.5, 1, 8]], atol=1e-6)
+
+
+@pytest.mark.parametrize("up", [(0, 0, 1), (0, -1, 0), (0.6, 0, 0.8)])
+def test_the_first_look_is_from_outside_above_and_from_the_side_of_the_cameras(up):
+    up, bounds = np.array(up, float), np.array([[-3.0, -4, -1], [3, 4, 1]])
+    across = np.array([0.8, 0, -0.6])
+    for seen_from in (None, 9 * across, np.zeros(3), 5 * up):
+        position, target = first_look(bounds, up, seen_from)
+        assert np.allclose(target, 0) and position @ up > 2
+        assert 0.5 < np.linalg.norm(position) / np.linalg.norm(bounds[1] - bounds[0]) < 1
+    position, _ = first_look(bounds, up, 9 * across)
+    assert position @ (across - (across @ up) * up) > 0

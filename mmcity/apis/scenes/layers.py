@@ -8,6 +8,7 @@ from pathlib import Path
 from mmcity.engine.scene_loading import load_scene
 from mmcity.utils.failures import ItemFailures
 from mmcity.visualization.viewer import Layer, open_layers
+from mmcity.visualization.viewer.shapes import free_name
 
 _CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt")
 
@@ -42,4 +43,8 @@ def read_layers(
                 layers.append(Layer(path.stem, "gaussians", gaussians, gaussians.frame))
             else:
                 layers += open_layers(path, drop_invalid, failures)
+    names: list[str] = []
+    for layer in layers:
+        layer.name = free_name(layer.name, names)
+        names.append(layer.name)
     return layers

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_function(
         parser, "mmcity.apis.scenes.layers:read_layers", "paths", level=None, failures=None
     )
-    axes = ("+x", "-x", "+y", "-y", "+z", "-z")
+    axes = ("auto", "+x", "-x", "+y", "-y", "+z", "-z")
     add_function(parser, "mmcity.visualization.viewer.server:Viewer", up=axes, title=None)
     text = "read the paths, list the layers, do not serve"
     parser.add_argument("--check", action="store_true", help=text)
@@ -40,7 +40,8 @@ def run(args: argparse.Namespace) -> None:
     from mmcity.visualization.viewer import Viewer
 
     viewer = Viewer(args.host, args.port, args.up, args.budget, origins=args.origins)
-    for layer in layers:
+    is_camera = {"cameras", "localization"}  # drawn small beside what they see
+    for layer in sorted(layers, key=lambda layer: layer.kind in is_camera):
         viewer.add_layer(layer)
     print(f"open {viewer.url} in a browser; end with Ctrl+C", flush=True)
     viewer.wait()

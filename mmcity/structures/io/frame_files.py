@@ -3,13 +3,14 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from mmcity.structures.scene_frame import SceneFrame, read_frame, sidecar, write_frame
 from mmcity.structures.sim3 import Sim3
 from mmcity.utils.fileio import damage_told, read_json
 
-from .gaussians_gltf import y_up
+from .gaussians_gltf import UP_KEY, y_up
 from .glb import get_frame, read_glb_container, set_frame, write_glb_container
 from .ply import read_ply_frame, stamp_ply
 
@@ -30,12 +31,24 @@ def read_frame_of(path: str | os.PathLike) -> SceneFrame | None:
     if suffix == ".glb":
         with damage_told(path, "a glTF file"):
             document = read_glb_container(path)[0]
-            frame, up = get_frame(document, path), document.get("extras", {}).get("mmcity_up", "y")
+            frame, up = get_frame(document, path), document.get("extras", {}).get(UP_KEY, "y")
             # Noted is the frame of the scene, which the file holds with y up.
             return frame and frame.moved(Sim3.from_matrix(torch.from_numpy(y_up(up))))
     if path.name == "tileset.json":
         return get_frame(read_json(path), path)
     return read_frame(sidecar(path))
+
+
+def axes_of_scene(path: str | os.PathLike) -> np.ndarray:
+    """``(4, 4)`` turn from the axes of a file to those of the scene that it was made from.
+
+    Args:
+        path: A mesh or cloud of any format; only ``.glb`` files note that they were turned.
+    """
+    if Path(path).suffix.lower() != ".glb":
+        return np.eye(4)
+    with damage_told(path, "a glTF file"):
+        return np.linalg.inv(y_up(read_glb_container(path)[0].get("extras", {}).get(UP_KEY, "y")))
 
 
 def stamp_frame(
@@ -47,17 +60,18 @@ def stamp_frame(
         written: The file before it is moved into place, of the format of ``target``.
         target: Its place; the name of the file beside it follows.
         frame: None for one that is not known.
-        up: Axis of the scene that points up, which glTF's y is. Defaults to ``y``.
+        up: Axis of the scene that points up, which glTF's y is; noted in any case. Defaults to
+            ``y``.
     """
     suffix = Path(target).suffix.lower()
     if suffix not in (".ply", ".glb"):
         write_frame(sidecar(target), frame)
-    elif frame is None or frame.is_identity:
         return
-    elif suffix == ".ply":
+    is_known = frame is not None and not frame.is_identity
+    if suffix == ".ply" and is_known:
         stamp_ply(written, frame)
-    else:
+    elif suffix == ".glb" and (is_known or up != "y"):
         document, binary = read_glb_container(written)
-        set_frame(document, frame)
-        document.setdefault("extras", {})["mmcity_up"] = up
+        set_frame(document, frame if is_known else None)
+        document.setdefault("extras", {})[UP_KEY] = up
         write_glb_container(written, document, binary)

@@ -32,6 +32,8 @@ EXTENSION = "KHR_gaussian_splatting"
 READ_EXTENSIONS = frozenset({EXTENSION, "KHR_mesh_quantization"})
 #: From glTF's axes (y up) to those of 3D Tiles (z up), as viewers apply to the content.
 Y_TO_Z_UP = np.array([[1, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1.0]])
+#: Where a file notes which axis of its scene became glTF's y.
+UP_KEY = "mmcity_up"
 #: Share of their size to which the places of Gaussians have to be resolved.
 _RESOLVED = 0.01
 _IDENTITY = np.eye(4).ravel().tolist()
@@ -116,7 +118,7 @@ def write_gaussians_glb(
     node = {"mesh": 0, "matrix": (matrix @ shift).T.ravel().tolist()}
     content = {
         "extensionsUsed": [EXTENSION],
-        "extras": {"mmcity_up": up},
+        "extras": {UP_KEY: up},
         "scene": 0,
         "scenes": [{"nodes": [0]}],
         "nodes": [node],
@@ -156,7 +158,7 @@ def read_gaussians_glb(
                     f"{path}: expected a primitive with {EXTENSION}, got extensions "
                     f"{document.get('extensionsUsed', [])}"
                 )
-            noted = document.get("extras", {}).get("mmcity_up", "y")
+            noted = document.get("extras", {}).get(UP_KEY, "y")
             axis = up or noted
             frame = get_frame(document, path)
             if frame is not None and axis != noted:  # it speaks of the axes as they were written

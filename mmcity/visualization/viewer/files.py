@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import trimesh
+from mmengine.logging import print_log
 
 from mmcity.datasets.io.colmap_model import (
     find_colmap_model,
@@ -19,11 +21,13 @@ from mmcity.structures import (
     GaussianLodTree,
     Gaussians,
     SceneFrame,
+    Sim3,
     Trajectory,
     TrajectoryFormatError,
     read_frame_of,
     read_gaussians,
 )
+from mmcity.structures.io.frame_files import axes_of_scene
 from mmcity.structures.io.gaussians_gltf import NoGaussiansError, check_extensions
 from mmcity.structures.io.mesh_files import read_mesh
 from mmcity.structures.io.ply import read_ply_vertices
@@ -35,8 +39,8 @@ from ..tiles3d import read_tileset
 from .occupancy_files import is_occupancy_folder, open_occupancy_file, open_occupancy_folder
 
 _MESH_SUFFIXES = (".glb", ".gltf", ".obj", ".stl", ".off")
-#: What a folder is searched for.
-_SCENE_SUFFIXES = (".ply", ".splat", ".spz", ".npz", *_MESH_SUFFIXES)
+#: What a folder is searched for; of files of one name the first kind counts.
+_SCENE_SUFFIXES = (".ply", ".spz", ".splat", ".npz", *_MESH_SUFFIXES)
 _SCENE_FILES = ("trajectory.txt", "results.json")
 _GAUSSIAN_PROPERTIES = ("opacity", "scale_0", "rot_0")
 
@@ -75,7 +79,8 @@ def open_layers(
             ``.obj``, ``.glb``, ``.stl``), point cloud (``.ply``, ``.glb``), ``tileset.json``,
             trajectory (``.txt``; TUM or KITTI lines), occupancy (``.npz``), ``results.json``
             of a localisation. A folder: COLMAP or Nerfstudio scene, reconstructed stream,
-            localisation, tileset, occupancy frames, or any folder with files of these kinds.
+            localisation, tileset, occupancy frames, or any folder with such files and folders
+            at any depth; of files that differ in their suffix alone the first is read.
         drop_invalid: Leave out Gaussians of a file that are not finite. Defaults to False.
         failures: Takes the files of a folder that cannot be read. Defaults to None: they are an
             error, once the others are read.
@@ -154,6 +159,9 @@ def _open_mesh(path: Path, name: str, drop_invalid: bool) -> Iterator[Layer]:
     elif path.suffix.lower() == ".gltf":
         check_extensions(read_json(path), path)
     frame, scene = read_frame_of(path), read_mesh(path, force="scene")
+    turn = axes_of_scene(path)
+    scene.apply_transform(turn)
+    frame = frame and frame.moved(Sim3.from_matrix(torch.from_numpy(turn)))
     for number, geometry in enumerate(scene.dump()):
         part = name if len(scene.geometry) == 1 else f"{name}/{number}"
         if isinstance(geometry, trimesh.Trimesh):
@@ -189,26 +197,52 @@ def _open_trajectory(path: Path) -> Trajectory:
 
 
 def _open_folder(path: Path, drop_invalid: bool, failures: ItemFailures) -> Iterator[Layer]:
+    other: list[Path] = []
+    yield from _open_contents(path, drop_invalid, failures, other, {path.resolve()})
+    if other:
+        suffixes = sorted({file.suffix or file.name for file in other})
+        shown = ", ".join(suffixes[:8]) + (", ..." if len(suffixes) > 8 else "")
+        print_log(f"{path}: passed over {len(other)} files of other kinds ({shown})", "current")
+
+
+def _open_contents(
+    path: Path, drop_invalid: bool, failures: ItemFailures, other: list[Path], seen: set[Path]
+) -> Iterator[Layer]:
+    """What lies in a folder; files of other kinds are added to ``other``."""
     for is_kind, reader in _FOLDERS:
         if is_kind(path):
             yield from reader(path)
             return
-    yield from _open_contents(path, drop_invalid, failures)
-
-
-def _open_contents(path: Path, drop_invalid: bool, failures: ItemFailures) -> Iterator[Layer]:
-    """Files of a folder that tells its kind by them alone; others are passed over."""
+    things: dict[str, list[Path]] = {}
     for file in visible(sorted(path.iterdir())):
-        if file.name in ("manifest.json", "intrinsics.txt", "poses.txt", "list_test.txt"):
-            continue
-        if file.is_dir() and (file / "tileset.json").is_file():
-            file = file / "tileset.json"
-        elif file.suffix.lower() not in _SCENE_SUFFIXES and file.name not in _SCENE_FILES:
-            continue
+        if file.is_dir():
+            if file.resolve() not in seen:  # links may lead back
+                seen.add(file.resolve())
+                found: list[Layer] = []
+                with failures.item(str(file)):
+                    found += _open_contents(file, drop_invalid, failures, other, seen)
+                yield from found
+        elif file.name in _SCENE_FILES:
+            things[file.name] = [file]
+        elif file.suffix.lower() in _SCENE_SUFFIXES:
+            things.setdefault(file.stem, []).append(file)
+        else:
+            other.append(file)
+    for files in things.values():
         layers: list[Layer] = []
-        with failures.item(str(file)):
-            layers += _open_file(file, drop_invalid)
+        for file in sorted(files, key=_rank):
+            with failures.item(str(file)):
+                layers += _open_file(file, drop_invalid)
+            if layers:
+                break
+        else:
+            other += files
         yield from layers
+
+
+def _rank(file: Path) -> int:
+    """Place among the files of one name; less comes first."""
+    return (*_SCENE_SUFFIXES, "").index(file.suffix.lower() * (file.name not in _SCENE_FILES))
 
 
 def _open_scene(dataset_type: Callable[..., Any]) -> Callable[[Path], Iterator[Layer]]:

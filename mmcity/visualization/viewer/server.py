@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import trimesh
+from scipy.spatial import KDTree
 from torch import Tensor
 
 from mmcity.structures import (
@@ -21,6 +22,7 @@ from mmcity.structures import (
     build_lod_tree,
     robust_bounds,
 )
+from mmcity.structures.upright import guess_up
 from mmcity.utils.dependencies import import_library
 
 from .camera_layer import camera_handles
@@ -34,6 +36,8 @@ from .shapes import first_look, free_name, localization_cameras
 _UPDATE_SECONDS = 0.15
 _PLAY_SECONDS = 0.5
 _TRAJECTORY_COLOR = (230, 90, 20)
+#: Cosine from which on a guess of up stands for the axis beside it.
+_NEAR_AXIS = 0.97
 
 
 class Viewer:
@@ -50,8 +54,9 @@ class Viewer:
         host: Address to listen at; anyone who reaches it may look. Defaults to this machine
             only.
         port: The next free one is taken if it is in use. Defaults to 8080.
-        up: Axis of the world that points up: ``+z``, ``-y`` (COLMAP) and so on. Defaults to
-            ``+z``.
+        up: Axis of the world that points up: ``+z``, ``-y`` (COLMAP) and so on; ``auto``
+            guesses it from the first cameras or path, and is ``+z`` without these and on the
+            earth. Defaults to ``auto``.
         budget: Most Gaussians that a browser may hold. Defaults to 400,000.
         title: Of the page. Defaults to ``mmcity``.
         origins: Other sites whose pages may connect, such as ``https://twin.example.org`` of a
@@ -65,7 +70,7 @@ class Viewer:
         self,
         host: str = "127.0.0.1",
         port: int = 8080,
-        up: str = "+z",
+        up: str = "auto",
         budget: int = 400_000,
         title: str = "mmcity",
         origins: Sequence[str] = (),
@@ -73,18 +78,21 @@ class Viewer:
         viser = import_library("viser", "viewer", "pip install -r requirements/viewer.txt")
         with only_own_origins(origins):
             self.server = viser.ViserServer(host=host, port=port, label=title, verbose=False)
-        self.server.scene.set_up_direction(up)
         self.server.gui.main_panel.dock_right()
-        self._up = np.array([{"+": 1.0, "-": -1.0}[up[0]] * (axis == up[1]) for axis in "xyz"])
+        self._guesses_up = up == "auto"
+        axis = "+z" if self._guesses_up else up
+        self._set_up(np.array([{"+": 1.0, "-": -1.0}[axis[0]] * (a == axis[1]) for a in "xyz"]))
         self._streams: dict[str, LodStream] = {}
         self._handles: dict[str, list[Any]] = {}
         self._switches: dict[str, Any] = {}
         self._clips: dict[str, OccupancyClip] = {}
         self._bounds: dict[str, np.ndarray] = {}
+        self._camera_bounds: dict[str, np.ndarray] = {}
         self._path: list[np.ndarray] = []
         #: Where what is shown lies, which the first layer decides.
         self.frame: SceneFrame | None = None
-        self._first_view: np.ndarray | None = None
+        self._seen_from: np.ndarray | None = None
+        self._looks: tuple[np.ndarray, np.ndarray] | None = None
         self._stale: set[int] = set()
         self._closed = threading.Event()
         self._lock = threading.RLock()
@@ -129,6 +137,19 @@ class Viewer:
         name = frame.crs[:60] or "world"
         self._world.content = f"0, 0, 0 is {x:.3f}, {y:.3f}, {z:.3f} ({name})"
         self._world.visible = True
+
+    def _set_up(self, up: np.ndarray) -> None:
+        self._up = up
+        self.server.scene.set_up_direction((float(up[0]), float(up[1]), float(up[2])))
+
+    def _guess_up(self, cam_to_world: Tensor) -> None:
+        """Take up from the first poses (C, 4, 4) that are shown, if nobody has said it."""
+        if not self._guesses_up or (self.frame is not None and self.frame.crs):
+            return
+        self._guesses_up = False
+        up = guess_up(cam_to_world).numpy()
+        axis = np.round(up)
+        self._set_up(axis if axis @ up > _NEAR_AXIS else up)
 
     def _add_switch(self, name: str) -> None:
         if name in self._switches:
@@ -264,19 +285,30 @@ class Viewer:
         handles = camera_handles(
             self.server.scene, name, cameras, pictures, color, self._pyramid_length(cameras)
         )
-        if self._first_view is None:
-            self._first_view = cameras.cam_to_world[0].double().cpu().numpy()
-        self._put(name, handles, cameras.centers.cpu().double().numpy())
+        centers = cameras.centers.cpu().double().numpy()
+        self._guess_up(cameras.cam_to_world)
+        if self._seen_from is None:
+            self._seen_from = centers.mean(0)
+        self._put(name, handles)
+        self._camera_bounds[name] = robust_bounds(centers).numpy()
+        self._frame_scene()
 
     def _pyramid_length(self, cameras: Cameras) -> float:
+        """Small beside what the cameras see, and apart from one another."""
         centers = cameras.centers.cpu().double().numpy()
         low, high = robust_bounds(centers).numpy() if len(centers) > 1 else self.bounds
-        return max(float(np.linalg.norm(high - low)) * 0.04, 1e-3)
+        lengths = [0.04 * float(np.linalg.norm(high - low))]
+        if self._bounds:
+            lengths.append(0.02 * float(np.linalg.norm(self.bounds[1] - self.bounds[0])))
+        apart = KDTree(centers).query(centers, min(2, len(centers)))[0].reshape(len(centers), -1)
+        lengths.append(0.5 * float(np.median(apart[:, -1])))
+        return max(min((length for length in lengths if length > 0), default=1.0), 1e-3)
 
     def add_trajectory(self, name: str, trajectory: Trajectory | np.ndarray) -> None:
         """A path: a trajectory or positions ``(N, 3)``."""
         centers = trajectory
         if isinstance(trajectory, Trajectory):
+            self._guess_up(trajectory.poses)
             centers = trajectory.centers.cpu().numpy()
         centers = np.asarray(centers, np.float32)
         if len(centers) < 2:
@@ -367,23 +399,24 @@ class Viewer:
 
     @property
     def bounds(self) -> np.ndarray:
-        """``(2, 3)`` lower and upper corner of what is shown."""
-        if not self._bounds:
+        """``(2, 3)`` lower and upper corner of what is shown, without cameras if they can."""
+        found = self._bounds or self._camera_bounds
+        if not found:
             return np.array([[-1.0, -1, -1], [1, 1, 1]])
-        boxes = np.stack(list(self._bounds.values()))
+        boxes = np.stack(list(found.values()))
         return np.stack([boxes[:, 0].min(0), boxes[:, 1].max(0)])
 
     def _frame_scene(self) -> None:
-        """First view of a browser: that of the first camera, else aslant from above."""
+        """First view of a browser: as :meth:`look_from` says, else of all from outside."""
         start = self.server.initial_camera
         start.up = self._up
-        start.position, start.look_at = first_look(self.bounds, self._up, self._first_view)
+        looks = self._looks or first_look(self.bounds, self._up, self._seen_from)
+        start.position, start.look_at = looks
 
     def look_from(self, position: Sequence[float], target: Sequence[float]) -> None:
         """Sets the first view of browsers that open from now on."""
-        self._first_view = None
-        self.server.initial_camera.position = np.asarray(position, np.float64)
-        self.server.initial_camera.look_at = np.asarray(target, np.float64)
+        self._looks = np.asarray(position, np.float64), np.asarray(target, np.float64)
+        self._frame_scene()
 
     # ------------------------------------------------------------ browsers
 

@@ -19,22 +19,24 @@ _DRAWN_FOCAL = 0.9
 
 
 def first_look(
-    bounds: np.ndarray, up: np.ndarray, pose: np.ndarray | None
+    bounds: np.ndarray, up: np.ndarray, seen_from: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Position and target of a browser: along a camera, or aslant from above.
+    """Position and target of a browser that looks at all from outside, aslant from above.
 
     Args:
         bounds: ``(2, 3)`` corners of the scene.
-        up: ``(3,)`` unit vector of an axis.
-        pose: ``(4, 4)`` ``cam_to_world`` to start at; None looks at all.
+        up: ``(3,)`` unit vector.
+        seen_from: ``(3,)`` middle of the cameras, on whose side to stand. None for any side.
     """
     low, high = bounds
-    size = float(np.linalg.norm(high - low))
-    if pose is not None:
-        return pose[:3, 3], pose[:3, 3] + pose[:3, 2] * size * 0.3
-    middle = (low + high) / 2
-    side = np.roll(up, 1) - 0.6 * np.roll(up, 2)
-    return middle + size * (0.55 * side / np.linalg.norm(side) + 0.45 * up), middle
+    size, middle = float(np.linalg.norm(high - low)), (low + high) / 2
+    across = np.roll(up, 1) - 0.6 * np.roll(up, 2)
+    for side in ([] if seen_from is None else [seen_from - middle]) + [across]:
+        side = side - (side @ up) * up
+        if np.linalg.norm(side) > 0.02 * size or side is across:
+            break
+    side = side / max(float(np.linalg.norm(side)), 1e-12)
+    return middle + size * (0.44 * side + 0.32 * up), middle
 
 
 def free_name(name: str, taken: Container[str]) -> str:
