@@ -12,8 +12,24 @@ from mmcity.registry import HOOKS
 from mmcity.structures import SceneFrame
 
 
+class FrameHook(Hook):
+    """Base of hooks after which images are given in the frame of the model."""
+
+    def before_train_epoch(self, runner) -> None:
+        """Give the training images in the frame of the model."""
+        follow_scene(runner.train_dataloader, runner.model)
+
+    def before_val(self, runner) -> None:
+        """Likewise those of the validation."""
+        follow_scene(runner.val_dataloader, runner.model)
+
+    def before_test(self, runner) -> None:
+        """Likewise those of the test."""
+        follow_scene(runner.test_dataloader, runner.model)
+
+
 @HOOKS.register_module()
-class SceneInitHook(Hook):
+class SceneInitHook(FrameHook):
     """Initialise a scene model from the capture that the training dataset reads.
 
     Runs before checkpoints are loaded, so that a resumed or fine-tuned scene replaces the
@@ -73,18 +89,6 @@ class SceneInitHook(Hook):
         if hasattr(runner.model, "keep_own_shard"):
             runner.model.keep_own_shard()
         self.before_train_epoch(runner)
-
-    def before_train_epoch(self, runner) -> None:
-        """Give the training views in the frame of the scene."""
-        follow_scene(runner.train_dataloader, runner.model)
-
-    def before_val(self, runner) -> None:
-        """Likewise those of the validation."""
-        follow_scene(runner.val_dataloader, runner.model)
-
-    def before_test(self, runner) -> None:
-        """Likewise those of the test."""
-        follow_scene(runner.test_dataloader, runner.model)
 
 
 def take_frame(runner: Runner) -> None:

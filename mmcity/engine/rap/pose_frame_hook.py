@@ -1,10 +1,9 @@
 """Sets the scene's bounds and the camera's field of view of a pose network."""
 
-from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmcity.engine.distributed import unwrap
-from mmcity.engine.hooks.scene_hook import follow_scene, take_frame
+from mmcity.engine.hooks.scene_hook import FrameHook, follow_scene, take_frame
 from mmcity.registry import HOOKS
 
 
@@ -17,7 +16,7 @@ def settle_frame(runner: Runner) -> None:
 
 
 @HOOKS.register_module()
-class PoseFrameHook(Hook):
+class PoseFrameHook(FrameHook):
     """Fit what a pose network normalises by to the training cameras.
 
     These are the frame of ``RAPTrainer(normalize_poses=True)`` and the field of view of
@@ -34,15 +33,3 @@ class PoseFrameHook(Hook):
         cameras = runner.train_dataloader.dataset.cameras
         model.fit_frame(cameras.centers)
         model.data_preprocessor.fit_focal(cameras)
-
-    def before_train_epoch(self, runner) -> None:
-        """Give the training images in the frame of the network."""
-        follow_scene(runner.train_dataloader, runner.model)
-
-    def before_val(self, runner) -> None:
-        """Likewise those of the validation."""
-        follow_scene(runner.val_dataloader, runner.model)
-
-    def before_test(self, runner) -> None:
-        """Likewise those of the test."""
-        follow_scene(runner.test_dataloader, runner.model)

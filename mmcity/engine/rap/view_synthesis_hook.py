@@ -5,12 +5,11 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.dist import all_reduce
-from mmengine.hooks import Hook
 from mmengine.runner.loops import BaseLoop
 from torch import Tensor
 
 from mmcity.engine.distributed import unwrap
-from mmcity.engine.hooks.scene_hook import follow_scene
+from mmcity.engine.hooks.scene_hook import FrameHook
 from mmcity.engine.rap.pose_frame_hook import settle_frame
 from mmcity.engine.rap.view_synthesis import EXECUTORS, SetPlan, SynthesisSpec, make_executor
 from mmcity.engine.scene_loading import frame_of_weights
@@ -19,7 +18,7 @@ from mmcity.utils.checks import check_choice
 
 
 @HOOKS.register_module()
-class ViewSynthesisHook(Hook):
+class ViewSynthesisHook(FrameHook):
     """Random view synthesis from a Gaussian map.
 
     Before training, every training pose is rendered once. Then, every ``refresh_every``
@@ -149,7 +148,7 @@ class ViewSynthesisHook(Hook):
 
     def before_train_epoch(self, runner) -> None:
         """Take a new set where one is due."""
-        follow_scene(runner.train_dataloader, runner.model)
+        super().before_train_epoch(runner)
         views = unwrap(runner.model).views
         if runner.epoch % self.refresh_every and views.has("perturbed"):
             return
@@ -184,14 +183,6 @@ class ViewSynthesisHook(Hook):
         packed = torch.stack([views.errors.where(is_known, 0.0), is_known.float()])
         all_reduce(packed)
         views.errors = packed[0] / packed[1]  # 0 / 0 is NaN: nobody has seen it
-
-    def before_val(self, runner) -> None:
-        """Give the images of the validation in the frame of the network."""
-        follow_scene(runner.val_dataloader, runner.model)
-
-    def before_test(self, runner) -> None:
-        """Likewise those of the test."""
-        follow_scene(runner.test_dataloader, runner.model)
 
     def after_val_epoch(self, runner, metrics: dict[str, float] | None = None) -> None:
         """Let the selection split judge the synthesised views."""
