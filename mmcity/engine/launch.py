@@ -1,10 +1,12 @@
 """Training and testing: from a config and the choices of a user to mmengine's Runner."""
 
 import contextlib
+import io
 import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO, Any
 from unittest import mock
 
 from mmengine.config import Config
@@ -17,7 +19,7 @@ from mmcity.engine.distributed import launched_rank, lost_processes_told, setup_
 from mmcity.engine.pilot import build_runner, plan_iterations
 from mmcity.engine.schedule import scale_schedule
 from mmcity.utils.config_index import find_config
-from mmcity.utils.fileio import write_json
+from mmcity.utils.fileio import read_text, write_json
 from mmcity.utils.published_weights import find_weights
 from mmcity.utils.setup_env import register_all_modules
 from mmcity.utils.work_lock import work_lock
@@ -41,6 +43,11 @@ def _bases_of(filename: str) -> list[str]:
     return bases
 
 
+def _open(path: str, mode: str = "r", **options: Any) -> IO[str]:
+    """A file of a config; text of any program is read, see :func:`read_text`."""
+    return io.StringIO(read_text(path)) if mode == "r" else Path(path).open(mode, **options)
+
+
 def load_config(path: str | os.PathLike, options: Mapping[str, object] | None = None) -> Config:
     """Read a config file, check its names and merge the options of the command line.
 
@@ -59,7 +66,10 @@ def load_config(path: str | os.PathLike, options: Mapping[str, object] | None = 
         raise ConfigError(f"{path}: expected a config (.py, .json, .yaml), got another file")
     register_all_modules(init_default_scope=False)
     # 0.1.0's way of naming bases, see _bases_of
-    with mock.patch.object(Config, "_get_base_files", _bases_of):
+    with (
+        mock.patch.object(Config, "_get_base_files", _bases_of),
+        mock.patch("mmengine.config.config.open", _open, create=True),
+    ):
         try:
             cfg = Config.fromfile(path)
         except OSError:

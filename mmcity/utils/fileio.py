@@ -481,9 +481,15 @@ def write_json(path: str | os.PathLike, content: Any, **style: Any) -> None:
     write_text(path, to_json(content, **{"indent": 1, **style}) + "\n")
 
 
+def _plain_key(key: Any) -> Any:
+    """A key as JSON has it; of a number that is not finite, its text."""
+    key = key.item() if hasattr(key, "item") else key
+    return str(key) if isinstance(key, float) and not math.isfinite(key) else key
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {_plain_key(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if isinstance(value, os.PathLike):

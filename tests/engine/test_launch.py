@@ -124,6 +124,21 @@ def test_hooks_of_another_form_are_named(tmp_path, text, message):
         load_config(path)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("name", ["a b.py", "a.json", "a.yaml"])
+def test_configs_saved_on_windows_read_alike(tmp_path, name, encoding):
+    (tmp_path / "base.py").write_bytes("place = 'straße'\r\n".encode(encoding))
+    text = {
+        ".py": "_base_ = ['base.py']\r\nx = 'ü'\r\n",
+        ".json": '{"_base_": ["base.py"],\r\n "x": "ü"}',
+        ".yaml": "_base_: [base.py]\r\nx: ü\r\n",
+    }
+    path = tmp_path / name
+    path.write_bytes(text[path.suffix].encode(encoding))
+    cfg = load_config(path)
+    assert (cfg.place, cfg.x) == ("straße", "ü")
+
+
 def test_a_file_that_is_no_config_is_named(tmp_path):
     file = tmp_path / "scene.ply"
     file.write_text("ply")

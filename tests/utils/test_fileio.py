@@ -109,6 +109,7 @@ def test_json_has_no_nan(tmp_path):
     found = json.loads(path.read_text(), parse_constant=refuse)
     assert found == {"psnr": None, "rows": [None, [0, 1]], "path": str(tmp_path)}
     assert to_json((1, 2.5)) == "[1, 2.5]"
+    assert to_json({np.int64(3): 1, float("inf"): 2, 0.5: 3}) == '{"3": 1, "inf": 2, "0.5": 3}'
 
 
 def test_damaged_json_names_its_file(tmp_path):

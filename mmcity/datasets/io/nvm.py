@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mmcity.utils.fileio import split_name
+from mmcity.utils.picture_names import check_once
 
 #: Numbers behind the name: focal length, quaternion, centre, distortion and a 0.
 _COLUMNS = 10
@@ -33,7 +34,8 @@ def read_nvm(path: str | os.PathLike) -> NvmModel:
     """Images and points of an NVM file.
 
     Raises:
-        ValueError: If it is no NVM file, or ends too early.
+        ValueError: If it is no NVM file, ends too early, holds numbers that are none, or names a
+            picture twice.
     """
     with open(path, encoding="utf-8-sig", errors="replace") as file:
         lines = (line.strip() for line in file)
@@ -44,10 +46,19 @@ def read_nvm(path: str | os.PathLike) -> NvmModel:
             count = int(next(lines))
             rows = [split_name(next(lines), _COLUMNS) for _ in range(count)]
             names = [name.replace("\\", "/") for name, _ in rows]
-            focals = np.array([float(words[0]) for _, words in rows])
+            cameras = np.array([words for _, words in rows], dtype=float).reshape(-1, _COLUMNS)
             count = int(next(lines, "0"))
             table = [next(lines).split(maxsplit=6)[:6] for _ in range(count)]
             values = np.array(table, dtype=float).reshape(-1, 6)
         except (StopIteration, ValueError, IndexError) as error:
             raise ValueError(f"{Path(path)}: expected an NVM file, got {error!r}") from error
-    return NvmModel(names, focals, values[:, :3], values[:, 3:].clip(0, 255).astype(np.uint8))
+    check_once(names, path)
+    wrong = ~np.isfinite(cameras).all(1) | (cameras[:, 0] <= 0)
+    if not names or wrong.any() or not np.isfinite(values).all():
+        got = f"others for {names[int(wrong.argmax())]!r}" if wrong.any() else "none, or others"
+        raise ValueError(
+            f"{Path(path)}: expected cameras with a focal length above 0, and points, of finite "
+            f"numbers, got {got}: take them out of the model, or write it again"
+        )
+    colors = values[:, 3:].clip(0, 255).astype(np.uint8)
+    return NvmModel(names, cameras[:, 0], values[:, :3], colors)

@@ -47,9 +47,18 @@ def load_vocabulary(path: str | Path) -> Vocabulary:
     for row in content["classes"]:
         if not isinstance(row, dict) or set(row) != {"label", "prompts"} or not row["prompts"]:
             raise ValueError(f"{path}: expected a class as {{label: N, prompts: [...]}}, got {row}")
-        prompts += [str(prompt) for prompt in row["prompts"]]
-        groups.append(len(row["prompts"]))
-        labels.append(int(row["label"]))
+        words = row["prompts"]
+        # YAML takes no, on and 12 without quotes for other things than words.
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise ValueError(
+                f"{path}: expected a list of prompts, got {words!r}: put words that YAML takes for "
+                "values (no, on, 12) in quotes"
+            )
+        if type(row["label"]) is not int:
+            raise ValueError(f"{path}: expected a label that is a whole number, got {row}")
+        prompts += words
+        groups.append(len(words))
+        labels.append(row["label"])
     return Vocabulary(prompts=prompts, groups=groups, labels=labels, **options)
 
 

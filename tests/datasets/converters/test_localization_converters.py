@@ -53,6 +53,24 @@ def test_nvm_points(archive):
     assert model.colors[1].tolist() == [40, 50, 60] and model.focals[0] == 170
 
 
+@pytest.mark.parametrize(
+    ("cameras", "points"),
+    [
+        (["a.png nan 1 0 0 0 0 0 0 0 0"], []),
+        (["a.png 0 1 0 0 0 0 0 0 0 0"], []),
+        (["a.png 500 1 0 0 0 0 0 0 0"], []),
+        (["a.png 500 1 0 0 0 0 0 0 0 0", "a.png 400 1 0 0 0 0 0 0 0 0"], []),
+        (["a b.png 500 1 0 0 0 0 0 0 0 0"], ["nan 0 1 10 20 30 0"]),
+        ([], []),
+    ],
+)
+def test_nvm_files_that_would_be_taken_wrongly_are_refused(tmp_path, cameras, points):
+    lines = ["NVM_V3", "", str(len(cameras)), *cameras, "", str(len(points)), *points]
+    (tmp_path / "a.nvm").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match="a.nvm: expected"):
+        read_nvm(tmp_path / "a.nvm")
+
+
 @pytest.mark.parametrize("layout", ["poses", "colmap"])
 def test_cambridge_poses_survive(archive, tmp_path, capsys, layout):
     root, poses = archive

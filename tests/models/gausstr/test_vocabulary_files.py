@@ -32,6 +32,10 @@ def test_published_vocabulary_is_the_default():
         ("classes: [{label: 1}]", "expected a class as"),
         ("classes: [{label: 1, prompts: [a]}]\ntempo: 2", "expected keys of"),
         ("classes: [", "expected YAML"),
+        ("classes: [{label: 0, prompts: car}]", "list of prompts, got 'car'"),
+        ("classes: [{label: 0, prompts: [car, no]}]", "in quotes"),
+        ("classes: [{label: 1.5, prompts: [car]}]", "whole number"),
+        ("classes: [{label: true, prompts: [car]}]", "whole number"),
     ],
 )
 def test_broken_vocabularies_are_named(tmp_path, text, message):
