@@ -19,12 +19,25 @@ class Finding:
         value: Number.
         unit: Such as ``m``; empty for ratios.
         against: What it is measured against; empty for a size or a count.
+        bounds: Values from which on it is good, and weak. Defaults to None: it is not judged.
     """
 
     what: str
     value: float
     unit: str = ""
     against: str = ""
+    bounds: tuple[float, float] | None = None
+
+    @property
+    def verdict(self) -> str:
+        """``good``, ``fair`` or ``weak``; empty for what is not judged."""
+        if self.bounds is None:
+            return ""
+        good, weak = self.bounds
+        sign = 1 if good > weak else -1
+        if sign * (self.value - good) >= 0:
+            return "good"
+        return "fair" if sign * (self.value - weak) > 0 else "weak"
 
 
 @dataclass

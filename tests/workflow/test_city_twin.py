@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mmcity.datasets.io.colmap_model import read_colmap_model, write_colmap_model
 from mmcity.structures import Cameras, Gaussians, Sim3, VoxelGrid, write_voxel_grid
@@ -243,6 +244,33 @@ def test_report_holds_the_table_and_states(chain, tmp_path):
     page = write_report(one.manifest, "test").read_text()
     assert "double" in page and "6 m" in page and "arithmetic" in page
     assert "6 m" in (tmp_path / "report.md").read_text()
+
+
+def test_report_begins_with_what_was_made_how_good_it_is_and_what_is_weak(chain, tmp_path):
+    one = chain()
+    one.run()
+    first, second = one.manifest.stages.values()
+    first.findings = [
+        Finding("trajectory error", 28.0, "m", "exact poses", (2.0, 10.0)),
+        Finding("PSNR", 27.0, "dB", "photographs", (25.0, 18.0)),
+        Finding("SSIM", 0.7, "", "photographs", (0.8, 0.6)),
+        Finding("triangles", 12.0),
+    ]
+    second.status, second.message = "failed", "no light"
+    Image.new("RGB", (4, 4)).save(tmp_path / "first" / "street.png")
+    first.artefacts["occupancy"] = ("first/street.png", -1)
+    one.manifest.save()
+    read_again = Manifest(tmp_path)
+    page = write_report(read_again, "town").read_text()
+    assert [f.verdict for f in read_again.stages["first"].findings] == ["weak", "good", "fair", ""]
+    made, good, weak, *_ = (tmp_path / "report.md").read_text().split("\n\n")
+    assert made == "Made: First; not: Second (failed)."
+    assert good == "Good: 1 of 3 figures that are judged (First: PSNR 27 dB)."
+    assert weak == "Weak: First: trajectory error 28 m."
+    assert page.index(weak) < page.index("<h2>Stages</h2>")
+    assert f"mmcity viewer {tmp_path}" in page and "href='first/street.png'" in page
+    assert "vegetation" in page and "class=legend" in page  # what the colours mean
+    assert page.count("Weak: trajectory error 28 m") == 1  # beside the pictures of the stage
 
 
 def test_counts_are_written_in_full(chain):

@@ -241,6 +241,12 @@ class OccupancyFuture(Stage):
         """Frames, and IoU with the exact town."""
         clip = read_voxel_grid(context.artefact(context.name, "future")).labels
         findings = [Finding("frames generated", float(len(clip) - self.frames))]
+        counts = (clip != 0).flatten(1).sum(1).double()
+        kept = 100 * float(counts[-1] / counts[: self.frames].mean().clamp_min(1))
+        findings.append(
+            Finding("voxels left in the last frame (less: it dissolves)", kept, "%",
+                    "given frames", (60.0, 30.0))
+        )  # fmt: skip
         file = context.find(context.name, "exact")
         if file is not None:
             exact = torch.from_numpy(np.load(file)).long()
@@ -251,6 +257,12 @@ class OccupancyFuture(Stage):
                 counts = count_occupancy(clip[part], exact[part], len(UNIFIED_CLASSES), 0)
                 against = "exact static town, all voxels"
                 findings.append(
-                    Finding(f"occupancy IoU, {what} frames", counts.binary_iou(), "%", against)
+                    Finding(
+                        f"occupancy IoU, {what} frames",
+                        counts.binary_iou(),
+                        "%",
+                        against,
+                        (50.0, 25.0),
+                    )  # fmt: skip
                 )
         return findings

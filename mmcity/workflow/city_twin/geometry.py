@@ -145,7 +145,19 @@ class StreamingGeometry(Stage):
         mean = average_depth_metrics(depths)
         spread = torch.stack([truth[s][:3, 3] for s in stems]).std(0).norm()
         return [
-            Finding("trajectory error (ATE, Sim3)", errors["ate"], "m", "exact poses"),
+            Finding(
+                "trajectory error (ATE, Sim3)",
+                errors["ate"],
+                "m",
+                "exact poses",
+                (0.05 * float(spread), 0.25 * float(spread)),
+            ),  # fmt: skip
             Finding("extent of the flight (std of positions)", float(spread), "m"),
-            Finding("relative depth error, scale per image", mean["Abs Rel"], "", "exact depth"),
+            Finding(
+                "relative depth error, scale per image",
+                mean["Abs Rel"],
+                "",
+                "exact depth",
+                (0.05, 0.2),
+            ),
         ]

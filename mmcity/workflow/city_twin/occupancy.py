@@ -230,9 +230,13 @@ class OccupancyFromGaussians(Stage):
         present = [c for c in range(1, len(UNIFIED_CLASSES)) if bool(counts.present()[c])]
         return [
             *findings,
-            Finding("occupancy IoU", counts.binary_iou(), "%", against),
+            Finding("occupancy IoU", counts.binary_iou(), "%", against, (50.0, 25.0)),
             Finding(
-                "mean IoU of the classes", counts.mean_iou(torch.tensor(present)), "%", against
+                "mean IoU of the classes",
+                counts.mean_iou(torch.tensor(present)),
+                "%",
+                against,
+                (40.0, 15.0),
             ),
         ]
 

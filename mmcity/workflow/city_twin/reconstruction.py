@@ -87,8 +87,8 @@ class Reconstruct(Stage):
         numbers = read_json(context.artefact(context.name, "numbers"))
         against = "held-out photographs"
         findings = [
-            Finding("PSNR", numbers["test/psnr"], "dB", against),
-            Finding("SSIM", numbers["test/ssim"], "", against),
+            Finding("PSNR", numbers["test/psnr"], "dB", against, (25.0, 18.0)),
+            Finding("SSIM", numbers["test/ssim"], "", against, (0.8, 0.6)),
         ]
         truth = context.find("images", "truth")
         errors = []
@@ -166,7 +166,7 @@ class ExtractMesh(Stage):
             cloud = world_vertices(truth / "visible_points.ply")
             score = f1_score(points, cloud, 2 * self.voxel_size)
             against = f"visible surface, {2 * self.voxel_size:g} m"
-            findings.append(Finding("mesh F1", score["f1"], "", against))
+            findings.append(Finding("mesh F1", score["f1"], "", against, (0.8, 0.5)))
         return findings
 
 
@@ -210,6 +210,6 @@ class BakeScene(Stage):
             errors.append(float((view["rgb"] - photograph).square().mean()))
         psnr = float(np.mean(-10 * np.log10(errors)))
         return [
-            Finding("PSNR of the baked scene", psnr, "dB", "held-out photographs"),
+            Finding("PSNR of the baked scene", psnr, "dB", "held-out photographs", (25.0, 18.0)),
             Finding("size as SPZ", size, "MB"),
         ]

@@ -149,6 +149,7 @@ class LocaliseQueries(Stage):
                 100 * len(found) / max(len(rows), 1),
                 "%",
                 f"{len(rows)} queries",
+                (90.0, 50.0),
             )
         ]
         truth, against = true_poses(context), "exact poses"
@@ -164,7 +165,15 @@ class LocaliseQueries(Stage):
             unit_scale, unit = _scale(context)
             position = unit_scale * float(translation.median())
             findings += [
-                Finding("median position error", position, unit, against),
-                Finding("median rotation error", float(rotation.median()), "deg", against),
+                Finding(
+                    "median position error",
+                    position,
+                    unit,
+                    against,
+                    (0.25, 5.0) if unit == "m" else None,
+                ),
+                Finding(
+                    "median rotation error", float(rotation.median()), "deg", against, (2.0, 10.0)
+                ),
             ]
         return findings

@@ -120,8 +120,8 @@ class TrainScene(Stage):
         name = context.artefact(context.name, "scene").name
         return [
             Finding("iterations", float(name.removeprefix("iter_").removesuffix(".pth"))),
-            Finding("PSNR", numbers["test/psnr"], "dB", against),
-            Finding("SSIM", numbers["test/ssim"], "", against),
+            Finding("PSNR", numbers["test/psnr"], "dB", against, (25.0, 18.0)),
+            Finding("SSIM", numbers["test/ssim"], "", against, (0.8, 0.6)),
         ]
 
 
