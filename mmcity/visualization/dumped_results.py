@@ -12,12 +12,12 @@ from mmcity.utils.fileio import read_arrays, visible
 from .color_maps import colorize_depth, colorize_error, colorize_normals
 from .contact_sheet import contact_sheet
 from .occupancy_results import draw_occupancy_result, is_occupancy_result
-from .video import write_image
+from .video import pictures_beside, write_image
 
 
 def draw_results(
     source: str | os.PathLike,
-    out: str | os.PathLike = "outputs/visualize",
+    out: str | os.PathLike | None = None,
     *,
     max_rows: int = 12,
     pages: bool = True,
@@ -26,7 +26,7 @@ def draw_results(
 
     Args:
         source: The folder, or one ``.npz`` or ``.pkl`` file of occupancy.
-        out: Folder. Defaults to ``outputs/visualize``.
+        out: Folder. Defaults to ``pictures`` in the folder, or ``NAME_pictures`` beside the file.
         max_rows: Rows of one contact sheet. Defaults to 12.
         pages: Write interactive pages of occupancy results, too. Defaults to True.
 
@@ -37,7 +37,8 @@ def draw_results(
         UserError: If there are no results; or, once the others are drawn, if one holds no
             picture.
     """
-    source, out = Path(source), Path(out)
+    source = Path(source)
+    out = pictures_beside(source) if out is None else Path(out)
     files = [source]
     if source.is_dir():
         files = visible(sorted(source.glob("*.npz"))) or visible(sorted(source.glob("*.pkl")))

@@ -23,6 +23,20 @@ LEVELS = 65535
 _QUALITY = "15"
 
 
+def pictures_beside(source: str | os.PathLike) -> Path:
+    """Folder for the pictures of a result: in a folder of results, beside a file.
+
+    Args:
+        source: ``results`` (a folder) gives ``results/pictures``, ``run/scene.ply`` gives
+            ``run/scene_pictures``; of what is not on this disk the name counts.
+    """
+    source = Path(source)
+    if source.is_dir():
+        return source / "pictures"
+    name = f"{source.stem}_pictures"
+    return source.with_name(name) if source.exists() else Path(name)
+
+
 def write_image(path: str | os.PathLike, image, is_live: bool = False) -> None:
     """Write an image (3, H, W) or (H, W, 3) as PNG or JPEG, whole or not at all.
 

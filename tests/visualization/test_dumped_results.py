@@ -1,5 +1,7 @@
 """Contact sheets of dumped renders."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from mmcity.visualization import (
     contact_sheet,
     draw_results,
 )
+from mmcity.visualization.video import pictures_beside
 
 
 def dump(path, rng, **more):
@@ -46,6 +49,14 @@ def test_rows_are_spread_over_sheets(tmp_path):
     titles = ["photograph", "render", "error", "depth", "normals"]
     expected = contact_sheet([row], titles, ["c  psnr 21.46"])
     np.testing.assert_array_equal(read_image(sheets[1]), expected)
+
+
+def test_pictures_lie_beside_what_they_show(tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "scene.ply").touch()
+    assert pictures_beside(tmp_path / "results") == tmp_path / "results" / "pictures"
+    assert pictures_beside(tmp_path / "scene.ply") == tmp_path / "scene_pictures"
+    assert pictures_beside("https://example.org/town.pth") == Path("town_pictures")
 
 
 def test_what_holds_no_picture_is_named(tmp_path):

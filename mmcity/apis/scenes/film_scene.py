@@ -14,13 +14,14 @@ from mmcity.visualization import (
     write_image,
     write_video,
 )
+from mmcity.visualization.video import pictures_beside
 
 from .scene_renderer import SceneRenderer
 
 
 def film_scene(
     weights: str | os.PathLike,
-    out: str | os.PathLike = "outputs/visualize",
+    out: str | os.PathLike | None = None,
     *,
     config: str | os.PathLike | None = None,
     cameras: str | os.PathLike | None = None,
@@ -34,7 +35,7 @@ def film_scene(
 
     Args:
         weights: Checkpoint with its ``config``, or a ``.ply`` file.
-        out: Folder. Defaults to ``outputs/visualize``.
+        out: Folder. Defaults to ``NAME_pictures`` beside the weights.
         config: Config of the scene. Defaults to None.
         cameras: COLMAP folder with the cameras of the flight, which a ``.ply`` file does not
             hold. Defaults to the training cameras of a checkpoint.
@@ -50,7 +51,7 @@ def film_scene(
     Raises:
         UserError: If no cameras are known.
     """
-    out = Path(out)
+    out = pictures_beside(weights) if out is None else Path(out)
     cfg = None if config is None else load_config(config, cfg_options)
     renderer = SceneRenderer(cfg, weights)
     known = renderer.training_cameras
