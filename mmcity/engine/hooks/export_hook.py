@@ -6,13 +6,19 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
 from mmcity.engine.distributed import unwrap
+from mmcity.models.layers import SceneModel
 from mmcity.registry import HOOKS
 from mmcity.structures import drop_unseen, write_gaussians_ply, write_splat
+from mmcity.structures.geometry import se3_inverse
+from mmcity.structures.io.view_notes import write_view_notes
+from mmcity.structures.upright import guess_up
 
 
 @HOOKS.register_module()
 class SceneExportHook(Hook):
     """Export the Gaussians after training, in whole files; those that no view shows stay behind.
+
+    Notes beside a file say which way is up, and what plain Gaussians leave out of the scene.
 
     Args:
         formats: ``ply`` (standard 3DGS attributes) and/or ``splat`` (compact, for web
@@ -54,4 +60,14 @@ class SceneExportHook(Hook):
         for suffix in self.formats:
             path = Path(self.out_dir or runner.work_dir) / f"{stem}.{suffix}"
             writers[suffix](seen, path)
+            self._note(unwrap(runner.model), path)
             runner.logger.info(f"wrote {len(seen)} Gaussians to {path}{without}")
+
+    def _note(self, model, path: Path) -> None:
+        if not isinstance(model, SceneModel) or not len(model.views.viewmats):
+            return
+        holder = model if hasattr(model, "background") else model.renderer
+        left_out = [] if model.exposure is None else ["colours per photograph (exposure)"]
+        if type(holder.background).__name__ != "ConstantBackground":
+            left_out.append("background")
+        write_view_notes(path, guess_up(se3_inverse(model.views.viewmats)).tolist(), left_out)

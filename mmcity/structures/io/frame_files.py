@@ -67,11 +67,11 @@ def stamp_frame(
     if suffix not in (".ply", ".glb"):
         write_frame(sidecar(target), frame)
         return
-    is_known = frame is not None and not frame.is_identity
-    if suffix == ".ply" and is_known:
-        stamp_ply(written, frame)
-    elif suffix == ".glb" and (is_known or up != "y"):
+    known = None if frame is None or frame.is_identity else frame
+    if suffix == ".ply" and known is not None:
+        stamp_ply(written, known)
+    elif suffix == ".glb" and (known is not None or up != "y"):
         document, binary = read_glb_container(written)
-        set_frame(document, frame if is_known else None)
+        set_frame(document, known)
         document.setdefault("extras", {})[UP_KEY] = up
         write_glb_container(written, document, binary)

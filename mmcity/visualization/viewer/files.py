@@ -31,6 +31,7 @@ from mmcity.structures.io.frame_files import axes_of_scene
 from mmcity.structures.io.gaussians_gltf import NoGaussiansError, check_extensions
 from mmcity.structures.io.mesh_files import read_mesh
 from mmcity.structures.io.ply import read_ply_vertices
+from mmcity.structures.io.view_notes import ViewNotes, read_view_notes
 from mmcity.utils.cli import UserError
 from mmcity.utils.failures import ItemFailures
 from mmcity.utils.fileio import read_json, visible
@@ -61,12 +62,14 @@ class Layer:
             colours ``(N, 3)`` uint8); ``(Cameras, list of image paths or None)``;
             ``Trajectory``; ``(VoxelGrid, palette)``; rows of ``results.json``.
         frame: Where it lies. Defaults to None: its coordinates are the world's.
+        notes: Which way is up in it, and what it lacks of its scene. Defaults to None: not known.
     """
 
     name: str
     kind: str
     data: Any
     frame: SceneFrame | None = None
+    notes: ViewNotes | None = None
 
 
 def open_layers(
@@ -139,7 +142,9 @@ def _gaussian_layer(name: str, scene: Gaussians | GaussianLodTree) -> Layer:
 def _open_ply(path: Path, name: str, drop_invalid: bool) -> Layer:
     columns = read_ply_vertices(path, "xyz")
     if all(prop in columns for prop in _GAUSSIAN_PROPERTIES):
-        return _gaussian_layer(name, read_gaussians(path, drop_invalid))
+        layer = _gaussian_layer(name, read_gaussians(path, drop_invalid))
+        layer.notes = read_view_notes(path)
+        return layer
     frame = read_frame_of(path)
     with open(path, "rb") as file:
         head = file.read(1 << 14).split(b"end_header")[0]

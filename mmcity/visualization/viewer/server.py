@@ -22,6 +22,7 @@ from mmcity.structures import (
     build_lod_tree,
     robust_bounds,
 )
+from mmcity.structures.io.view_notes import ViewNotes
 from mmcity.structures.upright import guess_up
 from mmcity.utils.dependencies import import_library
 
@@ -55,8 +56,8 @@ class Viewer:
             only.
         port: The next free one is taken if it is in use. Defaults to 8080.
         up: Axis of the world that points up: ``+z``, ``-y`` (COLMAP) and so on; ``auto``
-            guesses it from the first cameras or path, and is ``+z`` without these and on the
-            earth. Defaults to ``auto``.
+            takes it from the notes beside a scene, or guesses it from the first cameras or path,
+            and is ``+z`` without these and on the earth. Defaults to ``auto``.
         budget: Most Gaussians that a browser may hold. Defaults to 400,000.
         title: Of the page. Defaults to ``mmcity``.
         origins: Other sites whose pages may connect, such as ``https://twin.example.org`` of a
@@ -147,8 +148,19 @@ class Viewer:
         if not self._guesses_up or (self.frame is not None and self.frame.crs):
             return
         self._guesses_up = False
-        up = guess_up(cam_to_world).numpy()
-        axis = np.round(up)
+        self._snap_up(guess_up(cam_to_world).numpy())
+
+    def _take_notes(self, name: str, notes: ViewNotes) -> None:
+        if self._guesses_up and not (self.frame is not None and self.frame.crs):
+            self._guesses_up = False
+            self._snap_up(np.array(notes.up))
+        if notes.left_out:
+            lacks = f"{name} is shown without {', '.join(notes.left_out)}: renders differ"
+            self.server.gui.add_markdown(lacks)
+
+    def _snap_up(self, up: np.ndarray) -> None:
+        largest = np.abs(up).argmax()
+        axis = np.sign(up) * (np.arange(3) == largest)
         self._set_up(axis if axis @ up > _NEAR_AXIS else up)
 
     def _add_switch(self, name: str) -> None:
@@ -211,6 +223,8 @@ class Viewer:
         """
         if self.frame is None:
             self.set_frame(frame_to_show(layer))
+        if layer.notes is not None:
+            self._take_notes(layer.name, layer.notes)
         layer = placed(layer, self.frame)
         if layer.kind == "points":
             self.add_points(layer.name, *layer.data)
