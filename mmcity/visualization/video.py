@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from mmcity.utils.fileio import atomic_path
+from mmcity.utils.picture_names import without_suffix
 
 from .color_maps import to_uint8
 
@@ -33,7 +34,7 @@ def pictures_beside(source: str | os.PathLike) -> Path:
     source = Path(source)
     if source.is_dir():
         return source / "pictures"
-    name = f"{source.stem}_pictures"
+    name = f"{without_suffix(source.name)}_pictures"
     return source.with_name(name) if source.exists() else Path(name)
 
 

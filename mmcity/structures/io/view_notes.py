@@ -1,4 +1,4 @@
-"""How a file of Gaussians is to be looked at: ``FILE.view.json`` beside it."""
+"""Notes on how a file of Gaussians is to be looked at: ``FILE.view.json`` beside it."""
 
 import math
 import os
@@ -13,7 +13,7 @@ _SUFFIX = ".view.json"
 
 @dataclass(frozen=True)
 class ViewNotes:
-    """What a file of Gaussians does not hold.
+    """Notes on a file of Gaussians that it cannot hold itself.
 
     Attributes:
         up: Unit vector that points up, in the axes of the file.

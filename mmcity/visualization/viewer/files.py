@@ -213,7 +213,7 @@ def _open_folder(path: Path, drop_invalid: bool, failures: ItemFailures) -> Iter
 def _open_contents(
     path: Path, drop_invalid: bool, failures: ItemFailures, other: list[Path], seen: set[Path]
 ) -> Iterator[Layer]:
-    """What lies in a folder; files of other kinds are added to ``other``."""
+    """Layers of all that lies in a folder; files of other kinds are added to ``other``."""
     for is_kind, reader in _FOLDERS:
         if is_kind(path):
             yield from reader(path)
