@@ -47,8 +47,8 @@ class Inferencer(metaclass=ABCMeta):
     Raises:
         FileNotFoundError: If there is no such config or checkpoint.
         CheckpointError: If weights are missing or left over.
-        MissingWeightsError: If a config of the toolbox comes without a checkpoint, and
-            ``MMCITY_RANDOM_WEIGHTS`` is not set.
+        MissingWeightsError: If there is no checkpoint for a config of which weights are published,
+            and ``MMCITY_RANDOM_WEIGHTS`` is not set.
     """
 
     #: Whether :meth:`build_model` gives the model its weights.

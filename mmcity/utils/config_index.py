@@ -54,14 +54,6 @@ def config_file(path: str | os.PathLike) -> Path:
     return (places[0] if places else find_config(str(path))).resolve()
 
 
-def is_shipped(config: str) -> bool:
-    """Whether a config, by path or name, is one of the toolbox and none of a user."""
-    path = Path(config)
-    if path.is_file():
-        return path.resolve().is_relative_to((find_root() / "configs").resolve())
-    return any(config.lower() in map(str.lower, s.configs) for s in read_config_index())
-
-
 def find_config(name: str) -> Path:
     """Config of a name that ``mmcity list`` prints; upper and lower case are the same.
 

@@ -371,6 +371,6 @@ def test_occupancy_of_info_files_and_of_arrays(folder, drives):
         predictor(0, "tset")
 
 
-def test_a_scene_is_no_occupancy_model(folder, random_weights):
+def test_a_scene_is_no_occupancy_model(folder):
     with pytest.raises(ValueError, match="expected a model of GaussTR, got GaussianSplatting"):
         OccupancyPredictor("3dgs_toytown_cpu")

@@ -11,7 +11,6 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from mmcity.models.layers.frozen import MissingWeightsError
-from mmcity.utils.config_index import is_shipped
 from mmcity.utils.fileio import read_text, visible
 from mmcity.utils.published_weights import how_to_get, published_for, random_weights_allowed
 
@@ -71,9 +70,9 @@ def load_checkpoint_weights(path: str | os.PathLike) -> dict[str, Tensor]:
 
 
 def require_checkpoint(config: str, model: nn.Module | None = None) -> None:
-    """Refuse to use a model that was given no checkpoint, unless it has nothing to learn.
+    """Refuse to use a model that was given no checkpoint where weights of it are published.
 
-    Users' own configs may fill a model in ways of their own, so they get a warning.
+    Of other models with parameters a warning tells: a config may fill them in ways of its own.
 
     Args:
         config: Path or name of its config.
@@ -81,30 +80,29 @@ def require_checkpoint(config: str, model: nn.Module | None = None) -> None:
             weights are published, are refused at once.
 
     Raises:
-        MissingWeightsError: If it has parameters, and the config is one of the toolbox.
-            ``MMCITY_RANDOM_WEIGHTS=1`` (the tools' ``--random-weights``) lets it pass.
+        MissingWeightsError: If weights are published for the config. ``MMCITY_RANDOM_WEIGHTS=1``
+            (the tools' ``--random-weights``) lets it pass.
     """
-    published = published_for(config) if is_shipped(config) else []
-    needs_weights = published if model is None else any(True for _ in model.parameters())
-    if not needs_weights or random_weights_allowed():
+    if random_weights_allowed():
         return
-    if not is_shipped(config):
+    published = published_for(config)
+    if published:
+        ways = ["name the checkpoint of a training"]
+        for weights in published:
+            ways.append(f"take published ones, {weights}: {how_to_get(weights)}")
+            if weights.instead:
+                ways.append(f"do without: {weights.instead}")
+        ways.append("go on with --random-weights to try things out")
+        raise MissingWeightsError(
+            f"checkpoint: expected trained weights for {config}, got none: {'; or '.join(ways)}"
+        )
+    if model is not None and any(True for _ in model.parameters()):
         print_log(
-            f"{config}: tested without a checkpoint: unless the config fills the "
+            f"{config}: used without a checkpoint: unless the config fills the "
             f"{type(model).__name__}, its weights are random and results mean nothing",
             "current",
             logging.WARNING,
         )
-        return
-    ways = ["name the checkpoint of a training"]
-    for weights in published:
-        ways.append(f"take published ones, {weights}: {how_to_get(weights)}")
-        if weights.instead:
-            ways.append(f"do without: {weights.instead}")
-    ways.append("go on with --random-weights to try things out")
-    raise MissingWeightsError(
-        f"checkpoint: expected trained weights for {config}, got none: {'; or '.join(ways)}"
-    )
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
