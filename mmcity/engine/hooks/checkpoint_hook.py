@@ -66,9 +66,11 @@ class CityCheckpointHook(CheckpointHook):
         # A run that was killed after it wrote the checkpoint may not have come to removing.
         for step in runner.message_hub.runtime_info.get(_OUTDATED, []):
             self._remove_step(step)
-        if is_main_process() and runner.message_hub.runtime_info.get("last_ckpt"):
+        if runner.message_hub.runtime_info.get("last_ckpt"):
+            # On all processes: where it is set, all of them take part in saving the best one.
             self.last_ckpt = runner.message_hub.get_info("last_ckpt")
-            self._remove_outdated()
+            if is_main_process():
+                self._remove_outdated()
 
     def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
         """Write a checkpoint, then the pointer to it, then remove what it replaces."""
