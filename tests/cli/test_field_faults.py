@@ -536,7 +536,10 @@ def test_sequences_whose_joined_names_clash_are_refused(tmp_path):
         Image.new("RGB", (64, 48)).save(tmp_path / name)
     (tmp_path / "dataset_train.txt").write_text(f"{head}seq1/a_b.png{poses}")
     (tmp_path / "dataset_test.txt").write_text(f"{head}seq 2/c.png{poses}")
-    (tmp_path / "reconstruction.nvm").write_text("NVM_V3\n\n0\n\n0\n")
+    cameras = [
+        f"{n} 50 1 0 0 0 0 0 0 0 0\n" for n in ("seq1/a_b.jpg", "seq 2/c.jpg", "seq1_a/b.jpg")
+    ]
+    (tmp_path / "reconstruction.nvm").write_text(f"NVM_V3\n\n3\n{''.join(cameras)}\n0\n")
     assert convert_cambridge_landmarks(tmp_path, tmp_path / "out")["test"] == (1, 0)
     assert (tmp_path / "out/test/rgb/seq 2_c.jpg").is_file()
 

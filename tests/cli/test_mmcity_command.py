@@ -8,15 +8,15 @@ import sys
 import pytest
 import yaml
 
-from mmcity.cli.main import command_names, dispatch
+from mmcity.cli.main import GROUPS, command_names, dispatch
 from mmcity.utils.cli import UserError
 from tests.cli.conftest import REPO
 
 
 def verbs() -> list[str]:
     """Every verb as it is typed, those of groups included."""
-    names = [name for name in command_names("verbs") if name != "data"]
-    return names + [f"data {name}" for name in command_names("verbs.data")]
+    names = [name for name in command_names("verbs") if name not in GROUPS]
+    return names + [f"{group} {n}" for group in GROUPS for n in command_names(f"verbs.{group}")]
 
 
 @pytest.mark.parametrize("verb", verbs())

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from mmcity.workflow import Chain
+from mmcity.workflow import Chain, report
 from mmcity.workflow.city_twin import run_city_twin
 from tests.cli.conftest import REPO
 from tests.workflow.kill_in_stage import TRAINS
@@ -61,4 +61,4 @@ def test_killed_in_every_stage_the_chain_goes_on(tmp_path, monkeypatch, capsys):
         assert "resumed epoch" in (work / name / "log.txt").read_text(), name
     page = (work / "report.html").read_text()
     assert page.count("data:image/") >= 8
-    assert all(f"<h2>{name}</h2>" in page for name in stages)
+    assert all(f"<h2>{report._title(name)}</h2>" in page for name in stages)

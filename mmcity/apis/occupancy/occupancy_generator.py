@@ -31,7 +31,7 @@ def read_array(source: str | os.PathLike | np.ndarray | Tensor, name: str) -> Te
     arrays = read_arrays(source, (name,))
     key = "data" if str(source).endswith(".npy") else name
     if key not in arrays:
-        raise ValueError(f"{source}: expected an array '{name}', got {sorted(arrays)}")
+        raise ValueError(f"{source}: expected an array '{name}', got {sorted(read_arrays(source))}")
     return torch.from_numpy(arrays[key])
 
 

@@ -43,7 +43,7 @@ def read_folder(folder: Path) -> dict[str, Tensor]:
         raise FileNotFoundError(f"{extra}: expected the file with init_pos")
     arrays = read_arrays(extra, ("init_pos",))
     if "init_pos" not in arrays:
-        raise ValueError(f"{extra}: expected an array 'init_pos', got {sorted(arrays)}")
+        raise ValueError(f"{extra}: expected an array 'init_pos', got {sorted(read_arrays(extra))}")
     origin = arrays["init_pos"]
     networks = folder / "checkpoints.pth"
     if not networks.is_file():

@@ -165,7 +165,8 @@ def _open_mesh(path: Path, name: str, drop_invalid: bool) -> Iterator[Layer]:
         check_extensions(read_json(path), path)
     frame, scene = read_frame_of(path), read_mesh(path, force="scene")
     turn = axes_of_scene(path)
-    scene.apply_transform(turn)
+    if scene.geometry:  # trimesh cannot turn a scene of nothing
+        scene.apply_transform(turn)
     frame = frame and frame.moved(Sim3.from_matrix(torch.from_numpy(turn)))
     for number, geometry in enumerate(scene.dump()):
         part = name if len(scene.geometry) == 1 else f"{name}/{number}"

@@ -255,7 +255,9 @@ def test_toytown_config_runs(tmp_path):
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_published_schedule_follows_the_number_of_processes(ranks, tmp_path, monkeypatch):
+def test_published_schedule_follows_the_number_of_processes(
+    ranks, tmp_path, monkeypatch, random_weights
+):
     """One epoch of four clips: four steps of one process, or two of each of two."""
     monkeypatch.setattr(sequence_dataset, "get_dist_info", lambda: (0, ranks))
     write_toytown_video(tmp_path / "video", ["000_drive", "001_walk", "002_orbit"])
