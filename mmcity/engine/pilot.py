@@ -82,7 +82,8 @@ def plan_iterations(cfg: Config, minutes: float, keep: bool = False) -> int:
     if max_iters < 1:
         raise ConfigError(
             f"--minutes: expected time for a step, which takes {seconds:.2g} s, got {minutes:g} "
-            "minutes: give more, or reduce the pictures (resize)"
+            f"minutes, of which the start and the measuring took {60 * minutes - left:.2g} s: give "
+            "more, or reduce the pictures (resize)"
         )
     write_json(file, dict(minutes=minutes, max_iters=max_iters, step_seconds=seconds))
     return max_iters

@@ -1,13 +1,16 @@
 """tools/train.py and tools/test.py on a toy project, as a user calls them."""
 
+import itertools
 import json
 import pickle
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import Config
 
+from mmcity.engine import pilot
 from mmcity.engine.checkpointing import CheckpointError
 from mmcity.engine.config_check import ConfigError
 from mmcity.engine.launch import build_runner, load_config
@@ -184,7 +187,11 @@ def test_test_refuses_two_checkpoints():
         call_tool("tools/test.py", "config.py", "a.pth", "-C", "b.pth")
 
 
-def test_train_for_so_many_minutes_keeps_its_plan(run_tool, tmp_path):
+def test_train_for_so_many_minutes_keeps_its_plan(run_tool, tmp_path, monkeypatch):
+    # A clock on which each step takes a millisecond, whatever else the machine does.
+    ticks = itertools.count()
+    clock = SimpleNamespace(perf_counter=lambda: next(ticks) / 1000)
+    monkeypatch.setattr(pilot, "time", clock)
     options = ("train", TOY_CONFIG, "--work-dir", tmp_path)
     for wrong in (["--minutes", 1, "--max-iters", 3], ["--minutes", 0], ["--minutes", 1e-9]):
         with pytest.raises(ConfigError, match="--minutes: expected"):
