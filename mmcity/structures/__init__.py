@@ -1,6 +1,7 @@
 """Tensor containers, geometry, and the files of Gaussians and meshes."""
 
 from . import geometry, multi_view
+from .axes import AXES, axes_matrix, convert_axes, right_handed_twin
 from .bounds import drop_unseen, is_stray, robust_bounds
 from .cameras import CAMERA_TYPES, Cameras
 from .data_samples import (
@@ -13,9 +14,11 @@ from .gaussian_lod import GaussianLodTree, LodCell, build_lod_tree, merge_gaussi
 from .gaussians import Gaussians
 from .io import (
     GAUSSIAN_SUFFIXES,
+    WRITABLE_SUFFIXES,
     GaussianFileError,
     PlyFormatError,
     read_frame_of,
+    read_gaussian_file,
     read_gaussians,
     read_gaussians_glb,
     read_gaussians_ply,
@@ -35,6 +38,7 @@ from .io import (
 from .scene_frame import SceneFrame, read_frame, write_frame
 from .sim3 import Sim3
 from .spherical_harmonics import SH_C0, rotate_sh, sh_degree_of
+from .splat_info import SplatInfo
 from .trajectory import Trajectory, TrajectoryFormatError
 from .transfer import to_device, to_host
 from .voxel_grid import VoxelGrid
@@ -42,6 +46,7 @@ from .voxel_rays import cast_rays
 from .voxel_views import render_birds_eye, render_oblique
 
 __all__ = [
+    "AXES",
     "CAMERA_TYPES",
     "Cameras",
     "GAUSSIAN_SUFFIXES",
@@ -57,11 +62,15 @@ __all__ = [
     "SceneFrame",
     "SequenceDataSample",
     "Sim3",
+    "SplatInfo",
     "Trajectory",
     "TrajectoryFormatError",
     "VoxelGrid",
+    "WRITABLE_SUFFIXES",
+    "axes_matrix",
     "build_lod_tree",
     "cast_rays",
+    "convert_axes",
     "drop_unseen",
     "geometry",
     "is_stray",
@@ -69,6 +78,7 @@ __all__ = [
     "multi_view",
     "read_frame",
     "read_frame_of",
+    "read_gaussian_file",
     "read_gaussians",
     "read_gaussians_glb",
     "read_gaussians_ply",
@@ -78,6 +88,7 @@ __all__ = [
     "read_voxel_grid",
     "render_birds_eye",
     "render_oblique",
+    "right_handed_twin",
     "robust_bounds",
     "rotate_sh",
     "select_cells",

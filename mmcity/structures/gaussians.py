@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -49,8 +49,8 @@ class Gaussians(TensorContainer):
 
     # Set by :mod:`mmcity.structures.io.gaussians_ply`, which knows the formats.
     read_ply: ClassVar[Callable[[str | os.PathLike], "Gaussians"]]
-    write_ply: ClassVar[Callable[["Gaussians", str | os.PathLike], None]]
-    write_splat: ClassVar[Callable[["Gaussians", str | os.PathLike], None]]
+    write_ply: ClassVar[Callable[..., Any]]
+    write_splat: ClassVar[Callable[..., Any]]
 
     def __init__(
         self,

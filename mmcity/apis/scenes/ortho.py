@@ -14,7 +14,7 @@ from rich.progress import track
 from mmcity.models.renderers import SplatRenderer
 from mmcity.structures import Cameras, GaussianLodTree, Gaussians, SceneFrame, Sim3
 from mmcity.structures.bounds import robust_bounds
-from mmcity.structures.io.gaussians_ply import color_coefficients
+from mmcity.structures.io.gaussian_format import color_coefficients
 from mmcity.structures.spherical_harmonics import SH_C0, sh_degree_of
 from mmcity.structures.upright import turn_upright
 from mmcity.utils.checks import check_choice

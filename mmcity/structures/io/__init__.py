@@ -1,10 +1,16 @@
 """Files of Gaussians and tables of points (PLY, SPZ, splat, glTF), and of voxel grids."""
 
 from .frame_files import read_frame_of, stamp_frame
-from .gaussian_files import GAUSSIAN_SUFFIXES, read_gaussians, write_gaussians
+from .gaussian_files import (
+    GAUSSIAN_SUFFIXES,
+    WRITABLE_SUFFIXES,
+    read_gaussian_file,
+    read_gaussians,
+    write_gaussians,
+)
+from .gaussian_format import GaussianFileError
 from .gaussians_gltf import read_gaussians_glb, write_gaussians_glb
 from .gaussians_ply import (
-    GaussianFileError,
     read_gaussians_ply,
     read_splat,
     write_gaussians_ply,
@@ -18,7 +24,9 @@ __all__ = [
     "GAUSSIAN_SUFFIXES",
     "GaussianFileError",
     "PlyFormatError",
+    "WRITABLE_SUFFIXES",
     "read_frame_of",
+    "read_gaussian_file",
     "read_gaussians",
     "read_gaussians_glb",
     "read_gaussians_ply",

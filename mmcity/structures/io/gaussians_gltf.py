@@ -14,17 +14,19 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from mmcity.structures.axes import UP_AXES, axes_matrix
 from mmcity.structures.bounds import robust_bounds
 from mmcity.structures.gaussians import Gaussians
 from mmcity.structures.geometry import quat_to_rotmat
 from mmcity.structures.scene_frame import SceneFrame
 from mmcity.structures.sim3 import Sim3
 from mmcity.structures.spherical_harmonics import SH_C0, sh_degree_of
+from mmcity.structures.splat_info import SplatInfo
 from mmcity.structures.world_offset import world_offset
 from mmcity.utils.checks import check_choice
 from mmcity.utils.fileio import damage_told
 
-from .gaussians_ply import GaussianFileError, color_coefficients, keep_valid
+from .gaussian_format import GaussianFileError, GaussianFormat, color_coefficients, keep_valid
 from .glb import GlbBuilder, GlbFormatError, get_frame, read_accessor, read_glb_container
 
 EXTENSION = "KHR_gaussian_splatting"
@@ -37,12 +39,6 @@ UP_KEY = "mmcity_up"
 #: Share of their size to which the places of Gaussians have to be resolved.
 _RESOLVED = 0.01
 _IDENTITY = np.eye(4).ravel().tolist()
-#: Rotations that turn a world whose named axis points up to glTF's, in which y does.
-UP_AXES = {
-    "y": ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
-    "-y": ((1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, -1.0)),
-    "z": ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, -1.0, 0.0)),
-}
 
 
 class NoGaussiansError(GaussianFileError):
@@ -57,13 +53,18 @@ def y_up(up: str) -> np.ndarray:
     """
     check_choice("up", up, UP_AXES)
     matrix = np.eye(4)
-    matrix[:3, :3] = UP_AXES[up]
+    matrix[:3, :3] = axes_matrix(UP_AXES[up], "RUB")
     return matrix
 
 
 def write_gaussians_glb(
-    gaussians: Gaussians, path: str | os.PathLike, up: str = "z", center: bool = True
-) -> None:
+    gaussians: Gaussians,
+    path: str | os.PathLike,
+    up: str = "z",
+    center: bool = True,
+    *,
+    info: SplatInfo | None = None,
+) -> SplatInfo:
     """Write Gaussians as binary glTF.
 
     Args:
@@ -125,6 +126,7 @@ def write_gaussians_glb(
         "meshes": [{"primitives": [primitive]}],
     }
     builder.write(path, content, g.frame)
+    return SplatInfo(format=GLB.name, sh_degree=sh_degree_of(sh.shape[1]))
 
 
 def read_gaussians_glb(
@@ -332,3 +334,13 @@ def _node_matrix(node: dict[str, Any], path: str | os.PathLike) -> np.ndarray:
     parts[:3, :3] = quat_to_rotmat(np.array([w, x, y, z])) * np.array(numbers[3])
     parts[:3, 3] = numbers[1]
     return matrix @ parts
+
+
+def _load_glb(path: str | os.PathLike, drop_invalid: bool = False) -> tuple[Gaussians, SplatInfo]:
+    gaussians = read_gaussians_glb(path, drop_invalid=drop_invalid)
+    return gaussians, SplatInfo(format=GLB.name, sh_degree=gaussians.sh_degree or 0)
+
+
+GLB = GaussianFormat(
+    "glb", (".glb",), _load_glb, write_gaussians_glb, lambda _, head: head.startswith(b"glTF")
+)

@@ -2,18 +2,20 @@
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine.logging import print_log
 
 from mmcity.structures.gaussians import Gaussians
 from mmcity.structures.scene_frame import SceneFrame, read_frame, sidecar, write_frame
 from mmcity.structures.spherical_harmonics import SH_C0, sh_degree_of
+from mmcity.structures.splat_info import SplatInfo
 from mmcity.structures.world_offset import world_offset
 from mmcity.utils.fileio import atomic_path
 
+from .gaussian_format import GaussianFileError, GaussianFormat, for_writing, in_axes, keep_valid
 from .ply import PlyFormatError, read_ply_frame, read_ply_vertices, write_ply_vertices
 
 _SPLAT_ROW = np.dtype(
@@ -22,6 +24,8 @@ _SPLAT_ROW = np.dtype(
 
 #: Opacities are kept this far from 0 and 1, where the logit has no value.
 _OPACITY_EPS = 1e-7
+#: Opacity that eight bits round to 0.
+_UNSEEN = 1 / 510
 _BASE = (
     "x",
     "y",
@@ -32,49 +36,19 @@ _BASE = (
 )
 
 
-class GaussianFileError(PlyFormatError):
-    """A PLY that holds no Gaussians, or that is broken."""
-
-
-def keep_valid(
-    gaussians: Gaussians, path: str | os.PathLike, drop_invalid: bool = False
-) -> Gaussians:
-    """The Gaussians of a file whose values are all finite.
-
-    Args:
-        gaussians: As read.
-        path: Where from, for messages.
-        drop_invalid: Leave the others out, with a warning that counts them. Defaults to False:
-            they are an error.
-
-    Raises:
-        GaussianFileError: If there are others, and they are not to be dropped, or if all are; or
-            if there is none at all.
-    """
-    if not len(gaussians):
-        raise GaussianFileError(f"{path}: expected Gaussians, got none: export the scene again")
-    bad = ~gaussians.is_finite
-    count = int(bad.sum())
-    if not count:
-        return gaussians
-    found = f"{count} of {len(gaussians)} Gaussians with NaN or infinity"
-    if not drop_invalid or count == len(gaussians):
-        raise GaussianFileError(
-            f"{path}: expected finite values, got {found}, first in row "
-            f"{int(bad.nonzero()[0, 0])}: what to do: write a file without them (`mmcity export "
-            "SOURCE TARGET --drop-invalid`, drop_invalid=True in Python)"
-        )
-    print_log(f"{path}: {found} are left out", "current", 30)
-    return gaussians[~bad]
-
-
 def _numbered(names: list[str], prefix: str) -> list[str]:
     """``prefix0, prefix1, ..`` in order of their numbers."""
     found = [name for name in names if re.fullmatch(rf"{prefix}\d+", name)]
     return sorted(found, key=lambda name: int(name[len(prefix) :]))
 
 
-def read_gaussians_ply(path: str | os.PathLike, drop_invalid: bool = False) -> Gaussians:
+def read_gaussians_ply(
+    path: str | os.PathLike,
+    drop_invalid: bool = False,
+    *,
+    to: str | None = None,
+    assume: str | None = None,
+) -> Gaussians:
     """Read a PLY in the attribute layout of 3D Gaussian Splatting.
 
     Args:
@@ -84,6 +58,8 @@ def read_gaussians_ply(path: str | os.PathLike, drop_invalid: bool = False) -> G
             ``feature_0..`` become features.
         drop_invalid: Leave out Gaussians whose values are not finite, see :func:`keep_valid`.
             Defaults to False.
+        to: Axes to return. Defaults to None: those of the file.
+        assume: Axes of the file, which it does not say. Defaults to None: not known.
 
     Returns:
         Gaussians: float32, activations applied, with the frame that the header tells; positions in
@@ -93,7 +69,12 @@ def read_gaussians_ply(path: str | os.PathLike, drop_invalid: bool = False) -> G
         FileNotFoundError: If there is no such file.
         GaussianFileError: If it is broken, lacks a property, or holds values that are not
             finite.
+        ValueError: If axes are wanted without saying which the file has.
     """
+    return in_axes(*_load_ply(path, drop_invalid), path, to, assume)[0]
+
+
+def _load_ply(path: str | os.PathLike, drop_invalid: bool = False) -> tuple[Gaussians, SplatInfo]:
     try:
         columns = read_ply_vertices(path, _BASE)
     except PlyFormatError as error:
@@ -136,10 +117,13 @@ def read_gaussians_ply(path: str | os.PathLike, drop_invalid: bool = False) -> G
         features=table(features) if features else None,
         frame=frame,
     )
-    return keep_valid(out, path, drop_invalid)
+    info = SplatInfo(format=PLY.name, sh_degree=out.sh_degree or 0)
+    return keep_valid(out, path, drop_invalid), info
 
 
-def write_gaussians_ply(gaussians: Gaussians, path: str | os.PathLike) -> None:
+def write_gaussians_ply(
+    gaussians: Gaussians, path: str | os.PathLike, *, info: SplatInfo | None = None
+) -> SplatInfo:
     """Write a PLY in the attribute layout of 3D Gaussian Splatting (binary, float32).
 
     Opacities and scales are written as logits and logarithms; exact 0 and 1 are moved by
@@ -148,6 +132,10 @@ def write_gaussians_ply(gaussians: Gaussians, path: str | os.PathLike) -> None:
     Args:
         gaussians (Gaussians): With SH, features, or both.
         path: Moved into place when whole.
+        info: What is known of the scene. Defaults to None: nothing.
+
+    Returns:
+        SplatInfo: What the file says.
     """
     g = gaussians.detach().to("cpu", torch.float32)
     count = len(g)
@@ -166,34 +154,37 @@ def write_gaussians_ply(gaussians: Gaussians, path: str | os.PathLike) -> None:
     if g.features is not None:
         columns.update((f"feature_{i}", value) for i, value in enumerate(g.features.unbind(1)))
     write_ply_vertices(path, {name: value.numpy() for name, value in columns.items()}, g.frame)
+    return SplatInfo(format=PLY.name, sh_degree=g.sh_degree or 0)
 
 
-def color_coefficients(gaussians: Gaussians, caller: str) -> torch.Tensor:
-    """SH of the colour ``(N, K, 3)``: their own, or of three features that hold a plain colour.
-
-    Raises:
-        ValueError: If they have neither; names ``caller``.
-    """
-    sh, features = gaussians.sh, gaussians.features
-    if sh is not None:
-        return sh
-    if features is None or features.shape[1] != 3:
-        raise ValueError(f"{caller}: expected SH or three features as colour, got neither")
-    return ((features - 0.5) / SH_C0)[:, None]
-
-
-def write_splat(gaussians: Gaussians, path: str | os.PathLike) -> None:
+def write_splat(
+    gaussians: Gaussians, path: str | os.PathLike, *, info: SplatInfo | None = None
+) -> SplatInfo:
     """Write a ``.splat`` file: 32 bytes per Gaussian, the most visible ones first.
 
     Position and scale as float32, mean colour and opacity as RGBA bytes, rotation as four
     bytes (wxyz, 128 + 128 q). View-dependent colour is lost. A frame goes into a file
     ``.frame.json`` beside it.
 
+    Args:
+        gaussians (Gaussians): At least one, with SH or three features as colour.
+        path: Moved into place when whole.
+        info: What is known of the scene. Defaults to None: nothing.
+
+    Returns:
+        SplatInfo: What the file says, and what was lost.
+
     Raises:
-        ValueError: If the Gaussians have neither SH nor three features as colour.
+        ValueError: If there is none, no colour, or a value that is not finite.
     """
-    g = gaussians.detach().to("cpu", torch.float32)
-    colors = 0.5 + SH_C0 * color_coefficients(g, "write_splat")[:, 0]
+    g, sh, said = for_writing(gaussians, path, info, sh_degree=0, models=("default",))
+    colors = 0.5 + SH_C0 * sh[:, 0]
+    lost, outside = said.lost, int(((colors < 0) | (colors > 1)).any(1).sum())
+    if outside:
+        lost += (f"colours cut to [0, 1] in {outside} of {len(g)} Gaussians",)
+    unseen = int((g.opacities < _UNSEEN).sum())
+    if unseen:
+        lost += (f"{unseen} Gaussians below opacity 1/510 become invisible",)
     order = (g.scales.prod(1) * g.opacities).argsort(descending=True)
     rgba = torch.cat([colors, g.opacities[:, None]], 1)[order]
     quats = torch.nn.functional.normalize(g.quats, dim=-1)[order]
@@ -204,22 +195,34 @@ def write_splat(gaussians: Gaussians, path: str | os.PathLike) -> None:
     with atomic_path(path) as temporary:
         rows.tofile(temporary)
         write_frame(sidecar(path), g.frame)
+    return replace(said, format=SPLAT.name, lost=lost)
 
 
-def read_splat(path: str | os.PathLike, drop_invalid: bool = False) -> Gaussians:
-    """Read a ``.splat`` file; see :func:`write_splat`.
+def read_splat(
+    path: str | os.PathLike,
+    drop_invalid: bool = False,
+    *,
+    to: str | None = None,
+    assume: str | None = None,
+) -> Gaussians:
+    """Read a ``.splat`` file; see :func:`write_splat`, arguments as :func:`read_gaussians_ply`.
 
     Raises:
         FileNotFoundError: If there is no such file.
         GaussianFileError: If its size is no multiple of 32 bytes, or values are not finite.
+        ValueError: If axes are wanted without saying which the file has.
     """
+    return in_axes(*_load_splat(path, drop_invalid), path, to, assume)[0]
+
+
+def _load_splat(path: str | os.PathLike, drop_invalid: bool = False) -> tuple[Gaussians, SplatInfo]:
     size = Path(path).stat().st_size
     if size % _SPLAT_ROW.itemsize:
         raise GaussianFileError(f"{path}: expected a multiple of 32 bytes, got {size}")
     rows = np.fromfile(path, _SPLAT_ROW)
     rgba = torch.from_numpy(rows["rgba"].astype(np.float32)) / 255
     quats = (torch.from_numpy(rows["rot"].astype(np.float32)) - 128) / 128
-    quats[quats.norm(dim=-1) < 0.5] = torch.tensor([1.0, 0.0, 0.0, 0.0])
+    quats[quats.norm(dim=-1) < 0.5] = 0  # of bytes that name no rotation
     out = Gaussians(
         means=torch.from_numpy(rows["mean"].copy()),
         quats=torch.nn.functional.normalize(quats, dim=-1),
@@ -228,8 +231,17 @@ def read_splat(path: str | os.PathLike, drop_invalid: bool = False) -> Gaussians
         sh0=((rgba[:, :3] - 0.5) / SH_C0)[:, None],
         frame=read_frame(sidecar(path)),
     )
-    return keep_valid(out, path, drop_invalid)
+    return keep_valid(out, path, drop_invalid), SplatInfo(format=SPLAT.name)
 
+
+PLY = GaussianFormat(
+    "ply",
+    (".ply",),
+    _load_ply,
+    write_gaussians_ply,
+    lambda _, head: head.startswith(b"ply") and b"packed_position" not in head,
+)
+SPLAT = GaussianFormat("splat", (".splat",), _load_splat, write_splat)
 
 Gaussians.read_ply = staticmethod(read_gaussians_ply)
 Gaussians.write_ply = write_gaussians_ply

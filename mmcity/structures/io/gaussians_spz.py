@@ -31,10 +31,17 @@ from mmcity.structures.gaussians import Gaussians
 from mmcity.structures.scene_frame import read_frame, sidecar, write_frame
 from mmcity.structures.sim3 import Sim3
 from mmcity.structures.spherical_harmonics import sh_degree_of
+from mmcity.structures.splat_info import SplatInfo
 from mmcity.utils.checks import check_choice
 from mmcity.utils.fileio import atomic_path
 
-from .gaussians_ply import GaussianFileError, color_coefficients, keep_valid
+from .gaussian_format import (
+    GaussianFileError,
+    GaussianFormat,
+    color_coefficients,
+    in_axes,
+    keep_valid,
+)
 
 _MAGIC = 0x5053474E
 _HEADER = struct.Struct("<IIIBBBB")
@@ -58,7 +65,9 @@ def write_spz(
     version: int = 3,
     antialiased: bool = False,
     sh_bits: tuple[int, int] = (5, 4),
-) -> None:
+    *,
+    info: SplatInfo | None = None,
+) -> SplatInfo:
     """Write an ``.spz`` file.
 
     Positions keep 1/4096 of a unit up to 2048 units from the origin and less beyond. A frame goes
@@ -115,6 +124,7 @@ def write_spz(
         body = head + b"".join(table.tobytes() for table in tables)
         temporary.write_bytes(gzip.compress(body, compresslevel=6, mtime=0))
         write_frame(sidecar(path), gaussians.frame)
+    return SplatInfo(format=f"spz {version}", sh_degree=degree)
 
 
 def _unpacked(path: Path, stream: gzip.GzipFile, size: int) -> bytes:
@@ -125,7 +135,13 @@ def _unpacked(path: Path, stream: gzip.GzipFile, size: int) -> bytes:
         raise GaussianFileError(f"{path}: expected a gzip stream, got {error}") from error
 
 
-def read_spz(path: str | os.PathLike, drop_invalid: bool = False) -> Gaussians:
+def read_spz(
+    path: str | os.PathLike,
+    drop_invalid: bool = False,
+    *,
+    to: str | None = None,
+    assume: str | None = None,
+) -> Gaussians:
     """Read an ``.spz`` file of version 1, 2 or 3.
 
     Extension records, such as an orbit for viewers, are passed over with a warning.
@@ -134,6 +150,10 @@ def read_spz(path: str | os.PathLike, drop_invalid: bool = False) -> Gaussians:
         FileNotFoundError: If there is no such file.
         GaussianFileError: If it is broken or of another version.
     """
+    return in_axes(*_load_spz(path, drop_invalid), path, to, assume)[0]
+
+
+def _load_spz(path: str | os.PathLike, drop_invalid: bool = False) -> tuple[Gaussians, SplatInfo]:
     path = Path(path)
     packed = path.read_bytes()
     if packed[:4] == _MAGIC.to_bytes(4, "little"):  # not packed as a whole: version 4 and later
@@ -194,7 +214,7 @@ def read_spz(path: str | os.PathLike, drop_invalid: bool = False) -> Gaussians:
     gaussians = keep_valid(gaussians, path, drop_invalid)
     gaussians = gaussians.transform(Sim3(rotation=torch.tensor(_HALF_TURN)))
     gaussians.frame = read_frame(sidecar(path))
-    return gaussians
+    return gaussians, SplatInfo(format=f"spz {version}", sh_degree=degree)
 
 
 def _extensions(records: bytes) -> list[int]:
@@ -256,3 +276,12 @@ def _unpack_rotations(table: np.ndarray, version: int) -> Tensor:
     rows = np.arange(len(packed))
     xyzw[rows, largest] = np.sqrt(np.clip(1 - (xyzw**2).sum(1), 0, None))
     return torch.from_numpy(xyzw[:, [3, 0, 1, 2]].astype(np.float32))
+
+
+SPZ = GaussianFormat(
+    "spz",
+    (".spz",),
+    _load_spz,
+    write_spz,
+    lambda _, head: head.startswith((_MAGIC.to_bytes(4, "little"), b"\x1f\x8b")),
+)

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmcity.structures import Gaussians, read_gaussians, write_gaussians
+from mmcity.structures import GaussianFileError, Gaussians, read_gaussians, write_gaussians
 from mmcity.structures.io.gaussians_gltf import NoGaussiansError, write_gaussians_glb
-from mmcity.structures.io.gaussians_ply import GaussianFileError
 from mmcity.structures.io.glb import read_glb_container
 from mmcity.visualization.tiles3d import read_tileset
 from mmcity.visualization.viewer import open_layers
@@ -231,13 +230,18 @@ def test_versions_and_extensions_of_spz_are_named(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("suffix", [".ply", ".splat"])
 def test_invalid_gaussians_can_be_left_out(tmp_path, suffix, monkeypatch):
-    from mmcity.structures.io import gaussians_ply
+    from mmcity.structures.io import gaussian_format
 
     said = []
-    monkeypatch.setattr(gaussians_ply, "print_log", lambda text, *_: said.append(text))
+    monkeypatch.setattr(gaussian_format, "print_log", lambda text, *_: said.append(text))
     g, path = gaussians(8), tmp_path / f"a{suffix}"
-    g.means[3, 1] = float("nan")
+    if suffix == ".ply":
+        g.means[3, 1] = float("nan")
     write_gaussians(g, path)
+    if suffix == ".splat":  # its writer takes none
+        rows = bytearray(path.read_bytes())
+        rows[32 * 3 : 32 * 3 + 4] = struct.pack("<f", float("nan"))
+        path.write_bytes(rows)
 
     with pytest.raises(GaussianFileError, match="1 of 8 .* what to do: .*--drop-invalid"):
         read_gaussians(path)
@@ -245,7 +249,7 @@ def test_invalid_gaussians_can_be_left_out(tmp_path, suffix, monkeypatch):
     assert "1 of 8 Gaussians with NaN or infinity are left out" in said[0]
 
 
-@pytest.mark.parametrize("suffix", [".glb", ".spz"])
+@pytest.mark.parametrize("suffix", [".glb", ".spz", ".splat"])
 def test_formats_that_cannot_hold_nan_refuse_it(tmp_path, suffix):
     g = gaussians(8)
     g.means[3, 1] = float("nan")

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from mmcity.structures import (
-    GAUSSIAN_SUFFIXES,
+    WRITABLE_SUFFIXES,
     GaussianFileError,
     Gaussians,
     read_gaussians,
@@ -134,7 +134,7 @@ def test_glb_is_a_point_cloud_for_others(tmp_path):
     assert np.allclose(rgba[:, :3], before.colors.clamp(0, 1).numpy(), atol=0.51 / 255)
 
 
-@pytest.mark.parametrize("suffix", GAUSSIAN_SUFFIXES)
+@pytest.mark.parametrize("suffix", WRITABLE_SUFFIXES)
 def test_one_pair_of_functions_for_all_formats(tmp_path, suffix):
     before = scene(50, degree=0)
     write_gaussians(before, tmp_path / f"a{suffix}")
@@ -147,7 +147,7 @@ def test_one_pair_of_functions_for_all_formats(tmp_path, suffix):
     assert (after.colors - before.colors.clamp(0, 1)).abs().max() < 0.6
 
 
-@pytest.mark.parametrize("suffix", GAUSSIAN_SUFFIXES)
+@pytest.mark.parametrize("suffix", WRITABLE_SUFFIXES)
 def test_broken_files_are_named(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     write_gaussians(scene(40), path)
