@@ -2,10 +2,11 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from mmengine.logging import print_log
 
 from mmcity.structures.scene_frame import FRAME_KEY, SceneFrame
 from mmcity.utils.fileio import atomic_path
@@ -51,8 +52,16 @@ def read_ply_vertices(path: str | os.PathLike, required: Iterable[str]) -> dict[
                 f"{path}: expected at most {size} elements in {size} bytes, got {int(count)} of "
                 f"{name.decode(errors='replace')} (truncated or corrupt)"
             )
+    halves = re.findall(rb"property\s+(float16|half)\s+(\S+)", head.split(b"end_header")[0])
+    if halves:
+        names = ", ".join(name.decode(errors="replace") for _, name in halves[:4])
+        raise PlyFormatError(
+            f"{path}: expected the types of PLY, got {halves[0][0].decode()} in {names}: export it "
+            "with 32-bit floats"
+        )
     try:
-        vertex = PlyData.read(str(path))["vertex"]
+        document = PlyData.read(str(path))
+        vertex = document["vertex"]
         columns = {prop.name: np.asarray(vertex[prop.name]) for prop in vertex.properties}
     except (PlyParseError, *_ERRORS) as error:
         raise PlyFormatError(
@@ -71,7 +80,23 @@ def read_ply_vertices(path: str | os.PathLike, required: Iterable[str]) -> dict[
     lists = [name for name, values in columns.items() if values.dtype == object]
     if lists:
         raise PlyFormatError(f"{path}: expected numbers per vertex, got lists in {lists}")
+    rows = [element.data for element in document.elements]
+    if not document.text and not any(part.dtype.hasobject for part in rows):
+        whole = len(_header(path)[0]) + sum(part.nbytes for part in rows)
+        if size > whole:
+            print_log(
+                f"{path}: {size - whole} bytes behind what its header names are not read",
+                "current",
+                30,
+            )
     return columns
+
+
+def read_ply_comments(path: str | os.PathLike) -> list[str]:
+    """Comments in the header of a PLY file, in order, without the blanks around them."""
+    lines = _header(path)[0].decode(errors="replace").splitlines()
+    found = [line.strip()[8:].strip() for line in lines if line.strip().startswith("comment ")]
+    return [comment for comment in found if comment]
 
 
 def read_ply_frame(path: str | os.PathLike) -> SceneFrame | None:
@@ -80,8 +105,8 @@ def read_ply_frame(path: str | os.PathLike) -> SceneFrame | None:
     Raises:
         PlyFormatError: If it is broken.
     """
-    begin = f"comment {FRAME_KEY} "
-    for line in _header(path)[0].decode(errors="replace").splitlines():
+    begin = f"{FRAME_KEY} "
+    for line in read_ply_comments(path):
         if line.startswith(begin):
             try:
                 return SceneFrame.from_line(line.removeprefix(begin), path)
@@ -114,7 +139,10 @@ def _header(path: str | os.PathLike) -> tuple[bytes, int]:
 
 
 def write_ply_vertices(
-    path: str | os.PathLike, columns: dict[str, np.ndarray], frame: SceneFrame | None = None
+    path: str | os.PathLike,
+    columns: dict[str, np.ndarray],
+    frame: SceneFrame | None = None,
+    comments: Sequence[str] = (),
 ) -> None:
     """Write columns as the element ``vertex`` (binary, little-endian; dtypes are kept).
 
@@ -123,12 +151,13 @@ def write_ply_vertices(
         columns (dict[str, np.ndarray]): ``(N,)`` each.
         frame (SceneFrame, optional): Where the scene lies, for a comment. Defaults to None: not
             known.
+        comments: Lines of the header. Defaults to none.
     """
     from plyfile import PlyData, PlyElement
 
-    comments = []
+    comments = list(comments)
     if frame is not None and not frame.is_identity:
-        comments = [f"{FRAME_KEY} {frame.to_line()}"]
+        comments.append(f"{FRAME_KEY} {frame.to_line()}")
     count = len(next(iter(columns.values())))
     rows = np.empty(count, dtype=[(name, values.dtype) for name, values in columns.items()])
     for name, values in columns.items():
