@@ -12,3 +12,5 @@ param_scheduler = [
     dict(type="LinearLR", start_factor=1e-3, by_epoch=False, begin=0, end=200),
     dict(type="MultiStepLR", by_epoch=True, milestones=[16], gamma=0.1),
 ]
+# The batch over all processes that the learning rate is for, as published: 8 GPUs x 2.
+auto_scale_lr = dict(enable=False, base_batch_size=16)

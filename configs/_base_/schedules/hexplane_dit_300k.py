@@ -10,3 +10,5 @@ optim_wrapper = dict(
 default_hooks = dict(
     ema=dict(type="EMAHook", ema_type="ExponentialMovingAverage", momentum=1e-4),  # decay 0.9999
 )
+# The batch over all processes that the learning rate is for, as published: 8 GPUs x 16.
+auto_scale_lr = dict(enable=False, base_batch_size=128)

@@ -15,3 +15,5 @@ param_scheduler = [
         gamma=0.7,
     )
 ]
+# The batch over all processes that the learning rate is for, as published: 8 GPUs x 1.
+auto_scale_lr = dict(enable=False, base_batch_size=8)

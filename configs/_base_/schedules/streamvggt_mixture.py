@@ -76,3 +76,5 @@ val_evaluator = [
 ]
 val_cfg = dict(type="ValLoop")
 find_unused_parameters = True  # the first pose token never gets a gradient
+# The batch over all processes that the learning rate is for, as published: 4 GPUs x 1.
+auto_scale_lr = dict(enable=False, base_batch_size=4)

@@ -154,6 +154,11 @@ def load_info_pickle(path: str | Path) -> dict:
         FileNotFoundError: If there is no such file.
         InfoFileError: If the file would import something else, is damaged, or is no info file.
     """
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"{path}: expected an info file of nuScenes, found none: `mmcity data nuscenes "
+            f"{Path(path).parent} --version v1.0-trainval` makes it from the tables"
+        )
     content = load_plain_pickle(path)
     if not isinstance(content, dict) or not isinstance(content.get("data_list"), list):
         got = sorted(map(str, content)) if isinstance(content, dict) else type(content).__name__

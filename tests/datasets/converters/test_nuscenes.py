@@ -157,3 +157,8 @@ def test_splits(tmp_path, version, name, split):
     (folder / "splits.json").write_text(json.dumps({"mine": []}))
     with pytest.raises(NuScenesTableError, match="expected splits of scenes, got none"):
         scene_splits(tables)
+
+
+def test_missing_info_file_names_its_converter(tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"mmcity data nuscenes {tmp_path} --version"):
+        load_info_pickle(tmp_path / "nuscenes_infos_train.pkl")
