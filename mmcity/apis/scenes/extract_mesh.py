@@ -33,6 +33,11 @@ from mmcity.utils.fileio import atomic_path
 from .scene_renderer import SceneRenderer
 from .scores import world_vertices
 
+#: Voxels over the usual distance between cameras and what they see, where no size is given.
+_VOXELS_PER_DEPTH = 150
+#: Farthest depth there, of that distance; views that are looked at for it.
+_MOST_DEPTHS, _VIEWS_FOR_DEPTH = 3.0, 16
+
 
 @dataclass(frozen=True)
 class ExtractedMesh:
@@ -42,6 +47,7 @@ class ExtractedMesh:
         path: The file.
         vertices: Number of them.
         triangles: Number of them.
+        voxel_size: Edge of the voxels, world units.
         voxel_bytes: Memory of the largest volume that was held at a time.
         scores: ``precision``, ``recall`` and ``f1`` against the true cloud, empty without one.
     """
@@ -49,6 +55,7 @@ class ExtractedMesh:
     path: Path
     vertices: int
     triangles: int
+    voxel_size: float
     voxel_bytes: int
     scores: dict[str, float]
 
@@ -59,8 +66,8 @@ def extract_mesh(
     checkpoint: str | os.PathLike,
     out: str | os.PathLike = "mesh.ply",
     *,
-    voxel_size: float,
-    max_depth: float = math.inf,
+    voxel_size: float | None = None,
+    max_depth: float | None = None,
     min_alpha: float = 0.5,
     use_depth_filter: bool = False,
     max_angle: float = 30.0,
@@ -83,8 +90,10 @@ def extract_mesh(
         config: Config of the scene.
         checkpoint: Its checkpoint, whole or in parts.
         out: Target, ``.ply``, ``.obj`` or ``.glb``. Defaults to ``mesh.ply``.
-        voxel_size: World units.
-        max_depth: Farther depth is left out, world units. Defaults to no limit.
+        voxel_size: World units. Defaults to None: a 150th of the usual distance between
+            cameras and what they see.
+        max_depth: Farther depth is left out, world units. Defaults to None: no limit beside a
+            given voxel size, else three times that distance.
         min_alpha: Opacity that a pixel needs. Defaults to 0.5.
         use_depth_filter: Drop depth that no two neighbours agree with. Defaults to False.
         max_angle: Of neighbours, degrees. Defaults to 30.
@@ -115,6 +124,12 @@ def extract_mesh(
         folder = Path(scratch or stack.enter_context(tempfile.TemporaryDirectory()))
         renderer = SceneRenderer(cfg, checkpoint, device)
         frame = renderer.frame
+        if voxel_size is None:
+            usual = _usual_depth(cfg, renderer, min_alpha)
+            voxel_size = usual / _VOXELS_PER_DEPTH
+            max_depth = _MOST_DEPTHS * usual if max_depth is None else max_depth
+        elif max_depth is None:
+            max_depth = math.inf
         store = _render_depth(cfg, renderer, folder / "views", max_depth, min_alpha)
         del renderer  # fusing needs the memory
         if use_depth_filter:
@@ -149,7 +164,18 @@ def extract_mesh(
     if truth is not None:
         points = frame.scene_to_world(mesh.vertices)
         scores = f1_score(points, world_vertices(truth), threshold or 2 * voxel_size)
-    return ExtractedMesh(Path(out), len(mesh.vertices), len(mesh.faces), used, scores)
+    return ExtractedMesh(Path(out), len(mesh.vertices), len(mesh.faces), voxel_size, used, scores)
+
+
+def _usual_depth(cfg: Config, renderer: SceneRenderer, min_alpha: float) -> float:
+    """Median depth of training views spread over the scene, world units."""
+    cameras = build_views(cfg, "train", renderer.model).cameras
+    rows = range(0, len(cameras), max(len(cameras) // _VIEWS_FOR_DEPTH, 1))
+    views = (next(renderer.iterate(cameras[row])) for row in rows)
+    depths = torch.cat([view["depth"][view["alpha"] > min_alpha] for view in views])
+    if not len(depths):
+        raise UserError("mesh: expected a surface, got none: check --min-alpha")
+    return float(depths.median())
 
 
 def _render_depth(

@@ -9,8 +9,7 @@ volume holds one cube of the world at a time, and renders wait on disk. Several 
 from mmcity.cli.options import command
 
 EXAMPLE = (
-    "mmcity mesh configs/citygsx/citygsx_toytown_cpu.py work_dirs/town/iter_1000.pth"
-    " --voxel-size 0.4 --max-depth 150 --out mesh.ply"
+    "mmcity mesh configs/citygsx/citygsx_toytown_cpu.py work_dirs/town/iter_1000.pth --out mesh.ply"
 )
 
 
@@ -18,8 +17,8 @@ def _show(mesh, _):
     if mesh is None:  # another process writes it
         return
     print(
-        f"{mesh.path}: {mesh.vertices} vertices, {mesh.triangles} triangles, "
-        f"{mesh.voxel_bytes / 1e6:.0f} MB of voxels at a time"
+        f"{mesh.path}: {mesh.vertices} vertices, {mesh.triangles} triangles of voxels of "
+        f"{mesh.voxel_size:.3g}, {mesh.voxel_bytes / 1e6:.0f} MB of voxels at a time"
     )
     if mesh.scores:
         print(", ".join(f"{name} {value:.3f}" for name, value in mesh.scores.items()))

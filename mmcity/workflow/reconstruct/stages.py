@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mmcity.apis import GeometryPrior, StreamingReconstructor
 from mmcity.apis.scenes import export_scene, extract_mesh, render_ortho
-from mmcity.datasets.io.colmap_model import find_colmap_model, read_colmap_model
+from mmcity.datasets.io.colmap_model import read_colmap_model
 from mmcity.datasets.splits import says_split, write_held_out
 from mmcity.engine.launch import test
 from mmcity.utils.fileio import read_json
@@ -19,10 +17,6 @@ from mmcity.visualization import draw_results
 from mmcity.workflow.chain import STAGES, Stage, StageContext, cfg_options
 from mmcity.workflow.manifest import Finding
 
-#: Voxels of a mesh over the usual distance between cameras and what they see.
-_VOXELS_PER_DEPTH = 150
-#: Farthest depth of a mesh, of that distance.
-_MOST_DEPTHS = 3.0
 _SHOWN_VIEWS = 4
 
 
@@ -171,18 +165,6 @@ def export_to_all(checkpoint: Path, config: Path, targets: Sequence[Path]) -> No
         export_scene(targets[0], target)
 
 
-def usual_depth(scene: Path) -> float:
-    """Median distance between cameras and the points that they see, world units."""
-    model = read_colmap_model(find_colmap_model(scene))
-    points = torch.from_numpy(model.points3D.xyz)
-    depths = []
-    for row in range(len(cameras := model.pinhole_cameras())):
-        pixels, depth = (part[0] for part in cameras[row].project(points))
-        size = torch.stack([cameras.widths[row], cameras.heights[row]])
-        depths.append(depth[(depth > 0) & ((pixels > 0) & (pixels < size)).all(1)])
-    return float(torch.cat(depths).median())
-
-
 @STAGES.register_module()
 class MeshScene(Stage):
     """The surface of the scene as ``mesh.ply`` and ``mesh.glb``.
@@ -193,7 +175,7 @@ class MeshScene(Stage):
             and what they see.
     """
 
-    needs = ("training", "poses")
+    needs = ("training",)
 
     def __init__(self, out: str, voxel_size: float | None = None) -> None:
         self.out, self.voxel_size = Path(out), voxel_size
@@ -201,14 +183,12 @@ class MeshScene(Stage):
     def run(self, context: StageContext) -> dict[str, Path]:
         """``mesh`` and its ``glb``."""
         mesh, glb = self.out / "mesh.ply", self.out / "mesh.glb"
-        depth = usual_depth(context.artefact("poses", "scene"))
         context.call(
             extract_mesh,
             context.artefact("training", "config"),
             context.artefact("training", "scene"),
             mesh,
-            voxel_size=self.voxel_size or depth / _VOXELS_PER_DEPTH,
-            max_depth=_MOST_DEPTHS * depth,
+            voxel_size=self.voxel_size,
             min_triangles=200,
         )
         context.call(export_scene, mesh, glb)

@@ -13,11 +13,12 @@ import trimesh
 from PIL import Image
 
 from mmcity.apis import convert_checkpoint
-from mmcity.apis.scenes import extract_mesh
+from mmcity.apis.scenes import SceneRenderer, extract_mesh
 from mmcity.apis.streaming import generate_depth
 from mmcity.cli.main import dispatch
 from mmcity.datasets.depth_filter import filter_depth
 from mmcity.engine.checkpointing import load_checkpoint_weights
+from mmcity.engine.scene_loading import build_views
 from mmcity.models.citygsx import CityGSX
 from mmcity.structures import Cameras, SceneFrame, read_gaussians_ply
 from mmcity.utils.cli import UserError
@@ -155,6 +156,18 @@ def test_depth_without_neighbours_that_agree_leaves_no_surface(trained, tmp_path
     assert 0 < filtered.triangles < whole.triangles
     with pytest.raises(UserError, match="expected a surface"):
         extract_mesh(*trained, out, **{**options, "min_alpha": 1.1})
+
+
+def test_voxels_follow_the_distance_of_the_cameras(trained, tmp_path):
+    made = extract_mesh(*trained, tmp_path / "mesh.ply", min_alpha=0.0, min_triangles=1)
+    renderer = SceneRenderer(*trained)
+    cameras = build_views(renderer.cfg, "train", renderer.model).cameras
+    views = [next(renderer.iterate(cameras[row])) for row in range(len(cameras))]
+    depth = torch.cat([view["depth"][view["alpha"] > 0] for view in views])
+    assert made.voxel_size == pytest.approx(float(depth.median()) / 150, rel=1e-6)
+    given = dict(voxel_size=made.voxel_size, max_depth=3 * float(depth.median()))
+    same = extract_mesh(*trained, tmp_path / "b.ply", min_alpha=0.0, min_triangles=1, **given)
+    assert (same.vertices, same.triangles) == (made.vertices, made.triangles)
 
 
 def test_renders_are_written_and_scored(trained, tmp_path, capsys):
