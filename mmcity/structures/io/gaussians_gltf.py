@@ -1,60 +1,46 @@
-"""Gaussians in binary glTF, with the extension ``KHR_gaussian_splatting``.
+"""Gaussians of glTF files with the extension ``KHR_gaussian_splatting``, plain or as SPZ.
 
-Viewers that know the extension draw splats; all others see a coloured point cloud. Values
-are stored as the extension wants them: positions and unit quaternions (xyzw), logarithms of
-scales, opacities in [0, 1], SH coefficients by degree.
+Viewers that know the extension draw splats; all others see a coloured point cloud. Values are
+stored as the extension wants them: positions and unit quaternions (xyzw), linear scales,
+opacities in [0, 1], SH coefficients by degree. Files of 2025 hold logarithms of scales.
 """
 
-import math
 import os
-from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from mmengine.logging import print_log
 
-from mmcity.structures.axes import UP_AXES, axes_matrix
+from mmcity.structures.axes import UP_AXES
 from mmcity.structures.bounds import robust_bounds
 from mmcity.structures.gaussians import Gaussians
-from mmcity.structures.geometry import quat_to_rotmat
 from mmcity.structures.scene_frame import SceneFrame
 from mmcity.structures.sim3 import Sim3
-from mmcity.structures.spherical_harmonics import SH_C0, sh_degree_of
 from mmcity.structures.splat_info import SplatInfo
 from mmcity.structures.world_offset import world_offset
-from mmcity.utils.checks import check_choice
 from mmcity.utils.fileio import damage_told
 
-from .gaussian_format import GaussianFileError, GaussianFormat, color_coefficients, keep_valid
-from .glb import GlbBuilder, GlbFormatError, get_frame, read_accessor, read_glb_container
+from .gaussian_format import GaussianFileError, GaussianFormat, for_writing, keep_valid
+from .glb import GENERATOR, GlbBuilder, GlbFormatError, get_frame, read_gltf
+from .gltf_primitives import (
+    COLOR_SPACES,
+    INFO_KEY,
+    add_attributes,
+    info_of,
+    read_primitive,
+    tell_nothing_found,
+)
+from .gltf_scene import EXTENSION, UP_KEY, Y_TO_Z_UP, find_primitives, y_up
 
-EXTENSION = "KHR_gaussian_splatting"
-#: Extensions that a file may require.
-READ_EXTENSIONS = frozenset({EXTENSION, "KHR_mesh_quantization"})
-#: From glTF's axes (y up) to those of 3D Tiles (z up), as viewers apply to the content.
-Y_TO_Z_UP = np.array([[1, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1.0]])
-#: Where a file notes which axis of its scene became glTF's y.
-UP_KEY = "mmcity_up"
 #: Share of their size to which the places of Gaussians have to be resolved.
 _RESOLVED = 0.01
-_IDENTITY = np.eye(4).ravel().tolist()
-
-
-class NoGaussiansError(GaussianFileError):
-    """A glTF file is whole, but holds other things than Gaussians."""
-
-
-def y_up(up: str) -> np.ndarray:
-    """``(4, 4)`` matrix from a world with that axis up to glTF's.
-
-    Raises:
-        ValueError: If the axis is not of ``UP_AXES``.
-    """
-    check_choice("up", up, UP_AXES)
-    matrix = np.eye(4)
-    matrix[:3, :3] = axes_matrix(UP_AXES[up], "RUB")
-    return matrix
+#: What is told of old files.
+LOGARITHMS = (
+    "scales are logarithms, as KHR_gaussian_splatting had them in 2025; they are read as such: "
+    "export the scene again for other viewers"
+)
 
 
 def write_gaussians_glb(
@@ -74,34 +60,21 @@ def write_gaussians_glb(
             ``y``, or ``-y`` (COLMAP without alignment). Defaults to ``z``.
         center (bool): Store positions relative to their middle, which keeps digits where the
             world's origin is far. Defaults to True.
+        info: Model and colour space of the Gaussians. Defaults to None: the usual ones.
+
+    Returns:
+        What the file says, and what it could not hold.
 
     Raises:
         ValueError: If there is no Gaussian or no colour, or values are not finite.
     """
     matrix = y_up(up)
-    g = keep_valid(gaussians.detach().to("cpu", torch.float32), path)
-    sh = color_coefficients(g, "write_gaussians_glb")
-    if not len(g):
-        raise ValueError(f"{path}: expected at least one Gaussian, got none")
+    g, sh, info = for_writing(gaussians, path, info)
     middle = torch.zeros(3, dtype=torch.float64)
     if center:
         middle = robust_bounds(g.means, g.opacities).mean(0)
-    rgba = torch.cat([0.5 + SH_C0 * sh[:, 0], g.opacities[:, None]], 1)
     builder = GlbBuilder()
-    attributes = {
-        "POSITION": builder.add((g.means.double() - middle).float().numpy(), bounds=True),
-        "COLOR_0": builder.add(
-            (rgba * 255).round().clamp(0, 255).to(torch.uint8).numpy(), normalized=True
-        ),
-        f"{EXTENSION}:ROTATION": builder.add(F.normalize(g.quats, dim=-1)[:, [1, 2, 3, 0]].numpy()),
-        f"{EXTENSION}:SCALE": builder.add(
-            g.scales.clamp_min(torch.finfo(torch.float32).tiny).log().numpy()
-        ),
-        f"{EXTENSION}:OPACITY": builder.add(g.opacities.numpy()),
-    }
-    for degree in range(sh_degree_of(sh.shape[1]) + 1):
-        for row in range(2 * degree + 1):
-            attributes[_sh_name(degree, row)] = builder.add(sh[:, degree**2 + row].numpy())
+    attributes = add_attributes(builder, g, sh, middle, info.color_space == "linear")
     shift = np.eye(4)
     shift[:3, 3] = middle.numpy()
     primitive = {
@@ -110,14 +83,16 @@ def write_gaussians_glb(
         "extensions": {
             EXTENSION: {
                 "kernel": "ellipse",
-                "colorSpace": "srgb_rec709_display",
+                "colorSpace": COLOR_SPACES[info.color_space],
                 "sortingMethod": "cameraDistance",
                 "projection": "perspective",
             }
         },
     }
     node = {"mesh": 0, "matrix": (matrix @ shift).T.ravel().tolist()}
+    noted = {"up": up, "model": info.model, "scales": "linear"}
     content = {
+        "asset": {"version": "2.0", "generator": GENERATOR, "extras": {INFO_KEY: noted}},
         "extensionsUsed": [EXTENSION],
         "extras": {UP_KEY: up},
         "scene": 0,
@@ -126,7 +101,7 @@ def write_gaussians_glb(
         "meshes": [{"primitives": [primitive]}],
     }
     builder.write(path, content, g.frame)
-    return SplatInfo(format=GLB.name, sh_degree=sh_degree_of(sh.shape[1]))
+    return replace(info, axes=UP_AXES[up], format=GLB.name, generator=GENERATOR)
 
 
 def read_gaussians_glb(
@@ -135,15 +110,33 @@ def read_gaussians_glb(
     drop_invalid: bool = False,
     tile: np.ndarray | None = None,
 ) -> Gaussians:
-    """Read all Gaussians of a binary glTF file, where its nodes place them.
+    """Gaussians of :func:`read_gaussians_gltf` alone."""
+    return read_gaussians_gltf(path, up, drop_invalid, tile)[0]
+
+
+def read_gaussians_gltf(
+    path: str | os.PathLike,
+    up: str | None = None,
+    drop_invalid: bool = False,
+    tile: np.ndarray | None = None,
+) -> tuple[Gaussians, SplatInfo]:
+    """Read all Gaussians of a glTF file, where its nodes place them.
+
+    Scales that are logarithms, as in files of 2025, are told by a negative one, or by a file of
+    this toolbox that does not say that they are linear; one warning tells so.
 
     Args:
-        path: File with the extension ``KHR_gaussian_splatting``, uncompressed.
+        path: ``.glb`` or ``.gltf`` file with the extension ``KHR_gaussian_splatting``, plain or
+            compressed as SPZ.
         up (str, optional): Axis that points up in the world to return. Defaults to what a
             file of :func:`write_gaussians_glb` notes, else ``y``.
         drop_invalid: Leave out Gaussians whose values are not finite. Defaults to False.
         tile: ``(4, 4)`` place of the 3D tile whose content the file is, in the axes of tiles
             (z up). Defaults to None.
+
+    Returns:
+        The Gaussians, and what the file says of them; ``extras["scales"]`` is ``logarithmic``
+        where they were. Of a tile nothing is told.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -153,14 +146,12 @@ def read_gaussians_glb(
     """
     try:
         with damage_told(path, "a glTF file of Gaussians", GaussianFileError):
-            document, binary = read_glb_container(path)
-            found = list(_find_primitives(document, path))
+            document, buffers = read_gltf(path)
+            found = list(find_primitives(document, path))
             if not found:
-                raise NoGaussiansError(
-                    f"{path}: expected a primitive with {EXTENSION}, got extensions "
-                    f"{document.get('extensionsUsed', [])}"
-                )
-            noted = document.get("extras", {}).get(UP_KEY, "y")
+                tell_nothing_found(document, path)
+            extras = document.get("extras", {})
+            noted = extras.get(UP_KEY, "y")
             axis = up or noted
             frame = get_frame(document, path)
             if frame is not None and axis != noted:  # it speaks of the axes as they were written
@@ -169,17 +160,24 @@ def read_gaussians_glb(
             to_world = np.linalg.inv(y_up(axis))
             if tile is not None:
                 to_world = to_world @ Y_TO_Z_UP.T @ tile @ Y_TO_Z_UP
-            stored = [(m, _read_primitive(document, binary, names, path)) for m, names in found]
-            offset = np.zeros(3) if tile is not None else _offset(stored, to_world)
+            stored = [(m, read_primitive(document, buffers, p, path)) for m, p in found]
+            info = info_of(document, [part for _, part in stored], UP_AXES[axis], path)
+            if info.extras.get("scales") == "logarithmic":
+                for _, part in stored:
+                    part.gaussians.scales = part.scales_as_logarithms
+                if tile is None:
+                    print_log(f"{path}: {LOGARITHMS}", "current", 30)
+            places = [(matrix, part.gaussians) for matrix, part in stored]
+            offset = np.zeros(3) if tile is not None else _offset(places, to_world)
             if offset.any():
                 frame = (frame or SceneFrame()).shifted(offset)
                 to_world[:3, 3] -= offset
-            parts = [_placed(part, to_world @ matrix, path) for matrix, part in stored]
+            parts = [_placed(part, to_world @ matrix, path) for matrix, part in places]
     except GlbFormatError as error:
         raise GaussianFileError(f"{path}: {error}") from error
     whole = parts[0] if len(parts) == 1 else _joined(parts)
     whole.frame = frame
-    return keep_valid(whole, path, drop_invalid)
+    return keep_valid(whole, path, drop_invalid), info
 
 
 def _offset(stored: list[tuple[np.ndarray, Gaussians]], to_world: np.ndarray) -> np.ndarray:
@@ -202,33 +200,6 @@ def _offset(stored: list[tuple[np.ndarray, Gaussians]], to_world: np.ndarray) ->
     if spacing <= _RESOLVED * np.median(size[known]):
         return np.zeros(3)
     return world_offset(xyz[known], np.zeros((0, 3)))[0]
-
-
-def _read_primitive(
-    document: dict[str, Any], binary: bytes, attributes: dict[str, int], path: str | os.PathLike
-) -> Gaussians:
-    values = {
-        name: torch.from_numpy(read_accessor(document, binary, number).astype(np.float32))
-        for name, number in attributes.items()
-    }
-    names = ["POSITION", *(f"{EXTENSION}:{n}" for n in ("ROTATION", "SCALE", "OPACITY"))]
-    missing = [name for name in (*names, _sh_name(0, 0)) if name not in values]
-    if missing:
-        raise GaussianFileError(f"{path}: expected the attributes {missing}, got {list(values)}")
-    means, rotations, scales, opacities = (values[name] for name in names)
-    degree = 0
-    while _sh_name(degree + 1, 0) in values and degree < 4:
-        degree += 1
-    coefficients = [values[_sh_name(d, row)] for d in range(degree + 1) for row in range(2 * d + 1)]
-    table = torch.stack(coefficients, 1)
-    return Gaussians(
-        means=means,
-        quats=rotations[:, [3, 0, 1, 2]],
-        scales=scales.exp(),
-        opacities=opacities[:, 0],
-        sh0=table[:, :1],
-        shN=table[:, 1:],
-    )
 
 
 def _placed(gaussians: Gaussians, to_world: np.ndarray, path: str | os.PathLike) -> Gaussians:
@@ -256,91 +227,11 @@ def _joined(parts: list[Gaussians]) -> Gaussians:
     return Gaussians.cat(parts)
 
 
-def _sh_name(degree: int, row: int) -> str:
-    return f"{EXTENSION}:SH_DEGREE_{degree}_COEF_{row}"
-
-
-def _find_primitives(
-    document: dict[str, Any], path: str | os.PathLike
-) -> Iterator[tuple[np.ndarray, dict[str, int]]]:
-    """Place ``(4, 4)`` in the scene, and attributes, of each primitive of Gaussians."""
-    check_extensions(document, path)
-    try:
-        nodes = document.get("nodes", [])
-        below = {child for node in nodes for child in node.get("children", [])}
-        roots = [number for number in range(len(nodes)) if number not in below]
-        if document.get("scenes"):
-            roots = document["scenes"][document.get("scene", 0)].get("nodes", [])
-        todo = [(number, np.eye(4)) for number in reversed(roots)]
-        visited: set[int] = set()
-        while todo:
-            number, above = todo.pop()
-            if number in visited:
-                raise GlbFormatError(f"node {number}: expected one parent, got several")
-            visited.add(number)
-            node = nodes[number]
-            matrix = above @ _node_matrix(node, path)
-            todo += [(child, matrix) for child in reversed(node.get("children", []))]
-            mesh = document["meshes"][node["mesh"]] if "mesh" in node else {"primitives": []}
-            for primitive in mesh["primitives"]:
-                if EXTENSION in primitive.get("extensions", {}):
-                    _refuse_packed(primitive, path)
-                    yield matrix, primitive["attributes"]
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise GlbFormatError(f"expected meshes, got broken ones: {error!r}") from error
-
-
-def check_extensions(document: dict[str, Any], path: str | os.PathLike) -> None:
-    """Refuse a glTF file that cannot be understood without an extension that is not read.
-
-    Raises:
-        GaussianFileError: If it requires one, or is of another version; names it.
-    """
-    version = str(document.get("asset", {}).get("version", "2.0"))
-    if version.split(".")[0] != "2":
-        raise GaussianFileError(f"{path}: expected glTF 2, got version {version}: export version 2")
-    unknown = sorted(set(document.get("extensionsRequired", [])) - READ_EXTENSIONS)
-    if unknown:
-        raise GaussianFileError(
-            f"{path}: expected no required extension but {', '.join(sorted(READ_EXTENSIONS))}, got "
-            f"{', '.join(map(str, unknown))}: export the file without it"
-        )
-
-
-def _refuse_packed(primitive: dict[str, Any], path: str | os.PathLike) -> None:
-    packed = [*primitive["extensions"][EXTENSION].get("extensions", {})]
-    packed += [name for name in primitive["extensions"] if name.startswith(f"{EXTENSION}_")]
-    if packed:
-        raise GaussianFileError(
-            f"{path}: expected uncompressed Gaussians, got {', '.join(packed)}: export the file "
-            "without compression, or as PLY"
-        )
-
-
-def _node_matrix(node: dict[str, Any], path: str | os.PathLike) -> np.ndarray:
-    """Place of a node below its parent, from a matrix or from its parts."""
-    numbers = [
-        node.get("matrix", _IDENTITY),
-        node.get("translation", [0.0, 0.0, 0.0]),
-        node.get("rotation", [0.0, 0.0, 0.0, 1.0]),
-        node.get("scale", [1.0, 1.0, 1.0]),
-    ]
-    counts = [len(part) for part in numbers]
-    if counts != [16, 3, 4, 3] or not all(math.isfinite(n) for part in numbers for n in part):
-        raise GaussianFileError(f"{path}: expected a node with finite numbers, got {numbers}")
-    matrix = np.array(numbers[0], dtype=np.float64).reshape(4, 4).T
-    x, y, z, w = numbers[2]
-    parts = np.eye(4)
-    parts[:3, :3] = quat_to_rotmat(np.array([w, x, y, z])) * np.array(numbers[3])
-    parts[:3, 3] = numbers[1]
-    return matrix @ parts
-
-
-def _load_glb(path: str | os.PathLike, drop_invalid: bool = False) -> tuple[Gaussians, SplatInfo]:
-    gaussians = read_gaussians_glb(path, drop_invalid=drop_invalid)
-    return gaussians, SplatInfo(format=GLB.name, sh_degree=gaussians.sh_degree or 0)
+def _load(path: str | os.PathLike, drop_invalid: bool = False) -> tuple[Gaussians, SplatInfo]:
+    return read_gaussians_gltf(path, drop_invalid=drop_invalid)
 
 
 GLB = GaussianFormat(
-    "glb", (".glb",), _load_glb, write_gaussians_glb, lambda _, head: head.startswith(b"glTF")
+    "glb", (".glb",), _load, write_gaussians_glb, lambda _, head: head.startswith(b"glTF")
 )
+GLTF = GaussianFormat("gltf", (".gltf",), _load)

@@ -1,19 +1,24 @@
-"""The container of binary glTF files: one JSON part and one binary part."""
+"""glTF files: a JSON part, and tables of numbers in buffers within the file or beside it."""
 
+import base64
 import json
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 
 from mmcity.structures.scene_frame import FRAME_KEY, SceneFrame
-from mmcity.utils.fileio import atomic_path, to_json
+from mmcity.utils.fileio import atomic_path, path_below, read_json, to_json
 
 _HEADER = struct.Struct("<4sII")
 _CHUNK = struct.Struct("<I4s")
+GENERATOR = "mmcity"
+#: What a view holds: attributes of vertices, or indices of faces.
+ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER = 34962, 34963
 _TYPES = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4", 16: "MAT4"}
 _COMPONENTS: dict[np.dtype[Any], int] = {
     np.dtype("<f4"): 5126,
@@ -37,27 +42,49 @@ class GlbBuilder:
         self._views: list[dict[str, Any]] = []
         self._binary = bytearray()
 
-    def add(self, values: np.ndarray, normalized: bool = False, bounds: bool = False) -> int:
+    def add_view(self, content: bytes, **entries: Any) -> int:
+        """Store bytes, at a multiple of four; returns the number of their view."""
+        view = {"buffer": 0, "byteOffset": len(self._binary), "byteLength": len(content)}
+        self._views.append({**view, **entries})
+        self._binary += content + b"\0" * (-len(content) % 4)
+        return len(self._views) - 1
+
+    def add(
+        self,
+        values: np.ndarray,
+        normalized: bool = False,
+        bounds: bool = False,
+        target: int | None = ARRAY_BUFFER,
+    ) -> int:
         """Store a table; returns the number of its accessor.
 
         Args:
-            values: ``(N,)`` or ``(N, D)`` of a type that glTF knows. Rows of bytes are padded
-                to four, as the format asks.
+            values: ``(N,)`` or ``(N, D)`` of a type that glTF knows. Rows of attributes are
+                padded to four bytes, as the format asks.
             normalized: Whole numbers stand for [0, 1] (or [-1, 1]). Defaults to False.
             bounds: Note smallest and largest values, which positions need. Defaults to False.
+            target: What the table is used as. Defaults to attributes of vertices.
         """
         rows = np.ascontiguousarray(values.reshape(len(values), -1))
         dtype = rows.dtype.newbyteorder("<")
         row_bytes = rows.shape[1] * dtype.itemsize
-        stride = -(-row_bytes // 4) * 4
+        stride = -(-row_bytes // 4) * 4 if target == ARRAY_BUFFER else row_bytes
         table = np.zeros((len(rows), stride), np.uint8)
         table[:, :row_bytes] = rows.astype(dtype).view(np.uint8).reshape(len(rows), row_bytes)
-        view = {"buffer": 0, "byteOffset": len(self._binary), "byteLength": table.size}
+        use: dict[str, Any] = {} if target is None else {"target": target}
         if stride != row_bytes:
-            view["byteStride"] = stride
+            use["byteStride"] = stride
+        accessor = self.describe(rows, normalized, bounds)
+        accessor["bufferView"] = self.add_view(table.tobytes(), **use)
+        self.accessors.append(accessor)
+        return len(self.accessors) - 1
+
+    def describe(
+        self, rows: np.ndarray, normalized: bool = False, bounds: bool = False
+    ) -> dict[str, Any]:
+        """Accessor of a table ``(N, D)`` without its place."""
         accessor: dict[str, Any] = {
-            "bufferView": len(self._views),
-            "componentType": _COMPONENTS[dtype],
+            "componentType": _COMPONENTS[rows.dtype.newbyteorder("<")],
             "count": len(rows),
             "type": _TYPES[rows.shape[1]],
         }
@@ -66,10 +93,7 @@ class GlbBuilder:
         if bounds:
             accessor["min"] = rows.min(0).tolist()
             accessor["max"] = rows.max(0).tolist()
-        self._views.append(view)
-        self._binary += table.tobytes()
-        self.accessors.append(accessor)
-        return len(self.accessors) - 1
+        return accessor
 
     def write(
         self,
@@ -85,7 +109,7 @@ class GlbBuilder:
             frame: Where the scene lies. Defaults to None: not known.
         """
         document = {
-            "asset": {"version": "2.0", "generator": "mmcity"},
+            "asset": {"version": "2.0", "generator": GENERATOR},
             **content,
             "accessors": self.accessors,
             "bufferViews": self._views,
@@ -116,14 +140,18 @@ def write_glb_container(
     path: str | os.PathLike, document: Mapping[str, Any], binary: bytes
 ) -> None:
     """Write a ``.glb`` file of its JSON and binary part, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(pack_glb(document, binary))
+
+
+def pack_glb(document: Mapping[str, Any], binary: bytes) -> bytes:
+    """Content of a ``.glb`` file of its JSON and binary part."""
     text = to_json(document, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 4)
     binary += b"\0" * (-len(binary) % 4)
     size = _HEADER.size + 2 * _CHUNK.size + len(text) + len(binary)
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        file.write(_HEADER.pack(b"glTF", 2, size))
-        file.write(_CHUNK.pack(len(text), b"JSON") + text)
-        file.write(_CHUNK.pack(len(binary), b"BIN\0") + binary)
+    head = _HEADER.pack(b"glTF", 2, size) + _CHUNK.pack(len(text), b"JSON")
+    return b"".join([head, text, _CHUNK.pack(len(binary), b"BIN\0"), binary])
 
 
 def read_glb_container(path: str | os.PathLike) -> tuple[dict[str, Any], bytes]:
@@ -159,29 +187,123 @@ def read_glb_container(path: str | os.PathLike) -> tuple[dict[str, Any], bytes]:
     return document, parts.get(b"BIN\0", b"")
 
 
-def read_accessor(document: Mapping[str, Any], binary: bytes, number: int) -> np.ndarray:
-    """Table ``(N, D)`` of an accessor; normalised whole numbers become floats.
+def read_gltf(path: str | os.PathLike) -> tuple[dict[str, Any], list[bytes]]:
+    """JSON part and buffers of a ``.glb`` or ``.gltf`` file.
+
+    Buffers lie within the file, as ``data:`` or in files below its folder.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        GlbFormatError: If it is broken.
+        ValueError: If a buffer leads out of the folder; names it.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".gltf":
+        document, binary = read_json(path), b""
+        if not isinstance(document, dict):
+            raise GlbFormatError(f"{path}: expected a JSON object, got {type(document).__name__}")
+    else:
+        document, binary = read_glb_container(path)
+    buffers: list[bytes] = []
+    for number, entry in enumerate(document.get("buffers", [])):
+        uri = entry.get("uri")
+        if uri is None:
+            content = binary if number == 0 else b""
+        elif uri.startswith("data:"):
+            content = base64.b64decode(uri.partition(",")[2], validate=True)
+        else:
+            content = path_below(path.parent, unquote(uri)).read_bytes()
+        if len(content) < entry["byteLength"]:
+            raise GlbFormatError(
+                f"buffer {number}: expected {entry['byteLength']} bytes, got {len(content)}: "
+                "copy the file again with all that belongs to it"
+            )
+        buffers.append(content)
+    return document, buffers
+
+
+def read_view(document: Mapping[str, Any], buffers: Sequence[bytes], number: int) -> bytes:
+    """Bytes of a view.
 
     Raises:
         GlbFormatError: If it does not fit the file.
     """
     try:
+        view = document["bufferViews"][number]
+        start, length = int(view.get("byteOffset", 0)), int(view["byteLength"])
+        content = buffers[view.get("buffer", 0)][start : start + length]
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise GlbFormatError(
+            f"buffer view {number}: expected to fit the file, got {error!r}"
+        ) from error
+    if start < 0 or length < 0 or len(content) != length:
+        raise GlbFormatError(
+            f"buffer view {number}: expected {length} bytes at {start}, got {len(content)}"
+        )
+    return content
+
+
+def read_accessor(
+    document: Mapping[str, Any], buffers: bytes | Sequence[bytes], number: int
+) -> np.ndarray:
+    """Table ``(N, D)`` of an accessor; normalised whole numbers become floats.
+
+    Args:
+        document: JSON part.
+        buffers: Of :func:`read_gltf`, or the one of a ``.glb`` file.
+        number: Of the accessor.
+
+    Raises:
+        GlbFormatError: If it does not fit the file.
+    """
+    buffers = [buffers] if isinstance(buffers, bytes) else buffers
+    try:
         accessor = document["accessors"][number]
-        view = document["bufferViews"][accessor["bufferView"]]
         dtype = next(d for d, code in _COMPONENTS.items() if code == accessor["componentType"])
         columns = next(n for n, name in _TYPES.items() if name == accessor["type"])
-        count = int(accessor["count"])
-        start = int(view.get("byteOffset", 0)) + int(accessor.get("byteOffset", 0))
-        stride = int(view.get("byteStride", columns * dtype.itemsize))
-        if stride < columns * dtype.itemsize:  # rows that overlap could be any number
-            raise ValueError(f"a byteStride of {stride}")
-        rows: np.ndarray = np.ndarray(
-            (count, columns), dtype, binary, start, (stride, dtype.itemsize)
-        ).copy()
+        count, sparse = int(accessor["count"]), accessor.get("sparse")
+        if "bufferView" in accessor:
+            rows = _rows(document, buffers, accessor, dtype, columns, count)
+        elif sparse and 0 <= count <= sum(map(len, buffers)):
+            rows = np.zeros((count, columns), dtype)
+        else:
+            raise ValueError("no bufferView")
+        if sparse:
+            few = int(sparse["count"])
+            kind = next(
+                d for d, c in _COMPONENTS.items() if c == sparse["indices"]["componentType"]
+            )
+            places = _rows(document, buffers, sparse["indices"], kind, 1, few)[:, 0]
+            rows[places] = _rows(document, buffers, sparse["values"], dtype, columns, few)
     except (KeyError, IndexError, StopIteration, TypeError, ValueError) as error:
         raise GlbFormatError(
             f"accessor {number}: expected to fit the file, got {error!r}"
         ) from error
-    if accessor.get("normalized"):
-        return rows.astype(np.float32) / np.iinfo(dtype).max
+    if accessor.get("normalized") and dtype.kind in "iu":
+        # The lowest signed number has no counterpart.
+        return np.maximum(rows.astype(np.float32) / np.iinfo(dtype).max, -1)
     return rows
+
+
+def _rows(
+    document: Mapping[str, Any],
+    buffers: Sequence[bytes],
+    place: Mapping[str, Any],
+    dtype: np.dtype[Any],
+    columns: int,
+    count: int,
+) -> np.ndarray:
+    """Copy of a table, by the view and the offset that ``place`` names."""
+    view = document["bufferViews"][place["bufferView"]]
+    start = int(view.get("byteOffset", 0)) + int(place.get("byteOffset", 0))
+    stride = int(view.get("byteStride", columns * dtype.itemsize))
+    if stride < columns * dtype.itemsize:  # rows that overlap could be any number
+        raise ValueError(f"a byteStride of {stride}")
+    rows: np.ndarray = np.ndarray(
+        (count, columns),
+        dtype,
+        buffers[view.get("buffer", 0)],
+        start,
+        (stride, dtype.itemsize),
+    )
+    return rows.copy()

@@ -9,6 +9,7 @@ from PIL import Image
 
 from mmcity.toytown.sensors.cameras import View
 from mmcity.toytown.sensors.renderer import Body, Frame, Renderer
+from mmcity.utils.srgb import srgb_to_linear
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,7 @@ class SensorEffects:
         """Exposure, white balance, vignetting, noise and JPEG on (H, W, 3) uint8 sRGB."""
         out = rgb
         if self.exposure != 1 or self.vignetting or tuple(self.white_balance) != (1, 1, 1):
-            x = rgb.astype(np.float32) / 255
-            linear = np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
+            linear = srgb_to_linear(rgb.astype(np.float32) / 255)
             linear = linear * (self.exposure * np.array(self.white_balance, np.float32))
             h, w = rgb.shape[:2]
             y, x = np.mgrid[:h, :w] + 0.5

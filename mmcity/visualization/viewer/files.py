@@ -28,7 +28,7 @@ from mmcity.structures import (
     read_gaussians,
 )
 from mmcity.structures.io.frame_files import axes_of_scene
-from mmcity.structures.io.gaussians_gltf import NoGaussiansError, check_extensions
+from mmcity.structures.io.gltf_primitives import NoGaussiansError
 from mmcity.structures.io.mesh_files import read_mesh
 from mmcity.structures.io.ply import read_ply_vertices
 from mmcity.structures.io.view_notes import ViewNotes, read_view_notes
@@ -155,14 +155,12 @@ def _open_ply(path: Path, name: str, drop_invalid: bool) -> Layer:
 
 
 def _open_mesh(path: Path, name: str, drop_invalid: bool) -> Iterator[Layer]:
-    if path.suffix.lower() == ".glb":
+    if path.suffix.lower() in (".glb", ".gltf"):
         try:
             yield _gaussian_layer(name, read_gaussians(path, drop_invalid))
             return
         except NoGaussiansError:
             pass  # a mesh or points, which trimesh reads
-    elif path.suffix.lower() == ".gltf":
-        check_extensions(read_json(path), path)
     frame, scene = read_frame_of(path), read_mesh(path, force="scene")
     turn = axes_of_scene(path)
     if scene.geometry:  # trimesh cannot turn a scene of nothing

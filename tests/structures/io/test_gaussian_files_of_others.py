@@ -17,8 +17,9 @@ from mmcity.structures import (
     read_gaussians,
     write_gaussians,
 )
-from mmcity.structures.io.gaussians_gltf import NoGaussiansError, write_gaussians_glb
+from mmcity.structures.io.gaussians_gltf import write_gaussians_glb
 from mmcity.structures.io.glb import read_glb_container
+from mmcity.structures.io.gltf_primitives import NoGaussiansError
 from mmcity.visualization.tiles3d import read_tileset
 from mmcity.visualization.viewer import open_layers
 
@@ -120,7 +121,7 @@ def test_uneven_scales_are_refused(tmp_path):
 
 def test_what_a_file_requires_and_is_not_read_is_named(tmp_path):
     path = tmp_path / "a.glb"
-    packed = "KHR_gaussian_splatting_compression_spz_2"
+    packed = "KHR_gaussian_splatting_compression_new"
 
     def require(document):
         document["extensionsRequired"] = [packed]

@@ -131,7 +131,9 @@ def test_glb_is_a_point_cloud_for_others(tmp_path):
     document, binary = read_glb_container(tmp_path / "a.glb")
     attributes = document["meshes"][0]["primitives"][0]["attributes"]
     rgba = read_accessor(document, binary, attributes["COLOR_0"])
-    assert np.allclose(rgba[:, :3], before.colors.clamp(0, 1).numpy(), atol=0.51 / 255)
+    srgb = before.colors.clamp(0, 1).numpy()
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    assert np.allclose(rgba[:, :3], linear, atol=0.51 / 65535)
 
 
 @pytest.mark.parametrize("suffix", WRITABLE_SUFFIXES)
