@@ -6,6 +6,7 @@ import numpy as np
 import trimesh
 
 from mmcity.structures import robust_bounds
+from mmcity.structures.io.mesh_files import write_mesh
 from mmcity.utils.fileio import atomic_path
 
 from .frusta import frustum_lines
@@ -95,4 +96,4 @@ def write_glb(
         length = 0.05 * max(float((high - low).norm()), 1e-6)
         scene.add_geometry(camera_frusta(cam_to_world, Ks, image_size, length))
     with atomic_path(path) as temporary:
-        scene.export(temporary, file_type="glb")
+        write_mesh(scene, temporary)

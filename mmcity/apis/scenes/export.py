@@ -29,6 +29,7 @@ from mmcity.structures import (
     write_spz,
 )
 from mmcity.structures.io.gaussians_gltf import y_up
+from mmcity.structures.io.mesh_files import write_mesh
 from mmcity.structures.scene_frame import FRAME_FILE
 from mmcity.structures.world_offset import world_offset
 from mmcity.utils.cli import UserError
@@ -169,7 +170,7 @@ def _export_mesh(mesh: Any, target: Path, up: str, frame: SceneFrame | None) -> 
     if target.suffix.lower() in (".glb", ".gltf"):
         mesh.apply_transform(y_up(up))
     with atomic_path(target) as temporary:
-        mesh.export(temporary)
+        write_mesh(mesh, temporary)
         stamp_frame(temporary, target, frame, up)
     faces = len(getattr(mesh, "faces", []))
     return ExportedScene(target, {"vertices": len(mesh.vertices), "faces": faces})

@@ -25,6 +25,7 @@ from mmcity.engine.scene_loading import build_views
 from mmcity.engine.scene_mesh import DepthStore, fuse_region, regions_of, weld
 from mmcity.evaluation.functional.point_clouds import f1_score
 from mmcity.structures import stamp_frame
+from mmcity.structures.io.mesh_files import write_mesh
 from mmcity.structures.multi_view import consistent_depth, find_neighbours
 from mmcity.utils.cli import UserError
 from mmcity.utils.device import device_at_hand
@@ -158,7 +159,7 @@ def extract_mesh(
     mesh = trimesh.Trimesh(vertices, faces, vertex_colors=colors, process=False)
     _drop_small_parts(mesh, min_triangles)
     with atomic_path(out) as temporary:
-        mesh.export(temporary)
+        write_mesh(mesh, temporary)
         stamp_frame(temporary, out, frame)
     scores = {}
     if truth is not None:
