@@ -464,6 +464,12 @@ def write_npy(path: str | os.PathLike, array: np.ndarray) -> None:
         np.save(file, array)
 
 
+def write_npz(path: str | os.PathLike, compressed: bool = False, **arrays: Any) -> None:
+    """Write a ``.npz`` file of named arrays, whole or not at all."""
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        (np.savez_compressed if compressed else np.savez)(file, **arrays)
+
+
 def to_json(content: Any, **style: Any) -> str:
     """JSON text of plain values; NaN and infinities, which JSON has not, become null.
 

@@ -16,7 +16,7 @@ import numpy as np
 from mmcity.toytown.writers.common import save_image
 from mmcity.utils.checks import check_choice
 from mmcity.utils.dependencies import import_library
-from mmcity.utils.fileio import atomic_path, read_numbers, write_json, write_npy
+from mmcity.utils.fileio import atomic_path, read_numbers, write_json, write_npy, write_npz
 from mmcity.utils.picture_files import image_size, read_image
 
 #: Depth that one step of a 16-bit picture stands for, at most, in CO3D files, metres.
@@ -26,25 +26,37 @@ OMNIOBJECT_SCALE = 2.5
 
 
 @dataclass
-class _Video:
-    """One finished sequence of the video format."""
+class Video:
+    """Frames of one sequence, and the files that layouts make of them.
 
-    folder: Path
+    Args:
+        index: Number of the sequence.
+        K: (3, 3) intrinsics.
+        poses: (N, 4, 4) camera to world.
+    """
+
     index: int
-
-    def __post_init__(self) -> None:
-        self.K = read_numbers(self.folder / "intrinsics.txt")
-        self.poses = read_numbers(self.folder / "poses.txt").reshape(-1, 4, 4)
+    K: np.ndarray
+    poses: np.ndarray
 
     def __len__(self) -> int:
         return len(self.poses)
 
-    def picture(self, path: Path, frame: int) -> None:
-        save_image(path, read_image(self.folder / "rgb" / f"{frame:06d}.png"))
+    def color(self, frame: int) -> np.ndarray:
+        """uint8 ``(H, W, 3)``."""
+        raise NotImplementedError
 
     def depth(self, frame: int) -> np.ndarray:
-        """Metres, 0 where the sky is seen."""
-        return np.load(self.folder / "depth" / f"{frame:06d}.npy").astype(np.float32)
+        """float32 ``(H, W)`` metres, 0 where the sky is seen."""
+        raise NotImplementedError
+
+    def things(self, frame: int) -> np.ndarray:
+        """bool ``(H, W)``, True on objects."""
+        raise NotImplementedError
+
+    def picture(self, path: Path, frame: int) -> None:
+        """Write the picture as PNG or JPEG."""
+        save_image(path, self.color(frame))
 
     def depth_file(self, path: Path, frame: int, scale: float, sky: int) -> None:
         """Depth times ``scale``; pictures have 16 bits, what does not fit is given as unknown."""
@@ -62,14 +74,29 @@ class _Video:
                 OpenEXR.File(header, {"Y": depth}).write(str(temporary))
 
     def mask(self, path: Path, frame: int) -> None:
-        """255 on everything that has an instance number."""
-        numbers = read_image(self.folder / "instance" / f"{frame:06d}.png", None)
-        save_image(path, ((numbers > 0) * 255).astype(np.uint8))
+        """Write 255 on objects."""
+        save_image(path, (self.things(frame) * 255).astype(np.uint8))
 
 
-def _save_npz(path: Path, **arrays) -> None:
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **arrays)
+class _TownVideo(Video):
+    """One finished sequence of the video format."""
+
+    def __init__(self, folder: Path, index: int) -> None:
+        poses = read_numbers(folder / "poses.txt").reshape(-1, 4, 4)
+        super().__init__(index, read_numbers(folder / "intrinsics.txt"), poses)
+        self.folder = folder
+
+    def color(self, frame: int) -> np.ndarray:
+        """See :meth:`Video.color`."""
+        return read_image(self.folder / "rgb" / f"{frame:06d}.png")
+
+    def depth(self, frame: int) -> np.ndarray:
+        """See :meth:`Video.depth`."""
+        return np.load(self.folder / "depth" / f"{frame:06d}.npy").astype(np.float32)
+
+    def things(self, frame: int) -> np.ndarray:
+        """See :meth:`Video.things`: what has an instance number."""
+        return read_image(self.folder / "instance" / f"{frame:06d}.png", None) > 0
 
 
 @dataclass(frozen=True)
@@ -95,9 +122,9 @@ class _Frames:
     mask: str = ""
     extra: dict = field(default_factory=dict)
     is_apart: bool = False
-    finish: Callable[[Path, list[_Video]], None] | None = None
+    finish: Callable[[Path, list[Video]], None] | None = None
 
-    def __call__(self, root: Path, videos: list[_Video]) -> None:
+    def __call__(self, root: Path, videos: list[Video]) -> None:
         for video in videos:
             folder = root / self.folder.format(n=video.index)
             for i, pose in enumerate(video.poses):
@@ -109,14 +136,14 @@ class _Frames:
                 if self.is_apart:
                     turn, shift = pose[:3, :3], pose[:3, 3]
                     values = {"intrinsics": video.K, "R_cam2world": turn, "t_cam2world": shift}
-                _save_npz(camera, **values, **self.extra)
+                write_npz(camera, **values, **self.extra)
                 if self.mask:
                     video.mask(mask, i)
         if self.finish is not None:
             self.finish(root / Path(self.folder).parts[0], videos)
 
 
-def _selection_file(base: Path, videos: list[_Video]) -> None:
+def _selection_file(base: Path, videos: list[Video]) -> None:
     """Frames of each sequence."""
     selected = {f"{video.index:03d}_1_2": list(range(len(video))) for video in videos}
     write_json(base / "selected_seqs_train.json", {"street": selected}, indent=None)
@@ -125,7 +152,7 @@ def _selection_file(base: Path, videos: list[_Video]) -> None:
 def _indoor(name: str, pictures: str, depths: str, cameras: str) -> Callable:
     """ARKitScenes and ScanNet++: one camera file per scene, with groups of neighbours."""
 
-    def write(root: Path, videos: list[_Video]) -> None:
+    def write(root: Path, videos: list[Video]) -> None:
         for video in videos:
             number = f"{40750000 + video.index}"
             folder = root / name / "Training" / number
@@ -135,7 +162,7 @@ def _indoor(name: str, pictures: str, depths: str, cameras: str) -> Callable:
                 video.depth_file(folder / depths / file.replace(".jpg", ".png"), i, 1000, 0)
             size = image_size(folder / pictures / names[0])
             focal = (video.K[0, 0], video.K[1, 1], video.K[0, 2], video.K[1, 2])
-            _save_npz(
+            write_npz(
                 folder / cameras,
                 images=np.array(names),
                 intrinsics=np.tile([*size, *focal], (len(video), 1)),
@@ -151,7 +178,7 @@ def _neighbours(count: int) -> dict[int, list[tuple[int, float]]]:
     return {i: [(j, 1 / (1 + abs(i - j))) for j in range(count) if j != i] for i in range(count)}
 
 
-def _overlap_file(base: Path, videos: list[_Video]) -> None:
+def _overlap_file(base: Path, videos: list[Video]) -> None:
     """Sparse overlap scores of each scene."""
     h5py = import_library("h5py", str(base))
     with (
@@ -171,14 +198,14 @@ def _overlap_file(base: Path, videos: list[_Video]) -> None:
             scene["shape"] = np.array([len(video)] * 2)
 
 
-def _set_file(base: Path, videos: list[_Video]) -> None:
+def _set_file(base: Path, videos: list[Video]) -> None:
     """One set of all images of each scene."""
     starts = np.cumsum([0, *(len(video) for video in videos)])
     sets = [
         [number, *range(start, start + len(video))]
         for number, (start, video) in enumerate(zip(starts, videos))
     ]
-    _save_npz(
+    write_npz(
         base / "megadepth_sets_64.npz",
         scenes=np.array([f"{video.index:04d}" for video in videos]),
         images=np.array([f"{i:08d}" for video in videos for i in range(len(video))]),
@@ -190,7 +217,7 @@ _FLAT = ("{i:08d}.jpg", "{i:08d}.exr", "{i:08d}.npz")
 _THREE = ("depth/{i:05d}.npy", "cam/{i:05d}.npz")
 
 #: Layout name to a function that writes videos below a root.
-TRAINING_LAYOUTS: dict[str, Callable[[Path, list[_Video]], None]] = {
+TRAINING_LAYOUTS: dict[str, Callable[[Path, list[Video]], None]] = {
     "co3d": _Frames(
         "processed_co3d/street/{n:03d}_1_2",
         *("images/frame{i:06d}.jpg", "depths/frame{i:06d}.jpg.geometric.png"),
@@ -266,5 +293,5 @@ def write_training_layout(
     folders = sorted(p.parent for p in Path(videos).glob("*/poses.txt"))
     if not folders:
         raise FileNotFoundError(f"{videos}: expected videos of the toy town, found none")
-    TRAINING_LAYOUTS[layout](Path(out), [_Video(f, i) for i, f in enumerate(folders)])
+    TRAINING_LAYOUTS[layout](Path(out), [_TownVideo(f, i) for i, f in enumerate(folders)])
     return folders
