@@ -94,6 +94,39 @@ def assert_close_l2(name: str, got: Tensor, golden: Golden, key: str, scale: flo
         assert worst <= bound, f"{golden.path.name}: {name}: max error {worst:.3g} > {bound:.3g}"
 
 
+def like_recorded(values: Tensor, recorded: np.ndarray | Tensor) -> Tensor:
+    """Every n-th entry along each axis, so that as many remain as a file keeps."""
+    pairs = zip(values.shape, recorded.shape, strict=True)
+    return values[tuple(slice(None, None, -(-all_ // kept)) for all_, kept in pairs)]
+
+
+def decay_of(steps: np.ndarray, values: np.ndarray) -> tuple[float, float, float]:
+    """First value, share that is left at last and step of the last value of a recorded decay.
+
+    They are those of the log-linear line through the values before the last one; whether all
+    values lie on it, and stay at the last, is left to the test.
+    """
+    logs, steps = np.log(np.asarray(values, np.float64)), np.asarray(steps, np.float64)
+    moving = np.abs(logs - logs[-1]) > 1e-9
+    if not moving.any():
+        return float(np.exp(logs[-1])), 1.0, 1.0
+    assert moving.sum() > 1, "a record of a decay needs two values before its last"
+    slope, start = np.polyfit(steps[moving], logs[moving], 1)
+    return float(np.exp(start)), float(np.exp(logs[-1] - start)), float((logs[-1] - start) / slope)
+
+
+def delayed_decay_of(steps: np.ndarray, values: np.ndarray) -> tuple[float, ...]:
+    """The same after a rise along a quarter sine, with the rise's length and its first factor."""
+    for begin in range(len(steps) - 2):
+        first, ratio, end = decay_of(steps[begin:], values[begin:])
+        factors = np.asarray(values) / (first * ratio ** np.clip(steps / end, 0, 1))
+        if np.abs(factors[begin:] - 1).max() < 1e-9:
+            break
+    assert begin > 1 and steps[0] == 0, "a record of a delay needs its first step and another"
+    rise = np.arcsin((factors[begin - 1] - factors[0]) / (1 - factors[0]))
+    return first, ratio, end, steps[begin - 1] * np.pi / 2 / rise, factors[0]
+
+
 def assert_images_close(
     name: str, got: Tensor, golden: Golden, key: str, *, atol32: float = 2e-5, keep=None
 ) -> None:

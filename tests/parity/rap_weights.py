@@ -2,8 +2,9 @@
 
 import json
 import math
+import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor
 
 from mmcity.models.rap.checkpoint_keys import from_published
+from tests.conftest import REPO
+from tests.parity._golden import like_recorded
 
 
 def load(path: Path) -> dict[str, np.ndarray]:
@@ -25,6 +28,50 @@ def companion(path: Path, ending: str) -> Path:
 
 def base_seed(folder: Path) -> int:
     return json.loads((folder / "meta.json").read_text())["base_seed"]
+
+
+def readme_row(path: Path) -> str:
+    """What the README of a set tells about a file: its own, else that of the carried vectors."""
+    readme = path.with_name("README.md")
+    if not readme.is_file():
+        readme = REPO / "tests" / "data" / "golden" / "rap" / "README.md"
+    rows = [row for row in readme.read_text(encoding="utf-8").splitlines() if path.name in row]
+    return " ".join(rows)
+
+
+def input_tag(path: Path) -> str:
+    """Word that the input of a file is generated from: of the settings, else of the README."""
+    meta = json.loads(path.with_name("meta.json").read_text())
+    key = f"{path.stem.removesuffix('_forward')}_input_tag"
+    return meta[key] if key in meta else re.search(r"tag `(\w+)`", readme_row(path))[1]
+
+
+def load_generated(
+    path: Path, network: torch.nn.Module, keys: dict, run: Callable[[], Tensor], want: np.ndarray
+) -> None:
+    """Load the generated weights with which a network gives what is recorded.
+
+    Files do not tell the seed of their weights: it is one of those that the README names, or
+    the base seed, or one of the next ones.
+
+    Args:
+        path: File of the arrays.
+        network: Takes the weights.
+        keys: Shapes by name, see :func:`generated_weights`.
+        run: Gives the network's output of which every n-th value is recorded.
+        want: The recorded values.
+    """
+    base = base_seed(path.parent)
+    named = [int(seed) for seed in re.findall(r"seed (\d+)", readme_row(path))]
+    errors = {}
+    for seed in dict.fromkeys([*named, *range(base, base + 10)]):
+        network.load_state_dict(generated_weights(keys, seed))
+        with torch.no_grad():
+            got = like_recorded(run(), want)
+        errors[seed] = float((got - torch.as_tensor(want)).abs().max())
+        if errors[seed] < 1e-3:
+            return
+    raise AssertionError(f"{path.name}: no seed gives the recorded values: {errors}")
 
 
 def generated_tensor(key: str, shape: list[int], seed: int) -> Tensor:

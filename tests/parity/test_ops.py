@@ -265,7 +265,9 @@ def test_render_modes_are_channels_of_one_render(path, backend, dtype):
             *(golden[key] for key in keys),
             golden.scalar("width"),
             golden.scalar("height"),
+            near_plane=golden.scalar("near_plane"),
             sh_degree=golden.scalar("sh_degree"),
+            tile_size=golden.scalar("tile_size"),
             rasterize_mode="antialiased" if golden.scalar("antialiased") else "classic",
             render_mode=mode,
         )[0]

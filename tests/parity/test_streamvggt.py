@@ -4,7 +4,11 @@ import pytest
 import torch
 
 from mmcity.datasets.sequences.eval_layouts import co3d_to_opencv
-from mmcity.datasets.transforms.network_images import load_eval_image, load_network_image
+from mmcity.datasets.transforms.network_images import (
+    TARGET_SIZE,
+    load_eval_image,
+    load_network_image,
+)
 from mmcity.evaluation.functional.camera_poses import (
     accuracy_below,
     pose_auc,
@@ -210,7 +214,7 @@ class TestGeometry:
         (expected_grid,) = (v for key, v in vectors.items() if key.startswith("uv_grid"))
         (expected,) = (v for key, v in vectors.items() if key.startswith("uv_embed"))
         height, width, channels = expected.shape
-        aspect = (14 * width) / (14 * height)
+        aspect = width / height
         axes = _axis_coordinates(width, height, aspect, None)
         grid = torch.stack(torch.meshgrid(*axes, indexing="xy"), dim=-1)
         assert_close(grid.float(), expected_grid)
@@ -253,7 +257,7 @@ class TestPreprocessing:
     def test_square_image_is_accepted(self, path):
         for case in load(path).values():
             if "eval_resize_error" in case:
-                assert load_eval_image(case["image"].numpy()).shape == (3, 518, 518)
+                assert load_eval_image(case["image"].numpy()).shape == (3, TARGET_SIZE, TARGET_SIZE)
 
 
 class TestMetrics:

@@ -24,6 +24,10 @@ from .geometry import augmented_intrinsics, inverse, inverse_sigmoid, pixels_to_
 from .labelling import OCC3D_VOCABULARY, Vocabulary, label_voxels, prompt_probabilities
 from .vocabulary_files import load_prototypes, load_vocabulary
 
+#: Factors of the losses as published.
+LOSS_WEIGHTS = {"depth": 1.0, "cosine": 5.0, "ce": 1.0, "sky": 1.0}
+#: Share of the absolute error in the depth loss.
+L1_SHARE = 0.2
 #: Depth target of pixels beyond the limit: such rays should stay empty.
 _EMPTY_DEPTH = 1e-3
 
@@ -125,8 +129,7 @@ class GaussTRHead(nn.Module):
         self.volume_loss = None
         if volume_loss is not None:
             self.volume_loss = {"weight": 1.0, "gain": 4.6, "stride": 4, **volume_loss}
-        self.loss_weights = {"depth": 1.0, "cosine": 5.0, "ce": 1.0, "sky": 1.0}
-        self.loss_weights.update(loss_weights or {})
+        self.loss_weights = {**LOSS_WEIGHTS, **(loss_weights or {})}
         channels = self.feature_head.linears[-1].out_features
         words = None
         self._prototype_file = ""
@@ -302,7 +305,7 @@ class GaussTRHead(nn.Module):
             result["loss_sky"] = weights["sky"] * (alpha * far).mean()
         mae = masked_l1(rendered_depth, target)
         result["loss_depth"] = weights["depth"] * (
-            scale_invariant_log(rendered_depth, target) + 0.2 * mae
+            scale_invariant_log(rendered_depth, target) + L1_SHARE * mae
         )
         result["mae_depth"] = mae.detach()
         result["loss_cosine"] = weights["cosine"] * upsampled_cosine_loss(rendered, targets)

@@ -42,6 +42,13 @@ def test_parameter_counts_of_the_paper():
     assert sum(p.numel() for p in vae.decoder.parameters()) == 1_503_336
 
 
+def test_loss_weights_of_the_paper():
+    with torch.device("meta"):
+        vae = HexPlaneVAE()
+    assert (vae.loss_ce.loss_weight, vae.loss_lovasz.loss_weight) == (1, 1)
+    assert vae.kl_weight == pytest.approx(0.0015)
+
+
 @pytest.mark.parametrize(
     "options, count",
     [
