@@ -5,7 +5,17 @@ from importlib import metadata, util
 from mmcity.version import __version__
 
 _LIBRARIES = (
-    *("numpy", "scipy", "pillow", "einops", "plyfile", "trimesh", "embreex", "openmim"),
+    *(
+        "numpy",
+        "scipy",
+        "pillow",
+        "einops",
+        "plyfile",
+        "zstandard",
+        "trimesh",
+        "embreex",
+        "openmim",
+    ),
     *("mmcv", "mmdet", "mmdet3d", "nuscenes-devkit", "viser", "setuptools", "ninja"),
 )
 

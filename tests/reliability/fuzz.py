@@ -100,7 +100,11 @@ def make_readers(work: Path) -> dict[str, Reader]:
         write_gaussians(scene, work / f"a.{suffix}")
         content = (work / f"a.{suffix}").read_bytes()
         one(f"gaussians_{suffix}", f"a.{suffix}", content, read_gaussians)
-    inner = gzip.decompress((work / "a.spz").read_bytes())
+    for version in (2, 3):
+        write_gaussians(scene, work / "a.spz", version=version)
+        packed = (work / "a.spz").read_bytes()
+        one(f"gaussians_spz_{version}", "a.spz", packed, read_gaussians)
+    inner = gzip.decompress(packed)
     one("gaussians_spz_inner", "a.spz", inner, read_gaussians, lambda raw: gzip.compress(raw, 1))
     one("layers_glb", "a.glb", (work / "a.glb").read_bytes(), open_layers)
     write_tileset(build_lod_tree(scene, 8), work / "tiles")

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
+import zstandard
 
 from mmcity.datasets.io.info_pickle import InfoFileError, load_plain_pickle
 from mmcity.engine.checkpointing import CheckpointContentError, decode_checkpoint
@@ -32,7 +33,7 @@ def little_memory():
 
 
 def test_a_stream_longer_than_its_header_says(tmp_path):
-    write_gaussians(street(5), tmp_path / "a.spz")
+    write_gaussians(street(5), tmp_path / "a.spz", version=3)
     body = gzip.decompress((tmp_path / "a.spz").read_bytes())
     (tmp_path / "a.spz").write_bytes(gzip.compress(body + bytes(200_000_000), 1))
     with (
@@ -43,14 +44,51 @@ def test_a_stream_longer_than_its_header_says(tmp_path):
 
 
 def test_a_header_of_more_than_the_file_can_hold(tmp_path):
-    write_gaussians(street(5), tmp_path / "a.spz")
+    write_gaussians(street(5), tmp_path / "a.spz", version=3)
     body = bytearray(gzip.decompress((tmp_path / "a.spz").read_bytes()))
-    body[8:12] = struct.pack("<I", 2**31)
+    body[8:12] = struct.pack("<I", 2**31 - 1)
     (tmp_path / "a.spz").write_bytes(gzip.compress(bytes(body)))
     with (
         little_memory(),
         pytest.raises(GaussianFileError, match=r"a\.spz: expected \d+ bytes"),
     ):
+        read_gaussians(tmp_path / "a.spz")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (8, struct.pack("<I", 2**31 - 1), "bytes for 2147483647 Gaussians"),
+        (8, struct.pack("<I", 1_000_000), "bytes for"),
+        (8, bytes(4), "got none"),
+        (16, struct.pack("<I", 2**32 - 1), "table of contents"),
+        (16, bytes(4), "table of contents"),
+        (40, struct.pack("<Q", 2**40), "bytes for stream 0"),
+    ],
+)
+def test_a_header_of_zstd_streams_that_lies(tmp_path, place, value, message):
+    write_gaussians(street(5), tmp_path / "a.spz")
+    whole = bytearray((tmp_path / "a.spz").read_bytes())
+    whole[place : place + len(value)] = value
+    (tmp_path / "a.spz").write_bytes(whole)
+    with little_memory(), pytest.raises(GaussianFileError, match=rf"a\.spz: .*{message}"):
+        read_gaussians(tmp_path / "a.spz")
+
+
+@pytest.mark.parametrize("says_size", [True, False])
+def test_a_zstd_stream_longer_than_its_header_says(tmp_path, says_size):
+    write_gaussians(street(5), tmp_path / "a.spz")
+    whole = (tmp_path / "a.spz").read_bytes()
+    length = struct.unpack_from("<Q", whole, 32)[0]
+    streams = whole[23]
+    packer = zstandard.ZstdCompressor(write_content_size=says_size).compressobj(
+        size=200_000_000 if says_size else -1
+    )
+    bomb = b"".join(packer.compress(bytes(20_000_000)) for _ in range(10)) + packer.flush()
+    first = 32 + 16 * streams
+    head = whole[:32] + struct.pack("<Q", len(bomb)) + whole[40:first]
+    (tmp_path / "a.spz").write_bytes(head + bomb + whole[first + length :])
+    with little_memory(), pytest.raises(GaussianFileError, match=r"a\.spz: .*stream"):
         read_gaussians(tmp_path / "a.spz")
 
 

@@ -95,7 +95,7 @@ def check_bytes(path: str | os.PathLike, part: str, expected: int, there: int) -
     if expected != there:
         what = "truncated" if there < expected else "longer than its header says, or corrupt"
         raise GaussianFileError(
-            f"{path}: expected {expected} bytes of {part}, got {there} ({what}): export the scene "
+            f"{path}: expected {expected} bytes for {part}, got {there} ({what}): export the scene "
             "again"
         )
 
@@ -206,6 +206,7 @@ def for_writing(
     *,
     sh_degree: int = 3,
     models: tuple[str, ...] = ("default", "antialiased", "2dgs"),
+    holds_axes: bool = False,
 ) -> tuple[Gaussians, torch.Tensor, SplatInfo]:
     """Gaussians as the writer of a format takes them, and what it says of them already.
 
@@ -215,10 +216,11 @@ def for_writing(
         info: What is known of the scene. Defaults to None: nothing.
         sh_degree: Highest that the format holds. Defaults to 3.
         models: Renderers that the format can name. Defaults to all.
+        holds_axes: Whether the format says its axes. Defaults to False.
 
     Returns:
         Float32 on the CPU without features; their SH ``(N, K, 3)`` up to that degree; the info
-        with model, degree and losses so far, without format, axes and generator.
+        with model, axes, degree and losses so far, without format and generator.
 
     Raises:
         ValueError: If there is none, no colour, or a value that is not finite.
@@ -241,11 +243,14 @@ def for_writing(
     model = info.model if info.model in models else "default"
     if model != info.model:
         lost += (f"{info.model} tag dropped",)
+    axes = info.axes if holds_axes else None
+    if axes != info.axes:
+        lost += (f"axes {info.axes} not said",)
     g = Gaussians(
         g.means, g.quats, g.scales, g.opacities, sh[:, :1], sh[:, 1:], frame=gaussians.frame
     )
     said: dict[str, Any] = dict(model=model, sh_degree=min(degree, sh_degree), lost=lost)
-    return g, sh, replace(info, axes=None, format="", generator=None, **said)
+    return g, sh, replace(info, axes=axes, format="", generator=None, **said)
 
 
 def write_as(format: GaussianFormat, gaussians: Gaussians, path: Path, **options: Any) -> SplatInfo:

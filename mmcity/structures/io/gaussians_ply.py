@@ -286,6 +286,7 @@ def _load_splat(path: str | os.PathLike, drop_invalid: bool = False) -> tuple[Ga
         scales=torch.from_numpy(rows["scale"].copy()),
         opacities=rgba[:, 3],
         sh0=((rgba[:, :3] - 0.5) / SH_C0)[:, None],
+        shN=rgba.new_zeros(len(rows), 0, 3),
         frame=read_frame(sidecar(path)),
     )
     return keep_valid(out, path, drop_invalid), SplatInfo(format=SPLAT.name)

@@ -12,14 +12,19 @@ from plyfile import PlyData, PlyElement
 from mmcity.structures import (
     GaussianFileError,
     Gaussians,
+    SceneFrame,
+    Sim3,
     SplatInfo,
+    read_frame_of,
     read_gaussian_file,
     read_gaussians,
+    write_frame,
     write_gaussians,
 )
 from mmcity.structures.io.gaussians_gltf import write_gaussians_glb
 from mmcity.structures.io.glb import read_glb_container
 from mmcity.structures.io.gltf_primitives import NoGaussiansError
+from mmcity.structures.scene_frame import sidecar
 from mmcity.visualization.tiles3d import read_tileset
 from mmcity.visualization.viewer import open_layers
 
@@ -217,24 +222,134 @@ def test_extensions_that_a_tileset_requires_are_named(tmp_path):
 # ------------------------------------------------------------------ versions and damage
 
 
-def test_versions_and_extensions_of_spz_are_named(tmp_path, monkeypatch):
+def spz_with(path, *records, version):
+    """Puts extension records into an SPZ file."""
+    added = b"".join(struct.pack("<II", kind, len(c)) + c for kind, c in records)
+    whole = path.read_bytes()
+    if version == 4:
+        head = bytearray(whole[:32])
+        head[14] |= 2
+        head[16:20] = struct.pack("<I", 32 + len(added))
+        path.write_bytes(bytes(head) + added + whole[32:])
+    else:
+        body = bytearray(gzip.decompress(whole))
+        body[14] |= 2
+        path.write_bytes(gzip.compress(bytes(body) + added))
+
+
+ORBIT, AXES_RECORD, UNKNOWN = 0xADBE0002, 0xADBE0003, 0x12340001
+
+
+@pytest.mark.parametrize("version", [3, 4])
+def test_records_of_spz(tmp_path, version, monkeypatch):
+    from mmcity.structures.io import gaussians_spz
+
+    path, said = tmp_path / "a.spz", []
+    monkeypatch.setattr(gaussians_spz, "print_log", lambda text, *_: said.append(text))
+    write_gaussians(gaussians(), path, version=version)
+    expected = read_gaussians(path)
+    orbit = struct.pack("<3f", -0.5, 0.75, 1.25)
+    spz_with(
+        path, (UNKNOWN, b"12345"), (ORBIT, orbit), (AXES_RECORD, b"\x06\0\0\0"), version=version
+    )
+
+    again, info = read_gaussian_file(path)
+
+    torch.testing.assert_close(again.means, expected.means)
+    assert info.axes == "RDF" and info.extras["safe_orbit"] == (-0.5, 0.75, 1.25)
+    assert len(said) == 1 and "0x12340001 of SPZ is not read" in said[0]
+    written = write_gaussians(again, tmp_path / "b.spz", info=info)
+    assert "extension record 0x12340001 dropped" in written.lost
+    after = read_gaussian_file(tmp_path / "b.spz")[1]
+    assert after.axes == "RDF" and after.extras == {"safe_orbit": (-0.5, 0.75, 1.25)}
+
+
+@pytest.mark.parametrize("code", [0, 17])
+def test_axes_of_spz_that_are_not_known_are_said(tmp_path, code, monkeypatch):
     from mmcity.structures.io import gaussians_spz
 
     path, said = tmp_path / "a.spz", []
     monkeypatch.setattr(gaussians_spz, "print_log", lambda text, *_: said.append(text))
     write_gaussians(gaussians(), path)
-    expected = read_gaussians(path)
-    body = bytearray(gzip.decompress(path.read_bytes()))
-    body[14] |= 2
-    path.write_bytes(gzip.compress(bytes(body) + struct.pack("<II3f", 0xADBE0002, 12, 0, 1, 0)))
+    spz_with(path, (AXES_RECORD, struct.pack("<I", code)), version=4)
 
-    torch.testing.assert_close(read_gaussians(path).means, expected.means)
-    assert "0xadbe0002 of SPZ is not read" in said[0]
-    path.write_bytes(struct.pack("<II24x", 0x5053474E, 4))
-    with pytest.raises(
-        GaussianFileError, match=r"a\.spz: .* got version 4: export it as version 3"
-    ):
+    assert read_gaussian_file(path)[1].axes is None
+    assert f"axes of the code {code} are not known" in said[0]
+
+
+@pytest.mark.parametrize("version", [3, 4])
+@pytest.mark.parametrize("cut", [1, 9])
+def test_records_of_spz_that_run_over_are_refused(tmp_path, version, cut):
+    path = tmp_path / "a.spz"
+    write_gaussians(gaussians(), path, version=version)
+    spz_with(path, (UNKNOWN, b"12345"), version=version)
+    whole = path.read_bytes()
+    if version == 4:
+        head = bytearray(whole[:32])
+        head[16:20] = struct.pack("<I", 45 - cut)
+        whole = bytes(head) + whole[32 : 45 - cut] + whole[45:]
+    else:
+        whole = gzip.compress(gzip.decompress(whole)[:-cut])
+    path.write_bytes(whole)
+
+    with pytest.raises(GaussianFileError, match=r"a\.spz: expected \d+ bytes for .*record"):
         read_gaussians(path)
+
+
+def test_later_versions_of_spz_are_refused(tmp_path):
+    path = tmp_path / "a.spz"
+    path.write_bytes(struct.pack("<III20x", 0x5053474E, 5, 1))
+    with pytest.raises(GaussianFileError, match=r"a\.spz: .* 1 to 4, got version 5: export it as"):
+        read_gaussians(path)
+    write_gaussians(gaussians(), path, version=3)
+    body = bytearray(gzip.decompress(path.read_bytes()))
+    body[4] = 4
+    path.write_bytes(gzip.compress(bytes(body)))
+    with pytest.raises(GaussianFileError, match=r"a\.spz: .* 1 to 3, got .* version 4"):
+        read_gaussians(path)
+
+
+@pytest.mark.parametrize("place", [12, 13, 15, -1])
+def test_damage_of_spz_streams_is_named(tmp_path, place):
+    path = tmp_path / "a.spz"
+    write_gaussians(gaussians(), path)
+    whole = bytearray(path.read_bytes())
+    whole[place] = whole[place] ^ 0x7F  # degree, bits, streams, the end of the last stream
+    path.write_bytes(whole)
+    with pytest.raises(GaussianFileError, match=r"a\.spz"):
+        read_gaussians(path)
+    for content in (bytes(whole[:-3]), bytes(whole) + b"more"):
+        path.write_bytes(content)
+        with pytest.raises(GaussianFileError, match=r"a\.spz"):
+            read_gaussians(path)
+
+
+def old_spz(g, path):
+    """A file as this toolbox wrote it before, turned to the axes that the format's text names."""
+    half_turn = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
+    turned = g.transform(Sim3(rotation=half_turn))
+    turned.frame = None
+    write_gaussians(turned, path, version=3)
+    write_frame(sidecar(path), g.frame)
+
+
+@pytest.mark.parametrize("frame", [None, SceneFrame(origin=(4e5, 5e6, 200.0))])
+def test_older_files_of_this_toolbox_are_turned_back(tmp_path, frame):
+    g = gaussians()
+    g.frame = frame
+    old_spz(g, tmp_path / "old.spz")
+
+    again, info = read_gaussian_file(tmp_path / "old.spz", assume="RUB", to="RDF")
+
+    assert (again.means - g.means).abs().max() < 1 / 4096 and info.axes == "RDF"
+    assert torch.allclose(again.covariances, g.covariances, atol=2e-3)
+    assert (again.sh - g.sh).abs().max() < 0.07
+    assert again.frame is None if frame is None else again.frame.is_near(frame)
+    if frame is not None:  # beside such a file stands the frame of the scene before the turn
+        stored = read_gaussians(tmp_path / "old.spz")
+        place = stored.frame.scene_to_world(stored.means)
+        assert np.abs(place - frame.scene_to_world(g.means)).max() < 1e-3
+        assert read_frame_of(tmp_path / "old.spz").is_near(stored.frame)
 
 
 @pytest.mark.parametrize("suffix", [".ply", ".splat"])

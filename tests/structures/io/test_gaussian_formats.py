@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import zstandard
 
 from mmcity.structures import (
     WRITABLE_SUFFIXES,
     GaussianFileError,
     Gaussians,
+    SplatInfo,
+    read_gaussian_file,
     read_gaussians,
     read_gaussians_glb,
     read_spz,
@@ -47,7 +50,7 @@ def rotation_error(a: Gaussians, b: Gaussians) -> float:
 
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
 # Version 2 takes w from x, y, z: where w is small, their rounding by 1/255 turns by up to 13 deg.
-@pytest.mark.parametrize("version, angle", [(2, 13.5), (3, 0.5)])
+@pytest.mark.parametrize("version, angle", [(2, 13.5), (3, 0.5), (4, 0.5)])
 def test_spz_keeps_what_its_bits_can_hold(tmp_path, degree, version, angle):
     before = scene(degree=degree)
     write_spz(before, tmp_path / "a.spz", version=version)
@@ -58,9 +61,11 @@ def test_spz_keeps_what_its_bits_can_hold(tmp_path, degree, version, angle):
     assert (after.scales.log() - before.scales.log()).abs().max() <= 0.51 / 16
     assert rotation_error(before, after) < angle
     if degree:
-        # The half turn about x is exact for SH up to float error; degree 1 has 5 bits.
-        assert (after.shN[:, :3] - before.shN[:, :3]).abs().max() <= 0.51 * 8 / 128 + 1e-4
-        assert (after.shN - before.shN).abs().max() <= 0.51 * 16 / 128 + 1e-4
+        # Rounded to 8 bits, then to 5 of degree 1 and 4 above.
+        assert (after.shN[:, :3] - before.shN[:, :3]).abs().max() <= 4.51 / 128
+        assert (after.shN - before.shN).abs().max() <= 8.51 / 128
+    if version == 4:
+        return
     raw = 16 + 300 * (9 + 1 + 3 + 3 + (4 if version == 3 else 3) + 3 * ((degree + 1) ** 2 - 1))
     assert len(gzip.decompress((tmp_path / "a.spz").read_bytes())) == raw
 
@@ -77,12 +82,86 @@ def test_spz_bytes_of_one_gaussian(tmp_path):
     write_spz(one, tmp_path / "one.spz", version=2)
     body = gzip.decompress((tmp_path / "one.spz").read_bytes())
     assert struct.unpack_from("<IIIBBBB", body) == (0x5053474E, 2, 1, 0, 12, 0, 0)
-    # y and z change sign between the axes of COLMAP and those of the format.
     xyz = [int.from_bytes(body[16 + 3 * i : 19 + 3 * i], "little", signed=True) for i in range(3)]
-    assert xyz == [4096, 8192, -2048]
+    assert xyz == [4096, -8192, 2048]
     assert list(body[25:32]) == [255, 128, 166, 89, 160, 144, 168]
-    # A half turn about x is (0, 1, 0, 0): with w = 0, x = 1.
-    assert list(body[32:35]) in ([255, 128, 128], [0, 128, 128])
+    assert list(body[32:35]) == [128, 128, 128]  # half of 255, rounded away from 0
+
+
+def test_spz_streams_of_one_gaussian(tmp_path):
+    """Version 4, worked out by hand from the published layout."""
+    one = Gaussians(
+        means=[[1.0, -2.0, 0.5]],
+        quats=[[0.0, -1.0, 0.0, 1.0]],  # half a turn about an axis between x and z
+        scales=[[1.0, np.exp(-1), np.exp(0.5)]],
+        opacities=[0.5],
+        sh0=[[[0.0, 1.0, -1.0]]],
+        shN=[[[0.5, -0.5, 1.0], [0.0, 0.03, 0.035], [-1.0, -1.5, 2.0]]],
+    )
+    said = SplatInfo(model="antialiased", axes="RFU", extras={"safe_orbit": (-0.5, 0.75, 1.25)})
+    write_spz(one, tmp_path / "one.spz", info=said)
+    whole = (tmp_path / "one.spz").read_bytes()
+    assert whole[:16] == b"NGSP" + bytes([4, 0, 0, 0, 1, 0, 0, 0, 1, 12, 1 | 2, 6])
+    assert whole[16:32] == struct.pack("<I12x", 32 + 20 + 12)
+    orbit = struct.pack("<II3f", 0xADBE0002, 12, -0.5, 0.75, 1.25)
+    assert whole[32:64] == orbit + struct.pack("<III", 0xADBE0003, 4, 12)
+    sizes = [struct.unpack_from("<QQ", whole, 64 + 16 * number) for number in range(6)]
+    assert [plain for _, plain in sizes] == [9, 1, 3, 3, 4, 9]
+    place, tables = 64 + 16 * 6, []
+    for packed, _ in sizes:
+        tables.append(zstandard.ZstdDecompressor().decompress(whole[place : place + packed]))
+        place += packed
+    assert place == len(whole)
+    assert tables[0] == b"\x00\x10\x00" + b"\x00\xe0\xff" + b"\x00\x08\x00"
+    assert [list(table) for table in tables[1:4]] == [[128], [128, 166, 89], [160, 144, 168]]
+    # xyzw = (-1, 0, 1, 0) / sqrt 2; x is first of the largest, so all change sign: y, z, w follow.
+    word = 0 << 30 | 0 << 20 | (1 << 9 | 511) << 10 | 0
+    assert struct.unpack("<I", tables[4])[0] & ~(1 << 29 | 1 << 9) == word  # zeros may have a sign
+    # 128 + 64, 128 - 64, 256; 128, 128 + 4 (3.84), 128 + 4 (4.48): half a bucket goes up.
+    assert list(tables[5]) == [192, 64, 255, 128, 136, 136, 0, 0, 255]
+
+
+def test_spz_says_what_it_cannot_hold(tmp_path):
+    before = scene(40, degree=4)
+    before.sh0[:3] = 4.0
+    before.opacities[:2] = 1e-4
+    before.features = torch.zeros(40, 2)
+    before.means[0, 0] = 3000.0
+    info = write_spz(
+        before, tmp_path / "a.spz", version=3, info=SplatInfo(model="2dgs", axes="RFU")
+    )
+    assert set(info.lost) >= {
+        "SH cut from degree 4 to 3",
+        "features dropped",
+        "2dgs tag dropped",
+        "axes RFU not said",
+        "positions rounded to 1/2048",
+        "2 Gaussians below opacity 1/510 become invisible",
+    }
+    assert any(line.startswith("colours cut to [-0.44, 1.44] in ") for line in info.lost)
+    after = read_gaussian_file(tmp_path / "a.spz")[1]
+    assert (after.format, after.sh_degree, after.model, after.axes) == ("spz 3", 3, "default", None)
+    info = write_spz(before, tmp_path / "b.spz", up="z", antialiased=True)
+    after = read_gaussian_file(tmp_path / "b.spz")[1]
+    assert (after.format, after.sh_degree) == ("spz 4", 4) == (info.format, info.sh_degree)
+    assert (after.model, after.axes) == ("antialiased", "RFU") == (info.model, info.axes)
+
+
+def test_spz_of_the_same_scene_has_the_same_bytes(tmp_path):
+    for version in (3, 4):
+        for name in "ab":
+            write_spz(scene(), tmp_path / f"{name}.spz", version=version)
+        assert (tmp_path / "a.spz").read_bytes() == (tmp_path / "b.spz").read_bytes()
+
+
+def test_spz_in_other_axes(tmp_path):
+    before = scene(20)
+    write_spz(before, tmp_path / "a.spz", info=SplatInfo(axes="RDF"), to="RUB")
+    after, info = read_gaussian_file(tmp_path / "a.spz")
+    assert info.axes == "RUB"
+    assert (after.means - before.means * torch.tensor([1.0, -1, -1])).abs().max() < 1 / 4096
+    with pytest.raises(ValueError, match="to: expected a scene of known axes"):
+        write_spz(before, tmp_path / "a.spz", to="RUB")
 
 
 def test_spz_with_all_bits_keeps_view_dependence_sixteen_times_as_well(tmp_path):
