@@ -150,10 +150,18 @@ def root_transform(
 
     Raises:
         DependencyError: If a projected reference system needs pyproj.
+        ValueError: If the reference system is unknown or geographic, the scene lies outside its
+            area, or a world of metres by definition has another unit.
     """
     to_tiles = Y_TO_Z_UP @ y_up(up)
     to_scene = np.linalg.inv(to_tiles)
     placed = np.eye(4) if frame is None else frame.matrix
+    is_about_a_point = georeference is not None or (frame is not None and frame.crs == "ENU")
+    if is_about_a_point and frame is not None and frame.unit != "m":
+        raise ValueError(
+            f"the frame's unit: expected 'm' about a place on earth, got {frame.unit!r}: multiply "
+            "origin, scale and translation by its metres"
+        )
     if georeference is not None:
         return east_north_up_frame(*georeference) @ to_tiles @ placed @ to_scene
     if frame is None or frame.is_identity:
@@ -167,25 +175,48 @@ def root_transform(
 
 
 def _projected(frame: SceneFrame) -> np.ndarray:
-    """From a scene in a projected reference system to the earth, by the place of its origin."""
+    """From a scene in a projected reference system to the earth, by the place of its origin.
+
+    The system tells the units of its axes, such as US survey feet.
+    """
     pyproj = import_library(
         "pyproj",
         f"places in {frame.crs[:40]}",
         "pip install pyproj, or give the place of the world's origin by --georeference",
     )
-    to_geodetic = pyproj.Transformer.from_crs(frame.crs, "EPSG:4979", always_xy=True)
+    named = f"the frame's crs {frame.crs[:40]}"
+    try:
+        system = pyproj.CRS(frame.crs)
+        to_geodetic = pyproj.Transformer.from_crs(frame.crs, "EPSG:4979", always_xy=True)
+    except pyproj.exceptions.ProjError as error:
+        raise ValueError(f"{named}: expected a reference system, got '{error}'") from error
+    if not system.is_projected:
+        raise ValueError(
+            f"{named}: expected a projected system or EPSG:4978, got one in "
+            f"{system.axis_info[0].unit_name}: give the scene in one of these"
+        )
+    meters = [axis.unit_conversion_factor for axis in system.axis_info]
     here = np.array(frame.scene_to_world(np.zeros(3)))
-    place = to_geodetic.transform(*here)
-    north = to_geodetic.transform(*(here + [0, 1, 0]))
+    north = here + [0, 1, 0]
+    if len(meters) == 2:  # a system of the plane has no heights: they are in its unit
+        meters.append(meters[0])
+        here[2] *= meters[2]
+        north[2] *= meters[2]
+    place, beside = to_geodetic.transform(*here), to_geodetic.transform(*north)
+    if not np.isfinite([place, beside]).all():
+        raise ValueError(
+            f"{named}: expected a place within its area, got {here.tolist()}: correct the frame, "
+            "or give the place of the world's origin by --georeference"
+        )
     local = east_north_up_frame(*place)
-    there = np.linalg.inv(local) @ east_north_up_frame(*north)[:, 3]
+    there = np.linalg.inv(local) @ east_north_up_frame(*beside)[:, 3]
     # Grids are turned against true north.
     turn = math.atan2(-there[0], there[1])
     grid = np.eye(4)
     grid[:2, :2] = [[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]]
     about = frame.matrix
     about[:3, 3] = 0
-    return local @ grid @ about
+    return local @ grid @ np.diag([*meters, 1]) @ about
 
 
 def _cells_folder(tree: GaussianLodTree, up: str) -> str:

@@ -244,10 +244,48 @@ class _Grid:
         )
 
 
-def test_projected_frames_are_turned_with_their_grid(monkeypatch):
+@pytest.fixture
+def pyproj(monkeypatch):
+    """A stand-in that knows one grid in the plane, in metres."""
     module = types.ModuleType("pyproj")
     module.Transformer = _Grid
+    module.exceptions = types.SimpleNamespace(ProjError=RuntimeError)
+    axis = types.SimpleNamespace(unit_name="metre", unit_conversion_factor=1.0)
+    module.system = types.SimpleNamespace(is_projected=True, axis_info=[axis, axis])
+    module.CRS = lambda name: module.system
     monkeypatch.setitem(sys.modules, "pyproj", module)
+    return module
+
+
+def test_units_of_the_reference_system_count(pyproj):
+    """Feet of a grid are feet on the globe, heights too."""
+    foot = types.SimpleNamespace(unit_name="US survey foot", unit_conversion_factor=1200 / 3937)
+    pyproj.system.axis_info = [foot, foot]
+    plane = root_transform(UTM, "z")
+    np.testing.assert_allclose(
+        np.linalg.norm(plane[:3, :3], axis=0), np.full(3, 1200 / 3937), rtol=1e-9
+    )
+    height = 213.5 * 1200 / 3937
+    np.testing.assert_allclose(plane[:3, 3], east_north_up_frame(8, 48, height)[:3, 3], atol=1e-6)
+    metre = types.SimpleNamespace(unit_name="metre", unit_conversion_factor=1.0)
+    pyproj.system.axis_info = [foot, foot, metre]
+    sizes = np.linalg.norm(root_transform(UTM, "z")[:3, :3], axis=0)
+    np.testing.assert_allclose(sizes, [1200 / 3937, 1200 / 3937, 1], rtol=1e-9)
+
+
+def test_frames_without_a_place_in_metres_are_refused(pyproj):
+    degree = types.SimpleNamespace(unit_name="degree", unit_conversion_factor=np.pi / 180)
+    pyproj.system.axis_info, pyproj.system.is_projected = [degree, degree], False
+    with pytest.raises(ValueError, match="EPSG:25832: expected a projected system.*got one in deg"):
+        root_transform(UTM, "z")
+    feet = SceneFrame(crs="ENU", lla=(47.38, 8.54, 410.0), unit="ft")
+    with pytest.raises(ValueError, match="unit: expected 'm' about a place on earth, got 'ft'"):
+        root_transform(feet, "z")
+    with pytest.raises(ValueError, match="unit: expected 'm'"):
+        root_transform(SceneFrame(unit="ft"), "z", (8.54, 47.38, 410.0))
+
+
+def test_projected_frames_are_turned_with_their_grid(pyproj):
     local = np.linalg.inv(east_north_up_frame(8.0, 48.0, 213.5)) @ root_transform(UTM, "z")
     np.testing.assert_allclose(local[:3, 3], 0, atol=1e-6)
     angle = np.degrees(np.arctan2(local[1, 0], local[0, 0]))
