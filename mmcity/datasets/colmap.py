@@ -163,7 +163,7 @@ class ColmapDataset(PosedImagesDataset):
         self._mention_extra(image_dir, images)
         self._attach_masks(images)
         self._attach_depths(images, folder)
-        return images, self._chosen_points(model.points3D)
+        return images, model.points3D
 
     def assign_splits(self, images: list[PosedImage]) -> str:
         """See :meth:`PosedImagesDataset.assign_splits`."""
@@ -260,7 +260,8 @@ class ColmapDataset(PosedImagesDataset):
         if count < len(images):
             print_log(f"{folder}: {count} of {len(images)} images have {what}", "current")
 
-    def _chosen_points(self, points: ColmapPoints) -> ColmapPoints:
+    def choose_points(self, points: ColmapPoints) -> ColmapPoints:
+        """See :meth:`PosedImagesDataset.choose_points`."""
         keep = points.track_lengths >= self.min_track_length
         if len(points) and not keep.any():
             raise ValueError(

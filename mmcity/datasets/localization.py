@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,14 @@ class _PoseFileDataset(PosedImagesDataset):
         self.focal, self.train_skip, self.test_skip = focal, train_skip, test_skip
         super().__init__(data_root, **{"require_points": False, **kwargs})
 
+    def _every(
+        self, pairs: Sequence[tuple[Path, Path]], skip: int, is_test: bool
+    ) -> list[PosedImage]:
+        """Every ``skip``-th of images with their pose files; the others are skipped."""
+        rest = (pair for row, pair in enumerate(pairs) if row % skip)
+        self.skipped += [read_pose_text(pose_path) for _, pose_path in rest]
+        return [self._posed(*pair, is_test) for pair in pairs[::skip]]
+
     def _posed(self, path: Path, pose_path: Path, is_test: bool) -> PosedImage:
         width, height = image_size(path)
         K = [[self.focal, 0, width / 2], [0, self.focal, height / 2], [0, 0, 1]]
@@ -118,7 +127,7 @@ class CambridgeLandmarks(_PoseFileDataset):
             pairs = list(zip(files, poses))
             if split == "train":
                 pairs = [p for row, p in enumerate(pairs) if row not in self.exclude_train]
-            images += [self._posed(*pair, split == "test") for pair in pairs[::skip]]
+            images += self._every(pairs, skip, split == "test")
         return images, ColmapPoints.empty()
 
 
@@ -158,7 +167,10 @@ class SevenScenes(_PoseFileDataset):
         images = []
         for file, skip in (("TrainSplit.txt", self.train_skip), ("TestSplit.txt", self.test_skip)):
             for folder in self._sequences(file):
-                for path in natural_order(folder.glob("frame-*.color.png"))[::skip]:
-                    pose = path.with_name(path.name.replace(".color.png", ".pose.txt"))
-                    images.append(self._posed(path, pose, file == "TestSplit.txt"))
+                files = natural_order(folder.glob("frame-*.color.png"))
+                pairs = [
+                    (path, path.with_name(path.name.replace(".color.png", ".pose.txt")))
+                    for path in files
+                ]
+                images += self._every(pairs, skip, file == "TestSplit.txt")
         return images, ColmapPoints.empty()

@@ -116,7 +116,11 @@ class NerfstudioDataset(PosedImagesDataset):
                 points = read_point_ply(self.data_root / str(data["ply_file_path"]))
                 if undo is not None:
                     points.xyz = points.xyz @ undo[:3, :3].T + undo[:3, 3]
-        return list(images.values()), points[:: self.point_stride]
+        return list(images.values()), points
+
+    def choose_points(self, points: ColmapPoints) -> ColmapPoints:
+        """See :meth:`PosedImagesDataset.choose_points`."""
+        return points[:: self.point_stride]
 
     def assign_splits(self, images: list[PosedImage]) -> str:
         """See :meth:`PosedImagesDataset.assign_splits`."""

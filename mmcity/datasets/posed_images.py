@@ -154,6 +154,7 @@ class PosedImagesDataset(Dataset, metaclass=ABCMeta):
 
         self.file_frame = read_frame(self.data_root) or SceneFrame()
         self.offset = np.zeros(3)
+        self.skipped: list[np.ndarray] = []
         images, self.points3D = self.load_images()
         names = names_below([picture_name(image.name) for image in images], self.data_root)
         for image, name in zip(images, names):
@@ -162,6 +163,7 @@ class PosedImagesDataset(Dataset, metaclass=ABCMeta):
         if twins:
             raise ValueError(f"{self.data_root}: expected names of one image each, got {twins[:3]}")
         self._center(images)
+        self.points3D = self.choose_points(self.points3D)
         self.images = self._usable(sorted(images, key=lambda image: image.name))
         self._split(self.images)
         self.all_cameras = self._final_cameras(self.images)
@@ -190,7 +192,15 @@ class PosedImagesDataset(Dataset, metaclass=ABCMeta):
 
     @abstractmethod
     def load_images(self) -> tuple[list[PosedImage], ColmapPoints]:
-        """All images of the scene with poses, and its points."""
+        """All images of the scene with poses, and its points.
+
+        The poses of those that an option leaves out go to ``skipped``, so that where the scene
+        lies does not depend on it.
+        """
+
+    def choose_points(self, points: ColmapPoints) -> ColmapPoints:
+        """Points that an option takes of all. Defaults to all."""
+        return points
 
     @abstractmethod
     def assign_splits(self, images: list[PosedImage]) -> str:
@@ -224,7 +234,8 @@ class PosedImagesDataset(Dataset, metaclass=ABCMeta):
         """Move what was read to where single precision serves it."""
         if not images:
             return
-        centers = np.stack([-i.viewmat[:3, :3].T @ i.viewmat[:3, 3] for i in images])
+        viewmats = [*(image.viewmat for image in images), *self.skipped]
+        centers = np.stack([-pose[:3, :3].T @ pose[:3, 3] for pose in viewmats])
         self.offset, away = world_offset(centers, self.points3D.xyz)
         if self.offset.any():
             shown = ", ".join(f"{number:.10g}" for number in self.offset)

@@ -40,6 +40,24 @@ def test_cambridge(cambridge):
     assert test[0]["inputs"]["img"].shape == (3, 24, 32)
 
 
+def test_where_a_scene_lies_does_not_depend_on_what_is_skipped(cambridge):
+    """The training images far from the origin cluster at one end of their walk."""
+    walk = [0.0, 900.0, 1.0, 950.0, 2.0, 990.0]
+    for row, along in enumerate(walk):
+        pose = np.eye(4)
+        pose[:3, 3] = 452310.0 + along, 5411872.0, 213.0
+        np.savetxt(cambridge / "train" / "poses" / f"seq1_frame{row:05d}.txt", pose)
+    for row in range(3):
+        np.savetxt(cambridge / "test" / "poses" / f"seq1_frame{row:05d}.txt", pose)
+    options = dict(focal=50.0, selection_every=0)
+    whole = CambridgeLandmarks(cambridge, **options)
+    every_second = CambridgeLandmarks(cambridge, train_skip=2, test_skip=2, **options)
+    assert len(every_second) == 3 and whole.offset[0] > 452310.0 + 500
+    np.testing.assert_array_equal(every_second.offset, whole.offset)
+    first = whole.cameras.centers[whole.img_names.index(every_second.img_names[1])]
+    np.testing.assert_allclose(every_second.cameras.centers[1], first, atol=1e-6)
+
+
 def test_missing_pose_is_named(cambridge):
     (cambridge / "train" / "poses" / "seq1_frame00002.txt").unlink()
     with pytest.raises(ValueError, match="6 images and 5 poses"):

@@ -1,6 +1,7 @@
 """Layers of one world are shown about one origin."""
 
 import json
+import types
 
 import numpy as np
 import pytest
@@ -12,12 +13,17 @@ from mmcity.structures import (
     GaussianLodTree,
     SceneFrame,
     Trajectory,
+    VoxelGrid,
     build_lod_tree,
     stamp_frame,
+    write_frame,
     write_gaussians,
+    write_voxel_grid,
 )
 from mmcity.structures.geometry import se3_from_rt
+from mmcity.structures.scene_frame import sidecar
 from mmcity.visualization.viewer import Layer, open_layers
+from mmcity.visualization.viewer.occupancy_clip import OccupancyClip
 from mmcity.visualization.viewer.placing import frame_to_show, placed
 from tests.structures.test_gaussian_lod import street
 
@@ -85,6 +91,29 @@ def test_trees_move_with_their_boxes():
         shift = torch.tensor([1.0, 2.0, 3.0])
         torch.testing.assert_close(after.box, before.box + shift)
         torch.testing.assert_close(after.gaussians.means, before.gaussians.means + shift)
+
+
+def test_occupancy_lies_where_the_file_beside_it_says(tmp_path):
+    """One voxel of a grid about another origin, turned by a quarter and half as large."""
+    labels = np.zeros((2, 3, 2), np.uint8)
+    labels[1, 2, 0] = 1
+    grid = VoxelGrid(labels, origin=[-1.0, -1.0, 0.0], voxel_size=1.0)
+    write_voxel_grid(tmp_path / "grid.npz", grid)
+    quarter = ((0.0, -1.0, 0.0), (1.0, 0.0, 0.0), (0.0, 0.0, 1.0))
+    frame = SceneFrame(UTM.crs, (*PLACE[:2] + [10, 0], 210.0), scale=0.5, rotation=quarter)
+    write_frame(sidecar(tmp_path / "grid.npz"), frame)
+    (layer,) = open_layers(tmp_path / "grid.npz")
+    assert layer.frame == frame
+    moved = placed(layer, UTM).data
+    drawn = []
+    scene = types.SimpleNamespace(add_mesh_trimesh=lambda name, mesh, **_: drawn.append(mesh))
+    OccupancyClip(scene, "grid", *moved).show(0)
+    # The voxel spans (0..1, 1..2, 0..1) in its scene, (-1..-0.5, 0..0.5, 0..0.5) from the origin.
+    np.testing.assert_allclose(drawn[0].bounds, [[9, 0, 0], [9.5, 0.5, 0.5]], atol=1e-6)
+    # Without a frame it lies about a car and stays.
+    sidecar(tmp_path / "grid.npz").unlink()
+    (layer,) = open_layers(tmp_path / "grid.npz")
+    assert placed(layer, UTM) is layer
 
 
 def test_another_reference_system_is_refused():

@@ -124,8 +124,10 @@ def export_scene(
             made = _export_gaussians(data, target, up, sh_bits)
         return ExportedScene(made.path, {**made.contents, **strays})
     if kind == "occupancy":
-        grid, palette, _ = data  # the poses of a moving grid have no place in a mesh
+        grid, palette, poses = data
         data = occupancy_mesh(grid if grid.labels.ndim == 3 else grid[frame], palette)
+        if poses is not None:  # a mesh of a moving grid lies about its car
+            return _export_mesh(data, target, up, None)
     elif kind == "points":
         data = trimesh.PointCloud(*data)
     elif kind != "mesh":

@@ -122,7 +122,7 @@ def _open_file(path: Path, drop_invalid: bool = False) -> Iterator[Layer]:
     elif suffix == ".npz":
         found = open_occupancy_file(path)
         if found is not None:
-            yield Layer(name, "occupancy", found)
+            yield Layer(name, "occupancy", found, read_frame_of(path))
     elif suffix == ".json":
         yield from _open_json(path, name)
     elif suffix == ".txt":

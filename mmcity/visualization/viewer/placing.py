@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmcity.structures import Cameras, GaussianLodTree, SceneFrame, Sim3, Trajectory
+from mmcity.structures import Cameras, GaussianLodTree, SceneFrame, Sim3, Trajectory, VoxelGrid
 from mmcity.structures.world_offset import world_offset
 
 from .files import Layer
@@ -31,7 +31,9 @@ def placed(layer: Layer, frame: SceneFrame) -> Layer:
     own = layer.frame or SceneFrame()
     if not own.crs:
         own = replace(own, crs=frame.crs, lla=frame.lla)
-    if own == frame or layer.kind not in _MOVERS:
+    # A grid without a frame lies about its car, not in the world.
+    is_about_a_car = layer.kind == "occupancy" and layer.frame is None
+    if own == frame or is_about_a_car or layer.kind not in _MOVERS:
         return layer
     try:
         similarity = own.relative_to(frame)
@@ -95,6 +97,22 @@ def _move_trajectory(path: Trajectory, similarity: Sim3) -> Trajectory:
     return path.transform(similarity)
 
 
+def _move_occupancy(data: tuple[VoxelGrid, Any, Any], similarity: Sim3) -> tuple:
+    """Grids keep their axes and grow; poses of each time place them."""
+    grid, palette, poses = data
+    scale = float(similarity.scale)
+    grown = VoxelGrid(
+        grid.labels,
+        origin=grid.origin * scale,
+        voxel_size=grid.voxel_size * scale,
+        free_label=grid.free_label,
+    )
+    if poses is None:
+        poses = np.tile(np.eye(4), (1 if grid.labels.ndim == 3 else len(grid), 1, 1))
+    poses = similarity.transform_poses(torch.from_numpy(np.asarray(poses, np.float64)))
+    return grown, palette, poses.numpy()
+
+
 def _move_rows(rows: Sequence[dict[str, Any]], similarity: Sim3) -> list[dict[str, Any]]:
     def moved(pose: Any) -> Any:
         tensor: Tensor = torch.tensor(pose, dtype=torch.float64)
@@ -113,4 +131,5 @@ _MOVERS: dict[str, Callable[[Any, Sim3], Any]] = {
     "cameras": _move_cameras,
     "trajectory": _move_trajectory,
     "localization": _move_rows,
+    "occupancy": _move_occupancy,
 }

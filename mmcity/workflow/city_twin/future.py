@@ -19,6 +19,7 @@ from mmcity.structures import (
     write_voxel_grid,
 )
 from mmcity.structures.geometry import se3_inverse
+from mmcity.structures.scene_frame import sidecar, write_frame
 from mmcity.toytown import ToytownConfig
 from mmcity.toytown.writers import write_formats
 from mmcity.utils.cli import UserError
@@ -206,6 +207,7 @@ class OccupancyFuture(Stage):
         target = context.folder / "future.npz"
         grid = VoxelGrid(clip, origin=self.low, voxel_size=self.voxel_size)
         write_voxel_grid(target, grid, poses=poses)
+        write_frame(sidecar(target), gaussians.frame)
         film, strip = context.folder / "future.gif", context.folder / "future.png"
         pictures = [render_birds_eye(frame.numpy().astype(np.uint8), scale=5) for frame in clip]
         write_video(film, pictures, fps=4)

@@ -16,6 +16,7 @@ from mmcity.structures import (
     Cameras,
     Gaussians,
     VoxelGrid,
+    read_frame_of,
     read_gaussians,
     read_voxel_grid,
     write_voxel_grid,
@@ -224,7 +225,8 @@ class OccupancyFromGaussians(Stage):
         if file is None:
             return findings
         exact = torch.from_numpy(np.load(file)).long()
-        seen = _observed(context, grid)
+        frame = read_frame_of(context.artefact(context.name, "occupancy"))
+        seen = _observed(context, grid, frame or SceneFrame())
         counts = count_occupancy(grid.labels, exact, len(UNIFIED_CLASSES), 0, seen)
         against = f"exact occupancy, {float(grid.voxel_size[0]):g} m, observed voxels"
         present = [c for c in range(1, len(UNIFIED_CLASSES)) if bool(counts.present()[c])]
@@ -241,10 +243,11 @@ class OccupancyFromGaussians(Stage):
         ]
 
 
-def _observed(context: StageContext, grid: VoxelGrid) -> Tensor:
+def _observed(context: StageContext, grid: VoxelGrid, frame: SceneFrame) -> Tensor:
     """Voxels that lie before, or at most one voxel behind, what a mapped image sees."""
     truth = context.artefact("images", "truth")
     scene = ColmapDataset(context.artefact("poses", "scene"), split="train")
+    scene.express_in(frame)
     index = torch.stack(
         torch.meshgrid(*[torch.arange(n) for n in grid.shape], indexing="ij"), -1
     ).reshape(-1, 3)
