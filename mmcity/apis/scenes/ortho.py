@@ -197,7 +197,7 @@ class _ViewFromAbove:
         self.corner, self.step, self.size = corner, step, size
         sh = _seen_from_above(g)
         self.scene = (g.means, g.quats, g.scales, g.opacities, (sh, sh[:, :0]))
-        self.renderer = SplatRenderer(depth_mode="median")
+        self.renderer = SplatRenderer(depth_mode="median").to(g.means.device)
 
     def colors(self, heights: np.ndarray | None) -> Iterator[np.ndarray]:
         """RGBA tiles, row by row; the heights are put into an array (H, W), if there is one."""

@@ -9,7 +9,14 @@ import torch
 from virtual_cuda import Record
 
 from mmcity.apis import SceneRenderer
-from mmcity.apis.scenes import export_scene, extract_mesh, film_scene, read_layers, render_views
+from mmcity.apis.scenes import (
+    export_scene,
+    extract_mesh,
+    film_scene,
+    read_layers,
+    render_ortho,
+    render_views,
+)
 from mmcity.engine import launch
 from mmcity.engine.checkpointing import load_from_local, merge_shards
 from mmcity.engine.loops import ResumableIterBasedTrainLoop
@@ -118,6 +125,8 @@ class SceneJobs:
             long_side=48, cfg_options=job["cfg_options"],
         )  # fmt: skip
         assert all(path.is_file() for path in film)
+        above = render_ortho(baked.path, tmp_path / "ortho.tif", pixel_size=2.0)
+        assert above.path.is_file() and above.heights.is_file()
         (layer,) = [x for x in read_layers([checkpoint], job["config"]) if x.kind == "gaussians"]
         assert layer.data.means.device.type == "cpu"  # what the viewer sends to browsers
 
