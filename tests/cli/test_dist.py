@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mmcity.utils.cli import UserError
+from tests.devices import need_devices
 
 from .conftest import REPO, TOY_CONFIG
 
@@ -22,6 +23,7 @@ def free_port() -> str:
 @pytest.mark.ci_slow
 @pytest.mark.parametrize("grows", [False, True], ids=["ddp", "growing"])
 def test_two_processes_train_resume_and_test(run_command, tmp_path, free_port, grows):
+    need_devices(2)
     env = {"PORT": free_port}
     # A growing scene needs the wrapper for it; others take DistributedDataParallel.
     options = ["sync_bn=torch"]

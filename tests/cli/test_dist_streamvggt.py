@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.datasets.sequence_writers import Scene
+from tests.devices import need_devices
 from tests.models.streamvggt.tiny import SIZES
 
 from .conftest import REPO
@@ -98,6 +99,7 @@ def load(path):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", STRATEGIES)
 def test_two_processes_equal_one(run_command, tmp_path, data, one_process, kind):
+    need_devices(2)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])

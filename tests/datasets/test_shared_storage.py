@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.devices import need_devices
+
 from .scenes import HEIGHT, WIDTH, picture, write_scene
 from .storage_worker import ROWS
 
@@ -25,6 +27,7 @@ READERS = {
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
     """What each of two processes got."""
+    need_devices(2)
     folder = tmp_path_factory.mktemp("storage")
     write_scene(folder / "scene")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
