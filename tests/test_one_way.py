@@ -22,10 +22,12 @@ PICTURES, TEXT = "mmcity/utils/picture_files.py", "mmcity/utils/fileio.py"
 ALLOWED = {
     "Image.open": {
         PICTURES: "the reader of pictures",
+        "mmcity/structures/io/sog_textures.py": "codes of a scene, in memory, of checked size",
         "mmcity/toytown/sensors/effects.py": "JPEG in memory, of the toy town itself",
     },
     "convert": {
         PICTURES: "the reader of pictures",
+        "mmcity/structures/io/sog_textures.py": "codes of a scene, in memory, of checked size",
         "mmcity/toytown/sensors/effects.py": "JPEG in memory, of the toy town itself",
     },
     "json.dump": {TEXT: "the writer of JSON"},

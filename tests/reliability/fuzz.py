@@ -96,7 +96,8 @@ def make_readers(work: Path) -> dict[str, Reader]:
         readers[name] = Reader(file, {file: content}, lambda d: read(d / file), pack)
 
     scene: Gaussians = street(20)
-    for suffix in ("ply", "splat", "spz", "glb"):
+    scene.shN = torch.rand(20, 3, 3) - 0.5
+    for suffix in ("ply", "compressed.ply", "splat", "spz", "sog", "glb"):
         write_gaussians(scene, work / f"a.{suffix}")
         content = (work / f"a.{suffix}").read_bytes()
         one(f"gaussians_{suffix}", f"a.{suffix}", content, read_gaussians)
@@ -104,6 +105,13 @@ def make_readers(work: Path) -> dict[str, Reader]:
         write_gaussians(scene, work / "a.spz", version=version)
         packed = (work / "a.spz").read_bytes()
         one(f"gaussians_spz_{version}", "a.spz", packed, read_gaussians)
+    write_gaussians(scene, work / "sog" / "meta.json")
+    for name, file in (
+        ("meta", "meta.json"),
+        ("texture", "means_l.webp"),
+        ("sets", "shN_centroids.webp"),
+    ):
+        readers[f"sog_{name}"] = Reader(file, _files(work / "sog"), read_gaussians)
     inner = gzip.decompress(packed)
     one("gaussians_spz_inner", "a.spz", inner, read_gaussians, lambda raw: gzip.compress(raw, 1))
     one("layers_glb", "a.glb", (work / "a.glb").read_bytes(), open_layers)

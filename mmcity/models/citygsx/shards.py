@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from mmcity.structures.morton import interleave_bits
+
 
 class OneShard:
     """All anchors are here. Processes that share a scene give the same methods a meaning."""
@@ -33,21 +35,6 @@ def voxel_owner(keys: Tensor, level: int, world_size: int) -> Tensor:
     mixed = (mixed ^ (mixed >> 31)) * 0x7FB5D329728EA185
     mixed = (mixed ^ (mixed >> 27)) * -0x7E25210B43D22BB3
     return ((mixed ^ (mixed >> 33)) & 0x7FFFFFFF) % world_size
-
-
-def interleave_bits(values: Tensor) -> Tensor:
-    """21-bit numbers with two zero bits between any two of their bits."""
-    masks = (
-        (32, 0x1F00000000FFFF),
-        (16, 0x1F0000FF0000FF),
-        (8, 0x100F00F00F00F00F),
-        (4, 0x10C30C30C30C30C3),
-        (2, 0x1249249249249249),
-    )
-    values = values & 0x1FFFFF
-    for shift, mask in masks:
-        values = (values | (values << shift)) & mask
-    return values
 
 
 def morton_keys(positions: Tensor, origin: Tensor, cell: float) -> Tensor:

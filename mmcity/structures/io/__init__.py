@@ -9,6 +9,7 @@ from .gaussian_files import (
     write_gaussians,
 )
 from .gaussian_format import GaussianFileError
+from .gaussians_compressed_ply import read_compressed_ply, write_compressed_ply
 from .gaussians_gltf import read_gaussians_glb, write_gaussians_glb
 from .gaussians_ply import (
     read_gaussians_ply,
@@ -16,6 +17,7 @@ from .gaussians_ply import (
     write_gaussians_ply,
     write_splat,
 )
+from .gaussians_sog import read_sog, write_sog
 from .gaussians_spz import read_spz, write_spz
 from .ply import PlyFormatError, read_ply_vertices, write_ply_vertices
 from .voxel_files import read_voxel_grid, write_voxel_grid
@@ -25,20 +27,24 @@ __all__ = [
     "GaussianFileError",
     "PlyFormatError",
     "WRITABLE_SUFFIXES",
+    "read_compressed_ply",
     "read_frame_of",
     "read_gaussian_file",
     "read_gaussians",
     "read_gaussians_glb",
     "read_gaussians_ply",
     "read_ply_vertices",
+    "read_sog",
     "read_splat",
     "read_spz",
     "read_voxel_grid",
     "stamp_frame",
+    "write_compressed_ply",
     "write_gaussians",
     "write_gaussians_glb",
     "write_gaussians_ply",
     "write_ply_vertices",
+    "write_sog",
     "write_splat",
     "write_spz",
     "write_voxel_grid",

@@ -11,6 +11,7 @@ from mmcity.structures.sim3 import Sim3
 from mmcity.utils.fileio import damage_told, read_json
 
 from .gaussians_gltf import UP_KEY, y_up
+from .gaussians_sog import META, read_sog_frame
 from .gaussians_spz import read_spz_frame
 from .glb import get_frame, read_glb_container, set_frame, write_glb_container
 from .ply import read_ply_frame, stamp_ply
@@ -20,7 +21,7 @@ def read_frame_of(path: str | os.PathLike) -> SceneFrame | None:
     """Frame of the content of a file; None where neither it nor its ``.frame.json`` tells one.
 
     Args:
-        path: ``.ply``, ``.glb`` (in glTF's axes), ``tileset.json``, or any other file.
+        path: ``.ply``, ``.sog``, ``.glb`` (in glTF's axes), ``tileset.json``, or any other file.
 
     Raises:
         ValueError: If the frame, or the file around it, is broken.
@@ -37,6 +38,8 @@ def read_frame_of(path: str | os.PathLike) -> SceneFrame | None:
             return frame and frame.moved(Sim3.from_matrix(torch.from_numpy(y_up(up))))
     if path.name == "tileset.json":
         return get_frame(read_json(path), path)
+    if suffix == ".sog" or path.name == META:
+        return read_sog_frame(path)
     if suffix == ".spz":
         return read_spz_frame(path)[0]
     return read_frame(sidecar(path))

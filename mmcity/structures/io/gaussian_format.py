@@ -21,6 +21,8 @@ from .ply import PlyFormatError
 MOST_GAUSSIANS = 2**31 - 1
 #: Bytes at the beginning of a file from which its format is told.
 HEAD_BYTES = 1 << 16
+#: Opacity that eight bits round to 0.
+_UNSEEN = 1 / 510
 
 
 class GaussianFileError(PlyFormatError):
@@ -197,6 +199,12 @@ def cut_sh(sh: torch.Tensor, degree: int, most: int) -> tuple[torch.Tensor, tupl
     if degree <= most:
         return sh, ()
     return sh[:, : (most + 1) ** 2], (f"SH cut from degree {degree} to {most}",)
+
+
+def unseen_loss(opacities: torch.Tensor) -> tuple[str, ...]:
+    """Loss of Gaussians whose opacity, of ``(N,)``, eight bits round to 0."""
+    count = int((opacities < _UNSEEN).sum())
+    return (f"{count} Gaussians below opacity 1/510 become invisible",) if count else ()
 
 
 def for_writing(

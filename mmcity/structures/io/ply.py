@@ -25,16 +25,12 @@ class PlyFormatError(ValueError):
     """A PLY file that is broken, or that lacks what was asked for."""
 
 
-def read_ply_vertices(path: str | os.PathLike, required: Iterable[str]) -> dict[str, np.ndarray]:
-    """Columns of the element ``vertex`` by property name, in file order.
-
-    Args:
-        path: ASCII or binary PLY.
-        required (Iterable[str]): Properties that must be there.
+def read_ply_elements(path: str | os.PathLike) -> dict[str, dict[str, np.ndarray]]:
+    """Columns of all elements by the names of element and property, in file order.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        PlyFormatError: If the file is broken, or a property is missing or a list.
+        PlyFormatError: If it is broken.
     """
     from plyfile import PlyData, PlyParseError
 
@@ -61,12 +57,40 @@ def read_ply_vertices(path: str | os.PathLike, required: Iterable[str]) -> dict[
         )
     try:
         document = PlyData.read(str(path))
-        vertex = document["vertex"]
-        columns = {prop.name: np.asarray(vertex[prop.name]) for prop in vertex.properties}
+        elements = {
+            element.name: {prop.name: np.asarray(element[prop.name]) for prop in element.properties}
+            for element in document.elements
+        }
     except (PlyParseError, *_ERRORS) as error:
         raise PlyFormatError(
             f"{path}: expected a readable PLY file, got {type(error).__name__}: {error}"
         ) from error
+    rows = [element.data for element in document.elements]
+    if not document.text and not any(part.dtype.hasobject for part in rows):
+        whole = len(_header(path)[0]) + sum(part.nbytes for part in rows)
+        if size > whole:
+            print_log(
+                f"{path}: {size - whole} bytes behind what its header names are not read",
+                "current",
+                30,
+            )
+    return elements
+
+
+def read_ply_vertices(path: str | os.PathLike, required: Iterable[str]) -> dict[str, np.ndarray]:
+    """Columns of the element ``vertex`` by property name, in file order.
+
+    Args:
+        path: ASCII or binary PLY.
+        required (Iterable[str]): Properties that must be there.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        PlyFormatError: If the file is broken, or a property is missing or a list.
+    """
+    columns = read_ply_elements(path).get("vertex")
+    if columns is None:
+        raise PlyFormatError(f"{path}: expected an element vertex, got none: export it again")
     missing = [name for name in required if name not in columns]
     if missing and "packed_position" in columns:
         raise PlyFormatError(
@@ -80,15 +104,6 @@ def read_ply_vertices(path: str | os.PathLike, required: Iterable[str]) -> dict[
     lists = [name for name, values in columns.items() if values.dtype == object]
     if lists:
         raise PlyFormatError(f"{path}: expected numbers per vertex, got lists in {lists}")
-    rows = [element.data for element in document.elements]
-    if not document.text and not any(part.dtype.hasobject for part in rows):
-        whole = len(_header(path)[0]) + sum(part.nbytes for part in rows)
-        if size > whole:
-            print_log(
-                f"{path}: {size - whole} bytes behind what its header names are not read",
-                "current",
-                30,
-            )
     return columns
 
 
@@ -153,15 +168,34 @@ def write_ply_vertices(
             known.
         comments: Lines of the header. Defaults to none.
     """
+    write_ply_elements(path, {"vertex": columns}, frame, comments)
+
+
+def write_ply_elements(
+    path: str | os.PathLike,
+    elements: dict[str, dict[str, np.ndarray]],
+    frame: SceneFrame | None = None,
+    comments: Sequence[str] = (),
+) -> None:
+    """Write elements of columns (binary, little-endian; dtypes are kept).
+
+    Args:
+        path: Moved into place when whole.
+        elements: Columns ``(N,)`` by the names of element and property.
+        frame (SceneFrame, optional): As in :func:`write_ply_vertices`.
+        comments: Lines of the header. Defaults to none.
+    """
     from plyfile import PlyData, PlyElement
 
-    comments = list(comments)
+    lines = list(comments)
     if frame is not None and not frame.is_identity:
-        comments.append(f"{FRAME_KEY} {frame.to_line()}")
-    count = len(next(iter(columns.values())))
-    rows = np.empty(count, dtype=[(name, values.dtype) for name, values in columns.items()])
-    for name, values in columns.items():
-        rows[name] = values
+        lines.append(f"{FRAME_KEY} {frame.to_line()}")
+    described = []
+    for name, columns in elements.items():
+        count = len(next(iter(columns.values())))
+        rows = np.empty(count, dtype=[(key, values.dtype) for key, values in columns.items()])
+        for key, values in columns.items():
+            rows[key] = values
+        described.append(PlyElement.describe(rows, name))
     with atomic_path(path) as temporary:
-        element = PlyElement.describe(rows, "vertex")
-        PlyData([element], byte_order="<", comments=comments).write(str(temporary))
+        PlyData(described, byte_order="<", comments=lines).write(str(temporary))

@@ -10,7 +10,8 @@ import torch
 from scipy.spatial import cKDTree
 
 from mmcity.engine.citygsx import RowDivision, ShardedScene
-from mmcity.models.citygsx.shards import interleave_bits, morton_keys, voxel_owner
+from mmcity.models.citygsx.shards import morton_keys, voxel_owner
+from mmcity.structures.morton import interleave_bits
 from tests.devices import need_devices
 
 from . import sharded_worker as worker

@@ -24,7 +24,9 @@ from mmcity.structures.io.ply import PlyFormatError, write_ply_vertices
 
 UTM = SceneFrame(crs="EPSG:25832", origin=(452310.25, 5411872.75, 213.5))
 #: Metres that a format may lose: a millimetre, or a centimetre where it quantises.
-TOLERANCE = {".ply": 1e-3, ".splat": 1e-3, ".glb": 1e-3, ".spz": 1e-2}
+TOLERANCE = {
+    ".ply": 1e-3, ".splat": 1e-3, ".glb": 1e-3, ".spz": 1e-2, ".compressed.ply": 4e-2, ".sog": 5e-3
+}  # fmt: skip
 
 
 def scene(frame=UTM):
@@ -56,7 +58,7 @@ def test_gaussians_keep_their_place_in_the_world(tmp_path, suffix):
     for other in sorted(TOLERANCE):
         write_gaussians(back, tmp_path / f"next{other}")
         back = read_gaussians(tmp_path / f"next{other}")
-    np.testing.assert_allclose(world_of(back), world_of(scene()), rtol=0, atol=2e-2)
+    np.testing.assert_allclose(world_of(back), world_of(scene()), rtol=0, atol=8e-2)
 
 
 @pytest.mark.parametrize("suffix", sorted(TOLERANCE))

@@ -24,6 +24,7 @@ from mmcity.structures import (
     write_spz,
 )
 from mmcity.structures.io.glb import read_accessor, read_glb_container
+from mmcity.structures.morton import blocks_along_curve
 
 
 def scene(count: int = 300, degree: int = 2, seed: int = 0) -> Gaussians:
@@ -224,7 +225,10 @@ def test_one_pair_of_functions_for_all_formats(tmp_path, suffix):
     if suffix == ".splat":  # ordered by visibility
         order = (before.scales.prod(1) * before.opacities).argsort(descending=True)
         before = before[order]
-    assert torch.allclose(after.means, before.means, atol=2e-4)
+    near = {".compressed.ply": 0.07, ".sog": 5e-3}.get(suffix, 2e-4)
+    if suffix in (".compressed.ply", ".sog"):
+        before = before[blocks_along_curve(before.means)]
+    assert torch.allclose(after.means, before.means, atol=near)
     assert (after.colors - before.colors.clamp(0, 1)).abs().max() < 0.6
 
 
@@ -252,7 +256,7 @@ def test_broken_files_are_named(tmp_path, suffix):
 
 
 def test_unknown_suffix_and_missing_file(tmp_path):
-    with pytest.raises(GaussianFileError, match=".ply, .splat, .spz, .glb"):
+    with pytest.raises(GaussianFileError, match="ends in .ply, .*.splat, .spz, .*.glb"):
         write_gaussians(scene(3), tmp_path / "a.obj")
     with pytest.raises(FileNotFoundError, match="a.spz"):
         read_gaussians(tmp_path / "a.spz")
