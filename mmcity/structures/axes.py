@@ -58,6 +58,11 @@ def right_handed_twin(axes: str) -> str:
     return {"U": "RUB", "D": "RDF"}[axes[1]]
 
 
+def up_direction(axes: str) -> np.ndarray:
+    """Unit vector ``(3,)`` that points up in some axes."""
+    return axes_matrix("RUB", axes)[:, 1]
+
+
 def convert_axes(gaussians: Gaussians, source: str, target: str) -> Gaussians:
     """Gaussians with positions, shapes and view-dependent colours in other axes.
 

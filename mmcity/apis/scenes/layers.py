@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from mmcity.engine.scene_loading import load_scene
+from mmcity.engine.scene_loading import info_of_scene, load_scene
 from mmcity.utils.failures import ItemFailures
 from mmcity.visualization.viewer import Layer, open_layers
 from mmcity.visualization.viewer.shapes import free_name
@@ -39,8 +39,10 @@ def read_layers(
     for path in map(Path, paths):
         with nullcontext() if failures is None else failures.item(str(path)):
             if path.suffix in _CHECKPOINT_SUFFIXES:
-                gaussians = load_scene(path, config).to_gaussians(**options)
-                layers.append(Layer(path.stem, "gaussians", gaussians, gaussians.frame))
+                scene = load_scene(path, config)
+                gaussians = scene.to_gaussians(**options)
+                info = info_of_scene(scene)
+                layers.append(Layer(path.stem, "gaussians", gaussians, gaussians.frame, info=info))
             else:
                 layers += open_layers(path, drop_invalid, failures)
     names: list[str] = []

@@ -51,10 +51,12 @@ class SceneRenderer(Inferencer):
 
     Args:
         config: Config of a scene model, see :class:`~mmcity.apis.Inferencer`. Defaults to
-            None, which needs a PLY.
-        checkpoint: Checkpoint of that config, or a ``.ply`` file in the 3DGS layout.
+            None, which needs a file of Gaussians.
+        checkpoint: Checkpoint of that config, or a file of Gaussians (``.ply``, ``.spz``, ``.glb``
+            and the others of :data:`~mmcity.structures.GAUSSIAN_SUFFIXES`).
         device: Where to render. Defaults to CUDA where it is, else the CPU.
-        antialiased: For a PLY: rendering mode it was trained with. Defaults to False.
+        antialiased: For a file of Gaussians: rendering mode it was trained with. Defaults to None:
+            that of the config, without one what the file says.
         depth_mode: ``expected``, ``accumulated`` or ``median`` depth, see
             :class:`~mmcity.models.renderers.SplatRenderer`. Defaults to None: the scene's own.
         show_progress: See :class:`~mmcity.apis.Inferencer`. Defaults to True.
@@ -73,7 +75,7 @@ class SceneRenderer(Inferencer):
         config: str | os.PathLike | Any | None = None,
         checkpoint: str | os.PathLike | None = None,
         device: str | torch.device | None = None,
-        antialiased: bool = False,
+        antialiased: bool | None = None,
         depth_mode: str | None = None,
         show_progress: bool = True,
         weights: str | os.PathLike | None = None,
@@ -90,10 +92,10 @@ class SceneRenderer(Inferencer):
             renderer.depth_mode = depth_mode
 
     def build_model(self) -> nn.Module:
-        """The scene, with its checkpoint or PLY."""
+        """The scene, with its checkpoint or file of Gaussians."""
         checkpoint, antialiased = self._source
         if checkpoint is None:
-            raise ValueError("checkpoint: expected a checkpoint or a .ply file, got None")
+            raise ValueError("checkpoint: expected a checkpoint or a file of Gaussians, got None")
         return load_scene(checkpoint, self.cfg or None, antialiased)
 
     @property
@@ -103,7 +105,7 @@ class SceneRenderer(Inferencer):
 
     @property
     def training_cameras(self) -> Cameras | None:
-        """Cameras that the scene was made from; None for a PLY, which does not hold them."""
+        """Cameras that the scene was made from; None for a file of Gaussians, which holds none."""
         views = self.model.views
         if not len(views.viewmats):
             return None

@@ -6,6 +6,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
 from mmcity.engine.distributed import unwrap
+from mmcity.engine.scene_loading import info_of_scene
 from mmcity.models.layers import SceneModel
 from mmcity.registry import HOOKS
 from mmcity.structures import drop_unseen, write_gaussians_ply, write_splat
@@ -59,7 +60,7 @@ class SceneExportHook(Hook):
         without = f" without {left_out} that no view would show" if left_out else ""
         for suffix in self.formats:
             path = Path(self.out_dir or runner.work_dir) / f"{stem}.{suffix}"
-            writers[suffix](seen, path)
+            writers[suffix](seen, path, info=info_of_scene(unwrap(runner.model)))
             self._note(unwrap(runner.model), path)
             runner.logger.info(f"wrote {len(seen)} Gaussians to {path}{without}")
 

@@ -33,7 +33,8 @@ class ViewSynthesisHook(FrameHook):
         perturber (dict): Config of a ``PosePerturber``. Its bounds default to those of the
             training centres.
         map_config (str, optional): Config of a map that is a checkpoint.
-        antialiased (bool): For a PLY: rendering mode it was trained with. Defaults to False.
+        antialiased (bool, optional): For a file of Gaussians: rendering mode it was trained with.
+            Defaults to None: what the file, or ``map_config``, says.
         refresh_every (int): Epochs. Defaults to 20.
         rendered (bool): Make the renders at the poses of the photographs. Defaults to True.
         views_per_image (int): Perturbed renders per training image, on average. Defaults to 1.
@@ -67,7 +68,7 @@ class ViewSynthesisHook(FrameHook):
         map: str,
         perturber: dict,
         map_config: str | None = None,
-        antialiased: bool = False,
+        antialiased: bool | None = None,
         refresh_every: int = 20,
         rendered: bool = True,
         views_per_image: int = 1,

@@ -99,6 +99,11 @@ class AnchorScene(SceneModel):
         self.initialize_exposure(cameras, is_trained)
 
     @property
+    def is_antialiased(self) -> bool:
+        """Whether its Gaussians are for a renderer that corrects opacities for its filter."""
+        return bool(self.projection["antialiased"])
+
+    @property
     def centers(self) -> Tensor:
         """(C, 3) centres of the training cameras."""
         rotations, shifts = self.views.viewmats[:, :3, :3], self.views.viewmats[:, :3, 3:]

@@ -65,6 +65,11 @@ class SceneModel(HostNumbers, BaseModel):
         self._kept: list[dict[str, Any]] = []
 
     @property
+    def is_antialiased(self) -> bool:
+        """Whether its Gaussians are for a renderer that corrects opacities for its filter."""
+        return False
+
+    @property
     def scene_extent(self) -> float:
         """Radius of the training camera centres, world units."""
         return float(self.views.extent)
@@ -328,6 +333,11 @@ class SplatSceneModel(SceneModel):
             loss_ssim=dict(type="SSIMLoss", loss_weight=0.2),
         )
         self.losses = build_losses(losses)
+
+    @property
+    def is_antialiased(self) -> bool:
+        """Whether its Gaussians are for a renderer that corrects opacities for its filter."""
+        return bool(getattr(getattr(self, "renderer", None), "is_antialiased", False))
 
     @property
     def table(self) -> nn.Module:

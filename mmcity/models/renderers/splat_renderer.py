@@ -62,6 +62,11 @@ class SplatRenderer(nn.Module):
         self.background = MODELS.build(background or dict(type="ConstantBackground"))
 
     @property
+    def is_antialiased(self) -> bool:
+        """Whether opacities are corrected for the low-pass filter."""
+        return self.options["rasterize_mode"] == "antialiased"
+
+    @property
     def depth_mode(self) -> str:
         """Kind of depth that is rendered, one of ``DEPTH_MODES``."""
         return self._depth_mode

@@ -46,12 +46,9 @@ def find_format(path: str | os.PathLike, write: bool = False) -> GaussianFormat 
         write: Go by the name alone, among formats that can be written. Defaults to False.
     """
     path = Path(path)
-    if not write and path.is_file():
-        with open(path, "rb") as file:
-            head = file.read(HEAD_BYTES)
-        for entry in FORMATS:
-            if entry.sniff is not None and entry.sniff(path, head):
-                return entry
+    told = None if write or not path.is_file() else sniff_format(path)
+    if told is not None:
+        return told
     name, found = path.name.lower(), {}
     for entry in FORMATS:
         if (entry.write if write else entry.read) is not None:
@@ -59,6 +56,17 @@ def find_format(path: str | os.PathLike, write: bool = False) -> GaussianFormat 
                 if name == suffix or suffix.startswith(".") and name.endswith(suffix):
                     found[len(suffix)] = entry
     return found[max(found)] if found else None
+
+
+def sniff_format(path: str | os.PathLike) -> GaussianFormat | None:
+    """The format of a file of Gaussians by what it holds, None where that does not tell."""
+    path = Path(path)
+    with open(path, "rb") as file:
+        head = file.read(HEAD_BYTES)
+    for entry in FORMATS:
+        if entry.sniff is not None and entry.sniff(path, head):
+            return entry
+    return None
 
 
 def find_gaussian_file(path: str | os.PathLike) -> Path | None:

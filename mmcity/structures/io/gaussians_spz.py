@@ -430,10 +430,13 @@ def _split_records(records: bytes, path: str | os.PathLike) -> Iterator[tuple[in
         start += length
 
 
-SPZ = GaussianFormat(
-    "spz",
-    (".spz",),
-    _load_spz,
-    write_spz,
-    lambda _, head: head.startswith((_SIGNATURE, _GZIP)),
-)
+def _sniff(_: Path, head: bytes) -> bool:
+    if head.startswith(_GZIP):
+        try:
+            head = zlib.decompressobj(31).decompress(head, 4)
+        except zlib.error:
+            return False
+    return head.startswith(_SIGNATURE)
+
+
+SPZ = GaussianFormat("spz", (".spz",), _load_spz, write_spz, _sniff)

@@ -18,16 +18,22 @@ from mmcity.datasets.io.colmap_model import (
 )
 from mmcity.datasets.io.point_ply import read_point_ply
 from mmcity.structures import (
+    GAUSSIAN_SUFFIXES,
     GaussianLodTree,
     Gaussians,
     SceneFrame,
     Sim3,
+    SplatInfo,
     Trajectory,
     TrajectoryFormatError,
     read_frame_of,
-    read_gaussians,
+    read_gaussian_file,
 )
+from mmcity.structures.axes import up_direction
 from mmcity.structures.io.frame_files import axes_of_scene
+from mmcity.structures.io.gaussian_files import find_format, find_gaussian_file, sniff_format
+from mmcity.structures.io.gaussians_gltf import GLB, GLTF
+from mmcity.structures.io.gaussians_ply import PLY
 from mmcity.structures.io.gltf_primitives import NoGaussiansError
 from mmcity.structures.io.mesh_files import read_mesh
 from mmcity.structures.io.ply import read_ply_vertices
@@ -41,7 +47,9 @@ from .occupancy_files import is_occupancy_folder, open_occupancy_file, open_occu
 
 _MESH_SUFFIXES = (".glb", ".gltf", ".obj", ".stl", ".off")
 #: What a folder is searched for; of files of one name the first kind counts.
-_SCENE_SUFFIXES = (".ply", ".spz", ".splat", ".npz", *_MESH_SUFFIXES)
+_SCENE_SUFFIXES = tuple(
+    dict.fromkeys((".ply", ".spz", *GAUSSIAN_SUFFIXES, ".npz", *_MESH_SUFFIXES))
+)
 _SCENE_FILES = ("trajectory.txt", "results.json")
 _GAUSSIAN_PROPERTIES = ("opacity", "scale_0", "rot_0")
 
@@ -63,6 +71,7 @@ class Layer:
             ``Trajectory``; ``(VoxelGrid, palette)``; rows of ``results.json``.
         frame: Where it lies. Defaults to None: its coordinates are the world's.
         notes: Which way is up in it, and what it lacks of its scene. Defaults to None: not known.
+        info: Statements of a file of Gaussians besides their numbers. Defaults to None: none.
     """
 
     name: str
@@ -70,6 +79,7 @@ class Layer:
     data: Any
     frame: SceneFrame | None = None
     notes: ViewNotes | None = None
+    info: SplatInfo | None = None
 
 
 def open_layers(
@@ -78,8 +88,8 @@ def open_layers(
     """Read whatever lies at a path.
 
     Args:
-        path: A file: Gaussians (``.ply``, ``.splat``, ``.spz``, ``.glb``), mesh (``.ply``,
-            ``.obj``, ``.glb``, ``.stl``), point cloud (``.ply``, ``.glb``), ``tileset.json``,
+        path: A file: Gaussians (of one of ``GAUSSIAN_SUFFIXES``), mesh (``.ply``, ``.obj``,
+            ``.glb``, ``.stl``), point cloud (``.ply``, ``.glb``), ``tileset.json``,
             trajectory (``.txt``; TUM or KITTI lines), occupancy (``.npz``), ``results.json``
             of a localisation. A folder: COLMAP or Nerfstudio scene, reconstructed stream,
             localisation, tileset, occupancy frames, or any folder with such files and folders
@@ -113,12 +123,14 @@ def open_layers(
 def _open_file(path: Path, drop_invalid: bool = False) -> Iterator[Layer]:
     suffix = path.suffix.lower()
     name = f"{path.parent.name}/{path.stem}"
-    if suffix == ".ply":
+    # The name of a JSON file tells nothing.
+    kind = sniff_format(path) if suffix == ".json" else find_format(path)
+    if kind is PLY:
         yield _open_ply(path, name, drop_invalid)
-    elif suffix in (".splat", ".spz"):
-        yield _gaussian_layer(name, read_gaussians(path, drop_invalid))
-    elif suffix in _MESH_SUFFIXES:
+    elif kind in (GLB, GLTF) or suffix in _MESH_SUFFIXES:
         yield from _open_mesh(path, name, drop_invalid)
+    elif kind is not None:
+        yield _open_gaussians(path, name, drop_invalid)
     elif suffix == ".npz":
         found = open_occupancy_file(path)
         if found is not None:
@@ -139,12 +151,29 @@ def _gaussian_layer(name: str, scene: Gaussians | GaussianLodTree) -> Layer:
     return Layer(name, "gaussians", scene, part.frame)
 
 
+def _open_gaussians(path: Path, name: str, drop_invalid: bool) -> Layer:
+    scene, info = read_gaussian_file(path, drop_invalid=drop_invalid)
+    layer = _gaussian_layer(name, scene)
+    layer.info, layer.notes = info, read_view_notes(path)
+    if layer.notes is None and info.axes is not None:
+        x, y, z = up_direction(info.axes).tolist()
+        layer.notes = ViewNotes((x, y, z))
+    return layer
+
+
+def _open_gaussian_folder(path: Path) -> Iterator[Layer]:
+    yield _open_gaussians(path, path.name, False)
+
+
+def _is_gaussian_folder(path: Path) -> bool:
+    index = find_gaussian_file(path)
+    return index is not None and sniff_format(index) is not None
+
+
 def _open_ply(path: Path, name: str, drop_invalid: bool) -> Layer:
     columns = read_ply_vertices(path, "xyz")
     if all(prop in columns for prop in _GAUSSIAN_PROPERTIES):
-        layer = _gaussian_layer(name, read_gaussians(path, drop_invalid))
-        layer.notes = read_view_notes(path)
-        return layer
+        return _open_gaussians(path, name, drop_invalid)
     frame = read_frame_of(path)
     with open(path, "rb") as file:
         head = file.read(1 << 14).split(b"end_header")[0]
@@ -157,7 +186,7 @@ def _open_ply(path: Path, name: str, drop_invalid: bool) -> Layer:
 def _open_mesh(path: Path, name: str, drop_invalid: bool) -> Iterator[Layer]:
     if path.suffix.lower() in (".glb", ".gltf"):
         try:
-            yield _gaussian_layer(name, read_gaussians(path, drop_invalid))
+            yield _open_gaussians(path, name, drop_invalid)
             return
         except NoGaussiansError:
             pass  # a mesh or points, which trimesh reads
@@ -297,6 +326,7 @@ def _occupancy(path: Path) -> Iterator[Layer]:
 #: How a folder is recognised, and how it is read; the first that fits counts.
 _FOLDERS: tuple[tuple[Callable[[Path], bool], Callable[[Path], Iterator[Layer]]], ...] = (
     (lambda p: (p / "tileset.json").is_file(), lambda p: _open_file(p / "tileset.json")),
+    (_is_gaussian_folder, _open_gaussian_folder),
     (_is_colmap, _colmap),
     (lambda p: any(p.glob("transforms*.json")), _nerfstudio),
     (is_occupancy_folder, _occupancy),

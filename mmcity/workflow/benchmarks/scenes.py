@@ -18,7 +18,7 @@ import torch
 from mmcity.apis.scenes import SceneRenderer, export_scene
 from mmcity.datasets import ColmapDataset
 from mmcity.evaluation.functional import psnr
-from mmcity.structures import Cameras, is_stray, read_gaussians, robust_bounds, write_gaussians
+from mmcity.structures import Cameras, is_stray, read_gaussians, robust_bounds
 from mmcity.utils.cli import UserError, find_root
 from mmcity.utils.fileio import read_lines
 from mmcity.utils.markdown import markdown_table
@@ -160,11 +160,9 @@ def spz_psnr(scene: str | os.PathLike, cameras: Cameras) -> float:
     with TemporaryDirectory() as folder:
         packed = Path(folder) / "scene.spz"
         export_scene(scene, packed)
-        plain = Path(folder) / "scene.ply"
-        write_gaussians(read_gaussians(packed), plain)
         first, second = (
             SceneRenderer(checkpoint=file, device="cpu", show_progress=False)(cameras).rgb
-            for file in (scene, plain)
+            for file in (scene, packed)
         )
     return float(psnr(torch.stack(second), torch.stack(first)).mean())
 

@@ -50,7 +50,7 @@ class SynthesisSpec:
     Attributes:
         map (str): ``.ply`` file or checkpoint of the scene.
         map_config (dict | str | None): Config of a map that is a checkpoint.
-        antialiased (bool): For a PLY: rendering mode it was trained with.
+        antialiased (bool, optional): For a file of Gaussians: rendering mode it was trained with.
         perturber (dict): Config of a ``PosePerturber``.
         Ks, viewmats (Tensor): Of the training cameras, at the size of the renders.
         widths, heights (Tensor): px.
@@ -68,7 +68,7 @@ class SynthesisSpec:
     widths: Tensor
     heights: Tensor
     map_config: Any = None
-    antialiased: bool = False
+    antialiased: bool | None = None
     references: list[Tensor] = field(default_factory=list)
     reference_Ks: Tensor | None = None
     options: dict = field(default_factory=dict)
