@@ -13,7 +13,13 @@ from mmcity.utils.fileio import read_json
 from mmcity.utils.images import list_images
 from mmcity.utils.picture_names import check_unique, find_companion, find_picture, match_names
 
-from .io.colmap_model import find_colmap_model, frame_of_model, read_colmap_model
+from .io.colmap_model import (
+    find_colmap_model,
+    folders_of_scene,
+    frame_of_model,
+    is_model,
+    read_colmap_model,
+)
 from .io.colmap_types import ColmapPoints
 from .posed_images import PosedImage, PosedImagesDataset
 from .splits import held_out
@@ -271,14 +277,17 @@ class ColmapDataset(PosedImagesDataset):
         return points[np.flatnonzero(keep)[:: self.point_stride]]
 
 
-def find_image_dir(root: Path, names: Sequence[str], image_dir: str = "auto") -> Path:
+def find_image_dir(
+    root: Path, names: Sequence[str], image_dir: str = "auto", remedy: str = "set image_dir"
+) -> Path:
     """Folder that the image names of a model are relative to.
 
     Args:
-        root (Path): Scene folder.
+        root (Path): Scene folder, or that of the model in it.
         names (Sequence[str]): Image names of the model.
         image_dir (str): Folder below the root, or ``auto`` for the first of the usual ones
             that holds an image of the model.
+        remedy (str): What the error tells to do. Defaults to ``set image_dir``.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -288,11 +297,13 @@ def find_image_dir(root: Path, names: Sequence[str], image_dir: str = "auto") ->
             raise FileNotFoundError(f"{root / image_dir}: expected the images folder, found none")
         return root / image_dir
     # Several names are tried, so that one missing image does not decide.
+    around = folders_of_scene(root) if is_model(root) else [root]
+    places = [place / choice for place in around for choice in _IMAGE_DIRS]
     for name in names[:: max(len(names) // 16, 1)]:
-        for choice in _IMAGE_DIRS:
-            if find_picture(root / choice, name).is_file():
-                return root / choice
+        for folder in places:
+            if find_picture(folder, name).is_file():
+                return folder
     raise FileNotFoundError(
         f"{root}: expected the image {names[0]!r} in one of {', '.join(_IMAGE_DIRS)}, found it "
-        "in none: set image_dir"
+        f"in none: {remedy}"
     )

@@ -29,7 +29,7 @@ def write_transforms_json(
     Args:
         model: Cameras with a pinhole, OpenCV or fisheye model.
         path: Target; images are named relative to its folder.
-        scene: COLMAP scene folder that holds the images.
+        scene: COLMAP scene folder that holds the images, or the folder of the model in it.
 
     Raises:
         FileNotFoundError: If the images are not found.
@@ -37,7 +37,8 @@ def write_transforms_json(
     """
     path = Path(path)
     images = [model.images[key] for key in sorted(model.images)]
-    folder = find_image_dir(Path(scene), [image.name for image in images])
+    names = [image.name for image in images]
+    folder = find_image_dir(Path(scene), names, remedy="put the pictures there")
     frames = []
     for image in images:
         cam_to_world = np.linalg.inv(image.viewmat) @ OPENGL_TO_OPENCV

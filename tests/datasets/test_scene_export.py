@@ -47,6 +47,17 @@ def test_colmap_to_nerfstudio_and_back(tmp_path, kind):
     assert np.array_equal(after.points3D.rgb, before.points3D.rgb)
 
 
+def test_the_folder_of_a_model_stands_for_its_scene(tmp_path):
+    write_scene(tmp_path / "scene")
+    target = tmp_path / "ns" / "transforms.json"
+    export_scene(tmp_path / "scene" / "sparse" / "0", target)
+    files = [frame["file_path"] for frame in json.loads(target.read_text())["frames"]]
+    assert files and all((target.parent / file).is_file() for file in files)
+    (tmp_path / "scene" / "images").rename(tmp_path / "scene" / "photos")
+    with pytest.raises(FileNotFoundError, match="in none: put the pictures there"):
+        export_scene(tmp_path / "scene" / "sparse" / "0", target)
+
+
 def test_camera_that_nerfstudio_does_not_have(tmp_path):
     params = [30.0, 30.0, 20.0, 15.0, 0.01, 0.002, 0.0, 0.0, 0.0, 0.0, 0.1, 0.1]
     camera = ColmapCamera(3, "THIN_PRISM_FISHEYE", WIDTH, HEIGHT, params)

@@ -8,6 +8,7 @@ import pathlib
 import random
 import resource
 import signal
+import struct
 
 import numpy as np
 import pytest
@@ -109,7 +110,23 @@ class Harmful:
         return os.getcwd, ()
 
 
+class Damaged:
+    """Unpickling it fails as a number that was cut off does."""
+
+    def __reduce__(self):
+        return struct.unpack, ("<I", b"")
+
+
 class TestLoader:
+    def test_damage_is_told_with_unsafe_loading_too(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("MMCITY_UNSAFE_LOAD", "1")
+        torch.save({"x": Damaged()}, tmp_path / "bad.pth")
+        with (
+            pytest.warns(UserWarning, match="may run code"),
+            pytest.raises(CheckpointError, match=r"bad\.pth is not a checkpoint"),
+        ):
+            load_from_local(tmp_path / "bad.pth")
+
     def test_foreign_globals_are_refused_by_name(self, tmp_path, monkeypatch):
         monkeypatch.delenv("MMCITY_UNSAFE_LOAD", raising=False)
         torch.save({"state_dict": {}, "x": Harmful()}, tmp_path / "bad.pth")

@@ -27,6 +27,11 @@ def _extension(folder: Path) -> str | None:
     return None
 
 
+def is_model(folder: Path) -> bool:
+    """Whether a folder itself holds cameras and images of a model."""
+    return _extension(folder) is not None
+
+
 def _count_images(folder: Path) -> int:
     """Registered images of a model, from as little of its files as tells it."""
     if _extension(folder) == ".bin":
@@ -155,11 +160,16 @@ def frame_of_model(path: str | os.PathLike) -> SceneFrame:
     Args:
         path: Folder of the scene, or of the model in it (such as ``SCENE/sparse/0``).
     """
-    folders = [Path(path).resolve()]
+    found = (read_frame(folder) for folder in folders_of_scene(Path(path).resolve()))
+    return next((frame for frame in found if frame is not None), SceneFrame())
+
+
+def folders_of_scene(path: Path) -> list[Path]:
+    """The folder of a scene, or that of a model with those around it up to the scene's."""
+    folders = [path.absolute()]
     while folders[-1].name.isdecimal() or folders[-1].name in ("sparse", "colmap"):
         folders.append(folders[-1].parent)
-    found = (read_frame(folder) for folder in folders)
-    return next((frame for frame in found if frame is not None), SceneFrame())
+    return folders
 
 
 def write_colmap_model(model: ColmapModel, path: str | os.PathLike, ext: str = ".bin") -> None:

@@ -79,7 +79,7 @@ def load_from_local(filename: str | os.PathLike, map_location: Any = None) -> An
     )
     try:
         return decode_checkpoint(torch.load(path, map_location=map_location, weights_only=False))
-    except (pickle.UnpicklingError, EOFError, RuntimeError, AttributeError, ImportError) as error:
+    except (pickle.UnpicklingError, ImportError, *_DAMAGE) as error:
         raise _not_a_checkpoint(path) from error
 
 

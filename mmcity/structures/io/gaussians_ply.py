@@ -183,15 +183,20 @@ def write_gaussians_ply(
     other than that of 3DGS stands in a comment; surfels (model ``2dgs``) have no third scale.
 
     Args:
-        gaussians (Gaussians): With SH, features, or both.
+        gaussians (Gaussians): At least one, with SH, features, or both.
         path: Moved into place when whole.
         info: What is known of the scene. Defaults to None: nothing.
 
     Returns:
         SplatInfo: What the file says.
+
+    Raises:
+        ValueError: If there is none; no reader takes such a file.
     """
     g = gaussians.detach().to("cpu", torch.float32)
     count = len(g)
+    if not count:
+        raise ValueError(f"{path}: expected at least one Gaussian, got none")
     opacity = g.opacities.clamp(_OPACITY_EPS, 1 - _OPACITY_EPS).logit()
     scales = g.scales.clamp_min(torch.finfo(torch.float32).tiny).log()
     columns = dict(zip(("x", "y", "z"), g.means.unbind(1)))

@@ -49,6 +49,15 @@ def rotation_error(a: Gaussians, b: Gaussians) -> float:
     return float(torch.rad2deg(2 * cosine.clamp(max=1).acos()).max())
 
 
+@pytest.mark.parametrize("suffix", WRITABLE_SUFFIXES)
+def test_no_format_holds_nothing(tmp_path, suffix):
+    """What no reader takes is not written."""
+    path = tmp_path / f"none{suffix}"
+    with pytest.raises(ValueError, match=f"none{suffix}: expected at least one Gaussian"):
+        write_gaussians(scene(3)[:0], path)
+    assert not path.exists()
+
+
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
 # Version 2 takes w from x, y, z: where w is small, their rounding by 1/255 turns by up to 13 deg.
 @pytest.mark.parametrize("version, angle", [(2, 13.5), (3, 0.5), (4, 0.5)])
