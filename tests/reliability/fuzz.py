@@ -52,6 +52,7 @@ from mmcity.visualization.tiles3d import read_tileset, write_tileset
 from mmcity.visualization.viewer import open_layers
 from mmcity.workflow.manifest import Manifest
 from tests.datasets.scenes import make_model, write_transforms
+from tests.structures.io.test_ksplat import ksplat_bytes
 from tests.structures.test_gaussian_lod import street
 
 #: Seconds and bytes of address space beyond what the process has that one file may take.
@@ -105,6 +106,8 @@ def make_readers(work: Path) -> dict[str, Reader]:
         write_gaussians(scene, work / "a.spz", version=version)
         packed = (work / "a.spz").read_bytes()
         one(f"gaussians_spz_{version}", "a.spz", packed, read_gaussians)
+    for level in (0, 2):
+        one(f"ksplat_{level}", "a.ksplat", ksplat_bytes(level), read_gaussians)
     write_gaussians(scene, work / "sog" / "meta.json")
     for name, file in (
         ("meta", "meta.json"),

@@ -11,6 +11,7 @@ from .gaussian_files import (
 from .gaussian_format import GaussianFileError
 from .gaussians_compressed_ply import read_compressed_ply, write_compressed_ply
 from .gaussians_gltf import read_gaussians_glb, write_gaussians_glb
+from .gaussians_ksplat import read_ksplat
 from .gaussians_ply import (
     read_gaussians_ply,
     read_splat,
@@ -33,6 +34,7 @@ __all__ = [
     "read_gaussians",
     "read_gaussians_glb",
     "read_gaussians_ply",
+    "read_ksplat",
     "read_ply_vertices",
     "read_sog",
     "read_splat",

@@ -14,12 +14,13 @@ from mmcity.structures.splat_info import SplatInfo
 from .gaussian_format import HEAD_BYTES, GaussianFileError, GaussianFormat, in_axes, write_as
 from .gaussians_compressed_ply import COMPRESSED_PLY
 from .gaussians_gltf import GLB, GLTF
+from .gaussians_ksplat import KSPLAT
 from .gaussians_ply import PLY, SPLAT
 from .gaussians_sog import SOG
 from .gaussians_spz import SPZ
 
 #: Formats in the order in which a file is tried for them.
-FORMATS: tuple[GaussianFormat, ...] = (PLY, COMPRESSED_PLY, SPLAT, SPZ, SOG, GLB, GLTF)
+FORMATS: tuple[GaussianFormat, ...] = (PLY, COMPRESSED_PLY, SPLAT, KSPLAT, SPZ, SOG, GLB, GLTF)
 #: Ends of names of files of Gaussians.
 GAUSSIAN_SUFFIXES = tuple(
     suffix for entry in FORMATS for suffix in entry.suffixes if suffix.startswith(".")
