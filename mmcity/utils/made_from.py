@@ -10,7 +10,7 @@ from typing import Any
 from mmengine.logging import print_log
 
 from .cli import UserError
-from .fileio import read_json, to_json, visible, write_json
+from .fileio import from_json, read_json, to_json, visible, write_json
 
 #: The record, beside the outputs.
 RECORD = ".made_from.json"
@@ -70,6 +70,14 @@ def keep_made_alike(
         write_json(record, {"options": options, "inputs": {**before, **inputs}}, indent=None)
     finally:
         os.close(handle)
+
+
+def made_with(folder: str | os.PathLike) -> dict[str, Any] | None:
+    """Options that the outputs of a folder were made with; None where there is no record."""
+    record = Path(folder) / RECORD
+    if not record.is_file():
+        return None
+    return {name: from_json(text, record) for name, text in read_json(record)["options"].items()}
 
 
 def _state(file: str | os.PathLike) -> list[int]:

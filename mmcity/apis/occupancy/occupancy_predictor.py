@@ -18,7 +18,9 @@ from mmcity.apis.occupancy.foundation_maps import (
     STORED_DTYPES,
     generate_targets,
     images_of_frame,
+    keep_maps_alike,
     make_provider,
+    options_digest,
 )
 from mmcity.datasets.io.map_store import MapStore
 from mmcity.datasets.transforms import LoadFeatMaps
@@ -28,7 +30,8 @@ from mmcity.registry import DATASETS, INFERENCERS
 from mmcity.structures import VoxelGrid
 from mmcity.structures.occupancy_data_sample import OccupancyDataSample
 from mmcity.structures.palettes import OCC3D_NUSCENES_PALETTE
-from mmcity.utils.fileio import atomic_path, read_arrays
+from mmcity.utils.fileio import atomic_path, read_arrays, visible
+from mmcity.utils.made_from import made_with
 from mmcity.utils.timing import stage
 from mmcity.visualization.occupancy import render_birds_eye
 
@@ -111,6 +114,7 @@ class OccupancyPredictor(Inferencer):
         self._make_provider = cache(
             lambda: make_provider("depth", depth_model, depth_options, str(self.device))
         )
+        self._depth_options = cache(lambda: options_digest(depth_options))
         self._make_dataset = cache(self._build_dataset)
 
     def set_vocabulary(self, prototypes: Tensor, vocabulary: Vocabulary) -> None:
@@ -272,6 +276,12 @@ class OccupancyPredictor(Inferencer):
         meta = {"kind": "depth", "model": self.depth_model}
         for folder in folders:
             store = MapStore(folder, STORED_DTYPES["depth"], meta=meta)
+            found = made_with(folder)
+            is_new = not any(visible(Path(folder).glob("*")))
+            if found is not None or is_new:  # maps from elsewhere have no record
+                made = {**meta, "options": self._depth_options(), "size": None, "compress": False}
+                stored = {k: v for k, v in (found or {}).items() if k in ("size", "compress")}
+                keep_maps_alike(store, tasks, {**made, **stored})
             with stage("depth network"):
                 generate_targets(tasks, self._make_provider, store)
 

@@ -21,6 +21,7 @@ from mmcity.models.gausstr.gaussian_set import GaussianSet
 from mmcity.models.gausstr.pca import FeatureBasis
 from mmcity.registry import MODELS
 from mmcity.structures import OccupancyDataSample
+from mmcity.utils.cli import UserError
 from tests.conftest import REPO, real_data_dir
 from tests.devices import DEVICE
 
@@ -428,4 +429,11 @@ def test_depth_is_made_on_the_way_where_a_frame_lacks_it(tmp_path):
     written = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*.npy")}
     assert len(written) == 6
     predictor.load(0)
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.glob("*.npy")} == written
+    # Maps of other options are refused, not taken for those that were asked for.
+    other = OccupancyPredictor(
+        cfg, device=DEVICE, depth_model="lidar", depth_options={"sky": 100.0}
+    )
+    with pytest.raises(UserError, match=r'expected outputs of options {"sky": 100.0} \(not {}\)'):
+        other.load(0)
     assert {p: p.stat().st_mtime_ns for p in tmp_path.glob("*.npy")} == written

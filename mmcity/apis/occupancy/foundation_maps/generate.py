@@ -64,6 +64,20 @@ def generate_targets(
     return len(todo)
 
 
+def options_digest(options: dict | None) -> dict:
+    """Options of a model as plain values: in the place of a file stands a digest of it."""
+    return {
+        name: file_digest(value) if Path(str(value)).is_file() else value
+        for name, value in (options or {}).items()
+    }
+
+
+def keep_maps_alike(store: MapStore, tasks: Sequence[ImageTask], options: dict) -> None:
+    """:func:`mmcity.utils.made_from.keep_made_alike` for the maps of images."""
+    outputs = {store.path(task.name).name: [task.path] for task in tasks}
+    keep_made_alike(store.folder, options, outputs)
+
+
 def _open(
     kind: str,
     model: str,
@@ -113,15 +127,8 @@ def generate_maps(
         UserError, MapStoreError: If the folder holds maps that were made otherwise.
     """
     tasks, store = _open(kind, model, info_files, root, out_dir, compress)
-    given = {
-        name: file_digest(value) if Path(str(value)).is_file() else value
-        for name, value in (options or {}).items()
-    }
-    keep_made_alike(
-        store.folder,
-        {"kind": kind, "model": model, "options": given, "size": size, "compress": compress},
-        {store.path(task.name).name: [task.path] for task in tasks},
-    )
+    made = {"kind": kind, "model": model, "options": options_digest(options)}
+    keep_maps_alike(store, tasks, {**made, "size": size, "compress": compress})
 
     def provider() -> TargetProvider:
         return make_provider(kind, model, options, device)
