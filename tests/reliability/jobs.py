@@ -5,29 +5,35 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import torch
 import trimesh
 
-from mmcity.apis import StreamWriter
+from mmcity.apis import StreamWriter, convert_checkpoint, localize_queries
 from mmcity.apis.occupancy.generate_clips import generate_clips
 from mmcity.apis.streaming.depth_estimators import ToytownDepthEstimator
 from mmcity.cli.main import dispatch
 from mmcity.datasets import CarlaSCOccSequence
 from mmcity.engine.dynamiccity import export_rollouts
+from mmcity.engine.hooks import DumpResultHook
 from mmcity.engine.launch import train
 from mmcity.models.dynamiccity import HexPlaneVAE
 from mmcity.registry import MODELS
-from mmcity.structures import write_gaussians
+from mmcity.structures import OccupancyDataSample, write_gaussians
+from mmcity.toytown import ToytownConfig
+from mmcity.toytown.writers import write_citygsx, write_nuscenes
 from mmcity.utils.fileio import atomic_path, write_text
 from mmcity.visualization import write_image, write_video
 from mmcity.workflow import STAGES
 from mmcity.workflow.chain import Chain, Stage
+from tests.apis.localization.test_queries import StubLocalizer
 from tests.apis.streaming.test_stream_writer import frame
 from tests.cli.conftest import TOY_CONFIG
 from tests.datasets.scenes import make_model, write_scene, write_transforms
 from tests.datasets.test_occ_sequence import GRID, write_carlasc
+from tests.engine.test_occupancy_dumps import fake_runner
 from tests.models.dynamiccity.test_sampling import build_model
 from tests.structures.test_gaussian_lod import street
 
@@ -77,6 +83,12 @@ def prepare(root: Path) -> SimpleNamespace:
     (root / "generator.py").write_text(f"default_scope = 'mmcity'\nmodel = {generator!r}\n")
     weights = {"state_dict": MODELS.build(generator).state_dict(), "meta": {}}
     torch.save(weights, root / "generator.pth")
+    published = (root / "generator.pth", root / "published.pth")
+    convert_checkpoint("dynamiccity", *published, reverse=True, config=root / "generator.py")
+    town = ToytownConfig(seed=3)
+    write_citygsx(root / "town", town, (48, 36), num_images=6, num_points=60)
+    options = dict(num_scenes=2, num_frames=1, sweeps=False)
+    write_nuscenes(root / "nuscenes", town, (40, 24), **options)
     return SimpleNamespace(root=root, vae=vae)
 
 
@@ -177,6 +189,52 @@ def toytown(i, out: Path) -> None:
     dispatch([*words, "--image-size", "32x24"])
 
 
+def link(source: Path, target: Path, *names: str) -> Path:
+    """A folder with links to parts of another, for commands that write beside what they read."""
+    for name in names:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        if not (target / name).exists():
+            (target / name).symlink_to(source / name)
+    return target
+
+
+def depth_masks(i, out: Path) -> None:
+    parts = ("train/rgbs", "train/depths", "val", "sparse")
+    scene = link(i.root / "town", out / "town", *parts)
+    words = ["data", "filter-depth", str(scene), "--max-dis", "200", "--max-angle", "60"]
+    dispatch([*words, "--max-error", "4"])
+
+
+def infos(i, out: Path) -> None:
+    folder = link(i.root / "nuscenes", out / "nuscenes", "v1.0-mini", "samples")
+    dispatch(["data", "nuscenes", str(folder), "--version", "v1.0-mini"])
+
+
+def convert(i, out: Path) -> None:
+    words = ["convert-checkpoint", "dynamiccity", str(i.root / "published.pth")]
+    dispatch([*words, str(out / "ours.pth"), "--config", str(i.root / "generator.py")])
+
+
+def localize(i, out: Path) -> None:
+    stub = {"build_localizer": lambda **parts: StubLocalizer()}
+    with mock.patch.dict(localize_queries.__globals__, stub):
+        queries = i.root / "scene" / "images"
+        localize_queries(i.root, out / "poses", map="map.ply", queries=queries, pictures=False)
+
+
+def dump(i, out: Path) -> None:
+    keys = {"occ_pred": "pred_occupancy", "occ_gt": "gt_occupancy"}
+    hook = DumpResultHook(out_dir=str(out / "dump"), keys=keys, name_keys=("sample_idx",))
+    runner = fake_runner(out)
+    hook.before_test(runner)
+    for number in range(3):
+        sample = OccupancyDataSample(metainfo={"sample_idx": number})
+        sample.pred_occupancy = torch.full((4, 4, 2), number)
+        sample.gt_occupancy = torch.zeros(4, 4, 2, dtype=torch.uint8)
+        hook.after_test_iter(runner, number, outputs=[sample])
+    hook.after_test(runner)
+
+
 def training(i, out: Path) -> None:
     if str(TOY_CONFIG.parent) not in sys.path:  # where its own modules lie
         sys.path.insert(0, str(TOY_CONFIG.parent))
@@ -200,5 +258,10 @@ JOBS: dict[str, Job] = {
     "pictures": Job(pictures, lambda i, out: pictures(i, out, 1), "each"),
     "chain": Job(lambda i, out: chain(out, "new")),
     "toytown": Job(toytown),
+    "depth masks": Job(depth_masks),
+    "infos": Job(infos),
+    "convert": Job(convert),
+    "localize": Job(localize),
+    "dump": Job(dump),
     "training": Job(training, is_slow=True),
 }
