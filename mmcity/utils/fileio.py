@@ -16,7 +16,7 @@ import struct
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,13 +46,12 @@ def atomic_path(path: str | os.PathLike, durable: bool = False) -> Iterator[Path
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(target.parent.resolve())
-        handle, name = tempfile.mkstemp(
-            dir=target.parent, prefix=f".{target.stem}.", suffix=f".tmp{target.suffix}"
+        handle, temporary = _claimed(
+            lambda: tempfile.mkstemp(
+                dir=target.parent, prefix=f".{target.stem}.", suffix=f".tmp{target.suffix}"
+            )
         )
-        temporary = Path(name)
         try:
-            with contextlib.suppress(OSError):  # a file system without locks keeps leftovers
-                fcntl.flock(handle, fcntl.LOCK_SH)  # tells other processes that the writer lives
             yield temporary
             if durable:
                 _flush(temporary)
@@ -75,15 +74,50 @@ def atomic_path(path: str | os.PathLike, durable: bool = False) -> Iterator[Path
         raise OSError(error.errno or errno.EIO, reason, str(target)) from error
 
 
+def _claimed(make: Callable[[], tuple[int, str]]) -> tuple[int, Path]:
+    """A new temporary file or folder, locked: that tells other processes that its writer lives.
+
+    Args:
+        make: Gives the open handle of a new one, and its name.
+    """
+    while True:
+        handle, name = make()
+        with contextlib.suppress(OSError):  # a file system without locks keeps leftovers
+            fcntl.flock(handle, fcntl.LOCK_SH)
+        if os.path.exists(name):
+            return handle, Path(name)
+        os.close(handle)  # another process took it for a leftover
+
+
+@contextmanager
+def alone_in(folder: str | os.PathLike) -> Iterator[None]:
+    """Make a folder and wait until no other process is in such a block about it."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if is_temporary(folder.name):  # of this process, which has locked it as its own
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
 @contextmanager
 def atomic_paths(paths: Iterable[str | os.PathLike]) -> Iterator[list[Path]]:
     """:func:`atomic_path` for files that belong together.
 
-    None is moved before all are written, and all go back if one cannot be moved.
+    None is moved before all are written, and all go back if one cannot be moved. Processes that
+    write the same files move theirs one after the other.
     """
     targets = [Path(path) for path in paths]
     with contextlib.ExitStack() as kept, contextlib.ExitStack() as moved:
         yield [moved.enter_context(atomic_path(target)) for target in targets]
+        if targets:
+            kept.enter_context(alone_in(targets[0].parent))
         for target in targets:
             kept.enter_context(_kept(target))
 
@@ -120,11 +154,15 @@ def scratch_folder(target: str | os.PathLike) -> Iterator[Path]:
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(target.parent.resolve())
-    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp"))
-    handle = os.open(folder, os.O_RDONLY)
+
+    def make() -> tuple[int, str]:
+        while True:
+            name = tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+            with contextlib.suppress(FileNotFoundError):  # taken for a leftover at once
+                return os.open(name, os.O_RDONLY), name
+
+    handle, folder = _claimed(make)
     try:
-        with contextlib.suppress(OSError):  # as in atomic_path
-            fcntl.flock(handle, fcntl.LOCK_SH)
         yield folder
     finally:
         os.close(handle)

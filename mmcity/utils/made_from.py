@@ -1,6 +1,5 @@
 """Records of what outputs were made from, so that only what is up to date is left as it is."""
 
-import fcntl
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
@@ -10,7 +9,7 @@ from typing import Any
 from mmengine.logging import print_log
 
 from .cli import UserError
-from .fileio import from_json, read_json, to_json, visible, write_json
+from .fileio import alone_in, from_json, read_json, to_json, visible, write_json
 
 #: The record, beside the outputs.
 RECORD = ".made_from.json"
@@ -41,10 +40,7 @@ def keep_made_alike(
     folder = Path(folder)
     options = {name: to_json(value, sort_keys=True) for name, value in options.items()}
     inputs = {name: [_state(file) for file in files] for name, files in outputs.items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)  # processes that share the work come one by one
+    with alone_in(folder):  # processes that share the work come one by one
         record = folder / RECORD
         found = read_json(record) if record.is_file() else {"options": options, "inputs": {}}
         before = found["inputs"]
@@ -68,8 +64,6 @@ def keep_made_alike(
         for name in stale:
             (folder / name).unlink()
         write_json(record, {"options": options, "inputs": {**before, **inputs}}, indent=None)
-    finally:
-        os.close(handle)
 
 
 def made_with(folder: str | os.PathLike) -> dict[str, Any] | None:
