@@ -20,6 +20,7 @@ _OPTIONS = (
     "--enable-unsafe-swiftshader",
     "--no-first-run",
     "--disable-background-networking",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     "--remote-debugging-port=0",
     "--remote-allow-origins=*",
 )
@@ -123,8 +124,10 @@ class Page:
         return text
 
     def evaluate(self, expression: str):
-        """Value of a JavaScript expression."""
-        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        """Value of a JavaScript expression, waited for if it is a promise."""
+        answer = self.call(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
         return answer["result"].get("value")
 
     def screenshot(self):
