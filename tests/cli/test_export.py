@@ -9,7 +9,9 @@ import torch
 import trimesh
 
 from mmcity.cli.main import dispatch
+from mmcity.datasets.io.occupancy_files import read_occ3d_nuscenes_frame, read_occ3d_waymo_frame
 from mmcity.structures import read_gaussians
+from mmcity.structures.io.glb import read_accessor, read_glb_container
 from mmcity.utils.cli import UserError
 from mmcity.visualization.tiles3d import read_tileset
 from tests.cli.conftest import call_tool
@@ -83,6 +85,26 @@ def test_mesh_points_and_occupancy_to_glb(tmp_path, export):
     export(tmp_path / "clip.npz", tmp_path / "clip.obj", "--frame", 1)
     voxel = trimesh.load_mesh(tmp_path / "clip.obj")
     assert np.allclose(voxel.extents, 0.5)
+
+
+def test_a_clip_to_voxels_and_to_occ3d(tmp_path, export, capsys):
+    labels = np.random.default_rng(0).integers(0, 12, (2, 4, 5, 3)).astype(np.uint8)
+    seen = labels > 3
+    np.savez(tmp_path / "clip.npz", voxels=labels, voxel_size=0.5, mask_camera=seen)
+    export(tmp_path / "clip.npz", tmp_path / "a.voxels.glb", "--frame", 1)
+    document, binary = read_glb_container(tmp_path / "a.voxels.glb")
+    stored = read_accessor(document, binary, 0).reshape(5, 3, 4)  # south, up, east
+    np.testing.assert_array_equal(stored[::-1].transpose(2, 0, 1), labels[1])
+    export(tmp_path / "clip.npz", tmp_path / "tiles" / "tileset.json")
+    assert "index.json: 120 voxels" in capsys.readouterr().out
+    export(tmp_path / "clip.npz", tmp_path / "occ3d")
+    export(tmp_path / "clip.npz", tmp_path / "waymo", "--occ3d", "waymo")
+    for number in range(2):
+        frame = read_occ3d_nuscenes_frame(tmp_path / "occ3d" / f"{number:06d}" / "labels.npz")
+        for got, want in zip(frame, (labels, np.ones_like(seen), seen)):
+            np.testing.assert_array_equal(got, want[number])
+        frame = read_occ3d_waymo_frame(tmp_path / "waymo" / f"{number:03d}_04.npz")
+        np.testing.assert_array_equal(frame[0], labels[number])
 
 
 def test_cameras_between_colmap_and_nerfstudio(tmp_path, export):

@@ -15,6 +15,7 @@ from mmcity.datasets.io.colmap_model import (
     read_colmap_model,
     write_colmap_model,
 )
+from mmcity.datasets.io.occ3d_writer import write_occ3d
 from mmcity.datasets.scene_export import to_colmap_model, write_transforms_json
 from mmcity.structures import (
     GaussianLodTree,
@@ -36,6 +37,7 @@ from mmcity.utils.cli import UserError
 from mmcity.utils.fileio import atomic_path
 from mmcity.visualization.occupancy_mesh import occupancy_mesh
 from mmcity.visualization.tiles3d import write_tileset
+from mmcity.visualization.voxel_tiles import write_voxel_glb, write_voxel_tileset
 
 from .layers import read_layers
 
@@ -71,6 +73,7 @@ def export_scene(
     frame: int = 0,
     sh_bits: int | None = None,
     drop_invalid: bool = False,
+    occ3d: str = "nuscenes",
 ) -> ExportedScene:
     """Convert a scene to another format, which the name of the target chooses.
 
@@ -78,7 +81,8 @@ def export_scene(
     (``tileset.json`` or a folder), between all of them; a checkpoint with its config is a source
     too. Strays, far out and nearly transparent, are left out and counted. Cameras and points:
     COLMAP scene or model to and from Nerfstudio. Meshes and point clouds: ``.ply``, ``.obj``,
-    ``.glb``, ``.stl``. Occupancy: ``.npz`` to meshes.
+    ``.glb``, ``.stl``. Occupancy: ``.npz`` to meshes, to voxels of glTF (``.voxels.glb``) and of
+    3D Tiles (``tileset.json``; of a clip ``index.json``), and to a folder as Occ3D lays it out.
 
     Args:
         source: File or folder.
@@ -95,6 +99,8 @@ def export_scene(
             and half as many bytes again. Defaults to None: 5 and 4, as the format's own tools.
         drop_invalid: Leave out Gaussians with NaN or infinity, and say how many. Defaults to
             False: they are an error.
+        occ3d: Layout of a folder of occupancy, ``nuscenes`` or ``waymo``. Defaults to
+            ``nuscenes``.
 
     Raises:
         UserError: If the source cannot be written so, or a checkpoint comes without its config.
@@ -125,6 +131,16 @@ def export_scene(
         return ExportedScene(made.path, {**made.contents, **strays})
     if kind == "occupancy":
         grid, palette, poses = data
+        if not target.suffix:
+            files = write_occ3d(grid, target, occ3d)
+            return ExportedScene(target, {"frames": len(files)})
+        if target.name == "tileset.json":
+            index = write_voxel_tileset(grid, target.parent, georeference, poses)
+            return ExportedScene(index, {"voxels": grid.labels.numel()})
+        if target.name.endswith(".voxels.glb"):
+            one = grid if grid.labels.ndim == 3 else grid[frame]
+            write_voxel_glb(one, target)
+            return ExportedScene(target, {"voxels": one.labels.numel()})
         data = occupancy_mesh(grid if grid.labels.ndim == 3 else grid[frame], palette)
         if poses is not None:  # a mesh of a moving grid lies about its car
             return _export_mesh(data, target, up, None)

@@ -2,7 +2,8 @@
 
 Gaussians: .ply .splat .spz .glb (KHR_gaussian_splatting) and 3D Tiles, between all of them;
 a checkpoint with --config is a source too. Cameras and points: COLMAP scene or model to and
-from Nerfstudio. Meshes and point clouds: .ply .obj .glb .stl. Occupancy: .npz to .glb.
+from Nerfstudio. Meshes and point clouds: .ply .obj .glb .stl. Occupancy: .npz to .glb, to
+voxels (.voxels.glb, tileset.json) and to a folder of Occ3D.
 
     mmcity export scene.ply tiles/tileset.json --georeference 8.54,47.38,410
     mmcity export iter_5000.pth scene.glb --config CONFIG
@@ -27,5 +28,6 @@ def _place(text: str) -> tuple[float, ...]:
 
 add_arguments, run = command(
     "mmcity.apis.scenes.export:export_scene", "source target", up=("z", "y", "-y"),
+    occ3d=("nuscenes", "waymo"),
     georeference=dict(type=_place, nargs=None, metavar="LON,LAT,HEIGHT"),
 )  # fmt: skip

@@ -41,8 +41,14 @@ def open_occupancy_file(path: Path) -> tuple[VoxelGrid, Palette, np.ndarray | No
     moving grid; None where the file has none.
     """
     arrays = {k: array for k, array in read_arrays(path).items() if array.dtype.kind in "uibf"}
+    masks = {
+        name: torch.from_numpy(arrays[f"mask_{name}"] != 0)
+        for name in ("lidar", "camera")
+        if f"mask_{name}" in arrays
+    }
     if "semantics" in arrays and "mask_camera" in arrays:
-        return *_nuscenes(read_occ3d_nuscenes_frame(path)[0]), None
+        labels = read_occ3d_nuscenes_frame(path)[0]
+        return occ3d_grid(labels, masks=masks), list(OCC3D_NUSCENES_PALETTE), None
     if "voxel_label" in arrays:
         return *_waymo(read_occ3d_waymo_frame(path)[0]), None
     key = next((k for k in _CLIP_KEYS if k in arrays and arrays[k].ndim in (3, 4)), None)
@@ -62,6 +68,7 @@ def open_occupancy_file(path: Path) -> tuple[VoxelGrid, Palette, np.ndarray | No
         origin=torch.from_numpy(np.asarray(corner, np.float32)),
         voxel_size=torch.from_numpy(edge),
         free_label=free,
+        masks=masks,
     )
     poses = arrays.get("poses")
     if poses is not None and poses.shape != (len(labels), 4, 4):
