@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from mmcity.structures import Cameras, Gaussians, SplatInfo, pack_spz, robust_bounds
+from mmcity.structures import Cameras, Gaussians, SplatInfo, robust_bounds
+from mmcity.structures.io.gaussians_spz import pack_spz
 from mmcity.utils.fileio import read_text, to_json, write_text
 
 _TEMPLATE = Path(__file__).with_name("splat_page.html")

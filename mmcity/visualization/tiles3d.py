@@ -1,7 +1,8 @@
 """3D Tiles of Gaussians: a tree of cells that browsers stream (OGC 3D Tiles 1.1).
 
-``tileset.json`` names one binary glTF file per cell (``KHR_gaussian_splatting``); a cell is
-replaced by its children when its error covers too many pixels.
+``tileset.json`` names one binary glTF file per cell (``KHR_gaussian_splatting``, by default with
+SPZ inside, which CesiumJS draws as splats); a cell is replaced by its children when its error
+covers too many pixels.
 """
 
 import hashlib
@@ -10,11 +11,14 @@ import os
 import posixpath
 import re
 import shutil
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import torch
+from mmengine.logging import print_log
 
 from mmcity.structures import (
     GaussianFileError,
@@ -22,12 +26,14 @@ from mmcity.structures import (
     Gaussians,
     LodCell,
     SceneFrame,
-    read_gaussians_glb,
+    SplatInfo,
     write_gaussians_glb,
 )
-from mmcity.structures.io.gaussians_gltf import Y_TO_Z_UP, y_up
-from mmcity.structures.io.glb import get_frame, set_frame
+from mmcity.structures.io.gaussians_gltf import LOGARITHMS, joined, read_gaussians_gltf
+from mmcity.structures.io.glb import GENERATOR, get_frame, set_frame
+from mmcity.structures.io.gltf_scene import EXTENSION, SPZ_EXTENSIONS, Y_TO_Z_UP, y_up
 from mmcity.structures.world_offset import world_offset
+from mmcity.utils.checks import check_choice
 from mmcity.utils.dependencies import import_library
 from mmcity.utils.fileio import path_below, read_json, write_json
 
@@ -36,8 +42,11 @@ _WGS84_FLATTENING = 1 / 298.257223563
 
 #: Coordinates from the middle of the earth, in which tilesets are placed.
 _GEOCENTRIC = "EPSG:4978"
+_CONTENT = "3DTILES_content_gltf"
 #: Extensions that a tileset may require.
-_READ_EXTENSIONS = frozenset({"3DTILES_content_gltf"})
+_READ_EXTENSIONS = frozenset({_CONTENT})
+#: Tilesets that may lie within each other, and tiles below each other.
+_MOST_LEVELS, _MOST_DEPTH = 8, 64
 #: Folders of cells, those of version 0.1 included.
 _CELLS = r"cells(-[0-9a-f]{8})?"
 _NOTHING = Gaussians(
@@ -77,6 +86,8 @@ def write_tileset(
     folder: str | os.PathLike,
     up: str = "z",
     georeference: tuple[float, float, float] | None = None,
+    compress: str | None = "spz",
+    info: SplatInfo | None = None,
 ) -> Path:
     """Write a tileset; ``tileset.json`` comes last, so that a broken-off export is not opened.
 
@@ -90,18 +101,24 @@ def write_tileset(
         georeference: Longitude, latitude (degrees) and height (metres) of the world's origin,
             whose x then points east and y north. Defaults to None: the place that the frame of
             the Gaussians tells, see :func:`root_transform`; without one no place on earth.
+        compress: ``spz``, or None for plain cells, which CesiumJS up to 1.145 shows as points.
+            Defaults to ``spz``.
+        info: Model and colour space of the Gaussians. Defaults to None: the usual ones.
 
     Returns:
         ``tileset.json``.
     """
     folder = Path(folder)
     index = folder / "tileset.json"
-    cells = _cells_folder(tree, up)
+    check_choice("compress", compress, (None, "spz"))
+    cells = _cells_folder(tree, f"{up}, {compress}, {info and (info.model, info.color_space)}")
     to_tiles = Y_TO_Z_UP @ y_up(up)
     frame = tree.cells[0].gaussians.frame
     transform = root_transform(frame, up, georeference)
+    known = info and replace(info, axes=None)  # ``up`` says them
     for number, cell in enumerate(tree.cells):
-        write_gaussians_glb(cell.gaussians, folder / cells / _cell_name(number), up=up)
+        name = folder / cells / _cell_name(number)
+        write_gaussians_glb(cell.gaussians, name, up=up, info=known, compress=compress)
 
     def tile(number: int) -> dict[str, Any]:
         cell = tree.cells[number]
@@ -119,11 +136,13 @@ def write_tileset(
     if transform is not None:
         root["transform"] = transform.T.ravel().tolist()
     low, high = tree.cells[0].box
+    names = [EXTENSION] if compress is None else [EXTENSION, SPZ_EXTENSIONS[0]]
     document = {
-        "asset": {"version": "1.1", "generator": "mmcity"},
-        "extensionsUsed": ["3DTILES_content_gltf"],
-        "extensions": {"3DTILES_content_gltf": {"extensionsUsed": ["KHR_gaussian_splatting"]}},
-        "geometricError": float((high - low).norm()),
+        "asset": {"version": "1.1", "generator": GENERATOR},
+        "extensionsUsed": [_CONTENT],
+        # CesiumJS draws splats only where both are required.
+        "extensions": {_CONTENT: {"extensionsUsed": names, "extensionsRequired": names}},
+        "geometricError": max(float((high - low).norm()), root["geometricError"]),
         "root": root,
     }
     set_frame(document, frame)
@@ -219,9 +238,9 @@ def _projected(frame: SceneFrame) -> np.ndarray:
     return local @ grid @ np.diag([*meters, 1]) @ about
 
 
-def _cells_folder(tree: GaussianLodTree, up: str) -> str:
+def _cells_folder(tree: GaussianLodTree, options: str) -> str:
     """Name of the folder for the cells, which other cells do not have."""
-    digest = hashlib.sha256(up.encode())
+    digest = hashlib.sha256(options.encode())
     for cell in tree.cells:
         for value in vars(cell.gaussians).values():
             if isinstance(value, torch.Tensor):
@@ -232,6 +251,11 @@ def _cells_folder(tree: GaussianLodTree, up: str) -> str:
 
 
 def read_tileset(path: str | os.PathLike) -> GaussianLodTree:
+    """Tree of :func:`read_tileset_file` alone."""
+    return read_tileset_file(path)[0]
+
+
+def read_tileset_file(path: str | os.PathLike) -> tuple[GaussianLodTree, SplatInfo]:
     """Read a tileset of Gaussians into the frame it was made in.
 
     Tiles are placed by the transforms of all tiles above them but that of the root, which gives
@@ -242,6 +266,9 @@ def read_tileset(path: str | os.PathLike) -> GaussianLodTree:
     Args:
         path: ``tileset.json`` or its folder.
 
+    Returns:
+        The tree, and what its tiles say of the Gaussians.
+
     Raises:
         FileNotFoundError: If a file is missing.
         GaussianFileError: If it is broken, requires an extension that is not read, or has no
@@ -250,13 +277,14 @@ def read_tileset(path: str | os.PathLike) -> GaussianLodTree:
     index = Path(path)
     if index.is_dir():
         index = index / "tileset.json"
-    cells: list[LodCell] = []
+    reader = _TileReader(index.parent)
+    cells = reader.cells
     try:
         document = read_json(index)
         frame, offset = get_frame(document, index), _offset(document)
         above = np.eye(4)
         above[:3, 3] -= offset
-        _read_tiles(index.parent, index.name, cells, above, 0)
+        reader.read(index.name, _Place(above))
         if offset.any():  # of a tileset of others, whose content has y up
             frame = SceneFrame().shifted(Y_TO_Z_UP[:3, :3].T @ offset)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -273,7 +301,7 @@ def read_tileset(path: str | os.PathLike) -> GaussianLodTree:
             cell.box = torch.stack([boxes[:, 0].amin(0), boxes[:, 1].amax(0)])
     for cell in cells:
         cell.gaussians.frame = frame
-    return GaussianLodTree(cells)
+    return GaussianLodTree(cells), reader.info(index)
 
 
 def _offset(document: dict[str, Any]) -> np.ndarray:
@@ -282,80 +310,126 @@ def _offset(document: dict[str, Any]) -> np.ndarray:
     Tilesets of this toolbox have none: their frame tells where they lie.
     """
     box = document["root"].get("boundingVolume", {}).get("box", ())
-    if len(box) != 12 or document.get("asset", {}).get("generator") == "mmcity":
+    if len(box) != 12 or document.get("asset", {}).get("generator") == GENERATOR:
         return np.zeros(3)
     numbers = np.array(box, dtype=np.float64).reshape(4, 3)
     corners = numbers[0] + np.concatenate([numbers[1:], -numbers[1:]])
     return world_offset(corners, corners[:0])[0]
 
 
-def _read_tiles(root: Path, name: str, cells: list[LodCell], above: np.ndarray, depth: int) -> int:
-    """Read the tree of a file behind the cells; returns the number of its root.
+@dataclass(frozen=True)
+class _Place:
+    """Where a tile stands in the tree.
 
-    Args:
-        root: Folder of the whole tileset.
-        name: Of the file below it.
-        cells: Those read before; more are added.
+    Attributes:
         above: ``(4, 4)`` transform of the tiles above.
-        depth: Of the first tile.
+        depth: Tiles above.
+        level: Tilesets around its own.
+        refine: What is said of the tiles above.
     """
-    index = path_below(root, name)
-    document = read_json(index)
-    unknown = sorted(set(document.get("extensionsRequired", [])) - _READ_EXTENSIONS)
-    if unknown:
-        raise GaussianFileError(
-            f"{index}: expected no required extension but {', '.join(sorted(_READ_EXTENSIONS))}, "
-            f"got {', '.join(unknown)}: export the tiles without it"
-        )
-    return _read_tile(root, name, document["root"], cells, above, depth)
+
+    above: np.ndarray
+    depth: int = 0
+    level: int = 0
+    refine: str = "REPLACE"
 
 
-def _read_tile(
-    root: Path,
-    index: str,
-    entry: dict[str, Any],
-    cells: list[LodCell],
-    above: np.ndarray,
-    depth: int,
-) -> int:
-    matrix = above
-    if depth and "transform" in entry:
-        matrix = above @ np.array(entry["transform"], dtype=np.float64).reshape(4, 4).T
-    number = len(cells)
-    cell = LodCell(_NOTHING, torch.zeros(2, 3), math.inf, depth)
-    cells.append(cell)
-    if "implicitTiling" in entry:
-        raise GaussianFileError(
-            f"{root / index}: expected a tree of tiles, got implicit tiling: "
-            "export the tiles explicitly"
-        )
-    contents = entry.get("contents", [entry["content"]] if entry.get("content") else [])
-    parts = []
-    for content in contents:
-        uri = content.get("uri", content.get("url"))
-        # A tileset within another may name what lies beside it, but nothing outside of the whole.
-        name = uri if uri.startswith("/") else posixpath.normpath(f"{Path(index).parent}/{uri}")
-        if Path(uri).suffix == ".json":  # a tileset of its own
-            cell.children.append(_read_tiles(root, name, cells, matrix, depth + 1))
-        else:
-            if Path(uri).suffix.lower() != ".glb":
+@dataclass
+class _TileReader:
+    """Reader of a tileset with those that it names.
+
+    Attributes:
+        root: Folder of the whole.
+        cells: Cells read so far.
+        infos: What their files say.
+    """
+
+    root: Path
+    cells: list[LodCell] = field(default_factory=list)
+    infos: list[SplatInfo] = field(default_factory=list)
+
+    def read(self, name: str, place: _Place) -> int:
+        """Read the tree of a file below the root; returns the number of its first cell."""
+        index = path_below(self.root, name)
+        if place.level > _MOST_LEVELS or place.depth > _MOST_DEPTH:
+            raise GaussianFileError(
+                f"{index}: expected a tileset of at most {_MOST_DEPTH} tiles and {_MOST_LEVELS} "
+                "tilesets below each other, got more: write it flatter"
+            )
+        document = read_json(index)
+        unknown = sorted(set(document.get("extensionsRequired", [])) - _READ_EXTENSIONS)
+        if unknown:
+            raise GaussianFileError(
+                f"{index}: expected no required extension but "
+                f"{', '.join(sorted(_READ_EXTENSIONS))}, got {', '.join(unknown)}: export the "
+                "tiles without it"
+            )
+        return self._read_tile(name, document["root"], place)
+
+    def _read_tile(self, index: str, entry: dict[str, Any], place: _Place) -> int:
+        matrix = place.above
+        if place.depth and "transform" in entry:
+            matrix = matrix @ np.array(entry["transform"], dtype=np.float64).reshape(4, 4).T
+        refine = str(entry.get("refine", place.refine)).upper()
+        below = _Place(matrix, place.depth + 1, place.level, refine)
+        number = len(self.cells)
+        cell = LodCell(_NOTHING, torch.zeros(2, 3), math.inf, place.depth)
+        self.cells.append(cell)
+        if "implicitTiling" in entry:
+            raise GaussianFileError(
+                f"{self.root / index}: expected a tree of tiles, got implicit tiling: "
+                "export the tiles explicitly"
+            )
+        contents = entry.get("contents", [entry["content"]] if entry.get("content") else [])
+        parts = []
+        for content in contents:
+            uri = unquote(content.get("uri", content.get("url")))
+            # A tileset within another may name what lies beside it, but nothing outside the whole.
+            name = uri if uri.startswith("/") else posixpath.normpath(f"{Path(index).parent}/{uri}")
+            suffix = Path(uri).suffix.lower()
+            if suffix == ".json":  # a tileset of its own
+                inner = replace(below, level=place.level + 1, refine="REPLACE")
+                cell.children.append(self.read(name, inner))
+            elif suffix in (".glb", ".gltf"):
+                file = path_below(self.root, name)
+                gaussians, info = read_gaussians_gltf(file, tile=matrix)
+                gaussians.frame = None  # tiles share that of the whole
+                parts.append(gaussians)
+                self.infos.append(info)
+            else:
                 raise GaussianFileError(
-                    f"{root / index}: expected tiles of .glb, got {uri}: export Gaussians as glTF"
+                    f"{self.root / index}: expected tiles of .glb, got {uri}: export Gaussians as "
+                    "glTF"
                 )
-            parts.append(read_gaussians_glb(path_below(root, name), tile=matrix))
-            parts[-1].frame = None  # tiles share that of the whole
-    if parts:
-        cell.gaussians = Gaussians.cat(parts)
-        cell.box = torch.stack([cell.gaussians.means.amin(0), cell.gaussians.means.amax(0)])
-        cell.error = float(entry["geometricError"])
-    children = entry.get("children", [])
-    if parts and children and entry.get("refine", "REPLACE").upper() == "ADD":
-        cell.children.append(len(cells))
-        cells.append(LodCell(cell.gaussians, cell.box, 0.0, depth + 1))
-    cell.children += [
-        _read_tile(root, index, child, cells, matrix, depth + 1) for child in children
-    ]
-    return number
+        children = entry.get("children", [])
+        if children and below.depth > _MOST_DEPTH:
+            raise GaussianFileError(
+                f"{self.root / index}: expected at most {_MOST_DEPTH} tiles below each other, got "
+                "more: write it flatter"
+            )
+        if parts:
+            cell.gaussians = joined(parts)
+            cell.box = torch.stack([cell.gaussians.means.amin(0), cell.gaussians.means.amax(0)])
+            cell.error = float(entry["geometricError"])
+            if cell.children or children and refine == "ADD":  # it is seen together with these
+                cell.children.append(len(self.cells))
+                self.cells.append(LodCell(cell.gaussians, cell.box, 0.0, place.depth + 1))
+        cell.children += [self._read_tile(index, child, below) for child in children]
+        return number
+
+    def info(self, index: Path) -> SplatInfo:
+        """Statement of all files together; tells once what is old about them."""
+        if any(info.extras.get("scales") == "logarithmic" for info in self.infos):
+            print_log(f"{index}: {LOGARITHMS}", "current", 30)
+        models = {(info.model, info.color_space) for info in self.infos}
+        if len(models) > 1:
+            raise GaussianFileError(
+                f"{index}: expected tiles of one model and colour space, got {sorted(models)}: "
+                "export each to a tileset of its own"
+            )
+        first = self.infos[0]
+        degree = max(info.sh_degree for info in self.infos)
+        return replace(first, format="3d tiles", sh_degree=degree, lost=(), extras={})
 
 
 def _cell_name(number: int) -> str:

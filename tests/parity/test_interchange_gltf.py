@@ -8,11 +8,7 @@ from mmcity.utils.fileio import read_json
 from tests.conftest import golden_dir
 
 FOLDER = golden_dir("interchange")
-ENTRIES = [
-    entry
-    for entry in read_json(FOLDER / "manifest.json")
-    if entry["file"].startswith("glb/") and "spz" not in entry["file"]
-]
+ENTRIES = [e for e in read_json(FOLDER / "manifest.json") if e["file"].startswith("glb/")]
 
 
 def differences(got, want) -> dict[str, float]:

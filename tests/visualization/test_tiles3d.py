@@ -10,15 +10,23 @@ import numpy as np
 import pytest
 import torch
 
-from mmcity.structures import GaussianFileError, SceneFrame, build_lod_tree
+from mmcity.structures import (
+    GaussianFileError,
+    SceneFrame,
+    SplatInfo,
+    build_lod_tree,
+    write_gaussians_glb,
+)
 from mmcity.utils.dependencies import DependencyError
 from mmcity.visualization.tiles3d import (
     east_north_up_frame,
     read_tileset,
+    read_tileset_file,
     root_transform,
     write_tileset,
 )
 from tests.reliability.disks import files_up_to
+from tests.structures.io.test_gaussian_files_of_others import change_glb
 from tests.structures.test_gaussian_lod import street
 
 
@@ -33,14 +41,80 @@ def tiles(entry):
         yield from tiles(child)
 
 
-def test_round_trip(tmp_path, tree):
-    write_tileset(tree, tmp_path)
+def test_round_trip_of_plain_cells(tmp_path, tree):
+    write_tileset(tree, tmp_path, compress=None)
     again = read_tileset(tmp_path)
     assert [cell.children for cell in again.cells] == [cell.children for cell in tree.cells]
     for before, after in zip(tree.cells, again.cells):
         assert after.error == pytest.approx(before.error)
         assert torch.allclose(after.gaussians.means, before.gaussians.means, atol=1e-5)
         assert torch.equal(after.gaussians.opacities, before.gaussians.opacities)
+
+
+def test_round_trip_of_packed_cells(tmp_path, tree):
+    info = SplatInfo(model="antialiased", axes="RDF")
+    write_tileset(tree, tmp_path / "a", up="-y", info=info)
+    write_tileset(tree, tmp_path / "b", up="-y", info=info, compress=None)
+    again, read = read_tileset_file(tmp_path / "a")
+    assert (read.model, read.axes, read.format) == ("antialiased", "RDF", "3d tiles")
+    assert [cell.children for cell in again.cells] == [cell.children for cell in tree.cells]
+    for before, after in zip(tree.cells, again.cells):
+        gap = (after.gaussians.means - before.gaussians.means).abs().max()
+        assert gap <= 2**-13 + 1e-5
+        gap = after.gaussians.opacities - before.gaussians.opacities
+        assert gap.abs().max() <= 0.51 / 255
+    sizes = [sum(p.stat().st_size for p in (tmp_path / n).rglob("*.glb")) for n in "ab"]
+    assert sizes[0] < sizes[1] / 2
+
+
+def test_what_adds_is_inherited_and_models_do_not_mix(tmp_path):
+    for name, model in (("a", "default"), ("b", "default"), ("c", "antialiased")):
+        write_gaussians_glb(street(50), tmp_path / f"{name}.glb", info=SplatInfo(model=model))
+
+    def tile(uri, *children):
+        entry = {"boundingVolume": {"sphere": [0, 0, 0, 1]}, "geometricError": 1,
+                 "content": {"uri": uri}}  # fmt: skip
+        return {**entry, "children": list(children)} if children else entry
+
+    def read(root):
+        document = {"asset": {"version": "1.1"}, "geometricError": 1, "root": root}
+        (tmp_path / "tileset.json").write_text(json.dumps(document))
+        tree = read_tileset(tmp_path)
+        return len(tree.gather(tree.leaves))
+
+    assert read({**tile("a.glb", tile("b.glb", tile("a.glb"))), "refine": "ADD"}) == 150
+    assert read(tile("a.glb", tile("b.glb", tile("a.glb")))) == 50
+    with pytest.raises(GaussianFileError, match="one model and colour space"):
+        read({**tile("a.glb", tile("c.glb")), "refine": "ADD"})
+
+
+@pytest.mark.parametrize("levels, right", [(8, True), (9, False)])
+def test_tilesets_within_tilesets_to_a_bound(tmp_path, levels, right):
+    write_gaussians_glb(street(50), tmp_path / "a.glb")
+    for level in range(levels + 1):
+        uri = f"{level + 1}.json" if level < levels else "a.glb"
+        root = {"boundingVolume": {"sphere": [0, 0, 0, 1]}, "geometricError": 1,
+                "content": {"uri": uri}}  # fmt: skip
+        document = {"asset": {"version": "1.1"}, "geometricError": 1, "root": root}
+        name = f"{level}.json" if level else "tileset.json"
+        (tmp_path / name).write_text(json.dumps(document))
+    if right:
+        assert len(read_tileset(tmp_path).gather(read_tileset(tmp_path).leaves)) == 50
+    else:
+        with pytest.raises(GaussianFileError, match=r"9\.json: expected .* 8 tilesets"):
+            read_tileset(tmp_path)
+
+
+def test_logarithms_in_many_cells_are_told_once(tmp_path, tree, monkeypatch):
+    from mmcity.visualization import tiles3d
+
+    said = []
+    monkeypatch.setattr(tiles3d, "print_log", lambda text, *_: said.append(text))
+    index = write_tileset(tree, tmp_path, compress=None)
+    for file in tmp_path.rglob("*.glb"):
+        change_glb(file, lambda document: document["asset"].pop("extras"))
+    read_tileset(index)
+    assert len(said) == 1 and "tileset.json: scales are logarithms" in said[0]
 
 
 def test_an_export_that_fails_leaves_the_earlier_tileset_whole(tmp_path, tree):
@@ -113,9 +187,10 @@ _TILE = (
 )
 
 
+@pytest.mark.parametrize("compress", ["spz", None])
 @pytest.mark.parametrize("georeference", [None, (8.5, 47.4, 400.0)])
-def test_tileset_keeps_the_rules_that_validators_check(tmp_path, tree, georeference):
-    index = write_tileset(tree, tmp_path, georeference=georeference)
+def test_tileset_keeps_the_rules_that_validators_check(tmp_path, tree, georeference, compress):
+    index = write_tileset(tree, tmp_path, georeference=georeference, compress=compress)
     document = json.loads(index.read_text(), parse_constant=pytest.fail)  # no NaN, no Infinity
     check_names(document, *_TILESET)
     assert document["asset"]["version"] == "1.1"
@@ -124,6 +199,10 @@ def test_tileset_keeps_the_rules_that_validators_check(tmp_path, tree, georefere
     assert "refine" in document["root"]  # children inherit it, the root has to say it
     assert ("transform" in document["root"]) == (georeference is not None)
     used = document["extensions"]["3DTILES_content_gltf"]["extensionsUsed"]
+    # CesiumJS 1.145 takes its path for splats only where all of these are required.
+    assert document["extensions"]["3DTILES_content_gltf"]["extensionsRequired"] == used
+    packed = ["KHR_gaussian_splatting_compression_spz_2"] if compress else []
+    assert used == ["KHR_gaussian_splatting", *packed]
     for entry in tiles(document["root"]):
         check_names(entry, *_TILE)
         assert entry["geometricError"] >= 0 and entry["refine"] in ("ADD", "REPLACE")
@@ -167,6 +246,9 @@ def check_binary_gltf(path, extensions: list[str]) -> None:
     widths = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
     bytes_of = {5121: 1, 5123: 2, 5126: 4}
     for accessor in document["accessors"]:
+        if "bufferView" not in accessor:
+            assert "KHR_gaussian_splatting_compression_spz_2" in document["extensionsRequired"]
+            continue
         view = document["bufferViews"][accessor["bufferView"]]
         item = widths[accessor["type"]] * bytes_of[accessor["componentType"]]
         stride = view.get("byteStride", item)
@@ -306,7 +388,8 @@ def test_tilesets_keep_the_frame_of_their_scene(tmp_path):
 def test_tiles_of_others_in_coordinates_of_the_earth(tmp_path):
     """As other programs write them: without a frame, the place in the transform of a tile."""
     scene = street(300)
-    index = write_tileset(build_lod_tree(scene, max_per_cell=100), tmp_path, up="y")
+    tree = build_lod_tree(scene, max_per_cell=100)
+    index = write_tileset(tree, tmp_path, up="y", compress=None)
     place = np.array([4_177_012.5, 855_043.25, 4_728_211.75])
     document = json.loads(index.read_text())
     inner = document["root"]

@@ -7,19 +7,21 @@ opacities in [0, 1], SH coefficients by degree. Files of 2025 hold logarithms of
 
 import os
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.logging import print_log
 
-from mmcity.structures.axes import UP_AXES
+from mmcity.structures.axes import UP_AXES, convert_axes
 from mmcity.structures.bounds import robust_bounds
 from mmcity.structures.gaussians import Gaussians
 from mmcity.structures.scene_frame import SceneFrame
 from mmcity.structures.sim3 import Sim3
 from mmcity.structures.splat_info import SplatInfo
 from mmcity.structures.world_offset import world_offset
+from mmcity.utils.checks import check_choice
 from mmcity.utils.fileio import damage_told
 
 from .gaussian_format import GaussianFileError, GaussianFormat, for_writing, keep_valid
@@ -28,11 +30,12 @@ from .gltf_primitives import (
     COLOR_SPACES,
     INFO_KEY,
     add_attributes,
+    add_packed,
     info_of,
     read_primitive,
     tell_nothing_found,
 )
-from .gltf_scene import EXTENSION, UP_KEY, Y_TO_Z_UP, find_primitives, y_up
+from .gltf_scene import EXTENSION, SPZ_EXTENSIONS, UP_KEY, Y_TO_Z_UP, find_primitives, y_up
 
 #: Share of their size to which the places of Gaussians have to be resolved.
 _RESOLVED = 0.01
@@ -46,21 +49,25 @@ LOGARITHMS = (
 def write_gaussians_glb(
     gaussians: Gaussians,
     path: str | os.PathLike,
-    up: str = "z",
+    up: str | None = None,
     center: bool = True,
     *,
     info: SplatInfo | None = None,
+    compress: str | None = None,
 ) -> SplatInfo:
     """Write Gaussians as binary glTF.
 
     Args:
         gaussians (Gaussians): At least one, with SH or three features as colour.
         path: Moved into place when whole.
-        up (str): Axis of the world that points up: ``z`` (metric and georeferenced worlds),
-            ``y``, or ``-y`` (COLMAP without alignment). Defaults to ``z``.
+        up (str, optional): Axis of the world that points up: ``z`` (metric and georeferenced
+            worlds), ``y``, or ``-y`` (COLMAP without alignment). Defaults to None: by the axes of
+            ``info``, else ``z``.
         center (bool): Store positions relative to their middle, which keeps digits where the
             world's origin is far. Defaults to True.
-        info: Model and colour space of the Gaussians. Defaults to None: the usual ones.
+        info: Model, axes and colour space of the Gaussians. Defaults to None: not known.
+        compress (str, optional): ``spz``, a tenth of the bytes: other viewers then need the
+            extension. Defaults to None.
 
     Returns:
         What the file says, and what it could not hold.
@@ -68,40 +75,57 @@ def write_gaussians_glb(
     Raises:
         ValueError: If there is no Gaussian or no colour, or values are not finite.
     """
-    matrix = y_up(up)
-    g, sh, info = for_writing(gaussians, path, info)
-    middle = torch.zeros(3, dtype=torch.float64)
+    check_choice("compress", compress, (None, "spz"))
+    axes = None if info is None else info.axes
+    if up is None and axes is not None:
+        up = {name: axis for axis, name in UP_AXES.items()}.get(axes)
+        if up is None:
+            up, gaussians = "y", convert_axes(gaussians, axes, UP_AXES["y"])
+    up = up or "z"
+    to_gltf = y_up(up)
+    g, sh, said = for_writing(gaussians, path, info, holds_axes=True)
+    middle = np.zeros(3)
     if center:
-        middle = robust_bounds(g.means, g.opacities).mean(0)
+        middle = robust_bounds(g.means, g.opacities).mean(0).numpy()
     builder = GlbBuilder()
-    attributes = add_attributes(builder, g, sh, middle, info.color_space == "linear")
-    shift = np.eye(4)
-    shift[:3, 3] = middle.numpy()
-    primitive = {
-        "attributes": attributes,
-        "mode": 0,
-        "extensions": {
-            EXTENSION: {
-                "kernel": "ellipse",
-                "colorSpace": COLOR_SPACES[info.color_space],
-                "sortingMethod": "cameraDistance",
-                "projection": "perspective",
-            }
-        },
+    node: dict[str, Any] = {"mesh": 0}
+    own: dict[str, Any] = {
+        "kernel": "ellipse",
+        "colorSpace": COLOR_SPACES[said.color_space],
+        "sortingMethod": "cameraDistance",
+        "projection": "perspective",
     }
-    node = {"mesh": 0, "matrix": (matrix @ shift).T.ravel().tolist()}
-    noted = {"up": up, "model": info.model, "scales": "linear"}
+    required: list[str] = []
+    about = g.means.double().numpy() - middle
+    if compress is None:
+        g.means = torch.from_numpy(about.astype(np.float32))
+        attributes = add_attributes(builder, g, sh, said.color_space == "linear")
+        shift = np.eye(4)
+        shift[:3, 3] = middle
+        node["matrix"] = (to_gltf @ shift).T.ravel().tolist()
+    else:  # viewers of SPZ turn nothing: axes are glTF's, and the node only moves
+        g.means, g.frame = torch.from_numpy(about), None
+        g = g.transform(Sim3(rotation=torch.from_numpy(to_gltf[:3, :3])))
+        attributes, lost = add_packed(builder, g, path, said)
+        said = replace(said, lost=said.lost + lost)
+        node["translation"] = (to_gltf[:3, :3] @ middle).tolist()
+        own["extensions"] = {SPZ_EXTENSIONS[0]: {"bufferView": 0}}
+        required = [EXTENSION, SPZ_EXTENSIONS[0]]
+    primitive = {"attributes": attributes, "mode": 0, "extensions": {EXTENSION: own}}
+    noted = {"up": up, "model": said.model, "scales": "linear"}
     content = {
         "asset": {"version": "2.0", "generator": GENERATOR, "extras": {INFO_KEY: noted}},
-        "extensionsUsed": [EXTENSION],
+        "extensionsUsed": required or [EXTENSION],
+        **({"extensionsRequired": required} if required else {}),
         "extras": {UP_KEY: up},
         "scene": 0,
         "scenes": [{"nodes": [0]}],
         "nodes": [node],
         "meshes": [{"primitives": [primitive]}],
     }
-    builder.write(path, content, g.frame)
-    return replace(info, axes=UP_AXES[up], format=GLB.name, generator=GENERATOR)
+    builder.write(path, content, gaussians.frame)
+    name = GLB.name if compress is None else f"{GLB.name} with {compress}"
+    return replace(said, axes=UP_AXES[up], format=name, generator=GENERATOR)
 
 
 def read_gaussians_glb(
@@ -175,7 +199,7 @@ def read_gaussians_gltf(
             parts = [_placed(part, to_world @ matrix, path) for matrix, part in places]
     except GlbFormatError as error:
         raise GaussianFileError(f"{path}: {error}") from error
-    whole = parts[0] if len(parts) == 1 else _joined(parts)
+    whole = parts[0] if len(parts) == 1 else joined(parts)
     whole.frame = frame
     return keep_valid(whole, path, drop_invalid), info
 
@@ -218,7 +242,7 @@ def _placed(gaussians: Gaussians, to_world: np.ndarray, path: str | os.PathLike)
     return gaussians.transform(Sim3.from_matrix(torch.from_numpy(to_world)))
 
 
-def _joined(parts: list[Gaussians]) -> Gaussians:
+def joined(parts: list[Gaussians]) -> Gaussians:
     """One set; SH that a part has not are 0."""
     tables = [part.shN for part in parts if part.shN is not None]
     rows = max(table.shape[1] for table in tables)

@@ -112,10 +112,6 @@ def write_spz(
     Raises:
         ValueError: If a value cannot be stored, or the scene is to be turned from unknown axes.
     """
-    check_choice("version", version, _VERSIONS[1:])
-    check_choice("fraction_bits", fraction_bits, range(MOST_FRACTION_BITS + 1))
-    for bits in sh_bits:
-        check_choice("sh_bits", bits, range(1, 9))
     info = info or SplatInfo()
     if antialiased is not None:
         info = replace(info, model="antialiased" if antialiased else "default")
@@ -128,6 +124,35 @@ def write_spz(
                 "to: expected a scene of known axes, got none: give up=... or info=..."
             )
         gaussians, info = convert_axes(gaussians, info.axes, to), replace(info, axes=to)
+    packed, said = pack_spz(
+        gaussians, path, version, info, sh_bits=sh_bits, fraction_bits=fraction_bits, level=level
+    )
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(packed)
+        _write_frame(path, gaussians.frame, version)
+    return said
+
+
+def pack_spz(
+    gaussians: Gaussians,
+    path: str | os.PathLike,
+    version: int,
+    info: SplatInfo | None = None,
+    *,
+    sh_bits: tuple[int, int] = (5, 4),
+    fraction_bits: int = 12,
+    level: int | None = None,
+) -> tuple[bytes, SplatInfo]:
+    """Content of an SPZ file, for others to hold, and what it says; see :func:`write_spz`.
+
+    Args:
+        gaussians, version, info, sh_bits, fraction_bits, level: As there.
+        path: Of what holds it, for messages.
+    """
+    check_choice("version", version, _VERSIONS[1:])
+    check_choice("fraction_bits", fraction_bits, range(MOST_FRACTION_BITS + 1))
+    for bits in sh_bits:
+        check_choice("sh_bits", bits, range(1, 9))
     g, sh, said = for_writing(
         gaussians,
         path,
@@ -143,9 +168,10 @@ def write_spz(
             "shift the scene to the origin"
         )
     lost = [*said.lost, f"positions rounded to 1/{2**bits}", *losses_of_tables(g, sh)]
-    if version < 4 and "safe_orbit" in info.extras:
+    extras = info.extras if info is not None else {}
+    if version < 4 and "safe_orbit" in extras:
         lost.append("orbit limits dropped")
-    unread = info.extras.get("unread_records", ())
+    unread = extras.get("unread_records", ())
     lost += [f"extension record {kind} dropped" for kind in unread]
     tables = [table.tobytes() for table in pack_tables(g, sh, version, bits, sh_bits)]
     if version == 4:
@@ -157,10 +183,7 @@ def write_spz(
     packed = (
         _pack_long(head, records, tables, level) if version == 4 else _pack(head, tables, level)
     )
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(packed)
-        _write_frame(path, g.frame, version)
-    return replace(said, format=f"spz {version}", lost=tuple(lost))
+    return packed, replace(said, format=f"spz {version}", lost=tuple(lost))
 
 
 def read_spz(

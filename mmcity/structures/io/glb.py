@@ -74,26 +74,10 @@ class GlbBuilder:
         use: dict[str, Any] = {} if target is None else {"target": target}
         if stride != row_bytes:
             use["byteStride"] = stride
-        accessor = self.describe(rows, normalized, bounds)
+        accessor = describe(rows, normalized, bounds)
         accessor["bufferView"] = self.add_view(table.tobytes(), **use)
         self.accessors.append(accessor)
         return len(self.accessors) - 1
-
-    def describe(
-        self, rows: np.ndarray, normalized: bool = False, bounds: bool = False
-    ) -> dict[str, Any]:
-        """Accessor of a table ``(N, D)`` without its place."""
-        accessor: dict[str, Any] = {
-            "componentType": _COMPONENTS[rows.dtype.newbyteorder("<")],
-            "count": len(rows),
-            "type": _TYPES[rows.shape[1]],
-        }
-        if normalized:
-            accessor["normalized"] = True
-        if bounds:
-            accessor["min"] = rows.min(0).tolist()
-            accessor["max"] = rows.max(0).tolist()
-        return accessor
 
     def write(
         self,
@@ -117,6 +101,21 @@ class GlbBuilder:
         }
         set_frame(document, frame)
         write_glb_container(path, document, bytes(self._binary))
+
+
+def describe(rows: np.ndarray, normalized: bool = False, bounds: bool = False) -> dict[str, Any]:
+    """Accessor of a table ``(N, D)`` without its place."""
+    accessor: dict[str, Any] = {
+        "componentType": _COMPONENTS[rows.dtype.newbyteorder("<")],
+        "count": len(rows),
+        "type": _TYPES[rows.shape[1]],
+    }
+    if normalized:
+        accessor["normalized"] = True
+    if bounds:
+        accessor["min"] = rows.min(0).tolist()
+        accessor["max"] = rows.max(0).tolist()
+    return accessor
 
 
 def set_frame(document: dict[str, Any], frame: SceneFrame | None) -> None:

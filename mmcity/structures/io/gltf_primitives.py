@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from mmcity.utils.checks import check_choice
 from mmcity.utils.srgb import srgb_to_linear
 
 from .gaussian_format import GaussianFileError
-from .glb import GENERATOR, GlbBuilder, read_accessor
+from .gaussians_spz import pack_spz, read_spz_bytes
+from .glb import GENERATOR, GlbBuilder, describe, read_accessor, read_view
 from .gltf_scene import EXTENSION, SPZ_EXTENSIONS
 
 #: Where a file notes what the extension has no place for.
@@ -129,10 +130,15 @@ def read_primitive(
         )
     for name in SPZ_EXTENSIONS:
         if name in packed:
-            raise GaussianFileError(
-                f"{path}: expected uncompressed Gaussians, got {name}: export the file without "
-                "compression, or as PLY"
-            )
+            content = read_view(document, buffers, packed[name]["bufferView"])
+            gaussians, info = read_spz_bytes(content, path)
+            told = document["accessors"][primitive["attributes"]["POSITION"]]["count"]
+            if told != len(gaussians):
+                raise GaussianFileError(
+                    f"{path}: expected {told} Gaussians, as POSITION says, got {len(gaussians)} "
+                    "in the SPZ: export the file again"
+                )
+            return StoredPrimitive(gaussians, spaces[space], packed=info)
     return _read_plain(document, buffers, primitive["attributes"], spaces[space], path)
 
 
@@ -179,15 +185,14 @@ def sh_name(degree: int, row: int) -> str:
 
 
 def add_attributes(
-    builder: GlbBuilder, g: Gaussians, sh: torch.Tensor, middle: torch.Tensor, is_linear: bool
+    builder: GlbBuilder, g: Gaussians, sh: torch.Tensor, is_linear: bool
 ) -> dict[str, int]:
     """Store the values of Gaussians; returns the accessors by the names of the attributes.
 
     Args:
         builder: Of the file.
-        g: With positions that are stored relative to ``middle``.
+        g: With positions as they are to be stored.
         sh: ``(N, K, 3)``.
-        middle: ``(3,)`` float64.
         is_linear: Whether colours are linear and not sRGB-coded.
     """
     quats = g.quats.double()
@@ -203,10 +208,42 @@ def add_attributes(
         for row in range(2 * degree + 1):
             values[sh_name(degree, row)] = sh[:, degree**2 + row]
     return {
-        "POSITION": builder.add((g.means.double() - middle).float().numpy(), bounds=True),
+        "POSITION": builder.add(g.means.numpy(), bounds=True),
         "COLOR_0": builder.add(point_colors(sh, g.opacities, is_linear), normalized=True),
         **{name: builder.add(value.numpy()) for name, value in values.items()},
     }
+
+
+def add_packed(
+    builder: GlbBuilder, g: Gaussians, path: str | os.PathLike, info: SplatInfo
+) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Store Gaussians as SPZ in the first view, as CesiumJS reads them.
+
+    Accessors tell type and count alone. There is none of opacities and of constant colours: the
+    reader of CesiumJS 1.145 does not expect them.
+
+    Returns:
+        The accessors by the names of the attributes, and what was lost.
+    """
+    # The file around it notes what SPZ has no place for.
+    known = replace(info, axes=None, model="default" if info.model == "2dgs" else info.model)
+    packed, said = pack_spz(g, path, 3, known)
+    stored, _ = read_spz_bytes(packed, path)
+    builder.add_view(packed)
+    three, four = np.zeros((len(g), 3), np.float32), np.zeros((len(g), 4), np.float32)
+    tables = {
+        "POSITION": describe(stored.means.numpy(), bounds=True),
+        "COLOR_0": describe(four.astype(np.uint8), normalized=True),
+        f"{EXTENSION}:SCALE": describe(three),
+        f"{EXTENSION}:ROTATION": describe(four),
+        **{
+            sh_name(degree, row): describe(three)
+            for degree in range(1, said.sh_degree + 1)
+            for row in range(2 * degree + 1)
+        },
+    }
+    builder.accessors += tables.values()
+    return {name: number for number, name in enumerate(tables)}, said.lost
 
 
 def point_colors(sh: torch.Tensor, opacities: torch.Tensor, is_linear: bool) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmcity.structures import GaussianFileError, Gaussians
+from mmcity.structures import GaussianFileError, Gaussians, read_spz, write_spz
 from mmcity.structures.io import gaussians_gltf
 from mmcity.structures.io.gaussians_gltf import read_gaussians_gltf, write_gaussians_glb
 from mmcity.structures.io.glb import (
@@ -18,8 +18,9 @@ from mmcity.structures.io.glb import (
     write_glb_container,
 )
 from mmcity.structures.splat_info import SplatInfo
+from tests.conftest import golden_dir
 from tests.structures.io.test_gaussian_files_of_others import change_glb
-from tests.structures.io.test_gaussian_formats import scene
+from tests.structures.io.test_gaussian_formats import rotation_error, scene
 
 PREFIX = "KHR_gaussian_splatting"
 
@@ -259,3 +260,108 @@ def test_models_that_are_not_known_are_named(tmp_path):
     change_glb(path, lambda glb: glb["asset"]["extras"]["mmcity"].update(model="other"))
     with pytest.raises(GaussianFileError, match=r"a\.glb: model: .*got 'other'"):
         read_gaussians_gltf(path)
+
+
+# ------------------------------------------------------------------ SPZ within
+
+
+@pytest.mark.parametrize("up", ["z", "y", "-y"])
+def test_spz_within_holds_what_spz_holds(tmp_path, up):
+    before = scene(200, degree=3)
+    before.means = before.means + 300
+    info = write_gaussians_glb(
+        before, tmp_path / "a.glb", up, compress="spz", info=SplatInfo(model="antialiased")
+    )
+    write_gaussians_glb(before, tmp_path / "plain.glb", up)
+    assert (tmp_path / "a.glb").stat().st_size < (tmp_path / "plain.glb").stat().st_size / 4
+    after, read = read_gaussians_gltf(tmp_path / "a.glb")
+
+    assert (after.means - before.means).abs().max() <= 2**-13 + 2**-14
+    assert rotation_error(before, after) < 0.5
+    assert (after.scales.log() - before.scales.log()).abs().max() <= 0.51 / 16
+    assert (after.opacities - before.opacities).abs().max() <= 0.51 / 255
+    assert (after.shN - before.shN).abs().max() <= 0.1
+    assert (read.model, read.axes) == ("antialiased", info.axes)
+    assert read.format == info.format == "glb with spz"
+    assert "positions rounded to 1/4096" in info.lost
+
+
+def test_spz_within_has_the_form_that_cesium_reads(tmp_path):
+    path = write_and_name(tmp_path / "a.glb", scene(20, degree=1), compress="spz")
+    document, _ = read_glb_container(path)
+    wanted, _ = read_glb_container(golden_dir("interchange") / "glb" / "spz3_d1.glb")
+    primitive, other = primitive_of(document), primitive_of(wanted)
+    assert primitive["attributes"].keys() == other["attributes"].keys()
+    assert primitive["extensions"] == other["extensions"]
+    for name, number in primitive["attributes"].items():
+        mine = document["accessors"][number]
+        theirs = wanted["accessors"][other["attributes"][name]]
+        assert mine.keys() == theirs.keys() and "bufferView" not in mine
+        assert {k: mine[k] for k in ("componentType", "type")} == {
+            k: theirs[k] for k in ("componentType", "type")
+        }
+    assert document["extensionsRequired"] == wanted["extensionsRequired"]
+    assert set(document["nodes"][0]) == {"mesh", "translation"}
+
+
+def write_and_name(path, gaussians, **options):
+    write_gaussians_glb(gaussians, path, **options)
+    return path
+
+
+@pytest.mark.parametrize(
+    "name", ["KHR_gaussian_splatting_compression_spz", "KHR_spz_gaussian_splats_compression"]
+)
+def test_older_names_of_spz_within(tmp_path, name):
+    path = write_and_name(tmp_path / "a.glb", scene(20), compress="spz")
+    before = read_gaussians_gltf(path)[0]
+
+    def rename(document):
+        extensions = primitive_of(document)["extensions"]
+        (packed,) = extensions[PREFIX].pop("extensions").values()
+        extensions[PREFIX]["extensions"] = {name: packed}
+        if "splats" in name:  # of 2024: alone
+            del extensions[PREFIX]
+            extensions[name] = packed
+        document["extensionsUsed"] = document["extensionsRequired"] = [*extensions, name]
+
+    change_glb(path, rename)
+    after, _ = read_gaussians_gltf(path)
+    assert torch.equal(after.means, before.means) and torch.equal(after.sh, before.sh)
+
+
+def test_spz_of_version_four_within_is_read_as_it_stands(tmp_path):
+    before = scene(20)
+    write_spz(before, tmp_path / "a.spz", up="z")
+    builder = GlbBuilder()
+    builder.add_view((tmp_path / "a.spz").read_bytes())
+    builder.accessors.append({"componentType": 5126, "count": 20, "type": "VEC3"})
+    name = f"{PREFIX}_compression_spz_2"
+    primitive = {
+        "mode": 0, "attributes": {"POSITION": 0},
+        "extensions": {PREFIX: {"kernel": "ellipse", "colorSpace": "srgb_rec709_display",
+                                "extensions": {name: {"bufferView": 0}}}},
+    }  # fmt: skip
+    content = {"nodes": [{"mesh": 0}], "meshes": [{"primitives": [primitive]}]}
+    builder.write(tmp_path / "a.glb", content)
+    after, info = read_gaussians_gltf(tmp_path / "a.glb")
+    torch.testing.assert_close(after.means, read_spz(tmp_path / "a.spz").means)
+    assert info.axes == "RUB" and not info.extras
+
+    change_glb(tmp_path / "a.glb", lambda document: document["accessors"][0].update(count=19))
+    with pytest.raises(GaussianFileError, match="expected 19 Gaussians, .* got 20"):
+        read_gaussians_gltf(tmp_path / "a.glb")
+
+
+def test_axes_that_are_known_set_what_is_up(tmp_path):
+    before = scene(20)
+    for axes, stored in (("RUB", before.means), ("LUF", before.means * torch.tensor([-1, 1, -1]))):
+        write_gaussians_glb(before, tmp_path / "a.glb", info=SplatInfo(axes=axes))
+        torch.testing.assert_close(read_gaussians_gltf(tmp_path / "a.glb", up="y")[0].means, stored)
+
+
+def test_surfels_stay_surfels_within_spz(tmp_path):
+    path = write_and_name(
+        tmp_path / "a.glb", scene(20), compress="spz", info=SplatInfo(model="2dgs")
+    )
+    assert read_gaussians_gltf(path)[1].model == "2dgs"
