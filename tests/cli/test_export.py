@@ -74,6 +74,28 @@ def test_tileset_and_back(tmp_path, export, capsys):
     )
 
 
+def test_cells_are_packed_unless_that_is_refused(tmp_path, export):
+    scene(400, degree=1).write_ply(tmp_path / "a.ply")
+    sizes = {}
+    for name, words in {"packed": [], "plain": ["--no-compress"]}.items():
+        export(tmp_path / "a.ply", tmp_path / name / "tileset.json", *words)
+        sizes[name] = sum(p.stat().st_size for p in (tmp_path / name).rglob("*.glb"))
+    for name, words in {"c": ["--compress", "spz"], "d": ["--compress"], "e": []}.items():
+        export(tmp_path / "a.ply", tmp_path / f"{name}.glb", *words)
+        sizes[name] = (tmp_path / f"{name}.glb").stat().st_size
+    assert sizes["packed"] < sizes["plain"] / 2
+    assert sizes["c"] == sizes["d"] < sizes["e"] / 3
+
+
+def test_a_page(tmp_path, export, capsys):
+    scene(400, degree=1).write_ply(tmp_path / "castle.ply")
+    (tmp_path / "castle.ply.view.json").write_text('{"up": [0, -1, 0], "left_out": []}')
+    export(tmp_path / "castle.ply", tmp_path / "a.html")
+    assert "a.html: 400 Gaussians" in capsys.readouterr().out
+    text = (tmp_path / "a.html").read_text()
+    assert "<title>castle</title>" in text and '"up": [0.0, -1.0, 0.0]' in text
+
+
 def test_mesh_points_and_occupancy_to_glb(tmp_path, export):
     trimesh.creation.box((1, 2, 3)).export(tmp_path / "box.ply")
     export(tmp_path / "box.ply", tmp_path / "box.glb")

@@ -117,10 +117,11 @@ class Page:
     def text_with(self, wanted: str, seconds: float = 40) -> str:
         """Text of the page once it holds ``wanted``, or after so long: a busy machine is slow."""
         end = time.monotonic() + seconds
-        text = self.evaluate("document.body.innerText")
+        shown = "document.body ? document.body.innerText : ''"  # none before the page is there
+        text = self.evaluate(shown)
         while wanted not in text and time.monotonic() < end:
             self.wait(0.5)
-            text = self.evaluate("document.body.innerText")
+            text = self.evaluate(shown)
         return text
 
     def evaluate(self, expression: str):

@@ -127,7 +127,7 @@ def test_pictures_without_poses_become_a_scene(tmp_path):
     options = dict(max_iters=100, mesh=True, ortho=True)
     report = reconstruct(town / "train" / "rgbs", tmp_path / "out", **options)
     assert report.ok and report.pictures["placed"] >= 0.8 * report.pictures["used"]
-    assert {"scene", "spz", "views", "mesh", "glb", "ortho", "heights"} == set(report.files)
+    assert {"scene", "spz", "page", "views", "mesh", "glb", "ortho", "heights"} == set(report.files)
     # z is up: drones fly above what they see.
     scene = ColmapDataset(tmp_path / "out" / "steps" / "poses" / "scene", split="all")
     heights = scene.all_cameras.centers[:, 2]

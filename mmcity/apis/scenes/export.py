@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import trimesh
+from mmengine.logging import print_log
 
 from mmcity.datasets import NerfstudioDataset
 from mmcity.datasets.io.colmap_model import (
@@ -40,6 +41,7 @@ from mmcity.visualization.tiles3d import write_tileset
 from mmcity.visualization.voxel_tiles import write_voxel_glb, write_voxel_tileset
 
 from .layers import read_layers
+from .page import export_page
 
 
 @dataclass(frozen=True)
@@ -74,15 +76,18 @@ def export_scene(
     sh_bits: int | None = None,
     drop_invalid: bool = False,
     occ3d: str = "nuscenes",
+    compress: str | None = None,
+    title: str | None = None,
 ) -> ExportedScene:
     """Convert a scene to another format, which the name of the target chooses.
 
     Gaussians: ``.ply``, ``.splat``, ``.spz``, ``.glb`` (KHR_gaussian_splatting) and 3D Tiles
     (``tileset.json`` or a folder), between all of them; a checkpoint with its config is a source
-    too. Strays, far out and nearly transparent, are left out and counted. Cameras and points:
-    COLMAP scene or model to and from Nerfstudio. Meshes and point clouds: ``.ply``, ``.obj``,
-    ``.glb``, ``.stl``. Occupancy: ``.npz`` to meshes, to voxels of glTF (``.voxels.glb``) and of
-    3D Tiles (``tileset.json``; of a clip ``index.json``), and to a folder as Occ3D lays it out.
+    too, and ``.html`` a target: one file that shows the scene without a network. Strays, far out
+    and nearly transparent, are left out and counted. Cameras and points: COLMAP scene or model to
+    and from Nerfstudio. Meshes and point clouds: ``.ply``, ``.obj``, ``.glb``, ``.stl``.
+    Occupancy: ``.npz`` to meshes, to voxels of glTF (``.voxels.glb``) and of 3D Tiles
+    (``tileset.json``; of a clip ``index.json``), and to a folder as Occ3D lays it out.
 
     Args:
         source: File or folder.
@@ -101,6 +106,9 @@ def export_scene(
             False: they are an error.
         occ3d: Layout of a folder of occupancy, ``nuscenes`` or ``waymo``. Defaults to
             ``nuscenes``.
+        compress: ``spz`` or ``none``, of glTF and 3D Tiles. Defaults to None: ``spz`` for 3D
+            Tiles, which CesiumJS draws as splats, ``none`` for ``.glb`` files.
+        title: Of a page. Defaults to None: the name of the source.
 
     Raises:
         UserError: If the source cannot be written so, or a checkpoint comes without its config.
@@ -125,9 +133,15 @@ def export_scene(
                 strays = {"strays left out": len(data) - len(kept)}
             data = kept
         if is_tileset:
-            made = _export_tiles(data, target, up, georeference, max_per_cell)
+            made = _export_tiles(data, target, up, georeference, max_per_cell, compress)
+        elif target.suffix.lower() == ".html":
+            export_page(
+                data, target, title or source.stem, source=source, config=config,
+                notes=layers[0].notes, up=up,
+            )  # fmt: skip
+            made = ExportedScene(target, {"Gaussians": len(data)})
         else:
-            made = _export_gaussians(data, target, up, sh_bits)
+            made = _export_gaussians(data, target, up, sh_bits, compress)
         return ExportedScene(made.path, {**made.contents, **strays})
     if kind == "occupancy":
         grid, palette, poses = data
@@ -157,17 +171,23 @@ def _export_tiles(
     up: str,
     georeference: tuple[float, float, float] | None,
     max_per_cell: int,
+    compress: str | None,
 ) -> ExportedScene:
     tree = scene if isinstance(scene, GaussianLodTree) else build_lod_tree(scene, max_per_cell)
-    index = write_tileset(tree, target.parent if target.suffix else target, up, georeference)
+    folder = target.parent if target.suffix else target
+    packing = None if compress == "none" else "spz"
+    if packing is None:
+        print_log(f"{folder}: CesiumJS up to 1.145 shows plain cells as points", "current", 30)
+    index = write_tileset(tree, folder, up, georeference, packing)
     return ExportedScene(index, {"cells": len(tree), "cells of the full scene": len(tree.leaves)})
 
 
 def _export_gaussians(
-    scene: Gaussians, target: Path, up: str, sh_bits: int | None
+    scene: Gaussians, target: Path, up: str, sh_bits: int | None, compress: str | None
 ) -> ExportedScene:
     if target.suffix.lower() == ".glb":
-        write_gaussians_glb(scene, target, up)
+        packing = "spz" if compress == "spz" else None
+        write_gaussians_glb(scene, target, up, compress=packing)
     elif target.suffix.lower() == ".spz":
         write_spz(scene, target, sh_bits=(sh_bits, sh_bits) if sh_bits else (5, 4))
     else:

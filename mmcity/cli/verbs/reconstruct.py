@@ -1,8 +1,8 @@
 """Reconstruct a scene from photographs or a film.
 
 Chooses pictures, finds their poses, checks them, trains for --minutes and writes OUT/scene.ply,
-OUT/scene.spz, OUT/views.png and a report of what failed and why. A finished step is not run
-again; a killed one goes on.
+OUT/scene.spz, OUT/scene.html, OUT/views.png and a report of what failed and why. A finished step
+is not run again; a killed one goes on.
 
     mmcity reconstruct photographs/ OUT
     mmcity reconstruct walk.mp4 OUT --minutes 10 --mesh

@@ -47,8 +47,8 @@ def reconstruct(
 
     Args:
         source: Folder of pictures (with sub-folders) or of a COLMAP scene, or a film.
-        out: Folder for ``scene.ply``, ``scene.spz``, ``views.png``, ``report.md`` and
-            ``report.json``.
+        out: Folder for ``scene.ply``, ``scene.spz``, ``scene.html``, ``views.png``, ``report.md``
+            and ``report.json``.
         minutes: Time of the training, with which its schedules are scaled. Defaults to 4.
         max_iters: Iterations in place of a time. Defaults to None.
         mesh: Also extract a surface. Defaults to False.

@@ -135,7 +135,7 @@ class FinishScene(Stage):
     """The scene in the formats of viewers, and a picture of it.
 
     Args:
-        out: Folder for ``scene.ply``, ``scene.spz`` and ``views.png``.
+        out: Folder for ``scene.ply``, ``scene.spz``, ``scene.html`` and ``views.png``.
     """
 
     needs = ("training",)
@@ -144,13 +144,14 @@ class FinishScene(Stage):
         self.out = Path(out)
 
     def run(self, context: StageContext) -> dict[str, Path]:
-        """``scene`` and ``spz`` of the Gaussians, and ``views``."""
-        scene, spz = self.out / "scene.ply", self.out / "scene.spz"
+        """``scene``, ``spz`` and ``page`` of the Gaussians, and ``views``."""
+        scene, spz, page = (self.out / f"scene.{suffix}" for suffix in ("ply", "spz", "html"))
         checkpoint, config = (context.artefact("training", name) for name in ("scene", "config"))
         context.call(export_to_all, checkpoint, config, (scene, spz))
+        context.call(export_scene, checkpoint, page, config=config, title=self.out.name)
         views = self.out / "views.png"
         shutil.copyfile(context.artefact("training", "views"), views)
-        return {"scene": scene, "spz": spz, "views": views}
+        return {"scene": scene, "spz": spz, "page": page, "views": views}
 
     def check(self, context: StageContext) -> list[Finding]:
         """Size of the scene."""
