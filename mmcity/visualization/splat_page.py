@@ -77,7 +77,7 @@ def write_splat_page(
     if kept < degree:
         said = replace(said, lost=(f"SH cut from degree {degree} to {kept}", *said.lost))
     axis = torch.as_tensor(up, dtype=torch.float64)
-    title = title or Path(path).stem
+    title = title or Path(path).name
     settings = {
         "title": title,
         "licence": _LICENCE,

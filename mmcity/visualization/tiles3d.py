@@ -319,7 +319,7 @@ def _offset(document: dict[str, Any]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a tile stands in the tree.
+    """Place of a tile in the tree.
 
     Attributes:
         above: ``(4, 4)`` transform of the tiles above.

@@ -67,11 +67,9 @@ def test_tileset_and_back(tmp_path, export, capsys):
     export(tmp_path / "tiles", tmp_path / "b.ply")
     after = read_gaussians(tmp_path / "b.ply")
     assert len(after) == 900
-    assert torch.allclose(
-        after.means[after.means[:, 0].argsort()],
-        before.means[before.means[:, 0].argsort()],
-        atol=1e-4,
-    )
+    # Row by row, since rounding changes the order: cells keep 1/4096 about their middle.
+    gaps = (after.means[:, None] - before.means).abs().amax(-1)
+    assert max(gaps.amin(0).max(), gaps.amin(1).max()) <= 2**-13 + 1e-5
 
 
 def test_cells_are_packed_unless_that_is_refused(tmp_path, export):
@@ -93,7 +91,7 @@ def test_a_page(tmp_path, export, capsys):
     export(tmp_path / "castle.ply", tmp_path / "a.html")
     assert "a.html: 400 Gaussians" in capsys.readouterr().out
     text = (tmp_path / "a.html").read_text()
-    assert "<title>castle</title>" in text and '"up": [0.0, -1.0, 0.0]' in text
+    assert "<title>castle.ply</title>" in text and '"up": [0.0, -1.0, 0.0]' in text
 
 
 def test_mesh_points_and_occupancy_to_glb(tmp_path, export):

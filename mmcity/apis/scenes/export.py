@@ -22,6 +22,7 @@ from mmcity.structures import (
     GaussianLodTree,
     Gaussians,
     SceneFrame,
+    SplatInfo,
     build_lod_tree,
     drop_unseen,
     stamp_frame,
@@ -133,15 +134,17 @@ def export_scene(
                 strays = {"strays left out": len(data) - len(kept)}
             data = kept
         if is_tileset:
-            made = _export_tiles(data, target, up, georeference, max_per_cell, compress)
+            made = _export_tiles(
+                data, target, up, georeference, max_per_cell, compress, layers[0].info
+            )
         elif target.suffix.lower() == ".html":
             export_page(
-                data, target, title or source.stem, source=source, config=config,
-                notes=layers[0].notes, up=up,
+                data, target, title or source.name, source=source, config=config,
+                notes=layers[0].notes, info=layers[0].info, up=up,
             )  # fmt: skip
             made = ExportedScene(target, {"Gaussians": len(data)})
         else:
-            made = _export_gaussians(data, target, up, sh_bits, compress)
+            made = _export_gaussians(data, target, up, sh_bits, compress, layers[0].info)
         return ExportedScene(made.path, {**made.contents, **strays})
     if kind == "occupancy":
         grid, palette, poses = data
@@ -172,26 +175,32 @@ def _export_tiles(
     georeference: tuple[float, float, float] | None,
     max_per_cell: int,
     compress: str | None,
+    info: SplatInfo | None,
 ) -> ExportedScene:
     tree = scene if isinstance(scene, GaussianLodTree) else build_lod_tree(scene, max_per_cell)
     folder = target.parent if target.suffix else target
     packing = None if compress == "none" else "spz"
     if packing is None:
         print_log(f"{folder}: CesiumJS up to 1.145 shows plain cells as points", "current", 30)
-    index = write_tileset(tree, folder, up, georeference, packing)
+    index = write_tileset(tree, folder, up, georeference, packing, info)
     return ExportedScene(index, {"cells": len(tree), "cells of the full scene": len(tree.leaves)})
 
 
 def _export_gaussians(
-    scene: Gaussians, target: Path, up: str, sh_bits: int | None, compress: str | None
+    scene: Gaussians,
+    target: Path,
+    up: str,
+    sh_bits: int | None,
+    compress: str | None,
+    info: SplatInfo | None,
 ) -> ExportedScene:
     if target.suffix.lower() == ".glb":
         packing = "spz" if compress == "spz" else None
-        write_gaussians_glb(scene, target, up, compress=packing)
+        write_gaussians_glb(scene, target, up, info=info, compress=packing)
     elif target.suffix.lower() == ".spz":
-        write_spz(scene, target, sh_bits=(sh_bits, sh_bits) if sh_bits else (5, 4))
+        write_spz(scene, target, sh_bits=(sh_bits, sh_bits) if sh_bits else (5, 4), info=info)
     else:
-        write_gaussians(scene, target)
+        write_gaussians(scene, target, info=info)
     return ExportedScene(target, {"Gaussians": len(scene)})
 
 

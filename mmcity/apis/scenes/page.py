@@ -6,7 +6,7 @@ from pathlib import Path
 from mmcity.engine.launch import load_config
 from mmcity.engine.scene_loading import build_views, load_scene
 from mmcity.structures import Cameras, Gaussians, SplatInfo
-from mmcity.structures.axes import UP_AXES, axes_matrix
+from mmcity.structures.axes import UP_AXES, up_direction
 from mmcity.structures.geometry import se3_inverse
 from mmcity.structures.io.view_notes import ViewNotes
 from mmcity.structures.upright import guess_up
@@ -42,7 +42,7 @@ def export_page(
     """
     cameras: Cameras | None = None
     names: Sequence[str] = ()
-    upright = axes_matrix("RUB", UP_AXES[up])[:, 1].tolist() if notes is None else notes.up
+    upright = up_direction(UP_AXES[up]).tolist() if notes is None else notes.up
     if config is not None:
         views = build_views(load_config(config), "train", load_scene(source, config))
         cameras, names = views.cameras, [picture_name(name) for name in views.img_names]

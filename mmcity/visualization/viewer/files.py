@@ -42,7 +42,7 @@ from mmcity.utils.cli import UserError
 from mmcity.utils.failures import ItemFailures
 from mmcity.utils.fileio import read_json, visible
 
-from ..tiles3d import read_tileset
+from ..tiles3d import read_tileset_file
 from .occupancy_files import is_occupancy_folder, open_occupancy_file, open_occupancy_folder
 
 _MESH_SUFFIXES = (".glb", ".gltf", ".obj", ".stl", ".off")
@@ -210,7 +210,10 @@ def _open_mesh(path: Path, name: str, drop_invalid: bool) -> Iterator[Layer]:
 def _open_json(path: Path, name: str) -> Iterator[Layer]:
     content = read_json(path)
     if isinstance(content, dict) and "root" in content and "asset" in content:
-        yield _gaussian_layer(path.parent.name, read_tileset(path))
+        tree, info = read_tileset_file(path)
+        layer = _gaussian_layer(path.parent.name, tree)
+        layer.info = info
+        yield layer
     elif isinstance(content, dict) and "queries" in content:
         frame = content.get("frame")
         frame = None if frame is None else SceneFrame.from_dict(frame, path)
