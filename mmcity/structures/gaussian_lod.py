@@ -86,9 +86,9 @@ def build_lod_tree(
         number = len(cells)
         part = g[rows]
         if len(rows) <= max_per_cell or depth >= _MAX_DEPTH:
-            cells.append(LodCell(part, _box(part), 0.0, depth))
+            cells.append(LodCell(part, box_of(part), 0.0, depth))
             return number
-        cells.append(LodCell(part, _box(part), 0.0, depth))
+        cells.append(LodCell(part, box_of(part), 0.0, depth))
         half = edge / 2
         x, y, z = (part.means >= corner + half).unbind(-1)
         octant = x + 2 * y + 4 * z
@@ -102,7 +102,7 @@ def build_lod_tree(
         cube = edge / merge_resolution
         merged = merge_gaussians(Gaussians.cat(drawn), cube)
         error = max(cube, *(cells[child].error for child in children))
-        boxes = torch.stack([_box(merged), *(cells[child].box for child in children)])
+        boxes = torch.stack([box_of(merged), *(cells[child].box for child in children)])
         box = torch.stack([boxes[:, 0].amin(0), boxes[:, 1].amax(0)])
         cells[number] = LodCell(merged, box, error, depth, children)
         return number
@@ -242,7 +242,8 @@ def _surface(scales: Tensor) -> Tensor:
     return a * b + b * c + c * a
 
 
-def _box(gaussians: Gaussians) -> Tensor:
+def box_of(gaussians: Gaussians) -> Tensor:
+    """``(2, 3)`` lower and upper corner of Gaussians up to three standard deviations."""
     reach = gaussians.covariances.diagonal(dim1=1, dim2=2).clamp_min(0).sqrt() * _BOX_SIGMAS
     low, high = (gaussians.means - reach).amin(0), (gaussians.means + reach).amax(0)
     return torch.stack([low, high]).cpu()

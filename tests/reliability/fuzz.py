@@ -48,6 +48,7 @@ from mmcity.structures import (
 from mmcity.utils.cli import UserError
 from mmcity.utils.picture_files import ImageReadError, read_image
 from mmcity.visualization.occupancy_results import read_occupancy_result
+from mmcity.visualization.streamed_sog import write_streamed_sog
 from mmcity.visualization.tiles3d import read_tileset, write_tileset
 from mmcity.visualization.viewer import open_layers
 from mmcity.workflow.manifest import Manifest
@@ -115,6 +116,10 @@ def make_readers(work: Path) -> dict[str, Reader]:
         ("sets", "shN_centroids.webp"),
     ):
         readers[f"sog_{name}"] = Reader(file, _files(work / "sog"), read_gaussians)
+    write_streamed_sog(build_lod_tree(scene, 8), work / "streamed", levels=2)
+    readers["streamed_sog"] = Reader(
+        "lod-meta.json", _files(work / "streamed"), lambda d: read_gaussians(d, lod=1)
+    )
     inner = gzip.decompress(packed)
     one("gaussians_spz_inner", "a.spz", inner, read_gaussians, lambda raw: gzip.compress(raw, 1))
     one("layers_glb", "a.glb", (work / "a.glb").read_bytes(), open_layers)

@@ -15,6 +15,7 @@ from .gaussians_sog import META, read_sog_frame
 from .gaussians_spz import read_spz_frame
 from .glb import get_frame, read_glb_container, set_frame, write_glb_container
 from .ply import read_ply_frame, stamp_ply
+from .streamed_sog import INDEX
 
 
 def read_frame_of(path: str | os.PathLike) -> SceneFrame | None:
@@ -36,7 +37,7 @@ def read_frame_of(path: str | os.PathLike) -> SceneFrame | None:
             frame, up = get_frame(document, path), document.get("extras", {}).get(UP_KEY, "y")
             # Noted is the frame of the scene, which the file holds with y up.
             return frame and frame.moved(Sim3.from_matrix(torch.from_numpy(y_up(up))))
-    if path.name == "tileset.json":
+    if path.name in ("tileset.json", INDEX):
         return get_frame(read_json(path), path)
     if suffix == ".sog" or path.name == META:
         return read_sog_frame(path)

@@ -18,9 +18,13 @@ from .gaussians_ksplat import KSPLAT
 from .gaussians_ply import PLY, SPLAT
 from .gaussians_sog import SOG
 from .gaussians_spz import SPZ
+from .streamed_sog import STREAMED_SOG
 
 #: Formats in the order in which a file is tried for them.
-FORMATS: tuple[GaussianFormat, ...] = (PLY, COMPRESSED_PLY, SPLAT, KSPLAT, SPZ, SOG, GLB, GLTF)
+FORMATS: tuple[GaussianFormat, ...] = (
+    *(PLY, COMPRESSED_PLY, SPLAT, KSPLAT),
+    *(SPZ, STREAMED_SOG, SOG, GLB, GLTF),
+)
 #: Ends of names of files of Gaussians.
 GAUSSIAN_SUFFIXES = tuple(
     suffix for entry in FORMATS for suffix in entry.suffixes if suffix.startswith(".")
@@ -83,7 +87,7 @@ def read_gaussian_file(
     *,
     to: str | None = None,
     assume: str | None = None,
-    lod: int = 0,
+    lod: int | str = 0,
     drop_invalid: bool = False,
 ) -> tuple[Gaussians, SplatInfo]:
     """Read Gaussians of any format, and what the file says besides.
@@ -94,7 +98,9 @@ def read_gaussian_file(
             file's own, but a left-handed scene is turned to its right-handed twin.
         assume: Axes of a file that does not say them; ``RUB`` for SPZ files of earlier versions of
             this toolbox. Defaults to None: not known.
-        lod: Level of detail, 0 is the finest, of a file that holds several. Defaults to 0.
+        lod: Level of detail, 0 is the finest, of a file that holds several;
+            ``all`` gives a :class:`~mmcity.structures.GaussianLodTree` in place of Gaussians.
+            Defaults to 0.
         drop_invalid: Leave out Gaussians with NaN or infinity, with a warning that counts them.
             Defaults to False: they are an error.
 

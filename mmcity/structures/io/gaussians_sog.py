@@ -47,7 +47,8 @@ from .sog_textures import MOST_EDGE, decode_texture, encode_texture
 
 #: File that tells of the others.
 META = "meta.json"
-_MOST_JSON = 256 << 20
+#: Bytes of JSON that are read.
+MOST_JSON = 256 << 20
 #: Further SH coefficients by degree, and by the width of their picture: 64 sets a row.
 _COEFFICIENTS = {1: 3, 2: 8, 3: 15}
 _ROW = 64
@@ -85,13 +86,18 @@ def read_sog(
 
 
 def _load_sog(path: str | os.PathLike, drop_invalid: bool = False) -> tuple[Gaussians, SplatInfo]:
+    gaussians, info = decode_sog(path)
+    return keep_valid(gaussians, path, drop_invalid), info
+
+
+def decode_sog(path: str | os.PathLike) -> tuple[Gaussians, SplatInfo]:
+    """Content of a file, values that are not finite included; raises as :func:`read_sog`."""
     with (
         damage_told(path, "a SOG scene", GaussianFileError),
         _members(Path(path)) as load,
-        np.errstate(all="ignore"),  # what is not finite is told below
+        np.errstate(all="ignore"),
     ):
-        gaussians, info = _decode(load, path)
-    return keep_valid(gaussians, path, drop_invalid), info
+        return _decode(load, path)
 
 
 @contextmanager
@@ -127,7 +133,7 @@ def meta_folder(archive: zipfile.ZipFile) -> str | None:
 
 def _meta(load: _Load, path: str | os.PathLike) -> dict[str, Any]:
     text = load(META)
-    if len(text) > _MOST_JSON:
+    if len(text) > MOST_JSON:
         raise GaussianFileError(f"{path}: expected {META} of at most 256 MiB, got {len(text)} B")
     return from_json(text.decode(), f"{path}: {META}")
 
@@ -261,11 +267,17 @@ def write_sog(
     Raises:
         ValueError: If there is none, no colour, or a value that is not finite.
     """
-    path = Path(path)
-    g, sh, said = for_writing(gaussians, path, info)
-    files, meta = _encode(g[blocks_along_curve(g.means)], path)
-    if said.model != "default":
-        meta["model"] = said.model
+    g, _, said = for_writing(gaussians, path, info)
+    meta = write_sog_rows(g[blocks_along_curve(g.means)], Path(path), said.model)
+    lost = said.lost + unseen_loss(g.opacities)
+    return replace(said, format="sog 2", generator=meta["asset"]["generator"], lost=lost)
+
+
+def write_sog_rows(g: Gaussians, path: Path, model: str = "default") -> dict[str, Any]:
+    """Write Gaussians of :func:`for_writing` in the order of their rows; returns ``meta.json``."""
+    files, meta = _encode(g, path)
+    if model != "default":
+        meta["model"] = model
     set_frame(meta, g.frame)
     text = to_json(meta, separators=(",", ":")).encode()
     if path.name == META:
@@ -276,8 +288,7 @@ def write_sog(
         with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
             for name, data in {META: text, **files}.items():
                 archive.writestr(zipfile.ZipInfo(name), data)  # without a date: the same bytes
-    lost = said.lost + unseen_loss(g.opacities)
-    return replace(said, format="sog 2", generator=meta["asset"]["generator"], lost=lost)
+    return meta
 
 
 def _encode(g: Gaussians, path: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
