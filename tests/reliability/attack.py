@@ -26,6 +26,7 @@ from mmcity.utils.cli import run_command
 from mmcity.utils.fileio import is_temporary
 
 from .jobs import JOBS, Job, prepare
+from .results import keep_results
 
 MODES = {"EIO": 1, "ENOSPC": 2, "SHORT": 3, "KILL": 4}
 _SECONDS = 120
@@ -168,6 +169,7 @@ def main(work: str, points: str, *names: str) -> None:
     failed = False
     for name in names:
         done, wrong = attack_job(name, inputs, root, int(points))
+        keep_results("faults", name, {**done, "wrong": len(wrong)})
         print(f"{name}: {dict(done)}, {len(wrong)} wrong", *wrong, sep="\n    ", flush=True)
         failed |= bool(wrong)
     sys.exit(int(failed))

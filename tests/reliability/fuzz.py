@@ -1,10 +1,11 @@
 """Mutated files for every reader: only documented errors, bounded memory and time.
 
     python -m tests.reliability.fuzz WORK NUMBER READER...
+    python -m tests.reliability.fuzz store      # new readers into the corpus
 
 A documented error is one of the toolbox, whose message names the file. Prints a line per reader,
-and the first cases of what was wrong; status 1 if there were any. Case i of a reader is always the
-same.
+and the first cases of what was wrong; status 1 if there were any. What is mutated is stored, so
+that case i of a reader is always the same; ``KNOWN`` lists those that were wrong once.
 """
 
 import gzip
@@ -18,10 +19,12 @@ import resource
 import signal
 import struct
 import sys
+import tempfile
 import traceback
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -52,10 +55,16 @@ from mmcity.visualization.streamed_sog import write_streamed_sog
 from mmcity.visualization.tiles3d import read_tileset, write_tileset
 from mmcity.visualization.viewer import open_layers
 from mmcity.workflow.manifest import Manifest
+from tests.conftest import REPO
 from tests.datasets.scenes import make_model, write_transforms
 from tests.structures.io.test_ksplat import ksplat_bytes
 from tests.structures.test_gaussian_lod import street
 
+from .results import keep_results
+
+CORPUS = REPO / "tests" / "data" / "fuzz.zip"
+#: Cases by reader that were wrong once.
+KNOWN: dict[str, tuple[int, ...]] = {}
 #: Seconds and bytes of address space beyond what the process has that one file may take.
 SECONDS, MEMORY = 5.0, 1 << 30
 
@@ -277,13 +286,13 @@ def undocumented(error: BaseException, folder: Path) -> str | None:
     )
 
 
-def try_cases(reader: Reader, name: str, folder: Path, first: int, last: int, out) -> None:
-    """Read cases ``first .. last - 1``; number and result of each go to ``out``."""
+def try_cases(reader: Reader, name: str, folder: Path, cases: Sequence[int], out) -> None:
+    """Read cases; number and result of each go to ``out``."""
     size = int(Path("/proc/self/statm").read_bytes().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGALRM, _stop)
-    for case in range(first, last):
+    for case in cases:
         content = mutate(reader.files[reader.name], random.Random(f"{name} {case}"))
         content = reader.pack(content) if reader.pack else content
         (folder / reader.name).write_bytes(content)
@@ -302,7 +311,7 @@ def try_cases(reader: Reader, name: str, folder: Path, first: int, last: int, ou
         out.write(struct.pack("<iH", case, len(text)) + text)
 
 
-def fuzz(reader: Reader, name: str, folder: Path, number: int) -> dict[str, list[int]]:
+def fuzz(reader: Reader, name: str, folder: Path, cases: Sequence[int]) -> dict[str, list[int]]:
     """Cases by their result."""
     folder.mkdir(parents=True)
     for file, content in reader.files.items():
@@ -312,8 +321,8 @@ def fuzz(reader: Reader, name: str, folder: Path, number: int) -> dict[str, list
     (folder / reader.name).write_bytes(reader.pack(whole) if reader.pack else whole)
     reader.read(folder)  # a reader that takes nothing would pass
     results: dict[str, list[int]] = {}
-    case = 0
-    while case < number:
+    left = list(cases)
+    while left:
         source, target = os.pipe()
         sys.stdout.flush()
         child = os.fork()
@@ -323,7 +332,7 @@ def fuzz(reader: Reader, name: str, folder: Path, number: int) -> dict[str, list
             os.dup2(null, 1)
             os.dup2(null, 2)
             with open(target, "wb", buffering=0) as out:
-                try_cases(reader, name, folder, case, number, out)
+                try_cases(reader, name, folder, left, out)
             os._exit(0)
         os.close(target)
         with open(source, "rb") as told:
@@ -334,19 +343,47 @@ def fuzz(reader: Reader, name: str, folder: Path, number: int) -> dict[str, list
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if status:
             results.setdefault(f"ended the process with {status}", []).append(case)
-        case += 1
+        left = left[left.index(case) + 1 :]
     return results
 
 
-def main(work: str, number: str, *names: str) -> None:
+def read_corpus(readers: dict[str, Reader]) -> dict[str, Reader]:
+    """Readers with the files of the corpus in the place of their own."""
+    stored: dict[str, dict[str, bytes]] = {}
+    with zipfile.ZipFile(CORPUS) as archive:
+        for member in archive.namelist():
+            name, file = member.split("/", 1)
+            stored.setdefault(name, {})[file] = archive.read(member)
+    return {
+        name: replace(reader, files=stored.get(name, reader.files))
+        for name, reader in readers.items()
+    }
+
+
+def store_corpus() -> None:
+    """Add the files of readers that the corpus lacks; what is there stays."""
+    with tempfile.TemporaryDirectory() as work:
+        readers = make_readers(Path(work))
+    with zipfile.ZipFile(CORPUS, "a", zipfile.ZIP_DEFLATED) as archive:
+        names = {member.split("/")[0] for member in archive.namelist()}
+        for name in sorted(set(readers) - names):
+            for file, content in sorted(readers[name].files.items()):
+                archive.writestr(zipfile.ZipInfo(f"{name}/{file}"), content)
+
+
+def main(work: str, number: str = "", *names: str) -> None:
+    if work == "store":
+        return store_corpus()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     root = Path(work).resolve()
     (root / "seeds").mkdir(parents=True)
-    readers, failed = make_readers(root / "seeds"), False
+    readers, failed = read_corpus(make_readers(root / "seeds")), False
     for name in names or readers:
-        results = fuzz(readers[name], name, root / name, int(number))
+        cases = [*KNOWN.get(name, ()), *range(int(number))]
+        results = fuzz(readers[name], name, root / name, cases)
         good = {kind: len(results.pop(kind, [])) for kind in ("read", "refused")}
+        keep_results("fuzz", name, {**good, "wrong": sum(map(len, results.values()))})
         wrong = [f"{len(cases)} x {kind} (case {cases[0]})" for kind, cases in results.items()]
         print(f"{name}: {good}, {sum(map(len, results.values()))} wrong", *wrong, sep="\n    ")
         sys.stdout.flush()
