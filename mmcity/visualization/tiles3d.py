@@ -35,7 +35,7 @@ from mmcity.structures.io.gltf_scene import EXTENSION, SPZ_EXTENSIONS, Y_TO_Z_UP
 from mmcity.structures.world_offset import world_offset
 from mmcity.utils.checks import check_choice
 from mmcity.utils.dependencies import import_library
-from mmcity.utils.fileio import path_below, read_json, write_json
+from mmcity.utils.fileio import alone_in, path_below, read_json, write_json
 
 _WGS84_AXIS = 6378137.0
 _WGS84_FLATTENING = 1 / 298.257223563
@@ -116,9 +116,6 @@ def write_tileset(
     frame = tree.cells[0].gaussians.frame
     transform = root_transform(frame, up, georeference)
     known = info and replace(info, axes=None)  # ``up`` says them
-    for number, cell in enumerate(tree.cells):
-        name = folder / cells / _cell_name(number)
-        write_gaussians_glb(cell.gaussians, name, up=up, info=known, compress=compress)
 
     def tile(number: int) -> dict[str, Any]:
         cell = tree.cells[number]
@@ -146,10 +143,14 @@ def write_tileset(
         "root": root,
     }
     set_frame(document, frame)
-    write_json(index, document)
-    for earlier in folder.glob("cells*"):
-        if re.fullmatch(_CELLS, earlier.name) and earlier.name != cells:
-            shutil.rmtree(earlier)
+    with alone_in(folder):  # another exporter's cells are no earlier ones
+        for number, cell in enumerate(tree.cells):
+            name = folder / cells / _cell_name(number)
+            write_gaussians_glb(cell.gaussians, name, up=up, info=known, compress=compress)
+        write_json(index, document)
+        for earlier in folder.glob("cells*"):
+            if re.fullmatch(_CELLS, earlier.name) and earlier.name != cells:
+                shutil.rmtree(earlier)
     return index
 
 
