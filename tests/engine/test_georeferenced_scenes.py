@@ -11,10 +11,11 @@ from mmcity.apis.scenes import export_scene, extract_mesh, film_scene, render_vi
 from mmcity.apis.scenes.scene_renderer import SceneRenderer
 from mmcity.datasets import ColmapDataset
 from mmcity.datasets.io.colmap_model import read_colmap_model, write_colmap_model
+from mmcity.engine.launch import load_config, train
 from mmcity.engine.launch import test as run_test
-from mmcity.engine.launch import train
-from mmcity.engine.scene_loading import load_scene
+from mmcity.engine.scene_loading import build_views, load_scene
 from mmcity.structures import SceneFrame, read_frame_of, read_gaussians
+from mmcity.structures.upright import guess_up
 from mmcity.utils.picture_files import read_image
 from mmcity.visualization.tiles3d import read_tileset
 from tests.conftest import REPO
@@ -108,6 +109,23 @@ def test_exports_keep_a_known_point(utm, tmp_path, target):
         for first, second in zip(views[0].alpha, views[1].alpha):
             torch.testing.assert_close(first, second, atol=1e-4, rtol=0)
         assert min(alpha.mean() for alpha in views[0].alpha) > 0.3
+
+
+def test_a_page_has_the_places_of_the_photographs(utm, tmp_path):
+    root, checkpoint, _, _ = utm
+    config = root / "run" / CONFIG.name
+    export_scene(checkpoint, tmp_path / "a.html", config=config)
+    text = (tmp_path / "a.html").read_text()
+    settings = json.loads(text.partition('application/json">')[2].partition("</script>")[0])
+    scene = load_scene(checkpoint, config)
+    views = build_views(load_config(config), "train", scene)
+    assert [camera["name"] for camera in settings["cameras"]] == views.img_names
+    for camera, view in zip(settings["cameras"], views.cameras.viewmats):
+        np.testing.assert_allclose(np.reshape(camera["view"], (4, 4)), view, atol=1e-6)
+    # In the frame of the scene, near the origin: single precision serves a browser.
+    assert np.linalg.norm(settings["origin"]) < 1e3
+    up = guess_up(views.cameras.cam_to_world)
+    np.testing.assert_allclose(settings["up"], up, atol=1e-6)
 
 
 def test_a_mesh_lies_in_the_world(runs, tmp_path):
