@@ -82,7 +82,11 @@ def _list_like(old: Sequence, key: str, text: str, value: Any) -> Any:
     if old and all(isinstance(item, str) for item in old):
         words = (text[1:-1] if opens else text).split(",")
         return type(old)(_unquoted(word.strip()) for word in words if word.strip())
-    return value if isinstance(value, (list, tuple)) else type(old)([value])
+    items = value if isinstance(value, (list, tuple)) else type(old)([value])
+    are_numbers = old and all(isinstance(item, (int, float)) for item in old)
+    if are_numbers and any(isinstance(item, str) for item in items):
+        raise ConfigError(f"--cfg-options {key}: expected numbers as the config has, got {text!r}")
+    return items
 
 
 def _parse_value(text: str) -> Any:
@@ -113,10 +117,27 @@ def merge_options(cfg: Config, options: Mapping[str, Any] | None) -> None:
     for key, value in (options or {}).items():
         if key in texts:
             value = _like(_old_value(cfg, key.split(".")), key, texts[key])
+        key, value = _with_its_list(cfg, key, value)
         if key in cfg and key not in KNOWN_KEYS and "." not in key:
             _replace_variable(cfg, key, value)
         _fill_none(cfg, key.split("."))
         cfg.merge_from_dict({key: value})
+
+
+def _with_its_list(cfg: Config, key: str, value: Any) -> tuple[str, Any]:
+    """The list and its name in place of one of its values (``betas.0``), for the whole."""
+    name, _, place = key.rpartition(".")
+    whole = _old_value(cfg, name.split(".")) if name else None
+    if not isinstance(whole, (list, tuple)) or isinstance(_old_value(cfg, key.split(".")), Mapping):
+        return key, value
+    if not place.isdecimal() or int(place) >= len(whole):
+        raise ConfigError(
+            f"--cfg-options {key}: expected a place from 0 to {len(whole) - 1} of a list, got "
+            f"{place!r}"
+        )
+    changed = list(whole)
+    changed[int(place)] = value
+    return _with_its_list(cfg, name, type(whole)(changed))
 
 
 def _old_value(cfg: Config, parts: Sequence[str]) -> Any:

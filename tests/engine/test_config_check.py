@@ -120,12 +120,22 @@ def test_texts_follow_the_type_of_the_old_value():
     [("max_iters=abc", "expected a number as the config has, got 'abc'"),
      ("by_epoch=maybe", "expected true or false as the config has, got 'maybe'"),
      ("steps=[0", r"expected a list as the config has, got '\[0'"),
+     ("steps=1;2", r"expected numbers as the config has, got '1;2'"),
+     ("steps.1=2", r"expected a place from 0 to 0 of a list, got '1'"),
      ("loop=dict(a=1)", r"expected None, or values of its keys \(train_cfg.loop.KEY=VALUE\)")],
 )  # fmt: skip
 def test_texts_of_another_type_are_refused(text, message):
     cfg = Config(dict(train_cfg=dict(max_iters=10, by_epoch=True, steps=[1], loop=dict(a=2))))
     with pytest.raises(ConfigError, match=f"--cfg-options train_cfg.*{message}"):
         merge_options(cfg, parse_options([f"train_cfg.{text}"]))
+
+
+def test_one_value_of_a_list():
+    cfg = Config(dict(model=dict(betas=(0.9, 0.99), sizes=[[1, 2], [3, 4]]), hooks=[dict(a=1)]))
+    texts = ["model.betas.0=-5e-1", "model.sizes.1.0=7", "hooks.0.a=2"]
+    merge_options(cfg, parse_options(texts))
+    assert cfg.model.betas == (-0.5, 0.99) and cfg.model.sizes == [[1, 2], [7, 4]]
+    assert cfg.hooks == [dict(a=2)]
 
 
 def test_a_misspelt_name_is_refused_though_a_base_has_the_right_one():
