@@ -13,7 +13,7 @@ from mmcity.utils.checks import check_choice
 from mmcity.utils.cli import UserError
 from mmcity.utils.dependencies import import_library
 from mmcity.utils.failures import ItemFailures
-from mmcity.utils.images import IMAGE_SUFFIXES, list_images
+from mmcity.utils.images import IMAGE_SUFFIXES, list_images, tell_none
 from mmcity.utils.picture_files import ImageReadError, read_image
 from mmcity.utils.picture_names import natural_order, output_names, picture_name
 
@@ -117,7 +117,9 @@ def _read_image(path: Path, upright: bool) -> np.ndarray:
 def _folder_frames(folder: Path, failures: ItemFailures, upright: bool) -> Iterator[Frame | None]:
     files = list_images(folder)
     if not files:
-        raise SourceError(f"{folder}: expected images {IMAGE_SUFFIXES}, found none")
+        raise SourceError(
+            f"{folder}: expected images {IMAGE_SUFFIXES}, found none{tell_none(folder)}"
+        )
     return _picture_frames(natural_order(files), failures, upright)
 
 

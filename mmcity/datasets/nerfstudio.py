@@ -21,6 +21,10 @@ from .splits import held_out
 _PINHOLE_NAMES = ("PINHOLE", "SIMPLE_PINHOLE", "PERSPECTIVE", "OPENCV", "SIMPLE_RADIAL", "RADIAL")
 
 
+#: What a folder holds at least one of.
+TRANSFORMS_FILES = ("transforms.json", "transforms_train.json")
+
+
 class TransformsFormatError(ValueError):
     """A ``transforms.json`` that cannot be used; names the file and the frame."""
 
@@ -195,8 +199,10 @@ class NerfstudioDataset(PosedImagesDataset):
 def _read_json(file: Path) -> dict:
     try:
         data = read_json(file)
-    except (ValueError, RecursionError) as error:
-        raise TransformsFormatError(f"{file}: expected JSON, got {error}") from error
+    except ValueError as error:
+        expected = f"{file}: expected JSON, got "
+        reason = str(error).removeprefix(expected)
+        raise TransformsFormatError(f"{expected}{reason}") from error
     if not isinstance(data, dict) or not isinstance(data.get("frames"), list):
         raise TransformsFormatError(f"{file}: expected an object with a list 'frames'")
     if not data["frames"]:

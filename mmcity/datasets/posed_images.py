@@ -22,6 +22,7 @@ from mmcity.registry import TRANSFORMS
 from mmcity.structures import Cameras, SceneFrame, read_frame
 from mmcity.structures.world_offset import world_offset
 from mmcity.utils.checks import check_choice
+from mmcity.utils.images import list_images
 from mmcity.utils.picture_files import image_size
 from mmcity.utils.picture_names import names_below, picture_name
 
@@ -264,9 +265,11 @@ class PosedImagesDataset(Dataset, metaclass=ABCMeta):
             named = ", ".join(str(image.path) for image in missing[:3])
             what = f"{len(missing)} of {len(images)} image files do not exist: {named}"
             if self.missing_images == "error" or len(missing) == len(images):
+                folder = ", set image_dir" if hasattr(self, "image_dir") else ""
                 raise FileNotFoundError(
-                    f"{self.data_root}: expected all images, but {what}: complete the folder, "
-                    "set image_dir, or leave such images out with missing_images='skip'"
+                    f"{self.data_root}: expected all images, but {what}{_alike(missing[0].path)}: "
+                    f"complete the folder{folder}, or leave such images out with "
+                    "missing_images='skip'"
                 )
             print_log(f"{self.data_root}: {what}; they are left out", "current", 30)
             lost = {id(image) for image in missing}
@@ -434,6 +437,15 @@ class PosedImagesDataset(Dataset, metaclass=ABCMeta):
             quiet = not sys.stdout.isatty()
             for _ in track(done, "Reading images", total=fitting, disable=quiet, transient=True):
                 pass
+
+
+def _alike(path: Path) -> str:
+    """A file that is there under a name in other letters, or of another kind; for messages."""
+    if not path.parent.is_dir():
+        return ""
+    stem = path.stem.casefold()
+    others = (file for file in list_images(path.parent) if file.stem.casefold() == stem)
+    return next((f" (there is {file.name})" for file in others), "")
 
 
 def _camera_at(camera: ColmapCamera, width: int, height: int, path: Path) -> ColmapCamera:

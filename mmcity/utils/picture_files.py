@@ -9,6 +9,8 @@ from PIL import Image, ImageOps
 
 #: Raised by PIL for files that are no image or end too early.
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+#: First value that 12 bits do not hold.
+_TWELVE_BITS = 4096
 #: Largest value of 16 bits over that of 8.
 _WIDE_STEP = 257
 
@@ -102,6 +104,9 @@ def as_mode(image: Image.Image, mode: str | None = "RGB", upright: bool = True) 
         mode: ``RGB``, ``RGBA``, or None for the values as they are. Defaults to ``RGB``.
         upright: Apply the EXIF orientation. Defaults to True.
 
+    Warns:
+        UserWarning: If the values of a picture of 16 bits need 12 at most; once for a folder.
+
     Raises:
         ValueError: If the range of the values is not known, see :func:`as_eight_bits`.
     """
@@ -109,7 +114,16 @@ def as_mode(image: Image.Image, mode: str | None = "RGB", upright: bool = True) 
     if mode is None:
         return image
     if image.mode.startswith(("I", "F")):
-        image = Image.fromarray(as_eight_bits(np.asarray(image)))
+        values = np.asarray(image)
+        if values.dtype.kind in "iu" and 255 < values.max(initial=0) < _TWELVE_BITS:
+            name = getattr(image, "filename", "")
+            place = Path(name).parent if name else "picture"
+            warnings.warn(
+                f"{place}: integers above 255 fill 16 bits, so that pictures of 10 or 12 bits are "
+                "nearly black: if these are such, multiply their values to 16 bits",
+                stacklevel=2,
+            )
+        image = Image.fromarray(as_eight_bits(values))
     return image.convert(mode)
 
 

@@ -228,6 +228,17 @@ def test_sub_folders_and_flat_copies_are_found(tmp_path):
     assert len(ColmapDataset(tmp_path / "flat", split="all")) == 2
 
 
+def test_a_name_in_other_letters_is_told(tmp_path):
+    write_scene(tmp_path)
+    (tmp_path / "images/000.png").rename(tmp_path / "images/000.PNG")
+    with pytest.raises(FileNotFoundError, match=r"000\.png \(there is 000\.PNG\): .*image_dir"):
+        ColmapDataset(tmp_path)
+    write_transforms(tmp_path, make_model())
+    (tmp_path / "images/000.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"complete the folder, or leave such images out"):
+        NerfstudioDataset(tmp_path)
+
+
 def test_missing_and_extra_images(tmp_path, monkeypatch):
     said = []
     for module in (colmap, posed_images):

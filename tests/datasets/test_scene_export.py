@@ -12,6 +12,7 @@ from mmcity.datasets.io.colmap_model import read_colmap_model, write_colmap_mode
 from mmcity.datasets.io.colmap_types import ColmapCamera
 from mmcity.datasets.scene_export import to_colmap_model, write_transforms_json
 from mmcity.structures import SceneFrame, read_frame, write_frame
+from mmcity.utils.cli import UserError
 from mmcity.utils.picture_names import output_names
 from tests.datasets.scenes import HEIGHT, WIDTH, write_scene
 
@@ -56,6 +57,14 @@ def test_the_folder_of_a_model_stands_for_its_scene(tmp_path):
     (tmp_path / "scene" / "images").rename(tmp_path / "scene" / "photos")
     with pytest.raises(FileNotFoundError, match="in none: put the pictures there"):
         export_scene(tmp_path / "scene" / "sparse" / "0", target)
+
+
+def test_a_folder_that_is_no_source_says_what_would_be(tmp_path):
+    write_scene(tmp_path / "scene")
+    with pytest.raises(
+        UserError, match=r"scene: expected a folder with transforms\.json .*for a\.ply"
+    ):
+        export_scene(tmp_path / "scene", tmp_path / "a.ply")
 
 
 def test_camera_that_nerfstudio_does_not_have(tmp_path):

@@ -7,7 +7,7 @@ import torch
 
 from mmcity.evaluation.functional.occupancy import count_occupancy
 from mmcity.evaluation.functional.ray_iou import count_rays, lidar_directions
-from mmcity.evaluation.metrics import OccIoU
+from mmcity.evaluation.metrics import OccIoU, OccMetric
 from mmcity.structures import OccupancyDataSample, VoxelGrid
 
 
@@ -24,6 +24,17 @@ def test_counts_by_hand():
         count_occupancy(pred, target + 3, 4, 0)
     with pytest.raises(ValueError, match="target: expected .2,. as pred"):
         count_occupancy(pred[:2], target, 4, 0)
+
+
+def test_metric_of_few_classes():
+    """``others`` and ``other_flat`` of Occ3D need not be labels."""
+    metric = OccMetric(num_classes=4, free_class=3, use_image_mask=False, ranges=())
+    frame = OccupancyDataSample()
+    frame.gt_occupancy = torch.tensor([[[0, 1, 2, 3]]])
+    frame.pred_occupancy = torch.tensor([[[0, 1, 1, 3]]])
+    metric.process({}, [frame.to_dict()])
+    scores = metric.evaluate(1)
+    assert scores["miou"] == pytest.approx(50) and scores["miou15"] == pytest.approx(25)
 
 
 def sample(pred, target, invalid):

@@ -1,8 +1,9 @@
 """Pictures of a folder, grey values, ImageNet's statistics."""
 
+import pytest
 import torch
 
-from mmcity.utils.images import imagenet_normalized, list_images, to_grey
+from mmcity.utils.images import imagenet_normalized, list_images, tell_none, to_grey
 
 
 def test_pictures_are_listed_in_order_and_below_only_when_asked(tmp_path):
@@ -11,6 +12,16 @@ def test_pictures_are_listed_in_order_and_below_only_when_asked(tmp_path):
         (tmp_path / name).touch()
     assert [p.name for p in list_images(tmp_path)] == ["a.jpg", "b.PNG"]
     assert [p.name for p in list_images(tmp_path, recursive=True)] == ["a.jpg", "b.PNG", "c.webp"]
+
+
+def test_pictures_of_kinds_that_are_not_read_are_told(tmp_path):
+    for name in ("a.jpg", "a.CR2", "b.HEIC", "c.heic", ".d.heic"):
+        (tmp_path / name).touch()
+    with pytest.warns(UserWarning, match=r": 2 of kinds that are not read, such as b\.HEIC"):
+        assert [file.name for file in list_images(tmp_path)] == ["a.jpg"]
+    (tmp_path / "a.jpg").unlink()
+    assert tell_none(tmp_path).startswith(", but 3 of kinds that are not read, such as a.CR2: conv")
+    assert tell_none(tmp_path / "nothing") == ""
 
 
 def test_grey_of_pure_colours():

@@ -49,6 +49,12 @@ def test_the_range_of_values_does_not_change_the_picture(tmp_path, name):
         assert np.abs(picture[..., :3].astype(int) - GREY[..., None]).max() <= 1
 
 
+def test_ten_bits_in_sixteen_are_told(tmp_path):
+    Image.fromarray(np.uint16([[0, 1023]])).save(tmp_path / "ten.png")
+    with pytest.warns(UserWarning, match="10 or 12 bits are nearly black"):
+        assert read_image(tmp_path / "ten.png").max() == 4
+
+
 @pytest.mark.parametrize(
     "values",
     [np.float32([[0, np.nan]]), np.float32([[-1, 2]]), np.float32([[0, 300]]), np.int32([[0, -5]]),

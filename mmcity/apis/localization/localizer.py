@@ -19,7 +19,7 @@ from mmcity.models.rap.refinement import Refinement, RenderMatchRefiner
 from mmcity.models.rap.trainer import poses_to_viewmats
 from mmcity.registry import INFERENCERS, MODELS, TASK_UTILS
 from mmcity.structures import Cameras, SceneFrame, Sim3
-from mmcity.utils.images import list_images
+from mmcity.utils.images import list_images, tell_none
 from mmcity.utils.picture_files import read_image
 from mmcity.utils.picture_names import picture_name
 from mmcity.visualization import overlay_halves, to_uint8
@@ -415,7 +415,9 @@ def _items(source) -> Iterable:
         if path.is_dir():
             found = list_images(path, recursive=True)
             if not found:
-                raise FileNotFoundError(f"{path}: expected images, found none")
+                raise FileNotFoundError(
+                    f"{path}: expected images, found none{tell_none(path, True)}"
+                )
             return found
         if not path.exists():
             raise FileNotFoundError(f"{path}: expected an image or a folder, found none")

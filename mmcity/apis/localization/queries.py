@@ -13,7 +13,7 @@ from mmcity.datasets.io.colmap_types import CAMERA_MODELS, ColmapCamera
 from mmcity.structures import Cameras
 from mmcity.utils.cli import UserError
 from mmcity.utils.fileio import read_rows, split_name
-from mmcity.utils.images import IMAGE_SUFFIXES, list_images
+from mmcity.utils.images import IMAGE_SUFFIXES, list_images, tell_none
 from mmcity.utils.picture_files import read_image
 from mmcity.utils.picture_names import check_once, output_names, picture_name, read_names
 from mmcity.visualization import write_image
@@ -210,7 +210,10 @@ class _Queries:
         folder = path if path.is_dir() else path.parent
         self.files = (list_images(path, recursive=True) if path.is_dir() else [path])[:limit]
         if not self.files:
-            raise UserError(f"{path}: expected pictures ({', '.join(IMAGE_SUFFIXES)}), found none")
+            raise UserError(
+                f"{path}: expected pictures ({', '.join(IMAGE_SUFFIXES)}), found none"
+                f"{tell_none(path, True)}"
+            )
         self.names = [picture_name(file.relative_to(folder)) for file in self.files]
 
     def read(self, row: int) -> tuple[np.ndarray, Cameras | None]:

@@ -17,6 +17,7 @@ from mmcity.datasets.io.colmap_model import (
     write_colmap_model,
 )
 from mmcity.datasets.io.occ3d_writer import write_occ3d
+from mmcity.datasets.nerfstudio import TRANSFORMS_FILES
 from mmcity.datasets.scene_export import to_colmap_model, write_transforms_json
 from mmcity.structures import (
     GaussianLodTree,
@@ -231,6 +232,11 @@ def _export_cameras(source: Path, target: Path) -> ExportedScene:
         model = read_colmap_model(folder, with_tracks=False)
         write_transforms_json(model, target, source)
     else:
+        if not any((source / name).is_file() for name in TRANSFORMS_FILES):
+            raise UserError(
+                f"{source}: expected a folder with {' or '.join(TRANSFORMS_FILES)} or tileset.json "
+                f"for {target.name}, found none; a COLMAP scene goes to OUT/transforms.json"
+            )
         dataset = NerfstudioDataset(source, split="all", undistort=True)
         frame = dataset.file_frame
         model = to_colmap_model(dataset)

@@ -18,7 +18,7 @@ from mmcity.utils.cli import UserError
 from mmcity.utils.dependencies import import_library
 from mmcity.utils.failures import ItemFailures
 from mmcity.utils.fileio import scratch_folder
-from mmcity.utils.images import list_images
+from mmcity.utils.images import list_images, tell_none
 from mmcity.utils.picture_files import image_size
 from mmcity.utils.progress import report_progress
 
@@ -178,7 +178,9 @@ def _pycolmap() -> ModuleType:
 def _find_pictures(folder: Path) -> list[str]:
     names = [file.relative_to(folder).as_posix() for file in list_images(folder, recursive=True)]
     if len(names) < _FEWEST:
-        raise FileNotFoundError(f"{folder}: expected at least 3 pictures, found {len(names)}")
+        raise FileNotFoundError(
+            f"{folder}: expected at least 3 pictures, found {len(names)}{tell_none(folder, True)}"
+        )
     return names
 
 

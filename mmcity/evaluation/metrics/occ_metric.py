@@ -18,6 +18,9 @@ from mmcity.registry import METRICS
 from mmcity.structures import VoxelGrid
 from mmcity.utils.tables import log_table
 
+#: Labels of ``others`` and ``other_flat``.
+_OTHERS = (0, 12)
+
 
 @METRICS.register_module()
 class OccMetric(BaseMetric):
@@ -142,7 +145,8 @@ class OccMetric(BaseMetric):
         seen = (counts.true_positive + counts.false_positive + counts.false_negative) > 0
         seen[self.free_class] = False
         scored = seen.clone()
-        scored[[0, 12]] = False  # others, other_flat
+        rest = [label for label in _OTHERS if label < self.num_classes]
+        scored[rest] = False
         present = counts.present() & seen
         return {
             "miou": counts.mean_iou(seen),

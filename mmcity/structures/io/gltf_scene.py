@@ -82,7 +82,14 @@ def check_extensions(document: dict[str, Any], path: str | os.PathLike) -> None:
     Raises:
         GaussianFileError: If it requires one, or is of another version; names it.
     """
-    version = str(document.get("asset", {}).get("version", "2.0"))
+    asset = document.get("asset", {})
+    version = str(asset.get("version", "2.0"))
+    least = str(asset.get("minVersion", "2.0"))
+    if least != "2.0":
+        raise GaussianFileError(
+            f"{path}: expected a file that a reader of glTF 2.0 understands, got one that needs "
+            f"{least}: export version 2.0"
+        )
     if version.split(".")[0] != "2":
         raise GaussianFileError(f"{path}: expected glTF 2, got version {version}: export version 2")
     unknown = sorted(set(document.get("extensionsRequired", [])) - READ_EXTENSIONS)

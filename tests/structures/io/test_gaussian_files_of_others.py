@@ -396,6 +396,7 @@ def test_a_file_of_nothing_valid_stays_an_error(tmp_path):
     ("change", "message"),
     [
         (lambda glb: glb["asset"].update(version="3.0"), "expected glTF 2, got version 3.0"),
+        (lambda glb: glb["asset"].update(minVersion="2.1"), "glTF 2.0 understands.*needs 2.1"),
         (lambda glb: glb.update(extensionsRequired=["EXT_new"]), "got EXT_new"),
     ],
 )
