@@ -215,12 +215,14 @@ def write_gaussians_ply(
         columns.update((f"feature_{i}", value) for i, value in enumerate(g.features.unbind(1)))
     arrays = {name: value.numpy() for name, value in columns.items()}
     comments = comments_of(info)
+    known = None if info is None else info.axes
     write_ply_vertices(path, arrays, g.frame, comments)
     return SplatInfo(
         model=model,
         format=PLY.name,
         sh_degree=g.sh_degree or 0,
         generator=f"mmcity {__version__}",
+        lost=() if known is None else (f"axes {known} not said",),
     )
 
 
@@ -252,11 +254,10 @@ def write_splat(
     lost += unseen_loss(g.opacities)
     order = (g.scales.prod(1) * g.opacities).argsort(descending=True)
     rgba = torch.cat([colors, g.opacities[:, None]], 1)[order]
-    quats = F.normalize(g.quats, dim=-1)[order]
     rows = np.empty(len(g), dtype=_SPLAT_ROW)
     rows["mean"], rows["scale"] = g.means[order].numpy(), g.scales[order].numpy()
     rows["rgba"] = (rgba * 255).round().clamp(0, 255).to(torch.uint8).numpy()
-    rows["rot"] = (quats * 128 + 128).round().clamp(0, 255).to(torch.uint8).numpy()
+    rows["rot"] = _rotation_bytes(g.quats[order])
     with atomic_path(path) as temporary:
         rows.tofile(temporary)
         write_frame(sidecar(path), g.frame)
@@ -286,11 +287,9 @@ def _load_splat(path: str | os.PathLike, drop_invalid: bool = False) -> tuple[Ga
         raise GaussianFileError(f"{path}: expected a multiple of 32 bytes, got {size}")
     rows = np.fromfile(path, _SPLAT_ROW)
     rgba = torch.from_numpy(rows["rgba"].astype(np.float32)) / 255
-    quats = (torch.from_numpy(rows["rot"].astype(np.float32)) - 128) / 128
-    quats[quats.norm(dim=-1) < 0.5] = 0  # of bytes that name no rotation
     out = Gaussians(
         means=torch.from_numpy(rows["mean"].copy()),
-        quats=F.normalize(quats, dim=-1),
+        quats=_rotations_of(rows["rot"]),
         scales=torch.from_numpy(rows["scale"].copy()),
         opacities=rgba[:, 3],
         sh0=((rgba[:, :3] - 0.5) / SH_C0)[:, None],
@@ -298,6 +297,21 @@ def _load_splat(path: str | os.PathLike, drop_invalid: bool = False) -> tuple[Ga
         frame=read_frame(sidecar(path)),
     )
     return keep_valid(out, path, drop_invalid), SplatInfo(format=SPLAT.name)
+
+
+def _rotation_bytes(quats: torch.Tensor) -> np.ndarray:
+    """Four bytes per rotation, which are the same when what they mean is written again."""
+    for _ in range(2):  # the length of what bytes mean is 1 again, which may move some of them
+        unit = F.normalize(quats, dim=-1)
+        packed = (unit * 128 + 128).round().clamp(0, 255).to(torch.uint8).numpy()
+        quats = _rotations_of(packed)
+    return packed
+
+
+def _rotations_of(packed: np.ndarray) -> torch.Tensor:
+    quats = (torch.from_numpy(packed.astype(np.float32)) - 128) / 128
+    quats[quats.norm(dim=-1) < 0.5] = 0  # of bytes that name no rotation
+    return F.normalize(quats, dim=-1)
 
 
 PLY = GaussianFormat(

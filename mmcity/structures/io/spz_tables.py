@@ -19,6 +19,8 @@ from torch import Tensor
 
 from mmcity.structures.gaussians import Gaussians
 
+from .gaussian_format import unseen_loss
+
 #: Coefficients beyond the constant one by degree.
 SH_ROWS = {0: 0, 1: 3, 2: 8, 3: 15, 4: 24}
 MOST_FRACTION_BITS = 23
@@ -104,8 +106,7 @@ def losses_of_tables(g: Gaussians, sh: Tensor) -> list[str]:
     }
     found = {text: int(rows.sum()) for text, rows in ends.items()}
     lost = [f"{text} in {count} of {len(g)} Gaussians" for text, count in found.items() if count]
-    unseen = int((g.opacities < 1 / 510).sum())
-    return lost + [f"{unseen} Gaussians below opacity 1/510 become invisible"] * bool(unseen)
+    return lost + list(unseen_loss(g.opacities))
 
 
 def _rounded(values: np.ndarray) -> np.ndarray:
