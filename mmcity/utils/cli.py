@@ -4,11 +4,15 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 #: Set to 1 to see where an error came from.
 TRACEBACK_VARIABLE = "MMCITY_TRACEBACK"
+
+#: Attribute of an error that has another status than 1.
+_STATUS = "exit_status"
 
 #: Types of errors by which input is refused; others are raised by defects alone.
 _REFUSALS = (ValueError, TypeError, KeyError, RuntimeError, ImportError, NotImplementedError)
@@ -39,7 +43,8 @@ def find_root() -> Path:
 
 
 def run_command(main: Callable[[], object]) -> None:
-    """Run the main function of a tool; user errors end it with one line and status 1.
+    """Run the main function of a tool; user errors end it with one line and status 1,
+    or that of :func:`refused_with`.
 
     These are :class:`UserError`, errors of the file system, whatever the toolbox itself refuses,
     and arguments in a config that a class does not take. ``MMCITY_TRACEBACK=1`` shows where they
@@ -61,7 +66,17 @@ def run_command(main: Callable[[], object]) -> None:
                 print(_DEFECT, file=sys.stderr)
             raise
         print(f"error: {type(error).__name__}: {message}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(getattr(error, _STATUS, 1))
+
+
+@contextmanager
+def refused_with(status: int) -> Iterator[None]:
+    """Status with which :func:`run_command` ends where input is refused inside."""
+    try:
+        yield
+    except Exception as error:
+        setattr(error, _STATUS, status)
+        raise
 
 
 def is_defect(error: Exception) -> bool:

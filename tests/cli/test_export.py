@@ -8,9 +8,15 @@ import tifffile
 import torch
 import trimesh
 
-from mmcity.cli.main import dispatch
+from mmcity.cli.main import dispatch, main
 from mmcity.datasets.io.occupancy_files import read_occ3d_nuscenes_frame, read_occ3d_waymo_frame
-from mmcity.structures import read_gaussians
+from mmcity.structures import (
+    WRITABLE_SUFFIXES,
+    SplatInfo,
+    read_gaussian_file,
+    read_gaussians,
+    write_gaussians,
+)
 from mmcity.structures.io.glb import read_accessor, read_glb_container
 from mmcity.utils.cli import UserError
 from mmcity.visualization.tiles3d import read_tileset
@@ -148,3 +154,89 @@ def test_an_orthophoto_of_a_scene(tmp_path, capsys):
     dispatch(["ortho", str(tmp_path / "a.ply"), str(target), *words])
     assert "o_dsm.tif: 30x50 px of 0.1, extent -1, -2, 2, 3" in capsys.readouterr().out
     assert tifffile.imread(target).shape == (50, 30, 4)
+
+
+# ------------------------------------------------------------------ what files say
+
+
+@pytest.fixture
+def tagged(tmp_path):
+    before = scene(40, degree=2)
+    before.sh0 = before.sh0.clamp(-1.5, 1.5)
+    before.opacities = before.opacities.clamp(0.1, 0.9)
+    write_gaussians(before, tmp_path / "a.ply", info=SplatInfo(model="antialiased"))
+    return before
+
+
+def test_facts_of_a_file(tmp_path, export, capsys, tagged):
+    export(tmp_path / "a.ply", tmp_path / "a.spz", "--up", "-y")
+    capsys.readouterr()
+    export(tmp_path / "a.spz", "--info", "--json")
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["format"], facts["count"], facts["sh_degree"]) == ("spz 4", 40, 2)
+    assert (facts["axes"], facts["model"], facts["is_finite"]) == ("RDF", "antialiased", True)
+    assert facts["size"] == (tmp_path / "a.spz").stat().st_size
+    assert np.allclose(facts["box"][0], tagged.means.amin(0), atol=1e-3)
+    export(tmp_path / "a.spz", "--info")
+    told = capsys.readouterr().out
+    assert "spz 4" in told and "40, SH degree 2" in told and "antialiased" in told
+    tagged.means[3] = float("nan")
+    write_gaussians(tagged, tmp_path / "b.ply")
+    export(tmp_path / "b.ply", "--info", "--json")
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["count"], facts["is_finite"], facts["generator"][:7]) == (39, False, "mmcity ")
+
+
+def test_losses_are_told_once_on_stderr(tmp_path, export, capsys, tagged):
+    export(tmp_path / "a.ply", tmp_path / "b.splat")
+    told = capsys.readouterr()
+    assert told.err == "lost: SH cut from degree 2 to 0; antialiased tag dropped\n"
+    export(tmp_path / "a.ply", tmp_path / "c.ply", "--sh", 1)
+    assert capsys.readouterr().err == "lost: SH cut from degree 2 to 1\n"
+    assert read_gaussians(tmp_path / "c.ply").sh_degree == 1
+    export(tmp_path / "c.ply", tmp_path / "d.ply")
+    assert not capsys.readouterr().err
+
+
+def test_axes_and_renderer_of_a_target(tmp_path, export, tagged):
+    export(tmp_path / "a.ply", tmp_path / "b.spz", "--assume-axes", "RDF", "--to-axes", "RUB")
+    after, info = read_gaussian_file(tmp_path / "b.spz")
+    assert info.axes == "RUB" and info.model == "antialiased"
+    assert (after.means - tagged.means * torch.tensor([1.0, -1, -1])).abs().max() < 1 / 4096
+    # Another format takes over which axis points up, and the scene comes back by name.
+    export(tmp_path / "b.spz", tmp_path / "c.glb", "--no-antialiased")
+    assert read_gaussian_file(tmp_path / "c.glb")[1].axes == "RUB"
+    assert read_gaussian_file(tmp_path / "c.glb")[1].model == "default"
+    export(tmp_path / "c.glb", tmp_path / "d.ply", "--to-axes", "RDF", "--antialiased")
+    after, info = read_gaussian_file(tmp_path / "d.ply")
+    assert (after.means - tagged.means).abs().max() < 1e-3 and info.model == "antialiased"
+    with pytest.raises(ValueError, match=r"a\.ply does not say its axes"):
+        export(tmp_path / "a.ply", tmp_path / "e.ply", "--to-axes", "RUB")
+
+
+def test_older_versions_of_spz(tmp_path, export, tagged):
+    export(tmp_path / "a.ply", tmp_path / "b.spz", "--spz-version", 3)
+    assert read_gaussian_file(tmp_path / "b.spz")[1].format == "spz 3"
+    with pytest.raises(UserError, match="--spz-version: expected a target .spz"):
+        export(tmp_path / "a.ply", tmp_path / "b.glb", "--spz-version", 3)
+
+
+@pytest.mark.parametrize("suffix", WRITABLE_SUFFIXES)
+def test_every_format_is_a_source_and_a_target(tmp_path, export, tagged, suffix):
+    if suffix.startswith(".usd"):
+        pytest.importorskip("pxr", reason="usd-core is not installed")
+    export(tmp_path / "a.ply", tmp_path / f"b{suffix}")
+    export(tmp_path / f"b{suffix}", tmp_path / "c.ply")
+    after = read_gaussians(tmp_path / "c.ply")
+    nearest = torch.cdist(after.means, tagged.means).min(1).values
+    assert len(after) == 40 and nearest.max() < 0.1
+
+
+def test_refused_input_ends_with_status_2_and_one_line(tmp_path, capsys, monkeypatch):
+    for words in (["a.ply", "b.spz"], ["a.ply"], ["a.ply", "--info"]):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(SystemExit) as ended:
+            main(["export", *words])
+        assert ended.value.code == 2
+        told = capsys.readouterr().err.splitlines()
+        assert len(told) == 1 and told[0].startswith("error: ")

@@ -1,13 +1,11 @@
 """Scenes from one format to another."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import trimesh
-from mmengine.logging import print_log
 
 from mmcity.datasets import NerfstudioDataset
 from mmcity.datasets.io.colmap_model import (
@@ -19,19 +17,8 @@ from mmcity.datasets.io.colmap_model import (
 from mmcity.datasets.io.occ3d_writer import write_occ3d
 from mmcity.datasets.nerfstudio import TRANSFORMS_FILES
 from mmcity.datasets.scene_export import to_colmap_model, write_transforms_json
-from mmcity.structures import (
-    GaussianLodTree,
-    Gaussians,
-    SceneFrame,
-    SplatInfo,
-    build_lod_tree,
-    drop_unseen,
-    stamp_frame,
-    write_frame,
-    write_gaussians,
-    write_gaussians_glb,
-    write_spz,
-)
+from mmcity.structures import SceneFrame, read_gaussian_file, stamp_frame, write_frame
+from mmcity.structures.io.gaussian_files import find_gaussian_file
 from mmcity.structures.io.gaussians_gltf import y_up
 from mmcity.structures.io.mesh_files import write_mesh
 from mmcity.structures.scene_frame import FRAME_FILE
@@ -39,30 +26,11 @@ from mmcity.structures.world_offset import world_offset
 from mmcity.utils.cli import UserError
 from mmcity.utils.fileio import atomic_path
 from mmcity.visualization.occupancy_mesh import occupancy_mesh
-from mmcity.visualization.tiles3d import write_tileset
+from mmcity.visualization.viewer import Layer
 from mmcity.visualization.voxel_tiles import write_voxel_glb, write_voxel_tileset
 
+from .export_gaussians import ExportedScene, export_gaussians
 from .layers import read_layers
-from .page import export_page
-
-
-@dataclass(frozen=True)
-class ExportedScene:
-    """A scene that was written.
-
-    Attributes:
-        path: The file, ``tileset.json`` of a folder of tiles, or the folder of a COLMAP model.
-        contents: How many of what it holds.
-    """
-
-    path: Path
-    contents: dict[str, int]
-
-    def __str__(self) -> str:
-        parts = [f"{count} {what}" for what, count in self.contents.items()]
-        if self.path.is_file():
-            parts.append(f"{self.path.stat().st_size / 1e6:.2f} MB")
-        return f"{self.path}: {', '.join(parts)}"
 
 
 def export_scene(
@@ -71,11 +39,17 @@ def export_scene(
     *,
     config: str | os.PathLike | None = None,
     level: int | None = None,
-    up: str = "z",
+    up: str | None = None,
+    assume_axes: str | None = None,
+    to_axes: str | None = None,
+    sh: int | None = None,
+    antialiased: bool | None = None,
     georeference: tuple[float, float, float] | None = None,
     max_per_cell: int = 20_000,
     frame: int = 0,
     sh_bits: int | None = None,
+    spz_version: int | None = None,
+    lod: int = 0,
     drop_invalid: bool = False,
     occ3d: str = "nuscenes",
     compress: str | None = None,
@@ -83,8 +57,9 @@ def export_scene(
 ) -> ExportedScene:
     """Convert a scene to another format, which the name of the target chooses.
 
-    Gaussians: ``.ply``, ``.splat``, ``.spz``, ``.glb`` (KHR_gaussian_splatting) and 3D Tiles
-    (``tileset.json`` or a folder), between all of them; a checkpoint with its config is a source
+    Gaussians: all formats of ``WRITABLE_SUFFIXES``, such as ``.ply``, ``.spz``, ``.sog`` and
+    ``.glb``, ``meta.json`` (a SOG folder) and 3D Tiles (``tileset.json`` or a folder), of all
+    that can be read, see ``GAUSSIAN_SUFFIXES``; a checkpoint with its config is a source
     too, and ``.html`` a target: one file that shows the scene without a network. Strays, far out
     and nearly transparent, are left out and counted. Cameras and points: COLMAP scene or model to
     and from Nerfstudio. Meshes and point clouds: ``.ply``, ``.obj``, ``.glb``, ``.stl``.
@@ -96,14 +71,23 @@ def export_scene(
         target: File or folder.
         config: Config of a checkpoint. Defaults to None.
         level: Of a CityGS-X checkpoint: coarsest levels up to this one. Defaults to None: all.
-        up: Axis of the world that points up, ``z``, ``y`` or ``-y``, for glTF and 3D Tiles.
-            Defaults to ``z``.
+        up: Axis of the world that points up, ``z``, ``y`` or ``-y``, for glTF, 3D Tiles, SPZ and
+            pages. Defaults to None: by the axes that the source says, else ``z``.
+        assume_axes: Axes of a source that does not say them, such as ``RUB``: the directions of
+            +x, +y and +z, Left or Right, Up or Down, Front or Back. Defaults to None: not known.
+        to_axes: Axes to turn Gaussians to. Defaults to None: those of the source.
+        sh: Highest degree of view-dependent colours, 0 to 4, to keep. Defaults to None: all that
+            the format holds.
+        antialiased: Note that the scene is, or is not, for an antialiased renderer. Defaults to
+            None: as the source or the config of the checkpoint says.
         georeference: Longitude and latitude (degrees) and height (metres) of the origin, for 3D
             Tiles. Defaults to None.
         max_per_cell: Most Gaussians of a tile. Defaults to 20,000.
         frame: Of an occupancy clip. Defaults to 0.
         sh_bits: Of view-dependent colours in ``.spz``, 1 to 8; 8 are for 10 dB more of a render
             and half as many bytes again. Defaults to None: 5 and 4, as the format's own tools.
+        spz_version: Of ``.spz``: 4, or 3 for viewers without zstd. Defaults to None: 4.
+        lod: Level of detail of a source that holds several, 0 is the finest. Defaults to 0.
         drop_invalid: Leave out Gaussians with NaN or infinity, and say how many. Defaults to
             False: they are an error.
         occ3d: Layout of a folder of occupancy, ``nuscenes`` or ``waymo``. Defaults to
@@ -117,36 +101,41 @@ def export_scene(
     """
     source, target = Path(source), Path(target)
     is_tiles = (source / "tileset.json").is_file()
-    if target.name == "transforms.json" or source.is_dir() and not is_tiles:
+    is_folder = source.is_dir() and not is_tiles and find_gaussian_file(source) is None
+    if target.name == "transforms.json" or is_folder:
         return _export_cameras(source, target)
-    layers = read_layers([source], config, level, drop_invalid)
+    if lod:
+        gaussians, info = read_gaussian_file(source, lod=lod, drop_invalid=drop_invalid)
+        layers = [Layer(source.name, "gaussians", gaussians, gaussians.frame, info=info)]
+    else:
+        layers = read_layers([source], config, level, drop_invalid)
     if len(layers) > 1:
         named = [f"{layer.kind} {layer.name}" for layer in layers]
         raise UserError(f"{source}: expected one thing to convert, got {named}")
     kind, data = layers[0].kind, layers[0].data
     if kind == "gaussians":
-        is_tileset = target.name == "tileset.json" or not target.suffix
-        if isinstance(data, GaussianLodTree) and not is_tileset:
-            data = data.gather(data.leaves)
-        strays = {}
-        if isinstance(data, Gaussians):
-            kept = drop_unseen(data, least_opacity=0)
-            if len(kept) < len(data):
-                strays = {"strays left out": len(data) - len(kept)}
-            data = kept
-        if is_tileset:
-            made = _export_tiles(
-                data, target, up, georeference, max_per_cell, compress, layers[0].info
-            )
-        elif target.suffix.lower() == ".html":
-            export_page(
-                data, target, title or source.name, source=source, config=config,
-                notes=layers[0].notes, info=layers[0].info, up=up,
-            )  # fmt: skip
-            made = ExportedScene(target, {"Gaussians": len(data)})
-        else:
-            made = _export_gaussians(data, target, up, sh_bits, compress, layers[0].info)
-        return ExportedScene(made.path, {**made.contents, **strays})
+        return export_gaussians(
+            layers[0],
+            source,
+            target,
+            up=up,
+            assume_axes=assume_axes,
+            to_axes=to_axes,
+            sh=sh,
+            antialiased=antialiased,
+            georeference=georeference,
+            max_per_cell=max_per_cell,
+            sh_bits=sh_bits,
+            spz_version=spz_version,
+            compress=compress,
+            title=title,
+            config=config,
+        )
+    if assume_axes or to_axes or sh is not None or antialiased is not None or spz_version:
+        raise UserError(
+            f"{source}: expected options of {kind}, got some of Gaussians: leave them out"
+        )
+    up = up or "z"
     if kind == "occupancy":
         grid, palette, poses = data
         if not target.suffix:
@@ -167,42 +156,6 @@ def export_scene(
     elif kind != "mesh":
         raise UserError(f"{source}: expected what {target.name} can hold, got {kind}")
     return _export_mesh(data, target, up, layers[0].frame)
-
-
-def _export_tiles(
-    scene: Gaussians | GaussianLodTree,
-    target: Path,
-    up: str,
-    georeference: tuple[float, float, float] | None,
-    max_per_cell: int,
-    compress: str | None,
-    info: SplatInfo | None,
-) -> ExportedScene:
-    tree = scene if isinstance(scene, GaussianLodTree) else build_lod_tree(scene, max_per_cell)
-    folder = target.parent if target.suffix else target
-    packing = None if compress == "none" else "spz"
-    if packing is None:
-        print_log(f"{folder}: CesiumJS up to 1.145 shows plain cells as points", "current", 30)
-    index = write_tileset(tree, folder, up, georeference, packing, info)
-    return ExportedScene(index, {"cells": len(tree), "cells of the full scene": len(tree.leaves)})
-
-
-def _export_gaussians(
-    scene: Gaussians,
-    target: Path,
-    up: str,
-    sh_bits: int | None,
-    compress: str | None,
-    info: SplatInfo | None,
-) -> ExportedScene:
-    if target.suffix.lower() == ".glb":
-        packing = "spz" if compress == "spz" else None
-        write_gaussians_glb(scene, target, up, info=info, compress=packing)
-    elif target.suffix.lower() == ".spz":
-        write_spz(scene, target, sh_bits=(sh_bits, sh_bits) if sh_bits else (5, 4), info=info)
-    else:
-        write_gaussians(scene, target, info=info)
-    return ExportedScene(target, {"Gaussians": len(scene)})
 
 
 def _export_mesh(mesh: Any, target: Path, up: str, frame: SceneFrame | None) -> ExportedScene:
