@@ -78,6 +78,8 @@ def test_files_of_others(entry):
     }
     assert not bad, f"{name}: {bad} beyond {most}"
     assert info.model == entry.get("model", "default")
+    if name.startswith("glb/"):
+        assert info.axes == "RUB"
     if "extension 0xADBE0003" in entry["note"]:
         assert read_gaussian_file(FOLDER / name, to="RDF")[1].axes == "RDF"
     if "extension 0xADBE0002" in entry["note"]:

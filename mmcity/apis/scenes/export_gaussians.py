@@ -131,8 +131,6 @@ def _cut(scene: Gaussians, degree: int | None) -> tuple[Gaussians, tuple[str, ..
     if degree is None or scene.shN is None or (scene.sh_degree or 0) <= degree:
         return scene, ()
     rows = (degree + 1) ** 2 - 1
-    cut = Gaussians(
-        scene.means, scene.quats, scene.scales, scene.opacities, scene.sh0, scene.shN[:, :rows],
-        scene.features, scene.frame,
-    )  # fmt: skip
+    cut = scene[:]
+    cut.shN = scene.shN[:, :rows]
     return cut, (f"SH cut from degree {scene.sh_degree} to {degree}",)

@@ -7,7 +7,7 @@ from typing import Any
 
 from mmcity.structures import GaussianFileError, read_gaussian_file
 from mmcity.structures.io.gaussian_files import find_gaussian_file
-from mmcity.utils.fileio import to_json
+from mmcity.utils.fileio import to_json, visible
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ def describe_scene(source: str | os.PathLike, lod: int = 0) -> SceneFacts:
         gaussians, info = read_gaussian_file(source, lod=lod, drop_invalid=True)
         is_finite = False
     file = find_gaussian_file(source) or Path(source)
-    files = file.parent.rglob("*") if file.suffix.lower() == ".json" else [file]
+    is_folder = file.suffix.lower() == ".json"
+    files = visible(sorted(file.parent.rglob("*"))) if is_folder else [file]
     return SceneFacts(
         path=str(source),
         size=sum(path.stat().st_size for path in files if path.is_file()),
