@@ -24,7 +24,7 @@ from mmcity.structures.world_offset import world_offset
 from mmcity.utils.checks import check_choice
 from mmcity.utils.images import list_images
 from mmcity.utils.picture_files import image_size
-from mmcity.utils.picture_names import names_below, picture_name
+from mmcity.utils.picture_names import names_below, picture_name, without_suffix
 
 from .image_cache import ByteLRUCache
 from .io.colmap_types import CAMERA_MODELS, ColmapCamera, ColmapPoints
@@ -443,9 +443,11 @@ def _alike(path: Path) -> str:
     """A file that is there under a name in other letters, or of another kind; for messages."""
     if not path.parent.is_dir():
         return ""
-    stem = path.stem.casefold()
-    others = (file for file in list_images(path.parent) if file.stem.casefold() == stem)
-    return next((f" (there is {file.name})" for file in others), "")
+    alike = without_suffix(path.name).casefold()
+    for file in list_images(path.parent):
+        if without_suffix(file.name).casefold() == alike:
+            return f" (there is {file.name})"
+    return ""
 
 
 def _camera_at(camera: ColmapCamera, width: int, height: int, path: Path) -> ColmapCamera:
