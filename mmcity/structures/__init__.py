@@ -28,6 +28,7 @@ from .io import (
     read_sog,
     read_splat,
     read_spz,
+    read_usd_splats,
     read_voxel_grid,
     stamp_frame,
     write_compressed_ply,
@@ -38,6 +39,7 @@ from .io import (
     write_sog,
     write_splat,
     write_spz,
+    write_usd_splats,
     write_voxel_grid,
 )
 from .scene_frame import SceneFrame, read_frame, write_frame
@@ -93,6 +95,7 @@ __all__ = [
     "read_sog",
     "read_splat",
     "read_spz",
+    "read_usd_splats",
     "read_voxel_grid",
     "render_birds_eye",
     "render_oblique",
@@ -113,5 +116,6 @@ __all__ = [
     "write_sog",
     "write_splat",
     "write_spz",
+    "write_usd_splats",
     "write_voxel_grid",
 ]

@@ -5,7 +5,8 @@ import pytest
 from mmcity.apis import SceneRenderer
 from mmcity.engine import scene_loading
 from mmcity.engine.scene_loading import info_of_scene, load_scene
-from mmcity.structures import WRITABLE_SUFFIXES, SplatInfo, write_gaussians
+from mmcity.structures import SplatInfo, write_gaussians
+from tests.formats import SUFFIXES
 from tests.structures.io.test_gaussian_formats import scene
 
 CLASSIC = dict(model=dict(type="GaussianSplatting", sh_degree=3))
@@ -44,7 +45,7 @@ def test_a_file_tells_the_renderer_unless_an_argument_does(
     assert not told or f"a.ply says that it was trained with the {model} renderer" in warnings[0]
 
 
-@pytest.mark.parametrize("suffix", WRITABLE_SUFFIXES)
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_weights_may_be_of_any_format(tmp_path, suffix):
     write_gaussians(scene(4, degree=1), tmp_path / f"a{suffix}")
 

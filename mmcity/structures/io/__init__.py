@@ -20,6 +20,7 @@ from .gaussians_ply import (
 )
 from .gaussians_sog import read_sog, write_sog
 from .gaussians_spz import read_spz, write_spz
+from .gaussians_usd import read_usd_splats, write_usd_splats
 from .ply import PlyFormatError, read_ply_vertices, write_ply_vertices
 from .voxel_files import read_voxel_grid, write_voxel_grid
 
@@ -39,6 +40,7 @@ __all__ = [
     "read_sog",
     "read_splat",
     "read_spz",
+    "read_usd_splats",
     "read_voxel_grid",
     "stamp_frame",
     "write_compressed_ply",
@@ -49,5 +51,6 @@ __all__ = [
     "write_sog",
     "write_splat",
     "write_spz",
+    "write_usd_splats",
     "write_voxel_grid",
 ]

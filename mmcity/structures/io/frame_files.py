@@ -13,6 +13,7 @@ from mmcity.utils.fileio import damage_told, read_json
 from .gaussians_gltf import UP_KEY, y_up
 from .gaussians_sog import META, read_sog_frame
 from .gaussians_spz import read_spz_frame
+from .gaussians_usd import read_usd_frame
 from .glb import get_frame, read_glb_container, set_frame, write_glb_container
 from .ply import read_ply_frame, stamp_ply
 from .streamed_sog import INDEX
@@ -22,7 +23,7 @@ def read_frame_of(path: str | os.PathLike) -> SceneFrame | None:
     """Frame of the content of a file; None where neither it nor its ``.frame.json`` tells one.
 
     Args:
-        path: ``.ply``, ``.sog``, ``.glb`` (in glTF's axes), ``tileset.json``, or any other file.
+        path: ``.ply``, ``.sog``, USD, ``.glb`` (in glTF's axes), ``tileset.json``, or any other.
 
     Raises:
         ValueError: If the frame, or the file around it, is broken.
@@ -43,6 +44,8 @@ def read_frame_of(path: str | os.PathLike) -> SceneFrame | None:
         return read_sog_frame(path)
     if suffix == ".spz":
         return read_spz_frame(path)[0]
+    if suffix.startswith(".usd"):
+        return read_usd_frame(path)
     return read_frame(sidecar(path))
 
 

@@ -18,12 +18,13 @@ from .gaussians_ksplat import KSPLAT
 from .gaussians_ply import PLY, SPLAT
 from .gaussians_sog import SOG
 from .gaussians_spz import SPZ
+from .gaussians_usd import USD
 from .streamed_sog import STREAMED_SOG
 
 #: Formats in the order in which a file is tried for them.
 FORMATS: tuple[GaussianFormat, ...] = (
     *(PLY, COMPRESSED_PLY, SPLAT, KSPLAT),
-    *(SPZ, STREAMED_SOG, SOG, GLB, GLTF),
+    *(SPZ, STREAMED_SOG, SOG, GLB, GLTF, USD),
 )
 #: Ends of names of files of Gaussians.
 GAUSSIAN_SUFFIXES = tuple(

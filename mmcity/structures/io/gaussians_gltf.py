@@ -196,7 +196,7 @@ def read_gaussians_gltf(
             if offset.any():
                 frame = (frame or SceneFrame()).shifted(offset)
                 to_world[:3, 3] -= offset
-            parts = [_placed(part, to_world @ matrix, path) for matrix, part in places]
+            parts = [placed(part, to_world @ matrix, path) for matrix, part in places]
     except GlbFormatError as error:
         raise GaussianFileError(f"{path}: {error}") from error
     whole = parts[0] if len(parts) == 1 else joined(parts)
@@ -226,7 +226,8 @@ def _offset(stored: list[tuple[np.ndarray, Gaussians]], to_world: np.ndarray) ->
     return world_offset(xyz[known], np.zeros((0, 3)))[0]
 
 
-def _placed(gaussians: Gaussians, to_world: np.ndarray, path: str | os.PathLike) -> Gaussians:
+def placed(gaussians: Gaussians, to_world: np.ndarray, path: str | os.PathLike) -> Gaussians:
+    """Gaussians carried by a ``(4, 4)`` matrix, which has to be a similarity."""
     if np.allclose(to_world, np.eye(4), atol=1e-12):
         return gaussians
     if np.allclose(to_world[:3, :3], np.eye(3), atol=1e-12):

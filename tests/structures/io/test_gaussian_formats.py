@@ -11,7 +11,6 @@ import torch.nn.functional as F
 import zstandard
 
 from mmcity.structures import (
-    WRITABLE_SUFFIXES,
     GaussianFileError,
     Gaussians,
     SplatInfo,
@@ -25,6 +24,7 @@ from mmcity.structures import (
 )
 from mmcity.structures.io.glb import read_accessor, read_glb_container
 from mmcity.structures.morton import blocks_along_curve
+from tests.formats import SUFFIXES
 
 
 def scene(count: int = 300, degree: int = 2, seed: int = 0) -> Gaussians:
@@ -49,7 +49,7 @@ def rotation_error(a: Gaussians, b: Gaussians) -> float:
     return float(torch.rad2deg(2 * cosine.clamp(max=1).acos()).max())
 
 
-@pytest.mark.parametrize("suffix", WRITABLE_SUFFIXES)
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_no_format_holds_nothing(tmp_path, suffix):
     """What no reader takes is not written."""
     path = tmp_path / f"none{suffix}"
@@ -225,7 +225,7 @@ def test_glb_is_a_point_cloud_for_others(tmp_path):
     assert np.allclose(rgba[:, :3], linear, atol=0.51 / 65535)
 
 
-@pytest.mark.parametrize("suffix", WRITABLE_SUFFIXES)
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_one_pair_of_functions_for_all_formats(tmp_path, suffix):
     before = scene(50, degree=0)
     write_gaussians(before, tmp_path / f"a{suffix}")
@@ -241,7 +241,7 @@ def test_one_pair_of_functions_for_all_formats(tmp_path, suffix):
     assert (after.colors - before.colors.clamp(0, 1)).abs().max() < 0.6
 
 
-@pytest.mark.parametrize("suffix", WRITABLE_SUFFIXES)
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_broken_files_are_named(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     write_gaussians(scene(40), path)
