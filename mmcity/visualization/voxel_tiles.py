@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mmcity.structures import VoxelGrid
-from mmcity.structures.io.glb import GENERATOR, GlbBuilder
+from mmcity.structures.io.glb import ARRAY_BUFFER, GENERATOR, GlbBuilder, describe
 from mmcity.structures.io.gltf_scene import UP_KEY, Y_TO_Z_UP
 from mmcity.utils.fileio import write_json
 
@@ -49,11 +49,13 @@ def write_voxel_glb(grid: VoxelGrid, path: str | os.PathLike) -> None:
     (x, y, z), center, size = labels.shape, *_box(grid)
     builder = GlbBuilder()
     # In glTF y is up and z south.
-    values = labels[:, ::-1].transpose(1, 2, 0).reshape(-1)
+    values = labels[:, ::-1].transpose(1, 2, 0).reshape(-1, 1)
+    view = builder.add_view(values.tobytes(), target=ARRAY_BUFFER)  # without a stride
+    builder.accessors.append({**describe(values), "bufferView": view})
     names = [_VOXELS, _METADATA, _SHAPES]
     primitive = {
         "mode": _VOXEL_MODE,
-        "attributes": {_ATTRIBUTE: builder.add(values, target=None)},
+        "attributes": {_ATTRIBUTE: 0},
         "extensions": {
             _VOXELS: {
                 "shape": 0,

@@ -49,33 +49,24 @@ class GlbBuilder:
         self._binary += content + b"\0" * (-len(content) % 4)
         return len(self._views) - 1
 
-    def add(
-        self,
-        values: np.ndarray,
-        normalized: bool = False,
-        bounds: bool = False,
-        target: int | None = ARRAY_BUFFER,
-    ) -> int:
-        """Store a table; returns the number of its accessor.
+    def add(self, values: np.ndarray, normalized: bool = False, bounds: bool = False) -> int:
+        """Store a table of attributes; returns the number of its accessor.
 
         Args:
-            values: ``(N,)`` or ``(N, D)`` of a type that glTF knows. Rows of attributes are
-                padded to four bytes, as the format asks.
+            values: ``(N,)`` or ``(N, D)`` of a type that glTF knows. Rows of bytes are padded
+                to four, as the format asks.
             normalized: Whole numbers stand for [0, 1] (or [-1, 1]). Defaults to False.
             bounds: Note smallest and largest values, which positions need. Defaults to False.
-            target: What the table is used as. Defaults to attributes of vertices.
         """
         rows = np.ascontiguousarray(values.reshape(len(values), -1))
         dtype = rows.dtype.newbyteorder("<")
         row_bytes = rows.shape[1] * dtype.itemsize
-        stride = -(-row_bytes // 4) * 4 if target == ARRAY_BUFFER else row_bytes
+        stride = -(-row_bytes // 4) * 4
         table = np.zeros((len(rows), stride), np.uint8)
         table[:, :row_bytes] = rows.astype(dtype).view(np.uint8).reshape(len(rows), row_bytes)
-        use: dict[str, Any] = {} if target is None else {"target": target}
-        if stride != row_bytes:
-            use["byteStride"] = stride
+        uneven = {"byteStride": stride} if stride != row_bytes else {}
         accessor = describe(rows, normalized, bounds)
-        accessor["bufferView"] = self.add_view(table.tobytes(), **use)
+        accessor["bufferView"] = self.add_view(table.tobytes(), target=ARRAY_BUFFER, **uneven)
         self.accessors.append(accessor)
         return len(self.accessors) - 1
 
