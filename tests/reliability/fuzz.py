@@ -8,6 +8,7 @@ and the first cases of what was wrong; status 1 if there were any. What is mutat
 that case i of a reader is always the same; ``KNOWN`` lists those that were wrong once.
 """
 
+import base64
 import gzip
 import io
 import json
@@ -29,6 +30,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import trimesh
 from PIL import Image
 
 from mmcity.apis.localization.localizer_file import read_localizer_file
@@ -48,6 +50,8 @@ from mmcity.structures import (
     read_gaussians,
     write_gaussians,
 )
+from mmcity.structures.io.glb import read_glb_container
+from mmcity.structures.io.mesh_files import write_mesh
 from mmcity.utils.cli import UserError
 from mmcity.utils.picture_files import ImageReadError, read_image
 from mmcity.visualization.occupancy_results import read_occupancy_result
@@ -132,6 +136,13 @@ def make_readers(work: Path) -> dict[str, Reader]:
     inner = gzip.decompress(packed)
     one("gaussians_spz_inner", "a.spz", inner, read_gaussians, lambda raw: gzip.compress(raw, 1))
     one("layers_glb", "a.glb", (work / "a.glb").read_bytes(), open_layers)
+    write_gaussians(scene, work / "packed.glb", compress="spz")
+    one("gaussians_glb_spz", "a.glb", (work / "packed.glb").read_bytes(), read_gaussians)
+    document, binary = read_glb_container(work / "a.glb")
+    document["buffers"][0]["uri"] = "data:;base64," + base64.b64encode(binary).decode()
+    one("gaussians_gltf", "a.gltf", json.dumps(document).encode(), read_gaussians)
+    write_mesh(trimesh.creation.box(), work / "mesh.glb")
+    one("mesh_glb", "a.glb", (work / "mesh.glb").read_bytes(), open_layers)
     write_tileset(build_lod_tree(scene, 8), work / "tiles")
     tiles = _files(work / "tiles")
     readers["tileset"] = Reader("tileset.json", tiles, read_tileset)

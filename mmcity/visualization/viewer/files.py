@@ -35,12 +35,12 @@ from mmcity.structures.io.gaussian_files import find_format, find_gaussian_file,
 from mmcity.structures.io.gaussians_gltf import GLB, GLTF
 from mmcity.structures.io.gaussians_ply import PLY
 from mmcity.structures.io.gltf_primitives import NoGaussiansError
-from mmcity.structures.io.mesh_files import read_mesh
+from mmcity.structures.io.mesh_files import MeshFileError, read_mesh
 from mmcity.structures.io.ply import read_ply_vertices
 from mmcity.structures.io.view_notes import ViewNotes, read_view_notes
 from mmcity.utils.cli import UserError
 from mmcity.utils.failures import ItemFailures
-from mmcity.utils.fileio import read_json, visible
+from mmcity.utils.fileio import damage_told, read_json, visible
 
 from ..tiles3d import read_tileset_file
 from .occupancy_files import is_occupancy_folder, open_occupancy_file, open_occupancy_folder
@@ -192,10 +192,12 @@ def _open_mesh(path: Path, name: str, drop_invalid: bool) -> Iterator[Layer]:
             pass  # a mesh or points, which trimesh reads
     frame, scene = read_frame_of(path), read_mesh(path, force="scene")
     turn = axes_of_scene(path)
-    if scene.geometry:  # trimesh cannot turn a scene of nothing
-        scene.apply_transform(turn)
+    with damage_told(path, "a mesh or points", MeshFileError):
+        if scene.geometry:  # trimesh cannot turn a scene of nothing
+            scene.apply_transform(turn)
+        parts = scene.dump()
     frame = frame and frame.moved(Sim3.from_matrix(torch.from_numpy(turn)))
-    for number, geometry in enumerate(scene.dump()):
+    for number, geometry in enumerate(parts):
         part = name if len(scene.geometry) == 1 else f"{name}/{number}"
         if isinstance(geometry, trimesh.Trimesh):
             yield Layer(part, "mesh", geometry, frame)
