@@ -73,7 +73,8 @@ def write_splat_page(
         None if gaussians.shN is None else gaussians.shN[:, : (kept + 1) ** 2 - 1],
         gaussians.features if gaussians.sh0 is None else None,
     )
-    packed, said = pack_spz(about, path, version=3, info=info)
+    # The page around it says which way is up.
+    packed, said = pack_spz(about, path, version=3, info=replace(info, axes=None))
     if kept < degree:
         said = replace(said, lost=(f"SH cut from degree {degree} to {kept}", *said.lost))
     axis = torch.as_tensor(up, dtype=torch.float64)
@@ -92,7 +93,7 @@ def write_splat_page(
     # "</" would end the element; JSON allows the escaped slash.
     page = page.replace("@SETTINGS@", to_json(settings).replace("</", "<\\/"))
     write_text(path, page.replace("@SCENE@", base64.b64encode(packed).decode()))
-    return replace(said, format="html")
+    return replace(said, format="html", axes=info.axes)
 
 
 def _viewpoints(cameras: Cameras, names: Sequence[str]) -> list[dict[str, Any]]:

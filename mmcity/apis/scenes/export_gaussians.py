@@ -107,7 +107,8 @@ def export_gaussians(
             x, y, z = up_direction(to_axes).tolist()
             notes = ViewNotes((x, y, z))
         said = export_page(
-            scene, target, title or source.name, source=source, config=config,
+            scene, target, title or source.name, source=source,
+            config=config if to_axes is None else None,  # cameras are those of the scene as it was
             notes=notes, info=info, up=upright or "z",
         )  # fmt: skip
         return ExportedScene(target, contents, lost + said.lost)
