@@ -464,7 +464,10 @@ def damage_told(
     except _DAMAGE as error:
         if type(error).__module__.partition(".")[0] == __name__.partition(".")[0]:
             raise  # names the file already
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        try:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+        except UnicodeDecodeError:  # USD quotes bytes of the file, which may be no text
+            reason = type(error).__name__
         got = "pickled objects or another file" if "pickle" in reason else reason
         raise kind(f"{path}: expected {what}, got {got}: copy or write it again") from error
 

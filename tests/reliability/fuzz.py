@@ -10,6 +10,7 @@ that case i of a reader is always the same; ``KNOWN`` lists those that were wron
 
 import base64
 import gzip
+import importlib.util
 import io
 import json
 import os
@@ -133,6 +134,11 @@ def make_readers(work: Path) -> dict[str, Reader]:
     readers["streamed_sog"] = Reader(
         "lod-meta.json", _files(work / "streamed"), lambda d: read_gaussians(d, lod=1)
     )
+    if importlib.util.find_spec("pxr") is not None:
+        for suffix in ("usda", "usdc", "usdz"):
+            write_gaussians(scene, work / f"a.{suffix}")
+            packed_usd = (work / f"a.{suffix}").read_bytes()
+            one(f"gaussians_{suffix}", f"a.{suffix}", packed_usd, read_gaussians)
     inner = gzip.decompress(packed)
     one("gaussians_spz_inner", "a.spz", inner, read_gaussians, lambda raw: gzip.compress(raw, 1))
     one("layers_glb", "a.glb", (work / "a.glb").read_bytes(), open_layers)

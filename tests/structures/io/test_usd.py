@@ -142,6 +142,9 @@ def test_other_usd_truncated_files_and_bombs_are_refused(tmp_path):
     path.write_text('#usda 1.0\ndef Mesh "a" {}\n')
     with pytest.raises(GaussianFileError, match="expected a prim ParticleField3D"):
         read_gaussian_file(path)
+    path.write_bytes(b'#usda 1.0\ndef Mesh "a" { int b = \xff\xfe }\n')
+    with pytest.raises(GaussianFileError, match="a.usda"):
+        read_gaussian_file(path)
     for suffix in ("usdc", "usdz", "usda"):
         path = tmp_path / f"b.{suffix}"
         write_gaussians(scene(20), path)
