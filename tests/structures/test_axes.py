@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from mmcity.structures import AXES, SceneFrame, axes_matrix, convert_axes, right_handed_twin
-from mmcity.structures.axes import is_right_handed
+from mmcity.structures.axes import is_right_handed, up_direction
+from mmcity_ops import rasterization
 from tests.structures.io.test_gaussian_formats import scene
 
 PAIRS = list(itertools.product(AXES, AXES))
@@ -82,3 +83,41 @@ def test_a_scene_with_a_frame_follows_a_turn_and_refuses_a_mirror():
     )
     with pytest.raises(ValueError, match="one handedness"):
         convert_axes(placed, "RDF", "RUF")
+
+
+RIGHT_HANDED = [axes for axes in AXES if is_right_handed(axes)]
+
+
+@pytest.mark.parametrize("target", RIGHT_HANDED)
+def test_a_scene_and_its_camera_turned_alike_look_alike(target):
+    before = scene(40, degree=3).to(torch.float64)
+    before.means = before.means / 20 + torch.tensor([0.0, 0.0, 6.0])
+    after = convert_axes(before, "RDF", target)
+    camera, turned = torch.eye(4).double(), torch.eye(4).double()
+    turned[:3, :3] = torch.from_numpy(axes_matrix(target, "RDF"))
+    K = torch.tensor([[60.0, 0, 32], [0, 60, 24], [0, 0, 1]]).double()
+
+    def render(gaussians, viewmat):
+        colors, _, _ = rasterization(
+            gaussians.means,
+            gaussians.quats,
+            gaussians.scales,
+            gaussians.opacities,
+            gaussians.sh,
+            viewmat[None],
+            K[None],
+            64,
+            48,
+            sh_degree=3,
+        )
+        return colors
+
+    seen = render(before, camera)
+    assert seen.std() > 0.05
+    assert (render(after, turned) - seen).abs().max() < 1e-9
+
+
+def test_the_direction_up_of_some_axes():
+    found = {axes: up_direction(axes).tolist() for axes in ("RUB", "RDF", "RFU", "RBD", "LUF")}
+    y, z = [0, 1, 0], [0, 0, 1]
+    assert found == dict(RUB=y, RDF=[0, -1, 0], RFU=z, RBD=[0, 0, -1], LUF=y)

@@ -63,7 +63,7 @@ _ORBIT, _AXES = 0xADBE0002, 0xADBE0003
 _ORBIT_VALUES = struct.Struct("<3f")
 #: Bytes of records that are read; bytes that gzip and zstd make of one at most.
 _MOST_RECORDS, _MOST_INFLATED, _MOST_ZSTD = 1 << 20, 1040, 1024
-_GZIP_LEVEL, _ZSTD_LEVEL = 6, 12
+_GZIP_LEVEL, _ZSTD_LEVEL = 5, 12
 #: Key of a frame beside a file, which tells it from those of files that were turned.
 _FRAME_AXES = "axes"
 _UNTURNED = "as in the file"
@@ -104,7 +104,7 @@ def write_spz(
             far for them: 12 keep 1/4096 of a unit up to 2048 units from the origin. Defaults to
             12.
         level (int, optional): Effort of the compression, up to 9 (gzip) or 22 (zstd). Defaults to
-            6 and 12.
+            5 and 12.
 
     Returns:
         SplatInfo: What the file says, and what was lost.
