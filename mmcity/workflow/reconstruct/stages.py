@@ -148,7 +148,7 @@ class FinishScene(Stage):
         scene, spz, page = (self.out / f"scene.{suffix}" for suffix in ("ply", "spz", "html"))
         checkpoint, config = (context.artefact("training", name) for name in ("scene", "config"))
         context.call(export_to_all, checkpoint, config, (scene, spz))
-        context.call(export_scene, checkpoint, page, config=config, title=self.out.name)
+        context.call(export_scene, checkpoint, page, config=config, title=self.out.resolve().name)
         views = self.out / "views.png"
         shutil.copyfile(context.artefact("training", "views"), views)
         return {"scene": scene, "spz": spz, "page": page, "views": views}
