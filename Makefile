@@ -1,4 +1,4 @@
-# make demo | test | test-reliability | fuzz | lint | sanitize | rig | docs | clean
+# make demo | test | test-reliability | fuzz | interop-tools | lint | sanitize | rig | docs | clean
 #
 # The targets use the active virtual environment, or make one in .venv.
 
@@ -22,7 +22,7 @@ TESTING := $(VENV)/.mmcity-testing
 # The versions are pinned for the Python that they were tried with; others resolve freely.
 CONSTRAINTS = $(shell $(PYTHON) -c 'import sys; print("-c requirements/constraints-cpu-py311.txt" if sys.version_info[:2] == (3, 11) else "")' 2>/dev/null)
 
-.PHONY: help install demo test test-only test-reliability fuzz lint check-cuda sanitize sanitize-short rig rig-quick rig-mutate docs clean
+.PHONY: help install demo test test-only test-reliability fuzz interop-tools lint check-cuda sanitize sanitize-short rig rig-quick rig-mutate docs clean
 
 help:
 	@sed -n '1,3p' Makefile
@@ -76,6 +76,12 @@ test-reliability: $(TESTING)
 # Mutated files for every reader; the short form is in `test`.
 fuzz: $(TESTING)
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -s tests/reliability/test_fuzz.py $(PYTEST_ARGS)
+
+# Programs of others that tests/interop asks; the tests skip without them.
+interop-tools:
+	@mkdir -p .dev/interop
+	cp tests/interop/package.json tests/interop/package-lock.json .dev/interop
+	npm ci --ignore-scripts --prefix .dev/interop
 
 lint: $(TESTING)
 	@echo "== ruff, import-linter, mypy, codespell"
