@@ -235,7 +235,11 @@ def read_positions(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], str]
         try:
             place = np.array([float(row[name]) for name in layouts[kind]])
         except ValueError as error:
-            raise ValueError(f"{path}, line {number}: expected numbers, got {error}") from error
+            got = [row[name] for name in layouts[kind]]
+            remedy = "with a point for decimals" if any("," in text for text in got) else "in all"
+            raise ValueError(
+                f"{path}, line {number}: expected numbers, got {got}: write them {remedy}"
+            ) from error
         if not row["name"]:
             raise ValueError(f"{path}, line {number}: expected a name, got none")
         if kind == "geodetic" and (abs(place[0]) > 90 or abs(place[1]) > 360):

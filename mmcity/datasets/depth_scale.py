@@ -18,6 +18,8 @@ from .io.colmap_model import find_colmap_model, read_colmap_model
 FIT_METHODS = ("median", "lsq", "ransac")
 MIN_POINTS = 10
 MIN_SPREAD = 1e-3
+#: Spread of the values of a map, relative to them, that is but rounding.
+FLAT = 1e-9
 #: Maps are divided by this whatever their bit depth.
 UNIT = 65536.0
 
@@ -76,7 +78,7 @@ def fit_depth_scale(
             ``median``.
 
     Returns:
-        Scale and offset; both 0 where there are too few points or no spread.
+        Scale and offset; both 0 where there are too few points, or depths or map have no spread.
     """
     check_choice("method", method, FIT_METHODS)
     values = inverse_depth[..., 0] if inverse_depth.ndim == 3 else inverse_depth
@@ -91,6 +93,8 @@ def fit_depth_scale(
     if valid.sum() <= MIN_POINTS or not np.ptp(truth) > MIN_SPREAD:
         return 0.0, 0.0
     sampled = map_coordinates(values, np.stack([y[valid], x[valid]]), order=1, mode="nearest")
+    if not np.ptp(sampled) > FLAT * np.abs(sampled).max():
+        return 0.0, 0.0
     scale, offset = _FITS[method](sampled, truth[valid])
     return (scale, offset) if np.isfinite([scale, offset]).all() else (0.0, 0.0)
 

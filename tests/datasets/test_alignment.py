@@ -99,6 +99,7 @@ def test_tables_of_positions_are_read_as_programs_write_them(tmp_path, text):
         ("name,x,y,z\nl\\a.jpg,1,2,3\nl/a.jpg,4,5,6\n", "several for 'l/a.jpg'"),
         ("name,x,y,z\na.jpg,1,5,2,5,3,5\n", "line 2: expected 4 cells"),
         ("name,x,y,z\na.jpg,1,2\n", "line 2: expected numbers"),
+        ("name;x;y;z\na.jpg;1,5;2;3\n", r"got \['1,5', '2', '3'\]: write them with a point"),
         ("name,x,y,z\n,1,2,3\n", "line 2: expected a name"),
         ("name,x,y,z\n", "the names of the columns alone"),
         ("", "empty file"),

@@ -198,7 +198,8 @@ def read_gaussians_gltf(
                 to_world[:3, 3] -= offset
             parts = [placed(part, to_world @ matrix, path) for matrix, part in places]
     except GlbFormatError as error:
-        raise GaussianFileError(f"{path}: {error}") from error
+        reason = str(error).removeprefix(f"{path}: ")
+        raise GaussianFileError(f"{path}: {reason}") from error
     whole = parts[0] if len(parts) == 1 else joined(parts)
     whole.frame = frame
     return keep_valid(whole, path, drop_invalid), info

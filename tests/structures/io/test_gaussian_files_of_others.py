@@ -408,6 +408,13 @@ def test_versions_of_gltf_are_named(tmp_path, change, message):
         open_layers(tmp_path / "a.glb")
 
 
+def test_a_broken_file_is_named_once(tmp_path):
+    (tmp_path / "a.glb").write_bytes(b"glTF")
+    with pytest.raises(GaussianFileError) as error:
+        read_gaussians(tmp_path / "a.glb")
+    assert str(error.value).count("a.glb") == 1
+
+
 def test_packed_ply_files_are_named(tmp_path):
     names = ("position", "rotation", "scale", "color")
     head = "".join(f"property uint packed_{name}\n" for name in names)
