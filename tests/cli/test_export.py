@@ -42,6 +42,18 @@ def test_gaussians_through_all_formats(tmp_path, export):
     assert (tmp_path / "b.spz").stat().st_size < (tmp_path / "a.ply").stat().st_size / 4
 
 
+def test_streamed_and_packed_folders_are_written_and_read(tmp_path, export, capsys):
+    scene(400, degree=1).write_ply(tmp_path / "a.ply")
+    for target in ("sog/meta.json", "streamed/lod-meta.json", "b.compressed.ply"):
+        export(tmp_path / "a.ply", tmp_path / target)
+        assert "400 Gaussians" in capsys.readouterr().out
+    for source in ("sog", "streamed", "streamed/lod-meta.json", "b.compressed.ply"):
+        export(tmp_path / source, tmp_path / "c.ply")
+        assert "400 Gaussians" in capsys.readouterr().out
+    export(tmp_path / "streamed", tmp_path / "c.ply", "--lod", 3)
+    assert len(read_gaussians(tmp_path / "c.ply")) < 400
+
+
 def test_strays_stay_behind(tmp_path, export, capsys):
     before = scene(400, degree=1)
     before.opacities = before.opacities.clamp_min(0.2)

@@ -58,13 +58,14 @@ def export_scene(
     """Convert a scene to another format, which the name of the target chooses.
 
     Gaussians: all formats of ``WRITABLE_SUFFIXES``, such as ``.ply``, ``.spz``, ``.sog`` and
-    ``.glb``, ``meta.json`` (a SOG folder) and 3D Tiles (``tileset.json`` or a folder), of all
-    that can be read, see ``GAUSSIAN_SUFFIXES``; a checkpoint with its config is a source
-    too, and ``.html`` a target: one file that shows the scene without a network. Strays, far out
-    and nearly transparent, are left out and counted. Cameras and points: COLMAP scene or model to
-    and from Nerfstudio. Meshes and point clouds: ``.ply``, ``.obj``, ``.glb``, ``.stl``.
-    Occupancy: ``.npz`` to meshes, to voxels of glTF (``.voxels.glb``) and of 3D Tiles
-    (``tileset.json``; of a clip ``index.json``), and to a folder as Occ3D lays it out.
+    ``.glb``, ``meta.json`` (a SOG folder), ``lod-meta.json`` (streamed SOG) and 3D Tiles
+    (``tileset.json`` or a folder), of all that can be read, see ``GAUSSIAN_SUFFIXES``; a
+    checkpoint with its config is a source too, and ``.html`` a target: one file that shows the
+    scene without a network. Strays, far out and nearly transparent, are left out and counted.
+    Cameras and points: COLMAP scene or model to and from Nerfstudio. Meshes and point clouds:
+    ``.ply``, ``.obj``, ``.glb``, ``.stl``. Occupancy: ``.npz`` to meshes, to voxels of glTF
+    (``.voxels.glb``) and of 3D Tiles (``tileset.json``; of a clip ``index.json``), and to a folder
+    as Occ3D lays it out.
 
     Args:
         source: File or folder.
@@ -82,7 +83,7 @@ def export_scene(
             None: as the source or the config of the checkpoint says.
         georeference: Longitude and latitude (degrees) and height (metres) of the origin, for 3D
             Tiles. Defaults to None.
-        max_per_cell: Most Gaussians of a tile. Defaults to 20,000.
+        max_per_cell: Most Gaussians of a tile, or of a leaf of streamed SOG. Defaults to 20,000.
         frame: Of an occupancy clip. Defaults to 0.
         sh_bits: Of view-dependent colours in ``.spz``, 1 to 8; 8 are for 10 dB more of a render
             and half as many bytes again. Defaults to None: 5 and 4, as the format's own tools.

@@ -18,8 +18,10 @@ from mmcity.structures import (
 from mmcity.structures.axes import UP_AXES, up_direction
 from mmcity.structures.io.gaussian_files import find_format
 from mmcity.structures.io.gaussian_format import in_axes
+from mmcity.structures.io.streamed_sog import INDEX
 from mmcity.structures.io.view_notes import ViewNotes
 from mmcity.utils.cli import UserError
+from mmcity.visualization.streamed_sog import write_streamed_sog
 from mmcity.visualization.tiles3d import write_tileset
 from mmcity.visualization.viewer import Layer
 
@@ -101,6 +103,10 @@ def export_gaussians(
         cells = {"cells": len(tree), "cells of the full scene": len(tree.leaves)}
         return ExportedScene(index, {**cells, **contents}, lost)
     contents = {"Gaussians": len(scene), **contents}
+    if target.name == INDEX:
+        tree = build_lod_tree(scene, max_per_cell)
+        said = write_streamed_sog(tree, target.parent, info=info)
+        return ExportedScene(target, contents, lost + said.lost)
     if target.suffix.lower() == ".html":
         notes = layer.notes
         if to_axes is not None:
