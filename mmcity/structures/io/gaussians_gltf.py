@@ -97,20 +97,21 @@ def write_gaussians_glb(
     }
     required: list[str] = []
     about = g.means.double().numpy() - middle
+    shift = np.eye(4)
+    shift[:3, 3] = middle
+    place = to_gltf @ shift
     if compress is None:
         g.means = torch.from_numpy(about.astype(np.float32))
         attributes = add_attributes(builder, g, sh, said.color_space == "linear")
-        shift = np.eye(4)
-        shift[:3, 3] = middle
-        node["matrix"] = (to_gltf @ shift).T.ravel().tolist()
     else:  # viewers of SPZ turn nothing: axes are glTF's, and the node only moves
         g.means, g.frame = torch.from_numpy(about), None
         g = g.transform(Sim3(rotation=torch.from_numpy(to_gltf[:3, :3])))
         attributes, lost = add_packed(builder, g, path, said)
         said = replace(said, lost=said.lost + lost)
-        node["translation"] = (to_gltf[:3, :3] @ middle).tolist()
+        place[:3, :3] = np.eye(3)
         own["extensions"] = {SPZ_EXTENSIONS[0]: {"bufferView": 0}}
         required = [EXTENSION, SPZ_EXTENSIONS[0]]
+    node["matrix"] = place.T.ravel().tolist()  # CesiumJS 1.145 reads no translation of splats
     primitive = {"attributes": attributes, "mode": 0, "extensions": {EXTENSION: own}}
     noted = {"up": up, "model": said.model, "scales": "linear"}
     content = {
