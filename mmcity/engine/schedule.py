@@ -63,6 +63,7 @@ def scale_schedule(
         scale = _scaling(key, holder, fewest_between_edits)
         if scale is not None and holder[name] is not None:
             changed.append((key, holder, name, scale(holder[name], max_iters / old)))
+    changed = _one_step_at_least(changed)
     changed.append(("train_cfg.max_iters", cfg.train_cfg, "max_iters", max_iters))
     found = {key: (holder[name], new) for key, holder, name, new in changed if holder[name] != new}
     for _, holder, name, new in changed:
@@ -70,6 +71,18 @@ def scale_schedule(
     if cfg.get("max_iters") == old:  # the variable of the config
         cfg.max_iters = max_iters
     return found
+
+
+def _one_step_at_least(changed: Sequence[tuple]) -> list[tuple]:
+    """Scaled values with ends of learning rate schedules behind their begins."""
+    begins = {id(holder): new for _, holder, name, new in changed if name == "begin"}
+    kept = []
+    for key, holder, name, new in changed:
+        if key.startswith("param_scheduler") and name in ("end", "T_max"):
+            begin = begins.get(id(holder), 0) if name == "end" else 0
+            new = max(new, begin + 1)
+        kept.append((key, holder, name, new))
+    return kept
 
 
 def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -16,6 +16,9 @@ from mmcity.utils.scalars import constant
 
 from .cameras import Cameras
 
+#: Least share of the depth of a point in its distance.
+_FLATTEST = 1e-7
+
 
 def find_neighbours(
     cameras: Cameras,
@@ -86,8 +89,17 @@ def _move(points: Tensor, viewmat: Tensor) -> Tensor:
     return points @ viewmat[:3, :3].T + viewmat[:3, 3]
 
 
+def _seen_depth(points: Tensor) -> tuple[Tensor, Tensor]:
+    """z ``(..., 1)`` of points, 1 where they lie in the plane of the camera; where they do not.
+
+    Those have no picture: a division by their depth would spoil the gradients of all others.
+    """
+    is_seen = points[..., 2].abs() > _FLATTEST * points.detach().norm(dim=-1)
+    return torch.where(is_seen[..., None], points[..., 2:], 1.0), is_seen
+
+
 def _project(points: Tensor, K: Tensor) -> Tensor:
-    depth = points[..., 2:]
+    depth, _ = _seen_depth(points)
     return torch.cat(
         [points[..., :1] / depth * K[0, 0] + K[0, 2], points[..., 1:2] / depth * K[1, 1] + K[1, 2]],
         -1,
@@ -121,7 +133,8 @@ def reproject(
         ``world`` (H, W, 3), ``other`` (H, W, 3) in the other camera, ``sampled`` (H, W) the
         depth found there, ``valid`` (H, W) bool (inside the other picture, in front),
         ``pixels`` (H, W, 2) where the pixel comes back to, ``depth_back`` (H, W), ``error``
-        (H, W) px.
+        (H, W) px, infinite where it does not come back: depth 0 of a camera beside this one leads
+        to that camera's centre, which no picture shows.
     """
     height, width = depth.shape
     rays = pixel_rays(K, width, height, pixel_offset)
@@ -133,12 +146,14 @@ def reproject(
     inside = (there[..., 0] > 0) & (there[..., 0] < other_width)
     inside &= (there[..., 1] > 0) & (there[..., 1] < other_height)
     sampled = sample_map(other_depth[None], there, pixel_offset)[0]
-    rescaled = other / other[..., 2:] * sampled[..., None]
+    other_z, is_seen = _seen_depth(other)
+    rescaled = other / other_z * sampled[..., None]
     back_world = (rescaled - other_viewmat[:3, 3]) @ other_viewmat[:3, :3]
     back = _move(back_world, viewmat)
     # Without the principal point: where a pixel comes back to within rounding, the error and
     # above all its direction would be what is left of two numbers of some hundred pixels.
-    moved = (back[..., :2] / back[..., 2:] - rays[..., :2]) * torch.stack([K[0, 0], K[1, 1]])
+    back_z, comes_back = _seen_depth(back)
+    moved = (back[..., :2] / back_z - rays[..., :2]) * torch.stack([K[0, 0], K[1, 1]])
     return dict(
         world=world,
         other=other,
@@ -146,7 +161,7 @@ def reproject(
         valid=inside & (other[..., 2] > min_depth),
         pixels=_project(back, K),
         depth_back=back[..., 2],
-        error=moved.norm(dim=-1),
+        error=torch.where(is_seen & comes_back, moved.norm(dim=-1), torch.inf),
     )
 
 

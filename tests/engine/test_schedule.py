@@ -72,6 +72,15 @@ def test_a_short_training_keeps_the_shares_of_its_schedule():
     assert scale_schedule(cfg, 500) == {}
 
 
+def test_learning_rates_of_few_steps_have_a_step_each():
+    warmup = dict(type="LinearLR", begin=0, end=50, by_epoch=False)
+    fall = dict(type="CosineAnnealingLR", begin=50, end=1200, T_max=100, by_epoch=False)
+    cfg = Config(dict(train_cfg=dict(max_iters=1200), param_scheduler=[warmup, fall]))
+    scale_schedule(cfg, 4)
+    assert [(row.begin, row.end) for row in cfg.param_scheduler] == [(0, 1), (0, 4)]
+    assert cfg.param_scheduler[1].T_max == 1
+
+
 def test_lengths_that_follow_one_another_end_where_the_training_does():
     scheduler = dict(type="CosineRestartLR", begin=100, periods=[2100, 400], by_epoch=False)
     cfg = Config(dict(train_cfg=dict(max_iters=2600), param_scheduler=[scheduler]))

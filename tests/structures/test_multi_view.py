@@ -44,3 +44,15 @@ def test_rows_alone_give_the_errors_and_gradients_of_the_whole_picture():
     torch.testing.assert_close(errors[1], errors[0], rtol=1e-6, atol=1e-7)
     largest = gradients[0].abs().max()
     assert (gradients[1] - gradients[0]).abs().max() < 1e-5 * largest
+
+
+def test_holes_in_the_other_view_spoil_no_gradients():
+    """Depth 0 there leads to that camera's centre, which lies in the plane of this camera."""
+    K, first, depth, second, other = views_of_a_plane()
+    other[20:40, 30:60] = 0
+    depth = depth.clone().requires_grad_()
+    found = reproject(depth, K, first, other, K, second)
+    near = found["valid"] & (found["error"] < 1)
+    torch.where(near, found["error"], 0.0).sum().backward()
+    assert found["error"].isinf().any() and near.float().mean() > 0.5
+    assert depth.grad.isfinite().all() and bool(depth.grad.any())
