@@ -15,9 +15,10 @@ from mmcity.datasets.io.colmap_model import (
     write_colmap_model,
 )
 from mmcity.datasets.io.occ3d_writer import write_occ3d
+from mmcity.datasets.io.splat_cameras import read_cameras_json, write_cameras_json
 from mmcity.datasets.nerfstudio import TRANSFORMS_FILES
 from mmcity.datasets.scene_export import to_colmap_model, write_transforms_json
-from mmcity.structures import SceneFrame, read_gaussian_file, stamp_frame, write_frame
+from mmcity.structures import SceneFrame, read_frame, read_gaussian_file, stamp_frame, write_frame
 from mmcity.structures.io.gaussian_files import find_gaussian_file
 from mmcity.structures.io.gaussians_gltf import y_up
 from mmcity.structures.io.mesh_files import write_mesh
@@ -31,6 +32,9 @@ from mmcity.visualization.voxel_tiles import write_voxel_glb, write_voxel_tilese
 
 from .export_gaussians import ExportedScene, export_gaussians
 from .layers import read_layers
+
+#: Cameras of 3D Gaussian Splatting.
+CAMERAS = "cameras.json"
 
 
 def export_scene(
@@ -62,7 +66,8 @@ def export_scene(
     (``tileset.json`` or a folder), of all that can be read, see ``GAUSSIAN_SUFFIXES``; a
     checkpoint with its config is a source too, and ``.html`` a target: one file that shows the
     scene without a network. Strays, far out and nearly transparent, are left out and counted.
-    Cameras and points: COLMAP scene or model to and from Nerfstudio. Meshes and point clouds:
+    Cameras and points: COLMAP scene or model to and from Nerfstudio, and ``cameras.json`` of 3D
+    Gaussian Splatting. Meshes and point clouds:
     ``.ply``, ``.obj``, ``.glb``, ``.stl``. Occupancy: ``.npz`` to meshes, to voxels of glTF
     (``.voxels.glb``) and of 3D Tiles (``tileset.json``; of a clip ``index.json``), and to a folder
     as Occ3D lays it out.
@@ -103,7 +108,7 @@ def export_scene(
     source, target = Path(source), Path(target)
     is_tiles = (source / "tileset.json").is_file()
     is_folder = source.is_dir() and not is_tiles and find_gaussian_file(source) is None
-    if target.name == "transforms.json" or is_folder:
+    if target.name in ("transforms.json", CAMERAS) or is_folder or source.name == CAMERAS:
         return _export_cameras(source, target)
     if lod:
         gaussians, info = read_gaussian_file(source, lod=lod, drop_invalid=drop_invalid)
@@ -179,8 +184,19 @@ def _export_mesh(mesh: Any, target: Path, up: str, frame: SceneFrame | None) -> 
 
 
 def _export_cameras(source: Path, target: Path) -> ExportedScene:
-    """COLMAP to Nerfstudio, or a Nerfstudio folder to a COLMAP model."""
-    if target.name == "transforms.json":
+    """COLMAP to Nerfstudio, a Nerfstudio folder to a COLMAP model, cameras of 3DGS both ways."""
+    lost: tuple[str, ...] = ()
+    if source.name == CAMERAS:
+        if target.suffix:
+            raise UserError(f"{target}: expected a folder for a COLMAP model, got a file: name one")
+        frame, model = read_frame(source.parent), read_cameras_json(source)
+        write_colmap_model(model, target)
+    elif target.name == CAMERAS:
+        folder = find_colmap_model(source)
+        frame = frame_of_model(folder)
+        model = read_colmap_model(folder, with_tracks=False)
+        lost = write_cameras_json(model, target)
+    elif target.name == "transforms.json":
         folder = find_colmap_model(source)
         frame = frame_of_model(folder)
         model = read_colmap_model(folder, with_tracks=False)
@@ -197,4 +213,5 @@ def _export_cameras(source: Path, target: Path) -> ExportedScene:
         write_colmap_model(model, target)
     # Without one to tell, that of an earlier export must go.
     write_frame((target.parent if target.suffix else target) / FRAME_FILE, frame)
-    return ExportedScene(target, {"images": len(model.images), "points": len(model.points3D)})
+    contents = {"images": len(model.images), "points": len(model.points3D)}
+    return ExportedScene(target, contents, lost)
