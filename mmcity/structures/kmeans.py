@@ -83,7 +83,9 @@ def nearest(values: np.ndarray, centres: np.ndarray) -> np.ndarray:
     return np.searchsorted(centres, centres)[found]
 
 
-def palette(rows: Tensor, size: int, iterations: int = 5) -> tuple[Tensor, Tensor]:
+def palette(
+    rows: Tensor, size: int, weights: Tensor | None = None, iterations: int = 5
+) -> tuple[Tensor, Tensor]:
     """Vectors that stand for many, by k-means in two levels; the same for the same rows.
 
     Many centres are sought within coarse clusters, each of which gets a share by its rows.
@@ -91,6 +93,8 @@ def palette(rows: Tensor, size: int, iterations: int = 5) -> tuple[Tensor, Tenso
     Args:
         rows: ``(N, D)`` float32.
         size: At most so many centres, of at most N.
+        weights: ``(N,)`` how much a row is seen: one of more weight is sooner a centre to begin
+            with, and then has mostly itself alone. Defaults to None: all alike.
         iterations: Of both levels. Defaults to 5.
 
     Returns:
@@ -105,11 +109,14 @@ def palette(rows: Tensor, size: int, iterations: int = 5) -> tuple[Tensor, Tenso
         centres[labels] = rows
         if bool((centres[labels] == rows).all()):
             return centres, labels
-    sample = rows
-    if len(rows) > _COARSE_ROWS:
-        sample = rows[torch.randperm(len(rows), generator=generator)[:_COARSE_ROWS]]
+    # The largest of these are a draw by weight (Efraimidis and Spirakis, 2006).
+    draws = torch.rand(len(rows), generator=generator, dtype=torch.float64).log()
+    sample = draws.argsort()[:_COARSE_ROWS]
+    if weights is not None:
+        draws = draws / weights.double().clamp_min(1e-30)
     coarse_size = 1 if size <= _ONE_LEVEL else 2 ** -(-(size - 1).bit_length() // 2)
-    coarse = _nearest_rows(rows, _lloyd(sample, coarse_size, iterations, generator))
+    middles = _lloyd(rows[sample], torch.arange(len(sample)), coarse_size, iterations)
+    coarse = _nearest_rows(rows, middles)
     counts = torch.bincount(coarse, minlength=coarse_size)
     members = coarse.argsort(stable=True).split(counts.tolist())
     groups = [group for group in members if len(group)]
@@ -122,15 +129,15 @@ def palette(rows: Tensor, size: int, iterations: int = 5) -> tuple[Tensor, Tenso
     first = 0
     for group, share in zip(groups, shares):
         part = rows[group]
-        found.append(_lloyd(part, share, iterations, generator))
+        found.append(_lloyd(part, draws[group], share, iterations))
         labels[group] = _nearest_rows(part, found[-1]) + first
         first += share
     return torch.cat(found), labels
 
 
-def _lloyd(rows: Tensor, count: int, iterations: int, generator: torch.Generator) -> Tensor:
-    """Centres of rows, from ``count`` of them on; one that no row is near to stays."""
-    centres = rows[torch.randperm(len(rows), generator=generator)[:count]].clone()
+def _lloyd(rows: Tensor, draws: Tensor, count: int, iterations: int) -> Tensor:
+    """Centres of rows, from those with the largest draws on; one that no row is near to stays."""
+    centres = rows[draws.topk(count).indices]
     if count == len(rows):
         return centres
     for _ in range(iterations):

@@ -45,8 +45,17 @@ def test_two_levels_are_nearly_as_good_as_one():
     rows = torch.randn(6000, 9, generator=torch.Generator().manual_seed(0))
     centres, labels = palette(rows, 2048)
     assert centres.shape == (2048, 9) and labels.max() < 2048
-    one = kmeans._lloyd(rows, 2048, 5, torch.Generator().manual_seed(0))
+    one = kmeans._lloyd(rows, torch.rand(6000), 2048, 5)
     error = ((rows - centres[labels]) ** 2).mean()
     assert error < 1.25 * ((rows - one[kmeans._nearest_rows(rows, one)]) ** 2).mean()
     again = palette(rows, 2048)
     assert torch.equal(again[0], centres) and torch.equal(again[1], labels)
+
+
+def test_rows_that_are_seen_are_kept_better():
+    gen = torch.Generator().manual_seed(0)
+    rows = torch.randn(600, 9, generator=gen)
+    weights = torch.where(torch.arange(600) < 100, 1e3, 1.0)
+    centres, labels = palette(rows, 300, weights)
+    errors = ((rows - centres[labels]) ** 2).mean(1)
+    assert errors[:100].mean() < 0.7 * errors[100:].mean()

@@ -341,7 +341,9 @@ def _encode(g: Gaussians, path: Path) -> tuple[dict[str, bytes], dict[str, Any]]
     meta["sh0"] = {"codebook": _short(book), "files": [colors]}
     coefficients = g.shN.shape[1]
     if coefficients:
-        sets, labels = palette(g.shN.flatten(1), _sets_of(count))
+        # Surface times opacity.
+        seen = g.opacities * g.scales.sort(1).values[:, 1:].prod(1)
+        sets, labels = palette(g.shN.flatten(1), _sets_of(count), seen)
         book = codebook(sets.numpy())
         rows = -(-len(sets) // _ROW)
         pixels = np.full((rows * _ROW * coefficients, 4), 255, np.uint8)
