@@ -1,4 +1,4 @@
-# make demo | test | test-reliability | fuzz | interop-tools | lint | sanitize | rig | docs | clean
+# make demo | test | test-full | test-reliability | fuzz | interop-tools | lint | sanitize | rig | docs | clean
 #
 # The targets use the active virtual environment, or make one in .venv.
 
@@ -22,7 +22,7 @@ TESTING := $(VENV)/.mmcity-testing
 # The versions are pinned for the Python that they were tried with; others resolve freely.
 CONSTRAINTS = $(shell $(PYTHON) -c 'import sys; print("-c requirements/constraints-cpu-py311.txt" if sys.version_info[:2] == (3, 11) else "")' 2>/dev/null)
 
-.PHONY: help install demo test test-only test-reliability fuzz interop-tools lint check-cuda sanitize sanitize-short rig rig-quick rig-mutate docs clean
+.PHONY: help install demo test test-only test-full test-reliability fuzz interop-tools lint check-cuda sanitize sanitize-short rig rig-quick rig-mutate docs clean
 
 help:
 	@sed -n '1,3p' Makefile
@@ -68,6 +68,13 @@ test-only: $(TESTING)
 	@echo "== tests"
 	PATH="$(VENV)/bin:$$PATH" OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} \
 	    $(PYTHON) -m pytest -q -n $(TEST_PROCESSES) --dist worksteal -m "not slow or ci_slow" $(PYTEST_ARGS)
+
+# Every published config on miniature data; goes on where it was killed. `test` runs one per system.
+FULL_SIZE ?= $(CURDIR)/work_dirs/full_size
+test-full: $(TESTING)
+	$(PYTHON) -m mmcity_ops.build
+	MMCITY_FULL_SIZE=$(FULL_SIZE) OMP_NUM_THREADS=1 \
+	    $(PYTHON) -m pytest -q -n $(TEST_PROCESSES) --dist worksteal tests/full_size $(PYTEST_ARGS)
 
 # Every command that writes under all faults and kills at its writes; the short form is in `test`.
 test-reliability: $(TESTING)
