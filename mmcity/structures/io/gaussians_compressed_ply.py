@@ -152,7 +152,7 @@ def write_compressed_ply(
         packed[kind] = _words(parts, _BITS[kind])
         chunk.update(zip(_range_names(kind), np.concatenate([low, high], 1).T))
         if kind == "position":
-            _tell_wide_blocks(path, low, high)
+            _tell_wide_blocks(path, low, high, float(g.scales.amax(1).median()))
     largest, codes = pack_rotations(g.quats.numpy(), 1023)
     word = largest << 30 | codes[:, 0] << 20 | codes[:, 1] << 10 | codes[:, 2]
     packed["rotation"] = word.astype(np.uint32)
@@ -203,15 +203,17 @@ def _in_ranges(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.where(flat[blocks], 0, parts), low, high
 
 
-def _tell_wide_blocks(path: str | os.PathLike, low: np.ndarray, high: np.ndarray) -> None:
-    """Warn of blocks that stray Gaussians make so wide that positions are coarse."""
+def _tell_wide_blocks(
+    path: str | os.PathLike, low: np.ndarray, high: np.ndarray, size: float
+) -> None:
+    """Warn of blocks so wide that positions are coarser than Gaussians of that size."""
     extent = (high - low).max(1)
-    wide = extent > _FAR * (high.max(0) - low.min(0)).max()
+    coarse = extent / (2 << _BITS["position"][1])
+    wide = (extent > _FAR * (high.max(0) - low.min(0)).max()) & (coarse > size)
     if len(low) >= _MANY_BLOCKS and wide.any():
-        coarse = extent[wide].max() / (2 << _BITS["position"][1])
         print_log(
             f"{path}: strays make {int(wide.sum())} of {len(low)} blocks wide: their positions "
-            f"are good for {coarse:.3g} units",
+            f"are good for {coarse[wide].max():.3g} units: leave strays out",
             "current",
             30,
         )
