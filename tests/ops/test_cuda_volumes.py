@@ -143,6 +143,7 @@ def test_tsdf_of_masked_views_with_weights(shape, color):
         volumes.append(volume)
     want, got = volumes
     assert torch.equal(got.blocks.cpu(), want.blocks)
+    # A voxel on the edge of two pixels may fall into either, by the rounding of its place.
     same = got.weight.cpu() == want.weight
-    assert float((~same).float().mean()) < 2e-3
-    assert float((got.tsdf.cpu() - want.tsdf)[same].abs().max()) < 1e-3
+    same &= (got.tsdf.cpu() - want.tsdf).abs() < 1e-3
+    assert float((~same).float().mean()) < 2e-3, (~same).sum()

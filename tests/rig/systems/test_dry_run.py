@@ -85,6 +85,7 @@ def on_the_device(kept):
 @pytest.mark.parametrize("training", [True, False], ids=["training", "prediction"])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_dry_run_tells_the_memory_of_a_real_step(name, training, monkeypatch):
+    monkeypatch.setenv("MMCITY_RANDOM_WEIGHTS", "1")  # numbers do not change the memory
     scene, image_size, changes = CONFIGS[name]
     cfg = load_config(f"configs/{name}.py")
     cfg.merge_from_dict(changes)
