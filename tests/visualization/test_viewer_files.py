@@ -1,6 +1,7 @@
 """What the viewer makes of the files of every stage; no browser needed."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -73,6 +74,9 @@ def test_scenes_of_colmap_and_nerfstudio(tmp_path):
 
 def test_model_without_pictures(tmp_path):
     model = write_scene(tmp_path / "colmap")
+    cameras, _ = open_layers(tmp_path / "colmap" / "sparse" / "0")
+    assert len(cameras.data[1]) == len(model.images)  # those of the scene above
+    shutil.rmtree(tmp_path / "colmap" / "images")
     cameras, _ = open_layers(tmp_path / "colmap" / "sparse" / "0")
     assert len(cameras.data[0]) == len(model.images) and cameras.data[1] is None
 

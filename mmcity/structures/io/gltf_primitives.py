@@ -131,7 +131,7 @@ def read_primitive(
     for name in SPZ_EXTENSIONS:
         if name in packed:
             content = read_view(document, buffers, packed[name]["bufferView"])
-            gaussians, info = read_spz_bytes(content, path)
+            gaussians, info = read_spz_bytes(content, f"{path}: {name}")
             told = document["accessors"][primitive["attributes"]["POSITION"]]["count"]
             if told != len(gaussians):
                 raise GaussianFileError(

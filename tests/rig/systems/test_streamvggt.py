@@ -27,6 +27,14 @@ CHUNKS = {"type": "ChunkPolicy", "num_frames": 2, "overlap": 1, "loop_closure": 
           "loop_similarity": 0.1}  # fmt: skip
 
 
+@pytest.fixture(scope="module", autouse=True)
+def teachers_of_random_numbers():
+    """What a distillation costs does not depend on what its teacher knows."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MMCITY_RANDOM_WEIGHTS", "1")
+        yield
+
+
 @pytest.fixture(scope="module")
 def configs(tmp_path_factory):
     """Folder with the trainings at a size of seconds."""

@@ -353,6 +353,10 @@ def test_spz_of_version_four_within_is_read_as_it_stands(tmp_path):
     change_glb(tmp_path / "a.glb", lambda document: document["accessors"][0].update(count=19))
     with pytest.raises(GaussianFileError, match="expected 19 Gaussians, .* got 20"):
         read_gaussians_gltf(tmp_path / "a.glb")
+    content = (tmp_path / "a.glb").read_bytes()
+    (tmp_path / "a.glb").write_bytes(content.replace(b"NGSP", b"SPGN"))
+    with pytest.raises(GaussianFileError, match=f"a.glb: {name}: expected a gzip stream"):
+        read_gaussians_gltf(tmp_path / "a.glb")
 
 
 def test_axes_that_are_known_set_what_is_up(tmp_path):
