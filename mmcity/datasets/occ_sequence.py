@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.dataset import BaseDataset
+from rich.progress import track
 
+from mmcity.datasets.io.info_pickle import InfoFileError, load_info_pickle
 from mmcity.datasets.io.occupancy_files import (
     read_carlasc_frame,
     read_carlasc_params,
@@ -18,6 +20,7 @@ from mmcity.datasets.io.occupancy_files import (
 from mmcity.registry import DATASETS, TRANSFORMS
 from mmcity.structures.palettes import UNIFIED_PALETTE
 from mmcity.utils.checks import count_pairs
+from mmcity.utils.failures import ItemFailures
 from mmcity.utils.fileio import read_arrays, read_json
 from mmcity.utils.picture_names import natural_order
 
@@ -114,6 +117,27 @@ class OccSequenceDataset(BaseDataset):
     def read_frame(self, path: str, scene: dict) -> tuple[np.ndarray, np.ndarray]:
         """Raw labels ``(X, Y, Z)`` and the mask of invalid voxels of one frame."""
         raise NotImplementedError
+
+    def count_classes(self) -> np.ndarray:
+        """Voxels of each class, ``(K,)`` int64, in every frame of the split once.
+
+        These are the ``class_frequencies`` of a :class:`HexPlaneVAE`; unseen voxels count, whatever
+        clips, crops and ``data_length`` are.
+
+        Raises:
+            UserError: If frames cannot be read, once the others are counted.
+        """
+        scenes = [s for s in self.load_scenes() if self.scenes is None or s["name"] in self.scenes]
+        counts = np.zeros(len(self.METAINFO["classes"]), np.int64)
+        failures = ItemFailures("frames")
+        places = [(scene, frame) for scene in scenes for frame in scene["frames"]]
+        for scene, frame in track(places, "Counting voxels"):
+            with failures.item(frame):
+                labels, _ = self.read_frame(frame, scene)
+                labels = remap_labels(labels, self.LABEL_TABLE, frame)
+                counts += np.bincount(labels.ravel(), minlength=len(counts))
+        failures.check()
+        return counts
 
     def load_data_list(self) -> list[dict]:
         """One entry per window of every scene."""
@@ -268,13 +292,33 @@ class Occ3DWaymoOccSequence(OccSequenceDataset):
         return labels, ~lidar
 
 
+def _scenes_of_infos(path: Path) -> tuple[dict[str, list[str]], dict[str, np.ndarray]]:
+    """Tokens of each scene in time order, and their planar poses ``(N, 3)`` (x, y, yaw)."""
+    rows: dict[str, list[tuple[float, str, np.ndarray]]] = {}
+    for number, info in enumerate(load_info_pickle(path)["data_list"]):
+        keys = ("scene_idx", "token", "timestamp", "ego2global")
+        lacking = [key for key in keys if info.get(key) is None]
+        if lacking:
+            raise InfoFileError(
+                f"{path}: expected {lacking} of entry {number}, got none: run `mmcity data "
+                "nuscenes`, or `mmcity data update nuscenes` for files made elsewhere"
+            )
+        pose = np.asarray(info["ego2global"], dtype=np.float64)
+        planar = np.array([pose[0, 3], pose[1, 3], np.arctan2(pose[1, 0], pose[0, 0])])
+        rows.setdefault(info["scene_idx"], []).append((info["timestamp"], info["token"], planar))
+    ordered = {name: sorted(scene, key=lambda row: row[:2]) for name, scene in rows.items()}
+    tokens = {name: [row[1] for row in scene] for name, scene in ordered.items()}
+    return tokens, {name: np.stack([row[2] for row in scene]) for name, scene in ordered.items()}
+
+
 @DATASETS.register_module()
 class Occ3DNuScenesOccSequence(OccSequenceDataset):
     """Occ3D-nuScenes: ``gts/<scene>/<token>/labels.npz``; invalid = not seen by the lidar.
 
     Args:
-        order_file: JSON with the key-frame tokens of each scene in time order,
-            ``{scene: [token, ...]}`` (tokens are random, so that folders alone have no order).
+        order_file: What comes after what, as tokens are random: an info file (``.pkl``, of
+            ``mmcity data nuscenes``), which brings poses too, or JSON with the key-frame tokens
+            of each scene in time order, ``{scene: [token, ...]}``.
         kwargs: See :class:`OccSequenceDataset`; ``split`` is the folder below ``data_root``.
     """
 
@@ -289,14 +333,18 @@ class Occ3DNuScenesOccSequence(OccSequenceDataset):
         root = Path(self.data_root)
         path = Path(self.order_file)
         path = path if path.is_absolute() else root / path
-        order = read_json(path)
+        if path.suffix == ".pkl":
+            order, poses = _scenes_of_infos(path)
+        else:
+            order, poses = read_json(path), {}
         scenes = []
         for name, tokens in sorted(order.items()):
             frames = [root / self.split / name / token / "labels.npz" for token in tokens]
             missing = [str(frame) for frame in frames if not frame.is_file()]
             if missing:
                 raise FileNotFoundError(f"{path}: expected files that exist, got {missing[0]}")
-            scenes.append({"name": name, "frames": [str(f) for f in frames], "poses": None})
+            files = [str(frame) for frame in frames]
+            scenes.append({"name": name, "frames": files, "poses": poses.get(name)})
         return scenes
 
     def read_frame(self, path: str, scene: dict) -> tuple[np.ndarray, np.ndarray]:

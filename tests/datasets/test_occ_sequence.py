@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmcity.apis.occupancy.class_frequencies import count_class_frequencies
 from mmcity.datasets import (
     CarlaSCOccSequence,
     HexPlaneRollout,
@@ -15,6 +16,7 @@ from mmcity.datasets import (
     Occ3DWaymoOccSequence,
     SemanticKITTIOccSequence,
 )
+from mmcity.datasets.io.info_pickle import InfoFileError, save_info_pickle
 from mmcity.datasets.io.occupancy_files import OccupancyFormatError
 from mmcity.datasets.occupancy_labels import CARLASC_TO_UNIFIED
 from mmcity.datasets.transforms.occupancy import (
@@ -27,6 +29,7 @@ from mmcity.engine.dynamiccity.rollout_export import export_rollouts
 from mmcity.models.dynamiccity import HexPlaneVAE
 from mmcity.models.dynamiccity.hexplane import to_rollout
 from mmcity.utils.cli import UserError
+from tests.cli.conftest import call_tool
 from tests.conftest import real_data_dir
 
 GRID = (8, 8, 4)
@@ -138,9 +141,38 @@ def test_occ3d_waymo_and_nuscenes(tmp_path):
     (root / "order.json").write_text(json.dumps({"scene-0001": tokens}))
     item = Occ3DNuScenesOccSequence(str(root), "order.json", sequence_length=2)[0]
     assert item["voxels"][0, 0, 0, 0] == 10 and item["voxels"][1, 1, 0, 0] == 10
+    # The info file says the same, whatever its order, and brings poses.
+    turn = np.eye(4)
+    turn[:2, :2], turn[:3, 3] = [[0, -1], [1, 0]], [7, 8, 9]
+    rows = [
+        {"token": "aa02", "scene_idx": "scene-0001", "timestamp": 2.5, "ego2global": turn},
+        {"token": "ff01", "scene_idx": "scene-0001", "timestamp": 2.0, "ego2global": np.eye(4)},
+    ]
+    save_info_pickle({"metainfo": {}, "data_list": rows}, root / "nuscenes_infos_train.pkl")
+    same = Occ3DNuScenesOccSequence(str(root), "nuscenes_infos_train.pkl", sequence_length=2)[0]
+    np.testing.assert_array_equal(same["voxels"], item["voxels"])
+    np.testing.assert_allclose(same["planar_poses"], [[0, 0, 0], [7, 8, np.pi / 2]])
+    save_info_pickle({"metainfo": {}, "data_list": [{"token": "x"}]}, root / "old.pkl")
+    with pytest.raises(InfoFileError, match="old.pkl: expected .'scene_idx'.*mmcity data update"):
+        Occ3DNuScenesOccSequence(str(root), "old.pkl", sequence_length=2)
     (root / "gts" / "scene-0001" / "aa02" / "labels.npz").write_bytes(b"PK broken")
     with pytest.raises(OccupancyFormatError, match="expected a readable npz"):
         Occ3DNuScenesOccSequence(str(root), "order.json", sequence_length=2)[0]
+
+
+def test_classes_are_counted_in_every_frame_once(tmp_path, capsys):
+    labels, _ = write_carlasc(tmp_path, "Train", "Town01", 5, seed=1)
+    config = tmp_path / "vae.py"
+    dataset = dict(type="CarlaSCOccSequence", data_root=str(tmp_path), split="Train")
+    dataset |= dict(sequence_length=3, data_length=1, crop=(4, 4, 4))
+    config.write_text(f"model = dict()\ntrain_dataloader = dict(dataset={dataset!r})\n")
+    unified = np.take(CARLASC_TO_UNIFIED, labels)
+    counts = np.bincount(unified.ravel(), minlength=12).tolist()
+    assert count_class_frequencies(config) == counts and sum(counts) == labels.size
+    call_tool("tools/analysis_tools/class_frequencies.py", config)
+    assert f"class_frequencies={counts}," in capsys.readouterr().out
+    with pytest.raises(UserError, match="--split: expected a loader of .*, got val"):
+        count_class_frequencies(config, split="val")
 
 
 def test_flips_keep_conditions_consistent():

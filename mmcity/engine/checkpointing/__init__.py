@@ -4,6 +4,7 @@ from .codec import CheckpointContentError, decode_checkpoint, encode_checkpoint
 from .loader import (
     CheckpointError,
     UnsafeCheckpointError,
+    find_checkpoint,
     is_unsafe_load_allowed,
     load_from_http,
     load_from_local,
@@ -25,12 +26,7 @@ from .shards import (
 )
 from .storage import AtomicLocalBackend, DeferredRemoval
 from .verify import check_is_checkpoint, check_is_resumable, check_matches_model, compare_entries
-from .weights import (
-    find_checkpoint,
-    load_checkpoint_weights,
-    load_weights,
-    require_checkpoint,
-)
+from .weights import load_checkpoint_weights, load_weights, require_checkpoint
 
 __all__ = [
     "AtomicLocalBackend",

@@ -13,6 +13,7 @@ from mmengine.dist import barrier, get_rank
 from mmengine.runner import CheckpointLoader
 
 from mmcity.utils.cli import UserError
+from mmcity.utils.fileio import read_text, visible
 from mmcity.utils.published_weights import find_weights
 
 from .codec import decode_checkpoint
@@ -38,11 +39,37 @@ def is_unsafe_load_allowed() -> bool:
     return os.environ.get(UNSAFE_LOAD_VARIABLE, "0") not in ("", "0")
 
 
+def find_checkpoint(folder: str | os.PathLike) -> Path:
+    """Checkpoint of a folder: the one that ``last_checkpoint`` names, else the only one there.
+
+    Files of shards do not count: they belong to the checkpoint beside them.
+
+    Raises:
+        CheckpointError: If there is none, or a choice.
+    """
+    folder = Path(folder)
+    note = folder / "last_checkpoint"
+    if note.is_file():
+        named = Path(read_text(note).strip())
+        # A work directory may have been moved as a whole.
+        inside = folder / named.name
+        return inside if inside.is_file() else named
+    found = visible(sorted(folder.glob("*.pth")))
+    found = [path for path in found if not re.search(r"\.shard\d+of\d+$", path.stem)]
+    if len(found) != 1:
+        raise CheckpointError(
+            f"{folder}: expected a file last_checkpoint or one checkpoint, got "
+            f"{[p.name for p in found]}: name the file"
+        )
+    return found[0]
+
+
 def load_from_local(filename: str | os.PathLike, map_location: Any = None) -> Any:
     """Read a checkpoint file and rebuild what the checkpoint hook had encoded.
 
     Args:
-        filename: Path of the file, or the name of published weights (``mmcity weights list``).
+        filename: Path of the file or of a folder with one (:func:`find_checkpoint`), or the name
+            of published weights (``mmcity weights list``).
         map_location: As in :func:`torch.load`. Defaults to None.
 
     Returns:
@@ -54,7 +81,8 @@ def load_from_local(filename: str | os.PathLike, map_location: Any = None) -> An
             plain containers, and ``MMCITY_UNSAFE_LOAD`` is not set.
         CheckpointError: If the file is not a checkpoint or is damaged.
     """
-    path = find_weights(filename)
+    is_folder = os.path.isdir(filename)
+    path = find_checkpoint(filename) if is_folder else find_weights(filename)
     if path is None:
         raise FileNotFoundError(f"checkpoint {filename}: expected a file, found none")
     try:

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,37 +10,11 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from mmcity.models.layers.frozen import MissingWeightsError
-from mmcity.utils.fileio import read_text, visible
 from mmcity.utils.published_weights import how_to_get, published_for, random_weights_allowed
 
-from .loader import CheckpointError
+from .loader import find_checkpoint
 from .shards import merge_shards
 from .verify import check_is_checkpoint, check_matches_model
-
-
-def find_checkpoint(folder: str | os.PathLike) -> Path:
-    """Checkpoint of a folder: the one that ``last_checkpoint`` names, else the only one there.
-
-    Files of shards do not count: they belong to the checkpoint beside them.
-
-    Raises:
-        CheckpointError: If there is none, or a choice.
-    """
-    folder = Path(folder)
-    note = folder / "last_checkpoint"
-    if note.is_file():
-        named = Path(read_text(note).strip())
-        # A work directory may have been moved as a whole.
-        inside = folder / named.name
-        return inside if inside.is_file() else named
-    found = visible(sorted(folder.glob("*.pth")))
-    found = [path for path in found if not re.search(r"\.shard\d+of\d+$", path.stem)]
-    if len(found) != 1:
-        raise CheckpointError(
-            f"{folder}: expected a file last_checkpoint or one checkpoint, got "
-            f"{[p.name for p in found]}: name the file"
-        )
-    return found[0]
 
 
 def load_checkpoint_weights(path: str | os.PathLike) -> dict[str, Tensor]:
