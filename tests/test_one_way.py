@@ -83,7 +83,7 @@ ALLOWED = {
         "mmcity/datasets/sequences/sequence_dataset.py": "frames of one folder",
         "mmcity/datasets/sequences/train_layouts.py": "layouts fixed by data sets",
         "mmcity/engine/checkpointing/shards.py": "checkpoints",
-        "mmcity/engine/checkpointing/weights.py": "checkpoints",
+        "mmcity/engine/checkpointing/loader.py": "checkpoints",
         "mmcity/engine/dry_run/table.py": "name of a config",
         "mmcity/engine/launch.py": "name of a config",
         "mmcity/evaluation/feature_extractors.py": "weights",

@@ -1,5 +1,6 @@
 # DiT-DC/2 on the rollouts of dynamiccity_vae_carlasc.py.
 _base_ = [
+    "../_base_/models/hexplane_vae_full.py",  # decodes what is generated
     "../_base_/models/hexplane_dit.py",
     "../_base_/datasets/hexplane_rollout.py",
     "../_base_/schedules/hexplane_dit_300k.py",

@@ -11,14 +11,14 @@ dataset = dict(
 )
 train_dataloader = dict(
     dataset=dict(
-        order_file="occ3d_order_train.json",  # {scene: [token, ...]} in time order
+        order_file="nuscenes_infos_train.pkl",  # of mmcity data nuscenes: order and poses
         pipeline=[dict(type="PackOccInputs", with_target=False)],
         **dataset,
     ),
 )
 val_dataloader = dict(
     dataset=dict(
-        order_file="occ3d_order_val.json",
+        order_file="nuscenes_infos_val.pkl",
         pipeline=[dict(type="PackOccInputs")],
         **dataset,
     ),

@@ -1,5 +1,6 @@
 """Drives: nuScenes with Occ3D labels and stored maps, CarlaSC, Occ3D-Waymo."""
 
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -194,9 +195,16 @@ def write_occ3d_waymo(out: Path) -> None:
 
 
 def write_occ3d_nuscenes(out: Path) -> None:
-    """Occ3D-nuScenes for clips: ``gts`` of 16 key frames in a scene of each split."""
+    """Occ3D-nuScenes for clips: ``gts`` and info files of 16 key frames, one scene a split."""
     for split, scene in (("train", "scene-0061"), ("val", "scene-0103")):
         tokens = [token(scene, frame) for frame in range(_FRAMES // 2)]
         for frame, name in enumerate(tokens):
             _write_labels(out / "gts" / scene / name, 8 * frame)
-        write_json(out / f"occ3d_order_{split}.json", {scene: tokens})
+        poses = _poses(len(tokens))
+        infos = [
+            {"token": name, "scene_idx": scene, "timestamp": frame / 2, "ego2global": poses[frame]}
+            for frame, name in enumerate(tokens)
+        ]
+        with atomic_path(out / f"nuscenes_infos_{split}.pkl") as temporary:
+            content = {"metainfo": {"version": "v1.0-trainval"}, "data_list": infos}
+            temporary.write_bytes(pickle.dumps(content, protocol=4))

@@ -153,7 +153,7 @@ def test_info_files_of_the_drives_can_be_made(written):
     ],
 )
 def test_clips_of_occupancy(layout, kind, split, free, clips, written):
-    order = {"order_file": "occ3d_order_train.json"} if layout == "occ3d_nuscenes" else {}
+    order = {"order_file": "nuscenes_infos_train.pkl"} if layout == "occ3d_nuscenes" else {}
     data = kind(str(written(layout)), split=split, sequence_length=16, **order)
     assert len(data) == clips
     info = data.get_data_info(0)

@@ -86,8 +86,10 @@ class OccupancyGenerator(Inferencer):
         """The diffusion model with its VAE."""
         model = self.cfg.model.copy()
         model.pop("init_cfg", None)
-        if model.get("vae") is None:
-            raise ValueError("config: expected a model with `vae`, to decode, got none")
+        if model.get("vae") is None:  # it need not be there to train
+            model["vae"] = self.cfg.get("vae_model")
+        if model["vae"] is None:
+            raise ValueError("config: expected `model.vae` or `vae_model`, to decode, got none")
         return MODELS.build(model)
 
     def choose_weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -98,7 +100,8 @@ class OccupancyGenerator(Inferencer):
             weights.update({f"vae.{key}": value for key, value in vae.items()})
         if not any(key.startswith("vae.") for key in weights):
             raise CheckpointError(
-                "checkpoint: expected weights of the VAE too, got none: give vae_checkpoint"
+                "checkpoint: expected weights of the VAE too, got none: give vae_checkpoint "
+                "(--vae-checkpoint)"
             )
         return weights
 

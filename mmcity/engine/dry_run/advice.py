@@ -14,6 +14,8 @@ __all__ = ["Setting", "first_setting", "scene_cap"]
 
 #: Arguments of models that trade time for memory.
 _CHECKPOINTING = ("gradient_checkpointing", "with_checkpoint", "with_cp")
+#: Parts without a backward pass.
+_FROZEN = ("teacher", "vae")
 _GROWTH_HOOKS = ("DensificationHook", "AnchorGrowthHook")
 _CAPS = ("max_gaussians", "max_anchors")
 
@@ -40,7 +42,7 @@ def _switches(value: Any, place: str) -> Iterator[str]:
         for key, part in value.items():
             if key in _CHECKPOINTING and part is False:
                 yield f"{place}.{key}"
-            elif key != "teacher":  # it has no backward pass
+            elif key not in _FROZEN:
                 yield from _switches(part, f"{place}.{key}")
 
 

@@ -37,3 +37,9 @@ def test_config_builds(path):
         )
         assert sizes == model.txyz
         assert vae.model.latent_channels == network.in_channels
+        # The VAE that decodes is the one whose rollouts are diffused.
+        decoder, trained = (
+            {k: v for k, v in part.items() if k not in ("init_cfg", "with_checkpoint")}
+            for part in (cfg.model.get("vae") or cfg.vae_model, vae.model)
+        )
+        assert decoder == trained
