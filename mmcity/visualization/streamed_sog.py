@@ -23,9 +23,12 @@ from mmcity.structures.io.gaussians_sog import META, write_sog_rows
 from mmcity.structures.io.glb import set_frame
 from mmcity.structures.io.streamed_sog import INDEX
 from mmcity.structures.morton import morton_order
-from mmcity.utils.fileio import scratch_folder, visible, write_json
+from mmcity.utils.fileio import alone_in, scratch_folder, visible, write_json
+from mmcity.utils.made_from import file_digest
 from mmcity.version import __version__
 
+#: Names of folders of units.
+_UNITS = r"units-[0-9a-f]{8}"
 #: Leaves with fewer Gaussians are not split further.
 _FEW = 8192
 _DIGITS = 7
@@ -42,6 +45,8 @@ def write_streamed_sog(
     info: SplatInfo | None = None,
 ) -> SplatInfo:
     """Write a folder of streamed SOG; ``lod-meta.json`` comes last.
+
+    An earlier one in the folder goes when the new one is whole.
 
     The format wants each leaf in all levels. Leaves are those of the tree; the finest level holds
     what they hold, level k one Gaussian for each cube of 2^(k - 1) times their spacing.
@@ -77,12 +82,14 @@ def write_streamed_sog(
                 rows = Gaussians.cat([leaf.levels[level] for leaf in members])
                 rows.frame = None  # the index has it
                 names.append(f"{level}_{number}/{META}")
-                write_sog_rows(rows, scratch / names[-1], said.model)
+                write_sog_rows(rows, scratch / "units" / names[-1], said.model)
                 offset = 0
                 for leaf in members:
                     count = len(leaf.levels[level])
                     leaf.lods[str(level)] = dict(file=len(names) - 1, offset=offset, count=count)
                     offset += count
+        # Units of another scene, or of this one in another form, lie in a folder of another name.
+        units = f"units-{str(file_digest(scratch / 'units'))[:8]}"
         counts = [sum(len(leaf.levels[level]) for leaf in leaves) for level in range(levels)]
         asset = {"generator": f"mmcity {__version__}", "chunkGaussians": unit}
         document = {
@@ -92,18 +99,17 @@ def write_streamed_sog(
             "counts": counts,
             "lodLevels": levels,
             "lodErrors": True,
-            "filenames": names,
+            "filenames": [f"{units}/{name}" for name in names],
             "tree": root,
         }
         set_frame(document, scene.frame)
-        # There is no index while units may be those of an earlier scene.
-        (folder / INDEX).unlink(missing_ok=True)
-        for earlier in visible(folder.glob("*_*")):
-            if re.fullmatch(r"\d+_\d+", earlier.name) and (earlier / META).is_file():
-                shutil.rmtree(earlier)
-        for name in names:
-            shutil.move((scratch / name).parent, (folder / name).parent)
-        write_json(folder / INDEX, document, indent=None, separators=(",", ":"))
+        with alone_in(folder):
+            if not (folder / units).exists():
+                (scratch / "units").rename(folder / units)
+            write_json(folder / INDEX, document, indent=None, separators=(",", ":"))
+            for earlier in visible(folder.glob("units-*")):
+                if re.fullmatch(_UNITS, earlier.name) and earlier.name != units:
+                    shutil.rmtree(earlier)
     return replace(said, format="streamed sog", generator=asset["generator"])
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from mmcity.structures import VoxelGrid
 from mmcity.structures.io.glb import ARRAY_BUFFER, GENERATOR, GlbBuilder, describe
 from mmcity.structures.io.gltf_scene import UP_KEY, Y_TO_Z_UP
-from mmcity.utils.fileio import write_json
+from mmcity.utils.fileio import atomic_paths, write_json
 
 from .tiles3d import east_north_up_frame
 
@@ -132,16 +132,12 @@ def write_voxel_tileset(
 
 def _write_frame(grid: VoxelGrid, folder: Path, transform: np.ndarray) -> Path:
     center, size = _box(grid)
-    write_voxel_glb(grid, folder / "tiles" / f"{_FIRST}.glb")
     there = {"constant": 1}
-    write_json(
-        folder / "subtrees" / f"{_FIRST}.json",
-        {
-            "tileAvailability": there,
-            "contentAvailability": [there],
-            "childSubtreeAvailability": {"constant": 0},
-        },
-    )
+    subtree = {
+        "tileAvailability": there,
+        "contentAvailability": [there],
+        "childSubtreeAvailability": {"constant": 0},
+    }
     described = {"dimensions": list(grid.shape), "class": _CLASS}
     root: dict[str, Any] = {
         "boundingVolume": {"box": [*center.tolist(), *np.diag(size / 2).ravel().tolist()]},
@@ -157,18 +153,20 @@ def _write_frame(grid: VoxelGrid, folder: Path, transform: np.ndarray) -> Path:
     }
     if not np.array_equal(transform, np.eye(4)):
         root["transform"] = transform.T.ravel().tolist()
+    document = {
+        "asset": {"version": "1.1", "generator": GENERATOR},
+        "extensionsUsed": [_CONTENT],
+        "extensionsRequired": [_CONTENT],
+        "schema": _schema(grid),
+        "geometricError": float(np.linalg.norm(size)),
+        "root": root,
+    }
     index = folder / "tileset.json"
-    write_json(
-        index,
-        {
-            "asset": {"version": "1.1", "generator": GENERATOR},
-            "extensionsUsed": [_CONTENT],
-            "extensionsRequired": [_CONTENT],
-            "schema": _schema(grid),
-            "geometricError": float(np.linalg.norm(size)),
-            "root": root,
-        },
-    )
+    parts = (index, folder / "subtrees" / f"{_FIRST}.json", folder / "tiles" / f"{_FIRST}.glb")
+    with atomic_paths(parts) as (first, second, third):
+        write_voxel_glb(grid, third)
+        write_json(second, subtree)
+        write_json(first, document)
     return index
 
 

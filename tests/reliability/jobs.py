@@ -21,11 +21,12 @@ from mmcity.engine.hooks import DumpResultHook
 from mmcity.engine.launch import train
 from mmcity.models.dynamiccity import HexPlaneVAE
 from mmcity.registry import MODELS
-from mmcity.structures import OccupancyDataSample, write_gaussians
+from mmcity.structures import OccupancyDataSample, VoxelGrid, write_gaussians
 from mmcity.toytown import ToytownConfig
 from mmcity.toytown.writers import write_citygsx, write_nuscenes
 from mmcity.utils.fileio import atomic_path, write_text
 from mmcity.visualization import write_image, write_video
+from mmcity.visualization.voxel_tiles import write_voxel_tileset
 from mmcity.workflow import STAGES
 from mmcity.workflow.chain import Chain, Stage
 from tests.apis.localization.test_queries import StubLocalizer
@@ -143,6 +144,21 @@ def tiles(i, out: Path, source: str = "a.ply") -> None:
     dispatch(["export", str(i.root / source), str(out / "tiles"), "--max-per-cell", "400"])
 
 
+def sog(name: str) -> Job:
+    """A folder of SOG, which its index names."""
+
+    def run(i, out, source="a.ply"):
+        dispatch(["export", str(i.root / source), str(out / "sog" / name)])
+
+    return Job(run, lambda i, out: run(i, out, "b.ply"), "together")
+
+
+def voxels(i, out: Path, label: int = 3) -> None:
+    labels = torch.zeros(6, 5, 4, dtype=torch.uint8)
+    labels[:, :, label] = label
+    write_voxel_tileset(VoxelGrid(labels, origin=torch.zeros(3), voxel_size=0.4), out / "voxels")
+
+
 def transforms(i, out: Path, source: str = "scene") -> None:
     dispatch(["export", str(i.root / source), str(out / "transforms.json")])
 
@@ -248,6 +264,9 @@ JOBS: dict[str, Job] = {
     **{f"export {suffix}": export(suffix) for suffix in (".ply", ".splat", ".spz", ".glb")},
     **{f"mesh {suffix}": mesh(suffix) for suffix in (".ply", ".stl", ".glb")},
     "tiles": Job(tiles, lambda i, out: tiles(i, out, "b.ply")),
+    "sog": sog("meta.json"),
+    "streamed sog": sog("lod-meta.json"),
+    "voxels": Job(voxels, lambda i, out: voxels(i, out, 1), "together"),
     "transforms": Job(transforms, lambda i, out: transforms(i, out, "other"), "together"),
     "colmap": Job(colmap),
     "reduce": Job(reduce),

@@ -28,7 +28,14 @@ from mmcity.structures.kmeans import codebook, nearest, palette
 from mmcity.structures.morton import blocks_along_curve
 from mmcity.structures.scene_frame import SceneFrame
 from mmcity.structures.splat_info import SPLAT_MODELS, SplatInfo
-from mmcity.utils.fileio import atomic_path, damage_told, from_json, path_below, to_json
+from mmcity.utils.fileio import (
+    atomic_path,
+    atomic_paths,
+    damage_told,
+    from_json,
+    path_below,
+    to_json,
+)
 from mmcity.version import __version__
 
 from .archives import open_archive
@@ -281,8 +288,9 @@ def write_sog_rows(g: Gaussians, path: Path, model: str = "default") -> dict[str
     set_frame(meta, g.frame)
     text = to_json(meta, separators=(",", ":")).encode()
     if path.name == META:
-        for name, data in {**files, META: text}.items():
-            with atomic_path(path.with_name(name)) as temporary:
+        parts = {META: text, **files}  # the first is moved last
+        with atomic_paths(path.with_name(name) for name in parts) as temporaries:
+            for temporary, data in zip(temporaries, parts.values()):
                 temporary.write_bytes(data)
     else:
         with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
