@@ -4,6 +4,8 @@ All of it goes through ``usd-core`` (``requirements/usd.txt``).
 """
 
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,20 @@ _MOST_DEGREE = 3
 _MOST_LAYERS = 64
 #: A converter that says ``upAxis = "Y"`` of whatever it converts.
 _GUESSES_AXES = "gsplat2USD"
+#: Reads all values of a layer. usd-core ends the process at some damaged files.
+_PROBE = """
+import sys
+from pxr import Sdf
+layer = Sdf.Layer.OpenAsAnonymous(sys.argv[1])
+def read(path):
+    spec = layer.GetObjectAtPath(path)
+    if isinstance(spec, Sdf.AttributeSpec):
+        spec.default
+        for time in layer.ListTimeSamplesForPath(path):
+            layer.QueryTimeSample(path, time)
+if layer:
+    layer.Traverse(Sdf.Path.absoluteRootPath, read)
+"""
 
 
 def _usd(path: str | os.PathLike, name: str) -> Any:
@@ -104,10 +120,22 @@ def _load_usd(path: str | os.PathLike, drop_invalid: bool = False) -> tuple[Gaus
     return keep_valid(out, path, drop_invalid), info
 
 
+def _open_layer(path: str | os.PathLike) -> Any:
+    """The layer of a file, which another process has read before; None if it is none."""
+    Sdf = _usd(path, "Sdf")
+    command = [sys.executable, "-c", _PROBE, str(path)]
+    if subprocess.run(command, capture_output=True).returncode < 0:
+        raise GaussianFileError(
+            f"{path}: expected a USD file, got a damaged one that usd-core cannot read: copy it "
+            "again"
+        )
+    return Sdf.Layer.OpenAsAnonymous(str(path))
+
+
 def _checked_layer(path: str | os.PathLike, is_zip: bool) -> Any:
     """The layer of a file, none of whose parts lies outside of its folder."""
     Sdf = _usd(path, "Sdf")
-    root = Sdf.Layer.OpenAsAnonymous(str(path))
+    root = _open_layer(path)
     if root is None:
         raise GaussianFileError(f"{path}: expected a USD file, got another or a damaged one")
     if is_zip:
@@ -121,7 +149,7 @@ def _checked_layer(path: str | os.PathLike, is_zip: bool) -> Any:
             if seen + len(pending) > _MOST_LAYERS:
                 raise GaussianFileError(f"{path}: expected at most {_MOST_LAYERS} layers")
             if below.is_file():
-                pending.append((below.parent, Sdf.Layer.OpenAsAnonymous(str(below))))
+                pending.append((below.parent, _open_layer(below)))
     layer = Sdf.Layer.FindOrOpen(str(path))
     layer.Reload()  # USD keeps what it has read
     return layer
@@ -270,7 +298,7 @@ def _stage(g: Gaussians, path: Path, axes: str) -> Any:
 
 def read_usd_frame(path: str | os.PathLike) -> SceneFrame | None:
     """Frame that a file notes, or None."""
-    layer = _usd(path, "Sdf").Layer.OpenAsAnonymous(str(path))
+    layer = _open_layer(path)
     said = {} if layer is None else dict(layer.customLayerData)
     return SceneFrame.from_line(said[FRAME_KEY], path) if FRAME_KEY in said else None
 

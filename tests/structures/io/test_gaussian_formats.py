@@ -241,8 +241,7 @@ def test_one_pair_of_functions_for_all_formats(tmp_path, suffix):
     assert (after.colors - before.colors.clamp(0, 1)).abs().max() < 0.6
 
 
-# usd-core ends the process at some damaged binary files, whoever asks it to read them.
-@pytest.mark.parametrize("suffix", [s for s in SUFFIXES if isinstance(s, str)])
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_broken_files_are_named(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     write_gaussians(scene(40), path)
@@ -252,9 +251,11 @@ def test_broken_files_are_named(tmp_path, suffix):
         path.write_bytes(whole[:length])
         if suffix == ".splat" and length % 32 == 0:
             continue  # a shorter file of this format is a whole one
+        if suffix == ".usda" and length == len(whole) - 1:
+            continue  # the last line without its end
         with pytest.raises(GaussianFileError, match=path.name):
             read_gaussians(path)
-    for _ in range(60):
+    for _ in range(20 if suffix.startswith(".usd") else 60):  # a process for each of these
         broken = bytearray(whole)
         for place in rng.integers(0, len(whole), 4):
             broken[place] = rng.integers(256)
