@@ -39,19 +39,29 @@ _MOST_DEGREE = 3
 _MOST_LAYERS = 64
 #: A converter that says ``upAxis = "Y"`` of whatever it converts.
 _GUESSES_AXES = "gsplat2USD"
-#: Reads all values of a layer. usd-core ends the process at some damaged files.
+#: Reads all values of a layer, or of the stage that it is the root of, within bounded memory:
+#: usd-core ends the process at some damaged files, of which this finds most.
 _PROBE = """
-import sys
-from pxr import Sdf
-layer = Sdf.Layer.OpenAsAnonymous(sys.argv[1])
-def read(path):
-    spec = layer.GetObjectAtPath(path)
-    if isinstance(spec, Sdf.AttributeSpec):
-        spec.default
-        for time in layer.ListTimeSamplesForPath(path):
-            layer.QueryTimeSample(path, time)
-if layer:
-    layer.Traverse(Sdf.Path.absoluteRootPath, read)
+import os, resource, sys
+path, kind = sys.argv[1:]
+most = (2 << 30) + 64 * os.path.getsize(path)
+resource.setrlimit(resource.RLIMIT_AS, (most, most))
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+from pxr import Sdf, Usd, UsdGeom
+if kind == "layer":
+    layer = Sdf.Layer.OpenAsAnonymous(path)
+    def read(place):
+        spec = layer.GetObjectAtPath(place)
+        if isinstance(spec, Sdf.AttributeSpec):
+            spec.default
+    if layer:
+        layer.Traverse(Sdf.Path.absoluteRootPath, read)
+else:
+    now, places = Usd.TimeCode.EarliestTime(), UsdGeom.XformCache(Usd.TimeCode.EarliestTime())
+    for prim in Usd.Stage.Open(path).Traverse():
+        places.GetLocalToWorldTransform(prim)
+        for attribute in prim.GetAttributes():
+            attribute.Get(now)
 """
 
 
@@ -91,6 +101,7 @@ def _load_usd(path: str | os.PathLike, drop_invalid: bool = False) -> tuple[Gaus
         open_archive(path).close()
     with damage_told(path, "a USD file", GaussianFileError):
         layer = _checked_layer(path, is_zip)
+        _probe(path, "stage")
         stage = Usd.Stage.Open(layer)
         said = dict(layer.customLayerData)
         frame = SceneFrame.from_line(said[FRAME_KEY], path) if FRAME_KEY in said else None
@@ -120,15 +131,20 @@ def _load_usd(path: str | os.PathLike, drop_invalid: bool = False) -> tuple[Gaus
     return keep_valid(out, path, drop_invalid), info
 
 
-def _open_layer(path: str | os.PathLike) -> Any:
-    """The layer of a file, which another process has read before; None if it is none."""
-    Sdf = _usd(path, "Sdf")
-    command = [sys.executable, "-c", _PROBE, str(path)]
+def _probe(path: str | os.PathLike, kind: str) -> None:
+    """Read a file in another process, and refuse it if that does not survive."""
+    command = [sys.executable, "-c", _PROBE, str(path), kind]
     if subprocess.run(command, capture_output=True).returncode < 0:
         raise GaussianFileError(
             f"{path}: expected a USD file, got a damaged one that usd-core cannot read: copy it "
             "again"
         )
+
+
+def _open_layer(path: str | os.PathLike) -> Any:
+    """The layer of a file; None if it is none."""
+    Sdf = _usd(path, "Sdf")
+    _probe(path, "layer")
     return Sdf.Layer.OpenAsAnonymous(str(path))
 
 
