@@ -7,6 +7,7 @@ import struct
 import numpy as np
 import pytest
 import torch
+import trimesh
 from plyfile import PlyData, PlyElement
 
 from mmcity.structures import (
@@ -144,7 +145,6 @@ def test_what_a_file_requires_and_is_not_read_is_named(tmp_path):
 
 
 def test_a_mesh_is_no_broken_file_of_gaussians(tmp_path):
-    trimesh = pytest.importorskip("trimesh")
     trimesh.creation.box().export(tmp_path / "box.glb")
 
     with pytest.raises(NoGaussiansError):

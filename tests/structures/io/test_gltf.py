@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import trimesh
 
 from mmcity.structures import GaussianFileError, Gaussians, read_spz, write_spz
 from mmcity.structures.io import gaussians_gltf
@@ -231,7 +232,6 @@ def test_attributes_that_lack_are_named(tmp_path, lacking):
 
 
 def test_a_file_that_promises_gaussians_is_no_mesh(tmp_path):
-    trimesh = pytest.importorskip("trimesh")
     trimesh.creation.box().export(tmp_path / "a.glb")
     name = "EXT_gaussian_splatting_new"
     change_glb(tmp_path / "a.glb", lambda document: document.update(extensionsUsed=[name]))
