@@ -1,5 +1,6 @@
 """Telling what a process waits for, and that another one is gone."""
 
+import atexit
 import functools
 import sys
 import threading
@@ -81,15 +82,26 @@ def watched(name: str) -> Iterator[None]:
         watchdog.current = before
 
 
+def _leave_group() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
 @contextmanager
 def lost_processes_told(name: str) -> Iterator[None]:
     """Make one line of the errors that libraries raise when another process is gone.
 
+    A group of processes that was made inside is left when this process ends well: its threads would
+    else abort the process if they outlived the interpreter.
+
     Raises:
         LostProcessError: In place of them.
     """
+    had_group = dist.is_initialized()
     try:
         yield
+        if dist.is_initialized() and not had_group:
+            atexit.register(_leave_group)
     except RuntimeError as error:
         text = str(error)
         if not dist.is_initialized() or not any(part in text for part in _LOST):
